@@ -1,0 +1,17 @@
+"""The errors that are the library's own; each is also the built-in error it resembles."""
+
+
+class TensorgradError(Exception):
+    """The base of every error defined here."""
+
+
+class GraphError(TensorgradError, RuntimeError):
+    """The graph cannot answer: there is none, it was freed, or a leaf was changed under it."""
+
+
+class NoRuleError(TensorgradError, TypeError):
+    """A function was called on a tracked tensor in a way that has no derivative rule."""
+
+
+class GradcheckError(TensorgradError, AssertionError):
+    """An analytic and a numeric derivative disagree."""

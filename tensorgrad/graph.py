@@ -1,0 +1,432 @@
+"""The graph: modes, nodes, rules, and the walk back through them.
+
+A `Node` is one recorded operation. A `Rule` holds the derivatives of one function, written in NumPy
+and keyed by the NumPy function they belong to; this module knows none of them. `propagate` carries
+cotangents from an output's node back to the leaves. Nothing here knows of tensors.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+import inspect
+import itertools
+import math
+import operator
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import TracebackType
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import GraphError, NoRuleError
+
+Array: TypeAlias = NDArray[Any]
+Function: TypeAlias = Callable[..., Any]
+F = TypeVar("F", bound=Function)
+
+
+# --------------------------------------------------------------------------------------------
+# Modes: what is recorded, in this thread and this asyncio task
+
+
+class Mode(NamedTuple):
+    """What happens beside computing: a graph is recorded, and `hooks` are shown each new node.
+
+    A hook is called with the node and the arrays that went in and came out.
+    """
+
+    recording: bool = True
+    hooks: tuple[Callable[[Node, Sequence[Any]], None], ...] = ()
+
+
+mode = contextvars.ContextVar("tensorgrad mode", default=Mode())
+
+
+class set_mode:
+    """Change fields of the current `Mode` within a `with` block or a decorated function."""
+
+    def __init__(self, **changes: Any) -> None:
+        self._changes = changes
+        self._tokens: list[contextvars.Token[Mode]] = []
+
+    def __enter__(self) -> None:
+        self._tokens.append(mode.set(mode.get()._replace(**self._changes)))
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        mode.reset(self._tokens.pop())
+
+    def __call__(self, fun: F) -> F:
+        kinds = inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction
+        if any(is_kind(fun) for is_kind in kinds):
+            raise TypeError(
+                f"cannot decorate {fun.__name__}(): its body runs after the call returns; "
+                "use a with statement inside it"
+            )
+
+        @functools.wraps(fun)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            with set_mode(**self._changes):
+                return fun(*args, **kwargs)
+
+        return wrapper  # type: ignore[return-value]
+
+
+def no_grad() -> set_mode:
+    """Compute without recording a graph, within a `with` block or a decorated function.
+
+    The mode belongs to the running thread or asyncio task, and exceptions restore it.
+
+    >>> w = tg.Tensor([1.0, 2.0], requires_grad=True)
+    >>> with tg.no_grad():
+    ...     (w * 2).requires_grad
+    False
+    """
+    return set_mode(recording=False)
+
+
+def enable_grad() -> set_mode:
+    """Record a graph again, inside a `no_grad` block or function.
+
+    >>> w = tg.Tensor([1.0, 2.0], requires_grad=True)
+    >>> with tg.no_grad(), tg.enable_grad():
+    ...     (w * 2).requires_grad
+    True
+    """
+    return set_mode(recording=True)
+
+
+# --------------------------------------------------------------------------------------------
+# The graph
+
+
+def as_array(a: Any, name: str) -> Any:
+    """Return an operand or a result as a numeric array, or raise a TypeError that names `name`."""
+    if isinstance(a, np.ndarray):
+        if type(a) is not np.ndarray and isinstance(a, np.ma.MaskedArray):
+            raise TypeError(f"{name}: masked arrays are not supported; use a.filled(value)")
+        a = np.asarray(a)
+    elif not hasattr(a, "__array_function__"):
+        a = np.asarray(a)
+    if a.dtype.kind not in "fciub":
+        raise TypeError(
+            f"{name}: arrays of dtype {a.dtype} are not supported; convert to a numeric dtype"
+        )
+    return a
+
+
+class Spec:
+    """What stays known of an array that is not kept: its shape and its dtype."""
+
+    __slots__ = ("dtype", "shape")
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.shape = shape
+        self.dtype = dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    def __str__(self) -> str:
+        return f"shape {self.shape}, dtype {self.dtype}"
+
+
+_serial = itertools.count(1)
+_by_serial = operator.attrgetter("serial")
+
+
+class Node(Spec):
+    """One recorded operation, or a leaf (`rule` None); as a `Spec`, it describes its own output.
+
+    `args` are the operation's arguments, of which the arrays that the rule does not read are
+    replaced by a `Spec`; `out` is the output if the rule reads it. A node never refers to its own
+    Tensor, so that dropping the last Tensor frees the graph at once. `parents` is None once the
+    graph is freed, or the leaf's data was changed.
+    """
+
+    __slots__ = ("args", "grad", "kwargs", "keeps_grad", "out", "parents", "rule", "serial")
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        rule: Rule | None = None,
+        parents: tuple[Node | None, ...] = (),
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] = {},
+        out: Any = None,
+    ) -> None:
+        self.shape = shape
+        self.dtype = dtype
+        self.rule = rule
+        self.parents: tuple[Node | None, ...] | None = parents
+        self.args = args
+        self.kwargs = kwargs
+        self.out = out
+        self.serial = next(_serial)
+        self.grad: Array | None = None
+        self.keeps_grad = rule is None
+
+    def free(self) -> None:
+        self.parents = self.out = None
+        self.args = ()
+        self.kwargs = {}
+
+
+# --------------------------------------------------------------------------------------------
+# Rules
+
+
+class Rule:
+    """The derivatives of one function.
+
+    `vjps[i]` is called as `(g, out, *args, **kwargs)`: given the cotangent `g` of the output, it
+    returns the cotangent of array argument `i`, up to broadcasting and dtype, which `propagate`
+    reverses. A parameter whose name starts with an underscore is not read: it receives a `Spec` in
+    place of the array, which is not kept alive.
+    """
+
+    def __init__(self, fun: Function, vjps: tuple[Function | None, ...] | _Each) -> None:
+        self.name = name_of(fun)
+        self.vjps = vjps
+        self._plans: dict[tuple[int, int, tuple[str, ...]], Plan] = {}
+
+    def plan(self, tracked: int, count: int, keywords: tuple[str, ...]) -> Plan:
+        """What to keep of a call with `count` arguments, those in the bits of `tracked` tracked.
+
+        Raises NoRuleError for a call that the vjps would not accept.
+        """
+        key = tracked, count, keywords
+        if key not in self._plans:
+            self._plans[key] = self._make_plan(*key)
+        return self._plans[key]
+
+    def _make_plan(self, tracked: int, count: int, keywords: tuple[str, ...]) -> Plan:
+        read: set[Any] = set()
+        for i in range(count):
+            if tracked >> i & 1:
+                vjp = self.vjps[i] if i < len(self.vjps) else None
+                if vjp is None:
+                    raise NoRuleError(
+                        f"{self.name} has no derivative for its argument {i}: detach() it"
+                    )
+                try:  # which parameter receives g, out, and argument 0, 1, ...
+                    bound = inspect.signature(vjp).bind(
+                        "g", "out", *range(count), **dict.fromkeys(keywords)
+                    )
+                except TypeError as error:
+                    raise NoRuleError(
+                        f"{self.name} has no derivative for a call like this ({error}): "
+                        "leave that argument out, or detach() the tensors"
+                    ) from None
+                for name, value in bound.arguments.items():
+                    if not name.startswith("_"):
+                        read.update(value if isinstance(value, tuple) else (value,))
+        return Plan("out" in read, tuple(i in read for i in range(count)))
+
+
+class Plan(NamedTuple):
+    """Whether the output of a call, and each of its arguments, is kept for the derivatives."""
+
+    out: bool
+    args: tuple[bool, ...]
+
+
+class _Each:
+    """The vjps of a function of any number of arrays: one function, told the position first."""
+
+    def __init__(self, vjp: Function) -> None:
+        self._vjp = vjp
+
+    def __len__(self) -> int:
+        return sys.maxsize
+
+    def __getitem__(self, i: int) -> Function:
+        return functools.partial(self._vjp, i)
+
+
+RULES: dict[Function, Rule] = {}
+COMPOSITES: dict[Function, Function] = {}
+CONSTANTS: set[Function] = set()
+
+
+def name_of(fun: Function) -> str:
+    """The name to show for a function: `tanh`, `add.reduce`, `getitem`."""
+    owner = getattr(fun, "__self__", None)
+    prefix = f"{owner.__name__}." if isinstance(owner, np.ufunc) else ""
+    return prefix + str(getattr(fun, "__name__", fun))
+
+
+def rule(fun: Function, *vjps: Function | None, each: Function | None = None) -> None:
+    """Set the derivatives of `fun`: one vjp per array argument, in order (see `Rule`).
+
+    None stands for an argument that has no derivative. `each` serves a function of any number of
+    arrays, `fun(*arrays)`: it is called with the argument's position before the rest.
+    """
+    RULES[fun] = Rule(fun, vjps if each is None else _Each(each))
+
+
+def composite(fun: Function) -> Callable[[F], F]:
+    """Define what `fun` does on tracked tensors in terms of functions that have rules."""
+
+    def register(definition: F) -> F:
+        COMPOSITES[fun] = definition
+        return definition
+
+    return register
+
+
+def piecewise_constant(*funs: Function) -> None:
+    """Declare functions whose derivative is zero or does not exist: their results are untracked."""
+    CONSTANTS.update(funs)
+
+
+# --------------------------------------------------------------------------------------------
+# The backward pass
+
+
+def ancestors(root: Node, since: int = 0) -> list[Node]:
+    """The nodes that `root` was computed from, itself included, newest first.
+
+    Nodes older than the serial number `since` are left out.
+    """
+    found, seen = [root], {root}
+    for node in found:
+        if node.parents is None:
+            raise GraphError(_why_lost(node))
+        for parent in node.parents:
+            if parent is not None and parent not in seen and parent.serial >= since:
+                seen.add(parent)
+                found.append(parent)
+    found.sort(key=_by_serial, reverse=True)
+    return found
+
+
+def _why_lost(node: Node) -> str:
+    if node.rule is None:
+        return (
+            f"backward: the data of a leaf tensor ({node}) was changed after it was used, so its "
+            "gradient would be wrong: change it after backward(), or compute the output again"
+        )
+    return (
+        f"backward: the graph at {node.rule.name} ({node}) was freed by an earlier backward(); "
+        "pass retain_graph=True to that one to use the graph again"
+    )
+
+
+def kept(node: Node) -> tuple[Any, Sequence[Any]]:
+    """The output and the arguments of a node, as far as they are kept: arrays, and a `Spec` each."""
+    return node if node.out is None else node.out, node.args
+
+
+def propagate(
+    nodes: Sequence[Node],
+    seeds: Mapping[Node, Any],
+    targets: Collection[Node],
+    *,
+    operands: Callable[[Node], tuple[Any, Sequence[Any]]] = kept,
+    free: bool = False,
+) -> dict[Node, Any]:
+    """Carry cotangents back through `nodes` (newest first); return those of the target nodes.
+
+    The rules run on the arrays that the nodes kept, or on what else `operands` makes of a node:
+    tensors, for results that can be differentiated again. With `free`, each node is freed as soon
+    as it has been visited.
+    """
+    cotangents: dict[Node, Any] = dict.fromkeys(nodes)
+    cotangents.update(seeds)
+    results: dict[Node, Any] = {}
+    for node in nodes:
+        g = cotangents.pop(node)
+        if g is not None and node in targets:
+            results[node] = g
+        if g is not None and node.rule is not None:
+            out, args = operands(node)
+            for i, parent in enumerate(node.parents or ()):
+                if parent is None or parent not in cotangents:
+                    continue
+                share = node.rule.vjps[i](g, out, *args, **node.kwargs)  # type: ignore[misc]
+                if operands is kept and type(share) is not np.ndarray:
+                    share = as_array(share, node.rule.name)
+                if share.shape != parent.shape or share.dtype is not parent.dtype:
+                    share = _fit(share, parent)
+                earlier = cotangents[parent]
+                if earlier is not None:
+                    share = earlier + share
+                elif parent in targets and operands is kept and _borrowed(share, g, *args):
+                    share = share.copy()
+                cotangents[parent] = share
+        if free and node.rule is not None:
+            node.free()
+    return results
+
+
+def _fit(g: Any, like: Spec) -> Any:
+    """Reverse broadcasting and casting: give `g` the shape and the dtype of `like`."""
+    if g.dtype.kind == "c" and like.dtype.kind != "c":
+        g = np.real(g)
+    shape = like.shape
+    extra = g.ndim - len(shape)
+    axes = tuple(
+        i for i, n in enumerate(g.shape) if i < extra or (n != 1 and shape[i - extra] == 1)
+    )
+    if axes:
+        g = _sum(g, axes)
+    if extra > 0:
+        g = g.reshape(g.shape[extra:])
+    if g.shape != shape:
+        g = _expand(g, shape)
+    return g if g.dtype == like.dtype else g.astype(like.dtype)
+
+
+def _sum(g: Any, axes: tuple[int, ...]) -> Any:
+    """Sum over `axes`, which stay as axes of length 1."""
+    if type(g) is np.ndarray and axes == (0,) and g.ndim == 2 and g.size <= 1 << 16:
+        if g.dtype.char in "fd":  # BLAS sums a small matrix's rows in a sixth of reduce's time
+            return _ones(len(g), g.dtype).dot(g)[np.newaxis]
+    accumulator = np.float32 if g.dtype.char == "e" else None
+    return np.add.reduce(g, axis=axes, dtype=accumulator, keepdims=True)
+
+
+@functools.lru_cache(maxsize=16)
+def _ones(n: int, dtype: np.dtype[Any]) -> Array:
+    ones = np.ones(n, dtype)
+    ones.flags.writeable = False
+    return ones
+
+
+def _expand(g: Any, shape: tuple[int, ...]) -> Any:
+    if type(g) is np.ndarray and g.ndim == 0:  # a tenth of np.broadcast_to's time
+        return np.ndarray(shape, g.dtype, g, strides=(0,) * len(shape))
+    return np.broadcast_to(g, shape)
+
+
+def _borrowed(share: Any, *others: Any) -> bool:
+    """Whether a cotangent could share its memory with another array."""
+    return share.base is not None or any(share is other for other in others)
+
+
+_accumulation = threading.Lock()
+_set_grad: Callable[[Node, Any], None] = vars(Node)["grad"].__set__
+
+
+def accumulate(gradients: Mapping[Node, Any]) -> None:
+    """Add to the `grad` of each node: of all of them or, if interrupted, of none."""
+    with _accumulation:
+        sums = [g if node.grad is None else node.grad + g for node, g in gradients.items()]
+        # One call into C, in the middle of which Python handles no signal.
+        deque(map(_set_grad, gradients, sums), maxlen=0)

@@ -1,0 +1,51 @@
+"""Products of matrices and vectors."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..graph import rule
+
+
+def _rows(a: Any) -> Any:
+    """The array as a matrix: all axes but the last become one."""
+    return a if a.ndim == 2 else a.reshape(math.prod(a.shape[:-1]), a.shape[-1])
+
+
+def _matmul_left(g: Any, _z: Any, _x: Any, y: Any) -> Any:
+    if y.ndim == 1:
+        return g[..., None] * y
+    if _x.ndim == 1:
+        return (y @ g[..., None])[..., 0]
+    return g @ y.mT
+
+
+def _matmul_right(g: Any, _z: Any, x: Any, _y: Any) -> Any:
+    if x.ndim == 1:
+        return g[..., None] * x if _y.ndim == 1 else x[:, None] * g[..., None, :]
+    if _y.ndim == 1:
+        return (x.mT @ g[..., None])[..., 0]
+    if _y.ndim == 2:  # one product, rather than a stack of them and its sum
+        return _rows(x).mT @ _rows(g)
+    return x.mT @ g
+
+
+rule(np.matmul, _matmul_left, _matmul_right)
+
+
+def _inner_left(g: Any, _z: Any, _x: Any, y: Any) -> Any:
+    if not (_x.ndim and y.ndim):
+        return g * y
+    rows = _rows(y)
+    return (g.reshape(math.prod(_x.shape[:-1]), len(rows)) @ rows).reshape(_x.shape)
+
+
+def _inner_right(g: Any, _z: Any, x: Any, _y: Any) -> Any:
+    if not (x.ndim and _y.ndim):
+        return g * x
+    rows = _rows(x)
+    return (g.reshape(len(rows), math.prod(_y.shape[:-1])).mT @ rows).reshape(_y.shape)
+
+
+rule(np.inner, _inner_left, _inner_right)

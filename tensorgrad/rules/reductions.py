@@ -1,0 +1,68 @@
+"""Reductions. A vjp returns the cotangent with the reduced axes as axes of length 1."""
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
+
+from ..graph import Function, composite, rule
+from ..tensor import Axis
+
+_add: Function = np.add.reduce
+_maximum: Function = np.maximum.reduce
+_minimum: Function = np.minimum.reduce
+
+
+def _keep_axes(reduced: Any, x: Any, axis: Axis, keepdims: bool) -> Any:
+    """Give the result of reducing `x` its reduced axes back, as axes of length 1."""
+    if keepdims or axis is None:
+        return reduced
+    axes = normalize_axis_tuple(axis, x.ndim)
+    return reduced.reshape([1 if i in axes else n for i, n in enumerate(x.shape)])
+
+
+rule(
+    _add,
+    lambda g, _y, _x, axis=0, dtype=None, keepdims=False: _keep_axes(g, _x, axis, keepdims),
+)
+
+
+def _extremum(g: Any, y: Any, x: Any, axis: Axis = 0, keepdims: bool = False) -> Any:
+    # The elements that equal the extremum, or the NaNs that became it, share equally.
+    chosen = (x == _keep_axes(y, x, axis, keepdims)) | (x != x)
+    count = _add(chosen, axis=axis, keepdims=True, dtype=g.dtype)
+    return np.where(chosen, _keep_axes(g, x, axis, keepdims) / count, 0)
+
+
+rule(_maximum, _extremum)
+rule(_minimum, _extremum)
+
+
+@composite(np.sum)
+def _sum(a: Any, axis: Axis = None, dtype: Any = None, *, keepdims: bool = False) -> Any:
+    return _add(a, axis=axis, dtype=dtype, keepdims=keepdims)
+
+
+@composite(np.max)
+@composite(np.amax)
+def _max(a: Any, axis: Axis = None, *, keepdims: bool = False) -> Any:
+    return _maximum(a, axis=axis, keepdims=keepdims)
+
+
+@composite(np.min)
+@composite(np.amin)
+def _min(a: Any, axis: Axis = None, *, keepdims: bool = False) -> Any:
+    return _minimum(a, axis=axis, keepdims=keepdims)
+
+
+@composite(np.mean)
+def _mean(a: Any, axis: Axis = None, dtype: Any = None, *, keepdims: bool = False) -> Any:
+    axes = range(a.ndim) if axis is None else normalize_axis_tuple(axis, a.ndim)
+    count = math.prod(a.shape[i] for i in axes)
+    if count == 0:
+        warnings.warn("Mean of empty slice", RuntimeWarning, stacklevel=2)
+    half = a.dtype == np.float16 and dtype is None  # too short to add many numbers up
+    total = _add(a, axis=axis, dtype=np.float32 if half else dtype, keepdims=keepdims)
+    return (total / count).astype(a.dtype) if half else total / count

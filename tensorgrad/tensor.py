@@ -1,0 +1,601 @@
+"""The tensor, and `apply`, the one place that every operation on tensors passes through."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from .errors import GraphError, NoRuleError
+from .graph import (
+    COMPOSITES,
+    CONSTANTS,
+    RULES,
+    Array,
+    F,
+    Function,
+    Node,
+    Spec,
+    accumulate,
+    ancestors,
+    as_array,
+    mode,
+    name_of,
+    propagate,
+    rule,
+)
+
+Axis: TypeAlias = int | tuple[int, ...] | None
+
+# --------------------------------------------------------------------------------------------
+# apply: every operation on tensors passes through here
+
+_PLAIN = frozenset({np.ndarray, bool, int, float, complex})
+_NO_KWARGS: Mapping[str, Any] = {}
+
+
+def apply(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any] = _NO_KWARGS) -> Tensor:
+    """Call the NumPy function `fun` on arguments of which some are tensors; record it if tracked."""
+    rule = RULES.get(fun)
+    if rule is None:
+        return _apply_without_rule(fun, args, kwargs)  # type: ignore[no-any-return]
+    arrays: list[Any] = []
+    parents: list[Node | None] = []
+    tracked = 0
+    for i, a in enumerate(args):
+        if isinstance(a, Tensor):
+            arrays.append(a._data)
+            parents.append(a._node)
+            if a._node is not None:
+                tracked |= 1 << i
+        else:
+            ready = type(a) in _PLAIN or i >= len(rule.vjps)
+            arrays.append(a if ready else as_array(a, rule.name))
+            parents.append(None)
+    now = mode.get()
+    if not (tracked and now.recording):
+        return _wrap(fun(*arrays, **kwargs), rule.name)  # type: ignore[no-any-return]
+    plan = rule.plan(tracked, len(arrays), tuple(kwargs))
+    out = fun(*arrays, **kwargs)
+    if type(out) is not np.ndarray or out.dtype.kind != "f":
+        out = as_array(out, rule.name)
+        if out.dtype.kind not in "fc":
+            return _tensor(out, None)
+    node = Node(
+        out.shape,
+        out.dtype,
+        rule,
+        tuple(parents),
+        tuple([a if k else p or _spec(a) for a, p, k in zip(arrays, parents, plan.args)]),
+        kwargs,
+        out if plan.out else None,
+    )
+    for hook in now.hooks:
+        hook(node, (*arrays, out))
+    return _tensor(out, node)
+
+
+def _apply_without_rule(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    (arrays, keywords), tracked = _unwrap((tuple(args), dict(kwargs)))
+    if not tracked or not mode.get().recording or fun in CONSTANTS:
+        return _wrap(fun(*arrays, **keywords), name_of(fun))
+    if fun in COMPOSITES:
+        return COMPOSITES[fun](*args, **kwargs)
+    raise NoRuleError(
+        f"{name_of(fun)} has no derivative rule: call it on t.detach(), "
+        "or write its derivative with differentiable()"
+    )
+
+
+def _spec(a: Any) -> Any:
+    return Spec(a.shape, a.dtype) if hasattr(a, "shape") else a
+
+
+def _tensor(data: Any, node: Node | None) -> Tensor:
+    tensor = Tensor.__new__(Tensor)
+    tensor._data = data
+    tensor._node = node
+    return tensor
+
+
+def _unwrap(value: Any) -> tuple[Any, bool]:
+    """Replace the tensors in nested lists, tuples and dicts by their arrays; was one tracked?"""
+    if isinstance(value, Tensor):
+        return value._data, value._node is not None
+    if isinstance(value, dict):
+        values, tracked = _unwrap(list(value.values()))
+        return dict(zip(value, values, strict=True)), tracked
+    if type(value) in (list, tuple):
+        pairs = [_unwrap(v) for v in value]
+        return type(value)(v for v, _ in pairs), any(tracked for _, tracked in pairs)
+    return value, False
+
+
+def _wrap(out: Any, name: str) -> Any:
+    """Make the arrays that an unrecorded function returned untracked tensors."""
+    if isinstance(out, (np.ndarray, np.generic)) or hasattr(out, "__array_function__"):
+        return _tensor(as_array(out, name), None)
+    if isinstance(out, (tuple, list)):
+        wrapped = [_wrap(o, name) for o in out]
+        return type(out)(*wrapped) if hasattr(out, "_fields") else type(out)(wrapped)
+    return out
+
+
+def _revive(node: Node) -> tuple[Any, list[Any]]:
+    """The output and the arguments of a node as the tensors they were."""
+    return node if node.out is None else _tensor(node.out, node), [
+        a if parent is None or isinstance(a, Spec) else _tensor(a, parent)
+        for a, parent in zip(node.args, node.parents or (), strict=True)
+    ]
+
+
+# --------------------------------------------------------------------------------------------
+# Tensor
+
+
+_Operator: TypeAlias = "Callable[[Tensor, Any], Tensor]"
+
+
+def _operators(fun: Function) -> tuple[_Operator, _Operator, _Operator]:
+    """The methods of one binary operator: plain, reflected and in place."""
+
+    def operator(self: Tensor, other: Any) -> Tensor:
+        return apply(fun, (self, other))
+
+    def reflected(self: Tensor, other: Any) -> Tensor:
+        return apply(fun, (other, self))
+
+    def in_place(self: Tensor, other: Any) -> Tensor:
+        return self._become(fun, (self, other))
+
+    return operator, reflected, in_place
+
+
+class Tensor:
+    """An array that can remember how it was computed, and take gradients.
+
+    `data` (anything that `np.array` accepts, or another library's array that speaks NumPy's
+    protocols) is copied; `asarray(data, copy=False)` shares it. The dtype is NumPy's choice unless
+    given; only a real floating tensor can require a gradient. NumPy functions and Python operators
+    on a tensor return tensors.
+
+    >>> w = tg.Tensor([1.0, 2.0, 3.0], requires_grad=True)
+    >>> loss = np.sum(w * w)
+    >>> loss.backward()
+    >>> w.grad
+    array([2., 4., 6.])
+    """
+
+    __slots__ = ("__weakref__", "_data", "_node")
+    _data: Array
+    _node: Node | None
+
+    def __init__(
+        self,
+        data: ArrayLike | Tensor,
+        dtype: DTypeLike | None = None,
+        requires_grad: bool = False,
+    ) -> None:
+        array = as_array(_untracked(data), "Tensor")
+        self._data = as_array(array.astype(array.dtype if dtype is None else dtype), "Tensor")
+        self._node = None
+        self.requires_grad = requires_grad
+
+    @property
+    def data(self) -> Array:
+        """The array itself. Assigning copies into a leaf's shape and dtype, and marks it changed."""
+        return self._data
+
+    @data.setter
+    def data(self, value: ArrayLike | Tensor) -> None:
+        node = self._node
+        if node is not None and node.rule is not None:
+            raise GraphError(
+                f"cannot assign the data of a computed tensor ({node}): detach() it first"
+            )
+        if value is not self._data:
+            array = as_array(_untracked(value), "data")
+            if node is not None and array.shape != node.shape:
+                raise ValueError(f"cannot assign data of shape {array.shape} to a tensor of {node}")
+            self._data = array.astype(array.dtype if node is None else node.dtype)
+        if node is not None:
+            self._node = Node(node.shape, node.dtype)
+            self._node.grad = node.grad
+            node.parents = None
+
+    @property
+    def grad(self) -> Array | None:
+        """The gradient that backward passes have summed up, of the data's shape and dtype, or None.
+
+        Only leaves have one, and tensors on which `retain_grad()` was called.
+        """
+        return None if self._node is None else self._node.grad
+
+    @grad.setter
+    def grad(self, value: ArrayLike | None) -> None:
+        if self._node is None:
+            raise GraphError("cannot assign grad: the tensor does not require grad")
+        if value is not None:
+            if np.shape(value) not in ((), self.shape):
+                raise ValueError(f"cannot assign grad of shape {np.shape(value)} to ({self._node})")
+            value = np.full_like(self._data, value)
+        self._node.grad = value
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether operations on this tensor are recorded. Can be set on a leaf; clearing drops grad."""
+        return self._node is not None
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if not self.is_leaf:
+            raise GraphError("requires_grad can be set on a leaf only: use detach()")
+        if value and self._data.dtype.kind != "f":
+            raise TypeError(
+                f"only real floating tensors can require grad, not {self._data.dtype}: "
+                "pass dtype=numpy.float64"
+            )
+        if value != self.requires_grad:
+            self._node = Node(self._data.shape, self._data.dtype) if value else None
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether the user made this tensor, rather than a recorded operation."""
+        return self._node is None or self._node.rule is None
+
+    def backward(self, gradient: ArrayLike | None = None, retain_graph: bool = False) -> None:
+        """Add the derivative of this tensor to the `grad` of every leaf it was computed from.
+
+        `gradient`, of this tensor's shape, weighs its elements; it may be left out for one element.
+        The graph is freed on the way unless `retain_graph`. Raises GraphError without a graph, for a
+        graph already freed, and for a leaf whose data was changed since it was used.
+
+        >>> x = tg.Tensor([1.0, 2.0], requires_grad=True)
+        >>> (x**3).backward([1.0, 10.0])
+        >>> x.grad
+        array([  3., 120.])
+        """
+        if self._node is None:
+            raise GraphError(
+                "backward: this tensor has no graph: no tensor that requires grad went into it, "
+                "or it was computed under no_grad() or detached"
+            )
+        if gradient is None:
+            if self.size != 1:
+                raise ValueError(
+                    f"backward: an output of shape {self.shape} needs a gradient of that shape; "
+                    "or reduce it to one element first, say by numpy.sum"
+                )
+            seed = np.ones_like(self._data)
+        else:
+            seed = as_array(_untracked(gradient), "backward").astype(self.dtype)
+            if seed.shape != self.shape:
+                raise ValueError(
+                    f"backward: gradient of shape {seed.shape} for an output of shape {self.shape}"
+                )
+        nodes = ancestors(self._node)
+        targets = {node for node in nodes if node.keeps_grad}
+        accumulate(propagate(nodes, {self._node: seed}, targets, free=not retain_graph))
+
+    def zero_grad(self) -> None:
+        """Forget the gradient: `grad` is None again."""
+        if self._node is not None:
+            self._node.grad = None
+
+    def retain_grad(self) -> None:
+        """Let a computed tensor keep its `grad`, as a leaf does."""
+        if self._node is None:
+            raise GraphError("retain_grad: the tensor does not require grad")
+        self._node.keeps_grad = True
+
+    def detach(self) -> Tensor:
+        """Return an untracked tensor that shares this one's array."""
+        return _tensor(self._data, None)
+
+    def numpy(self) -> Array:
+        """Return the array, shared with the tensor and without its graph."""
+        return np.asarray(self._data)
+
+    def item(self) -> Any:
+        """Return the only element as a Python number."""
+        return self._data.item()
+
+    def tolist(self) -> Any:
+        """Return the elements as nested lists of Python numbers."""
+        return self._data.tolist()
+
+    # -- attributes of the array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._data.shape
+
+    @property
+    def ndim(self) -> int:
+        return self._data.ndim
+
+    @property
+    def size(self) -> int:
+        return self._data.size
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._data.dtype
+
+    @property
+    def device(self) -> Any:
+        return self._data.device
+
+    @property
+    def T(self) -> Tensor:
+        return apply(np.transpose, (self,))
+
+    @property
+    def mT(self) -> Tensor:
+        return apply(np.matrix_transpose, (self,))
+
+    # -- methods of the array
+
+    def sum(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        return apply(np.add.reduce, (self,), {"axis": axis, "keepdims": keepdims})
+
+    def mean(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        return apply(np.mean, (self,), {"axis": axis, "keepdims": keepdims})
+
+    def max(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        return apply(np.maximum.reduce, (self,), {"axis": axis, "keepdims": keepdims})
+
+    def min(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        return apply(np.minimum.reduce, (self,), {"axis": axis, "keepdims": keepdims})
+
+    def reshape(self, *shape: Any) -> Tensor:
+        return apply(np.reshape, (self, shape[0] if len(shape) == 1 else shape))
+
+    def transpose(self, *axes: Any) -> Tensor:
+        return apply(np.transpose, (self, (axes[0] if len(axes) == 1 else axes) or None))
+
+    def astype(self, dtype: DTypeLike) -> Tensor:
+        return apply(np.astype, (self, np.dtype(dtype)))
+
+    def copy(self) -> Tensor:
+        return apply(np.copy, (self,))
+
+    # -- Python's protocols
+
+    def __len__(self) -> int:
+        if self.ndim == 0:
+            raise TypeError("len() of a 0-d tensor")
+        return len(self._data)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if self.ndim == 0:
+            raise TypeError("iteration over a 0-d tensor")
+        return (self[i] for i in range(len(self)))
+
+    def __bool__(self) -> bool:
+        return bool(self._data)
+
+    def __float__(self) -> float:
+        return float(_untracked(self))
+
+    def __int__(self) -> int:
+        return int(_untracked(self))
+
+    def __complex__(self) -> complex:
+        return complex(_untracked(self))
+
+    def __index__(self) -> int:
+        return operator.index(_untracked(self))
+
+    def __repr__(self) -> str:
+        text = repr(self._data).replace("array", "Tensor", 1).replace("\n", "\n ")
+        return f"{text[:-1]}, requires_grad=True)" if self.requires_grad else text
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item() if spec and self.size == 1 else str(self._data), spec)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if not self.is_leaf:
+            raise GraphError(
+                f"cannot pickle or copy a computed tensor ({self._node}): detach() it first"
+            )
+        return Tensor, (self._data, None, self.requires_grad)
+
+    __hash__ = object.__hash__
+
+    # -- NumPy's protocols
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
+        return np.array(_untracked(self), dtype, copy=copy)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if "out" in kwargs or method == "at":
+            raise TypeError(
+                f"{ufunc.__name__} cannot write a tensor into an existing array: "
+                "instead of `array += tensor`, write `array = array + tensor`"
+            )
+        return _enter(ufunc if method == "__call__" else getattr(ufunc, method), inputs, kwargs)
+
+    def __array_function__(self, func: Function, types: Any, args: Any, kwargs: Any) -> Any:
+        return _enter(func, args, kwargs)
+
+    # -- indexing, and assignment, which gives the handle a new value
+
+    def __getitem__(self, index: Any) -> Tensor:
+        return apply(operator.getitem, (self, _frozen_index(index)))
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self._become(assign, (self, value, _frozen_index(index)))
+
+    def _become(self, fun: Function, args: tuple[Any, ...]) -> Tensor:
+        """Give this handle the value of `fun(*args)`; no array that another tensor sees changes."""
+        if self._node is not None and self._node.rule is None and mode.get().recording:
+            raise GraphError(
+                f"cannot change in place a leaf that requires grad ({self._node}): "
+                "do it under no_grad(), assign its .data, or compute a new tensor"
+            )
+        value = apply(fun, args)
+        if value.shape != self.shape:
+            raise ValueError(
+                f"{name_of(fun)}: a result of shape {value.shape} does not fit in place into "
+                f"a tensor of shape {self.shape}"
+            )
+        if not np.can_cast(value.dtype, self.dtype, "same_kind"):
+            raise TypeError(f"{name_of(fun)}: cannot cast {value.dtype} in place to {self.dtype}")
+        if value.dtype != self.dtype:
+            value = value.astype(self.dtype)
+        if self._node is not None and self._node.rule is None:
+            self.data = value._data
+        else:
+            self._data, self._node = value._data, value._node
+        return self
+
+    # -- operators
+
+    __add__, __radd__, __iadd__ = _operators(np.add)
+    __sub__, __rsub__, __isub__ = _operators(np.subtract)
+    __mul__, __rmul__, __imul__ = _operators(np.multiply)
+    __truediv__, __rtruediv__, __itruediv__ = _operators(np.true_divide)
+    __floordiv__, __rfloordiv__, __ifloordiv__ = _operators(np.floor_divide)
+    __mod__, __rmod__, __imod__ = _operators(np.remainder)
+    __divmod__, __rdivmod__ = _operators(np.divmod)[:2]
+    __matmul__, __rmatmul__, __imatmul__ = _operators(np.matmul)
+    __and__, __rand__, __iand__ = _operators(np.bitwise_and)
+    __or__, __ror__, __ior__ = _operators(np.bitwise_or)
+    __xor__, __rxor__, __ixor__ = _operators(np.bitwise_xor)
+    __lshift__, __rlshift__, __ilshift__ = _operators(np.left_shift)
+    __rshift__, __rrshift__, __irshift__ = _operators(np.right_shift)
+
+    __lt__ = _operators(np.less)[0]
+    __le__ = _operators(np.less_equal)[0]
+    __gt__ = _operators(np.greater)[0]
+    __ge__ = _operators(np.greater_equal)[0]
+    __eq__ = _operators(np.equal)[0]  # type: ignore[assignment]
+    __ne__ = _operators(np.not_equal)[0]  # type: ignore[assignment]
+
+    __rpow__, __ipow__ = _operators(np.power)[1:]
+
+    def __pow__(self, other: Any) -> Tensor:
+        plain_number = type(other) in (int, float) and self.dtype.kind == "f"
+        short_form = _POWERS.get(other) if plain_number else None
+        return apply(np.power, (self, other)) if short_form is None else apply(short_form, (self,))
+
+    def __neg__(self) -> Tensor:
+        return apply(np.negative, (self,))
+
+    def __pos__(self) -> Tensor:
+        return apply(np.positive, (self,))
+
+    def __abs__(self) -> Tensor:
+        return apply(np.absolute, (self,))
+
+    def __invert__(self) -> Tensor:
+        return apply(np.invert, (self,))
+
+
+# NumPy's own `array ** number` takes these shorter ways too.
+_POWERS: dict[float, Function] = {
+    -1: np.reciprocal,
+    0.5: np.sqrt,
+    1: np.positive,
+    2: np.square,
+}
+
+
+def assign(x: Any, value: Any, index: Any) -> Any:
+    """A copy of the array `x` in which the elements at `index` are `value`."""
+    x = x.copy()
+    x[index] = value
+    return x
+
+
+def asarray(
+    data: ArrayLike | Tensor, dtype: DTypeLike | None = None, copy: bool | None = None
+) -> Tensor:
+    """Return data as a tensor, sharing its memory where possible.
+
+    A tensor keeps its graph. `copy=True` always copies, `copy=False` raises ValueError where a copy
+    would be needed.
+
+    >>> a = np.zeros(3)
+    >>> t = tg.asarray(a, copy=False)
+    >>> a[0] = 1.0
+    >>> t
+    Tensor([1., 0., 0.])
+    """
+    if not isinstance(data, Tensor):
+        if type(data) is np.ndarray or not hasattr(data, "__array_function__"):
+            data = np.asarray(data, dtype, copy=copy)
+        data = _tensor(as_array(data, "asarray"), None)
+    if dtype is not None and data.dtype != dtype:
+        if copy is False:
+            raise ValueError(f"asarray: a copy is needed to convert {data.dtype} to {dtype}")
+        return data.astype(dtype)
+    return data.copy() if copy else data
+
+
+def _untracked(value: Any) -> Any:
+    """The array of an untracked tensor; anything that is not a tensor, as it is."""
+    if not isinstance(value, Tensor):
+        return value
+    if value._node is not None:
+        raise TypeError(
+            f"a tensor that requires grad ({value._node}) cannot become a plain array or number "
+            "unasked: use .numpy(), .item() or .detach(), or stack tensors with numpy.stack"
+        )
+    return value._data
+
+
+def _enter(fun: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """Bring a call that NumPy hands over into the form `apply` takes: tensors by position only."""
+    if any(isinstance(v, Tensor) for v in kwargs.values()):
+        try:
+            bound = inspect.signature(fun).bind(*args, **kwargs)
+            args, kwargs = bound.args, bound.kwargs
+        except ValueError:  # a function written in C, without a signature
+            pass
+        kwargs = {k: _untracked(v) for k, v in kwargs.items()}
+    return apply(fun, args, kwargs)
+
+
+def _frozen_index(index: Any) -> Any:
+    """An index of plain arrays that nobody else can change."""
+    if isinstance(index, tuple):
+        return tuple(_frozen_index(i) for i in index)
+    if isinstance(index, (Tensor, list, np.ndarray)):
+        return np.array(_untracked(index))
+    return index
+
+
+def differentiable(*vjps: Function | None, each: Function | None = None) -> Callable[[F], F]:
+    """Make a function of arrays an operation on tensors, with these derivatives.
+
+    There is one vjp per array argument, called as `(g, out, *args, **kwargs)` with the cotangent `g`
+    of the output. Written in NumPy, it holds at every order. A parameter whose name starts with an
+    underscore is not read, and its array is not kept for the backward pass.
+
+    >>> @tg.differentiable(lambda g, y, _x: g * y * (1 - y))
+    ... def logistic(x):
+    ...     return 1 / (1 + np.exp(-x))
+    >>> x = tg.Tensor(0.0, requires_grad=True)
+    >>> logistic(x).backward()
+    >>> x.grad
+    array(0.25)
+    """
+
+    def decorate(fun: F) -> F:
+        @functools.wraps(fun)
+        def operation(*args: Any, **kwargs: Any) -> Any:
+            if any(isinstance(a, Tensor) for a in args):
+                return _enter(operation, args, kwargs)
+            return fun(*args, **kwargs)
+
+        rule(operation, *vjps, each=each)
+        return operation  # type: ignore[return-value]
+
+    return decorate
