@@ -2,8 +2,11 @@
 
 from . import rules as _rules
 from .errors import GradcheckError, GraphError, NoRuleError, TensorgradError
+from .gradcheck import gradcheck
 from .graph import enable_grad, no_grad
+from .guard import guard
 from .tensor import Tensor, asarray, differentiable
+from .transforms import grad, value_and_grad, vjp
 
 __all__ = [
     "GradcheckError",
@@ -14,5 +17,10 @@ __all__ = [
     "asarray",
     "differentiable",
     "enable_grad",
+    "grad",
+    "gradcheck",
+    "guard",
     "no_grad",
+    "value_and_grad",
+    "vjp",
 ]

@@ -16,7 +16,7 @@ import operator
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
@@ -111,11 +111,11 @@ def enable_grad() -> set_mode:
 
 def as_array(a: Any, name: str) -> Any:
     """Return an operand or a result as a numeric array, or raise a TypeError that names `name`."""
-    if isinstance(a, np.ndarray):
-        if type(a) is not np.ndarray and isinstance(a, np.ma.MaskedArray):
-            raise TypeError(f"{name}: masked arrays are not supported; use a.filled(value)")
+    if not hasattr(a, "__array_function__"):
         a = np.asarray(a)
-    elif not hasattr(a, "__array_function__"):
+    elif isinstance(a, np.ndarray) and type(a) is not np.ndarray:
+        if isinstance(a, np.ma.MaskedArray):
+            raise TypeError(f"{name}: masked arrays are not supported; use a.filled(value)")
         a = np.asarray(a)
     if a.dtype.kind not in "fciub":
         raise TypeError(
@@ -145,6 +145,7 @@ class Spec:
         return f"shape {self.shape}, dtype {self.dtype}"
 
 
+_NO_KWARGS: Mapping[str, Any] = {}
 _serial = itertools.count(1)
 _by_serial = operator.attrgetter("serial")
 
@@ -165,15 +166,15 @@ class Node(Spec):
         shape: tuple[int, ...],
         dtype: np.dtype[Any],
         rule: Rule | None = None,
-        parents: tuple[Node | None, ...] = (),
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] = {},
+        parents: Sequence[Node | None] | None = (),
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] = _NO_KWARGS,
         out: Any = None,
     ) -> None:
         self.shape = shape
         self.dtype = dtype
         self.rule = rule
-        self.parents: tuple[Node | None, ...] | None = parents
+        self.parents = parents
         self.args = args
         self.kwargs = kwargs
         self.out = out
@@ -184,7 +185,7 @@ class Node(Spec):
     def free(self) -> None:
         self.parents = self.out = None
         self.args = ()
-        self.kwargs = {}
+        self.kwargs = _NO_KWARGS
 
 
 # --------------------------------------------------------------------------------------------
@@ -203,30 +204,34 @@ class Rule:
     def __init__(self, fun: Function, vjps: tuple[Function | None, ...] | _Each) -> None:
         self.name = name_of(fun)
         self.vjps = vjps
-        self._plans: dict[tuple[int, int, tuple[str, ...]], Plan] = {}
+        self.arity = len(vjps)
+        self._plans: dict[Any, Plan] = {}
 
-    def plan(self, tracked: int, count: int, keywords: tuple[str, ...]) -> Plan:
-        """What to keep of a call with `count` arguments, those in the bits of `tracked` tracked.
+    def plan(self, pattern: int, kwargs: Mapping[str, Any]) -> Plan:
+        """What a call lets go of, that has a tracked argument for each set bit of `pattern`.
 
-        Raises NoRuleError for a call that the vjps would not accept.
+        The highest bit marks the end of the arguments. Raises NoRuleError for a call that the vjps
+        would not accept.
         """
-        key = tracked, count, keywords
-        if key not in self._plans:
-            self._plans[key] = self._make_plan(*key)
-        return self._plans[key]
+        key = (pattern, *kwargs) if kwargs else pattern
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._plans[key] = self._make_plan(pattern, kwargs)
+        return plan
 
-    def _make_plan(self, tracked: int, count: int, keywords: tuple[str, ...]) -> Plan:
+    def _make_plan(self, pattern: int, kwargs: Mapping[str, Any]) -> Plan:
+        count = pattern.bit_length() - 1
         read: set[Any] = set()
         for i in range(count):
-            if tracked >> i & 1:
-                vjp = self.vjps[i] if i < len(self.vjps) else None
+            if pattern >> i & 1:
+                vjp = self.vjps[i] if i < self.arity else None
                 if vjp is None:
                     raise NoRuleError(
                         f"{self.name} has no derivative for its argument {i}: detach() it"
                     )
-                try:  # which parameter receives g, out, and argument 0, 1, ...
+                try:  # which parameters receive g, out, and arguments 0, 1, ...
                     bound = inspect.signature(vjp).bind(
-                        "g", "out", *range(count), **dict.fromkeys(keywords)
+                        "g", "out", *range(count), **dict.fromkeys(kwargs)
                     )
                 except TypeError as error:
                     raise NoRuleError(
@@ -236,14 +241,14 @@ class Rule:
                 for name, value in bound.arguments.items():
                     if not name.startswith("_"):
                         read.update(value if isinstance(value, tuple) else (value,))
-        return Plan("out" in read, tuple(i in read for i in range(count)))
+        return Plan(tuple(i for i in range(count) if i not in read), "out" in read)
 
 
 class Plan(NamedTuple):
-    """Whether the output of a call, and each of its arguments, is kept for the derivatives."""
+    """The arguments of a call that no derivative reads, by position; and whether one reads its output."""
 
-    out: bool
-    args: tuple[bool, ...]
+    unread: tuple[int, ...]
+    out_is_read: bool
 
 
 class _Each:
@@ -257,6 +262,9 @@ class _Each:
 
     def __getitem__(self, i: int) -> Function:
         return functools.partial(self._vjp, i)
+
+    def __iter__(self) -> Iterator[Function]:
+        return map(self.__getitem__, itertools.count())
 
 
 RULES: dict[Function, Rule] = {}
@@ -350,29 +358,36 @@ def propagate(
     cotangents: dict[Node, Any] = dict.fromkeys(nodes)
     cotangents.update(seeds)
     results: dict[Node, Any] = {}
+    plain = operands is kept
     for node in nodes:
         g = cotangents.pop(node)
-        if g is not None and node in targets:
-            results[node] = g
-        if g is not None and node.rule is not None:
-            out, args = operands(node)
-            for i, parent in enumerate(node.parents or ()):
-                if parent is None or parent not in cotangents:
-                    continue
-                share = node.rule.vjps[i](g, out, *args, **node.kwargs)  # type: ignore[misc]
-                if operands is kept and type(share) is not np.ndarray:
-                    share = as_array(share, node.rule.name)
-                if share.shape != parent.shape or share.dtype is not parent.dtype:
-                    share = _fit(share, parent)
-                earlier = cotangents[parent]
-                if earlier is not None:
-                    share = earlier + share
-                elif parent in targets and operands is kept and _borrowed(share, g, *args):
-                    share = share.copy()
-                cotangents[parent] = share
+        if g is not None:
+            if node in targets:
+                results[node] = g
+            if node.rule is not None:
+                out, args = operands(node)
+                for vjp, parent in zip(node.rule.vjps, node.parents or ()):  # type: ignore[misc]
+                    if parent is None or parent not in cotangents:
+                        continue
+                    share = vjp(g, out, *args, **node.kwargs)
+                    if plain and type(share) is not np.ndarray:
+                        share = as_array(share, node.rule.name)
+                    if share.shape != parent.shape or share.dtype is not parent.dtype:
+                        share = _fit(share, parent)
+                    earlier = cotangents[parent]
+                    if earlier is not None:
+                        share = earlier + share
+                    elif plain and parent in targets and _is_shared(share, g, args):
+                        share = share.copy()
+                    cotangents[parent] = share
         if free and node.rule is not None:
             node.free()
     return results
+
+
+def _is_shared(share: Any, g: Any, args: Sequence[Any]) -> bool:
+    """Whether what a vjp returned may lie in another array's memory."""
+    return share is g or share.base is not None or any([share is a for a in args])
 
 
 def _fit(g: Any, like: Spec) -> Any:
@@ -380,26 +395,28 @@ def _fit(g: Any, like: Spec) -> Any:
     if g.dtype.kind == "c" and like.dtype.kind != "c":
         g = np.real(g)
     shape = like.shape
-    extra = g.ndim - len(shape)
-    axes = tuple(
-        i for i, n in enumerate(g.shape) if i < extra or (n != 1 and shape[i - extra] == 1)
-    )
-    if axes:
-        g = _sum(g, axes)
-    if extra > 0:
-        g = g.reshape(g.shape[extra:])
     if g.shape != shape:
-        g = _expand(g, shape)
+        extra = g.ndim - len(shape)
+        if extra > 0:
+            g = _sum_leading(g, extra)
+        if g.shape != shape:
+            aligned = zip(g.shape, shape[len(shape) - g.ndim :])
+            ones = tuple([i for i, (n, wanted) in enumerate(aligned) if wanted == 1 != n])
+            if ones:
+                g = np.add.reduce(g, axis=ones, dtype=_wide(g), keepdims=True)
+            if g.shape != shape:
+                g = _expand(g, shape)
     return g if g.dtype == like.dtype else g.astype(like.dtype)
 
 
-def _sum(g: Any, axes: tuple[int, ...]) -> Any:
-    """Sum over `axes`, which stay as axes of length 1."""
-    if type(g) is np.ndarray and axes == (0,) and g.ndim == 2 and g.size <= 1 << 16:
-        if g.dtype.char in "fd":  # BLAS sums a small matrix's rows in a sixth of reduce's time
-            return _ones(len(g), g.dtype).dot(g)[np.newaxis]
-    accumulator = np.float32 if g.dtype.char == "e" else None
-    return np.add.reduce(g, axis=axes, dtype=accumulator, keepdims=True)
+def _sum_leading(g: Any, count: int) -> Any:
+    """Sum over the first `count` axes."""
+    if type(g) is np.ndarray and (g.ndim, count) == (2, 1) and g.size <= 1 << 16:
+        if (
+            g.dtype.char in "fd"
+        ):  # BLAS takes a sixth of reduce's time for the rows of a small matrix
+            return _ones(len(g), g.dtype).dot(g)
+    return np.add.reduce(g, axis=tuple(range(count)), dtype=_wide(g))
 
 
 @functools.lru_cache(maxsize=16)
@@ -409,15 +426,15 @@ def _ones(n: int, dtype: np.dtype[Any]) -> Array:
     return ones
 
 
+def _wide(g: Any) -> Any:
+    """The dtype to add up in: float16 is too short for long sums."""
+    return np.float32 if g.dtype.char == "e" else None
+
+
 def _expand(g: Any, shape: tuple[int, ...]) -> Any:
     if type(g) is np.ndarray and g.ndim == 0:  # a tenth of np.broadcast_to's time
         return np.ndarray(shape, g.dtype, g, strides=(0,) * len(shape))
     return np.broadcast_to(g, shape)
-
-
-def _borrowed(share: Any, *others: Any) -> bool:
-    """Whether a cotangent could share its memory with another array."""
-    return share.base is not None or any(share is other for other in others)
 
 
 _accumulation = threading.Lock()

@@ -46,57 +46,54 @@ def apply(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any] = _NO_KW
         return _apply_without_rule(fun, args, kwargs)  # type: ignore[no-any-return]
     arrays: list[Any] = []
     parents: list[Node | None] = []
-    tracked = 0
-    for i, a in enumerate(args):
+    tracked, bit = 0, 1
+    for a in args:
         if isinstance(a, Tensor):
+            node = a._node
+            if node is not None:
+                tracked |= bit
             arrays.append(a._data)
-            parents.append(a._node)
-            if a._node is not None:
-                tracked |= 1 << i
+            parents.append(node)
         else:
-            ready = type(a) in _PLAIN or i >= len(rule.vjps)
+            ready = type(a) in _PLAIN or len(arrays) >= rule.arity
             arrays.append(a if ready else as_array(a, rule.name))
             parents.append(None)
+        bit <<= 1
     now = mode.get()
     if not (tracked and now.recording):
         return _wrap(fun(*arrays, **kwargs), rule.name)  # type: ignore[no-any-return]
-    plan = rule.plan(tracked, len(arrays), tuple(kwargs))
+    unread, out_is_read = rule.plan(tracked | bit, kwargs)
     out = fun(*arrays, **kwargs)
     if type(out) is not np.ndarray or out.dtype.kind != "f":
         out = as_array(out, rule.name)
         if out.dtype.kind not in "fc":
-            return _tensor(out, None)
-    node = Node(
-        out.shape,
-        out.dtype,
-        rule,
-        tuple(parents),
-        tuple([a if k else p or _spec(a) for a, p, k in zip(arrays, parents, plan.args)]),
-        kwargs,
-        out if plan.out else None,
-    )
+            return tensor_of(out, None)
+    node = Node(out.shape, out.dtype, rule, parents, arrays, kwargs, out if out_is_read else None)
     for hook in now.hooks:
         hook(node, (*arrays, out))
-    return _tensor(out, node)
+    for i in unread:
+        arrays[i] = parents[i] or _spec(arrays[i])
+    return tensor_of(out, node)
 
 
 def _apply_without_rule(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    (arrays, keywords), tracked = _unwrap((tuple(args), dict(kwargs)))
-    if not tracked or not mode.get().recording or fun in CONSTANTS:
-        return _wrap(fun(*arrays, **keywords), name_of(fun))
     if fun in COMPOSITES:
         return COMPOSITES[fun](*args, **kwargs)
-    raise NoRuleError(
-        f"{name_of(fun)} has no derivative rule: call it on t.detach(), "
-        "or write its derivative with differentiable()"
-    )
+    (arrays, keywords), tracked = _unwrap((tuple(args), dict(kwargs)))
+    if tracked and mode.get().recording and fun not in CONSTANTS:
+        raise NoRuleError(
+            f"{name_of(fun)} has no derivative rule: call it on t.detach(), "
+            "or write its derivative with differentiable()"
+        )
+    return _wrap(fun(*arrays, **keywords), name_of(fun))
 
 
 def _spec(a: Any) -> Any:
     return Spec(a.shape, a.dtype) if hasattr(a, "shape") else a
 
 
-def _tensor(data: Any, node: Node | None) -> Tensor:
+def tensor_of(data: Any, node: Node | None) -> Tensor:
+    """A tensor around an array, without a copy, with the node that computed it."""
     tensor = Tensor.__new__(Tensor)
     tensor._data = data
     tensor._node = node
@@ -119,17 +116,17 @@ def _unwrap(value: Any) -> tuple[Any, bool]:
 def _wrap(out: Any, name: str) -> Any:
     """Make the arrays that an unrecorded function returned untracked tensors."""
     if isinstance(out, (np.ndarray, np.generic)) or hasattr(out, "__array_function__"):
-        return _tensor(as_array(out, name), None)
+        return tensor_of(as_array(out, name), None)
     if isinstance(out, (tuple, list)):
         wrapped = [_wrap(o, name) for o in out]
         return type(out)(*wrapped) if hasattr(out, "_fields") else type(out)(wrapped)
     return out
 
 
-def _revive(node: Node) -> tuple[Any, list[Any]]:
+def revive(node: Node) -> tuple[Any, list[Any]]:
     """The output and the arguments of a node as the tensors they were."""
-    return node if node.out is None else _tensor(node.out, node), [
-        a if parent is None or isinstance(a, Spec) else _tensor(a, parent)
+    return node if node.out is None else tensor_of(node.out, node), [
+        a if parent is None or isinstance(a, Spec) else tensor_of(a, parent)
         for a, parent in zip(node.args, node.parents or (), strict=True)
     ]
 
@@ -295,7 +292,7 @@ class Tensor:
 
     def detach(self) -> Tensor:
         """Return an untracked tensor that shares this one's array."""
-        return _tensor(self._data, None)
+        return tensor_of(self._data, None)
 
     def numpy(self) -> Array:
         """Return the array, shared with the tensor and without its graph."""
@@ -419,7 +416,8 @@ class Tensor:
                 f"{ufunc.__name__} cannot write a tensor into an existing array: "
                 "instead of `array += tensor`, write `array = array + tensor`"
             )
-        return _enter(ufunc if method == "__call__" else getattr(ufunc, method), inputs, kwargs)
+        fun = ufunc if method == "__call__" else getattr(ufunc, method)
+        return _enter(fun, inputs, kwargs) if kwargs else apply(fun, inputs)
 
     def __array_function__(self, func: Function, types: Any, args: Any, kwargs: Any) -> Any:
         return _enter(func, args, kwargs)
@@ -531,7 +529,7 @@ def asarray(
     if not isinstance(data, Tensor):
         if type(data) is np.ndarray or not hasattr(data, "__array_function__"):
             data = np.asarray(data, dtype, copy=copy)
-        data = _tensor(as_array(data, "asarray"), None)
+        data = tensor_of(as_array(data, "asarray"), None)
     if dtype is not None and data.dtype != dtype:
         if copy is False:
             raise ValueError(f"asarray: a copy is needed to convert {data.dtype} to {dtype}")

@@ -1,14 +1,12 @@
 """Reductions. A vjp returns the cotangent with the reduced axes as axes of length 1."""
 
-import math
-import warnings
 from typing import Any
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from ..graph import Function, composite, rule
-from ..tensor import Axis
+from ..tensor import Axis, apply
 
 _add: Function = np.add.reduce
 _maximum: Function = np.maximum.reduce
@@ -29,6 +27,16 @@ rule(
 )
 
 
+def _mean_back(
+    g: Any, _y: Any, _x: Any, axis: Axis = None, dtype: Any = None, keepdims: bool = False
+) -> Any:
+    count = max(_x.size // max(_y.size, 1), 1)
+    return _keep_axes(g / count, _x, axis, keepdims)
+
+
+rule(np.mean, _mean_back)
+
+
 def _extremum(g: Any, y: Any, x: Any, axis: Axis = 0, keepdims: bool = False) -> Any:
     # The elements that equal the extremum, or the NaNs that became it, share equally.
     chosen = (x == _keep_axes(y, x, axis, keepdims)) | (x != x)
@@ -42,27 +50,16 @@ rule(_minimum, _extremum)
 
 @composite(np.sum)
 def _sum(a: Any, axis: Axis = None, dtype: Any = None, *, keepdims: bool = False) -> Any:
-    return _add(a, axis=axis, dtype=dtype, keepdims=keepdims)
+    return apply(_add, (a,), {"axis": axis, "dtype": dtype, "keepdims": keepdims})
 
 
 @composite(np.max)
 @composite(np.amax)
 def _max(a: Any, axis: Axis = None, *, keepdims: bool = False) -> Any:
-    return _maximum(a, axis=axis, keepdims=keepdims)
+    return apply(_maximum, (a,), {"axis": axis, "keepdims": keepdims})
 
 
 @composite(np.min)
 @composite(np.amin)
 def _min(a: Any, axis: Axis = None, *, keepdims: bool = False) -> Any:
-    return _minimum(a, axis=axis, keepdims=keepdims)
-
-
-@composite(np.mean)
-def _mean(a: Any, axis: Axis = None, dtype: Any = None, *, keepdims: bool = False) -> Any:
-    axes = range(a.ndim) if axis is None else normalize_axis_tuple(axis, a.ndim)
-    count = math.prod(a.shape[i] for i in axes)
-    if count == 0:
-        warnings.warn("Mean of empty slice", RuntimeWarning, stacklevel=2)
-    half = a.dtype == np.float16 and dtype is None  # too short to add many numbers up
-    total = _add(a, axis=axis, dtype=np.float32 if half else dtype, keepdims=keepdims)
-    return (total / count).astype(a.dtype) if half else total / count
+    return apply(_minimum, (a,), {"axis": axis, "keepdims": keepdims})

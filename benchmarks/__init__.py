@@ -1,0 +1,1 @@
+"""Measurements of tensorgrad: `python -m benchmarks`."""

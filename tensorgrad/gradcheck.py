@@ -1,0 +1,112 @@
+"""Checking derivatives against numbers: central differences, or the complex step."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+
+from .errors import GradcheckError
+from .graph import Array, Function, no_grad
+from .tensor import Tensor, asarray
+from .transforms import vjp
+
+
+@no_grad()
+def gradcheck(
+    f: Function,
+    inputs: Any,
+    eps: float = 1e-6,
+    atol: float = 1e-6,
+    rtol: float = 1e-4,
+    method: Literal["central", "complex"] = "central",
+    raise_exception: bool = True,
+) -> bool:
+    """Return whether the derivatives of `f` agree with numeric ones at `inputs`.
+
+    `inputs` is one array, or a list or tuple of arguments; arrays, tensors or numbers. Those of
+    float64 are checked, integers and booleans are constants; shorter floats hold too few digits and
+    raise a TypeError. `f` returns one array. Every element of the Jacobian must satisfy
+    `|analytic - numeric| <= atol + rtol * |numeric|`: else a GradcheckError names the worst one, or,
+    with `raise_exception=False`, the result is False.
+
+    The numeric derivative is `(f(x + eps) - f(x - eps)) / (2 eps)`, or for `method="complex"`
+    `imag(f(x + i eps)) / eps`, which loses no digits (Squire and Trapp, SIAM Review 40, 1998), but
+    needs an `f` that is analytic and accepts complex arrays.
+
+    >>> tg.gradcheck(lambda x, y: np.tanh(x @ y), [np.ones((2, 3)), np.ones(3)])
+    True
+    """
+    if method not in ("central", "complex"):
+        raise ValueError(f'gradcheck: method must be "central" or "complex", not {method!r}')
+    arguments = [
+        np.array(x.data if isinstance(x, Tensor) else x)
+        for x in (inputs if isinstance(inputs, (list, tuple)) else [inputs])
+    ]
+    checked = [i for i, a in enumerate(arguments) if a.dtype.kind not in "biu"]
+    for i in checked:
+        if arguments[i].dtype.kind != "f" or arguments[i].dtype.itemsize < 8:
+            raise TypeError(
+                f"gradcheck: input {i} is {arguments[i].dtype}, which holds too few digits or is not "
+                "real: pass x.astype(numpy.float64)"
+            )
+    if not checked:
+        raise TypeError("gradcheck: no input is of a floating dtype: pass at least one as float64")
+
+    def with_checked(*values: Any) -> Any:
+        replaced = dict(zip(checked, values, strict=True))
+        return f(*(replaced.get(i, Tensor(a)) for i, a in enumerate(arguments)))
+
+    points = [arguments[i] for i in checked]
+    for i, analytic, numeric in zip(
+        checked,
+        _analytic(with_checked, points),
+        _numeric(with_checked, points, eps, method),
+        strict=True,
+    ):
+        with np.errstate(invalid="ignore"):
+            error = np.abs(analytic - numeric) - (atol + rtol * np.abs(numeric))
+        error[analytic == numeric] = -np.inf
+        failed = ~(error <= 0)
+        if failed.any():
+            if not raise_exception:
+                return False
+            worst = np.unravel_index(np.argmax(np.where(failed, error, -np.inf)), error.shape)
+            x_shape = arguments[i].shape
+            place = tuple(int(k) for k in np.unravel_index(worst[1], x_shape))
+            raise GradcheckError(
+                f"gradcheck: input {i} at index {place}, output element {worst[0]}: "
+                f"analytic {analytic[worst]:.10g}, numeric {numeric[worst]:.10g} "
+                f"({failed.sum()} of {failed.size} derivatives disagree)"
+            )
+    return True
+
+
+def _analytic(f: Function, points: list[Array]) -> list[Array]:
+    """The Jacobians of `f`, one for each argument: a row per output element, a column per input."""
+    y, pullback = vjp(f, *points)
+    rows = [pullback(unit.reshape(y.shape)) for unit in np.eye(y.size)]
+    return [
+        np.array([row[k] for row in rows]).reshape(y.size, x.size) for k, x in enumerate(points)
+    ]
+
+
+def _numeric(f: Function, points: list[Array], eps: float, method: str) -> list[Array]:
+    def value(k: int, index: tuple[int, ...], step: complex) -> tuple[Array, Any]:
+        """The output, flat, when one element of argument `k` moves; and by how much it moved."""
+        moved = [x.astype(np.result_type(x, step)) if i == k else x for i, x in enumerate(points)]
+        moved[k][index] += step
+        y = asarray(f(*map(Tensor, moved))).data
+        return y.reshape(-1), moved[k][index] - points[k][index]
+
+    def column(k: int, index: tuple[int, ...]) -> Array:
+        if method == "complex":
+            along: Array = np.imag(value(k, index, 1j * eps)[0]) / eps
+            return along
+        (above, up), (below, down) = value(k, index, eps), value(k, index, -eps)
+        return (above - below) / (up - down)
+
+    def jacobian(k: int, x: Array) -> Array:
+        return np.array([column(k, index) for index in np.ndindex(x.shape)]).reshape(x.size, -1).T
+
+    return [jacobian(k, x) for k, x in enumerate(points)]
