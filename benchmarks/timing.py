@@ -84,6 +84,11 @@ def machine() -> str:
     )
 
 
+def introduce(*lines: str) -> None:
+    """Print what is measured, how, and on what machine."""
+    print(*lines, machine(), sep="\n", end="\n\n", flush=True)
+
+
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -1,16 +1,21 @@
 """NumPy with gradients: a small automatic-differentiation library."""
 
+from . import nn
 from . import rules as _rules
 from .errors import GradcheckError, GraphError, NoRuleError, TensorgradError
 from .gradcheck import gradcheck
 from .graph import enable_grad, no_grad
 from .guard import guard
+from .nn import MLP, Layer, Neuron
 from .tensor import Tensor, asarray, differentiable
 from .transforms import grad, value_and_grad, vjp
 
 __all__ = [
+    "MLP",
     "GradcheckError",
     "GraphError",
+    "Layer",
+    "Neuron",
     "NoRuleError",
     "Tensor",
     "TensorgradError",
@@ -20,6 +25,7 @@ __all__ = [
     "grad",
     "gradcheck",
     "guard",
+    "nn",
     "no_grad",
     "value_and_grad",
     "vjp",

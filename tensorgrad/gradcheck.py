@@ -101,10 +101,9 @@ def _numeric(f: Function, points: list[Array], eps: float, method: str) -> list[
 
     def column(k: int, index: tuple[int, ...]) -> Array:
         if method == "complex":
-            along: Array = np.imag(value(k, index, 1j * eps)[0]) / eps
-            return along
+            return np.asarray(np.imag(value(k, index, 1j * eps)[0]) / eps)
         (above, up), (below, down) = value(k, index, eps), value(k, index, -eps)
-        return (above - below) / (up - down)
+        return np.asarray((above - below) / (up - down))
 
     def jacobian(k: int, x: Array) -> Array:
         return np.array([column(k, index) for index in np.ndindex(x.shape)]).reshape(x.size, -1).T

@@ -214,10 +214,11 @@ class Rule:
         would not accept.
         """
         key = (pattern, *kwargs) if kwargs else pattern
-        plan = self._plans.get(key)
-        if plan is None:
+        try:
+            return self._plans[key]
+        except KeyError:
             plan = self._plans[key] = self._make_plan(pattern, kwargs)
-        return plan
+            return plan
 
     def _make_plan(self, pattern: int, kwargs: Mapping[str, Any]) -> Plan:
         count = pattern.bit_length() - 1
@@ -366,8 +367,8 @@ def propagate(
                 results[node] = g
             if node.rule is not None:
                 out, args = operands(node)
-                for vjp, parent in zip(node.rule.vjps, node.parents or ()):  # type: ignore[misc]
-                    if parent is None or parent not in cotangents:
+                for vjp, parent in zip(node.rule.vjps, node.parents or ()):
+                    if vjp is None or parent is None or parent not in cotangents:
                         continue
                     share = vjp(g, out, *args, **node.kwargs)
                     if plain and type(share) is not np.ndarray:
@@ -387,36 +388,47 @@ def propagate(
 
 def _is_shared(share: Any, g: Any, args: Sequence[Any]) -> bool:
     """Whether what a vjp returned may lie in another array's memory."""
-    return share is g or share.base is not None or any([share is a for a in args])
+    return share is g or share.base is not None or id(share) in map(id, args)
 
 
 def _fit(g: Any, like: Spec) -> Any:
     """Reverse broadcasting and casting: give `g` the shape and the dtype of `like`."""
-    if g.dtype.kind == "c" and like.dtype.kind != "c":
-        g = np.real(g)
     shape = like.shape
     if g.shape != shape:
-        extra = g.ndim - len(shape)
-        if extra > 0:
-            g = _sum_leading(g, extra)
-        if g.shape != shape:
-            aligned = zip(g.shape, shape[len(shape) - g.ndim :])
-            ones = tuple([i for i, (n, wanted) in enumerate(aligned) if wanted == 1 != n])
-            if ones:
-                g = np.add.reduce(g, axis=ones, dtype=_wide(g), keepdims=True)
-            if g.shape != shape:
-                g = _expand(g, shape)
-    return g if g.dtype == like.dtype else g.astype(like.dtype)
+        if g.ndim == 0:
+            g = _expand(g, shape)
+        elif g.ndim == 2 and g.shape[1:] == shape:
+            g = _sum_rows(g)
+        else:
+            g = _unbroadcast(g, shape)
+    if g.dtype is not like.dtype:
+        if g.dtype.kind == "c" and like.dtype.kind != "c":
+            g = np.real(g)
+        g = g.astype(like.dtype)
+    return g
 
 
-def _sum_leading(g: Any, count: int) -> Any:
-    """Sum over the first `count` axes."""
-    if type(g) is np.ndarray and (g.ndim, count) == (2, 1) and g.size <= 1 << 16:
-        if (
-            g.dtype.char in "fd"
-        ):  # BLAS takes a sixth of reduce's time for the rows of a small matrix
-            return _ones(len(g), g.dtype).dot(g)
-    return np.add.reduce(g, axis=tuple(range(count)), dtype=_wide(g))
+def _expand(scalar: Any, shape: tuple[int, ...]) -> Any:
+    if type(scalar) is np.ndarray:  # a view like np.broadcast_to's, in a tenth of its time
+        return np.ndarray(shape, scalar.dtype, scalar, strides=(0,) * len(shape))
+    return np.broadcast_to(scalar, shape)
+
+
+def _sum_rows(matrix: Any) -> Any:
+    if type(matrix) is np.ndarray and matrix.size <= 1 << 16 and matrix.dtype.char in "fd":
+        return _ones(len(matrix), matrix.dtype).dot(matrix)  # BLAS: a sixth of reduce's time
+    return np.add.reduce(matrix, axis=0, dtype=_wide(matrix))
+
+
+def _unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
+    extra = g.ndim - len(shape)
+    if extra > 0:
+        g = np.add.reduce(g, axis=tuple(range(extra)), dtype=_wide(g))
+    aligned = zip(g.shape, shape[len(shape) - g.ndim :])
+    stretched = tuple([i for i, (n, wanted) in enumerate(aligned) if wanted == 1 != n])
+    if stretched:
+        g = np.add.reduce(g, axis=stretched, dtype=_wide(g), keepdims=True)
+    return g if g.shape == shape else np.broadcast_to(g, shape)
 
 
 @functools.lru_cache(maxsize=16)
@@ -429,12 +441,6 @@ def _ones(n: int, dtype: np.dtype[Any]) -> Array:
 def _wide(g: Any) -> Any:
     """The dtype to add up in: float16 is too short for long sums."""
     return np.float32 if g.dtype.char == "e" else None
-
-
-def _expand(g: Any, shape: tuple[int, ...]) -> Any:
-    if type(g) is np.ndarray and g.ndim == 0:  # a tenth of np.broadcast_to's time
-        return np.ndarray(shape, g.dtype, g, strides=(0,) * len(shape))
-    return np.broadcast_to(g, shape)
 
 
 _accumulation = threading.Lock()

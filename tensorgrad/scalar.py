@@ -25,7 +25,7 @@ def _operators(
 ) -> tuple[_Operator, _Operator]:
     """The operator z = fun(x, y) and its reflection, from dz/dx = left(x, y, z) and dz/dy."""
 
-    def plain(self: Value, other: Any) -> Value:
+    def plain(self: Value, other: Any) -> Any:
         x = self.data
         if isinstance(other, Value):
             y = other.data
@@ -36,7 +36,7 @@ def _operators(
         z = fun(x, other)
         return Value(z, (self,), (left(x, other, z),))
 
-    def reflected(self: Value, other: Any) -> Value:
+    def reflected(self: Value, other: Any) -> Any:
         if not isinstance(other, _NUMBERS):
             return NotImplemented
         z = fun(other, self.data)

@@ -35,6 +35,7 @@ Axis: TypeAlias = int | tuple[int, ...] | None
 # --------------------------------------------------------------------------------------------
 # apply: every operation on tensors passes through here
 
+_ndarray = np.ndarray
 _PLAIN = frozenset({np.ndarray, bool, int, float, complex})
 _NO_KWARGS: Mapping[str, Any] = {}
 
@@ -64,7 +65,7 @@ def apply(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any] = _NO_KW
         return _wrap(fun(*arrays, **kwargs), rule.name)  # type: ignore[no-any-return]
     unread, out_is_read = rule.plan(tracked | bit, kwargs)
     out = fun(*arrays, **kwargs)
-    if type(out) is not np.ndarray or out.dtype.kind != "f":
+    if type(out) is not _ndarray or out.dtype.kind != "f":
         out = as_array(out, rule.name)
         if out.dtype.kind not in "fc":
             return tensor_of(out, None)
@@ -589,8 +590,9 @@ def differentiable(*vjps: Function | None, each: Function | None = None) -> Call
     def decorate(fun: F) -> F:
         @functools.wraps(fun)
         def operation(*args: Any, **kwargs: Any) -> Any:
-            if any(isinstance(a, Tensor) for a in args):
-                return _enter(operation, args, kwargs)
+            for a in args:
+                if isinstance(a, Tensor):
+                    return _enter(operation, args, kwargs) if kwargs else apply(operation, args)
             return fun(*args, **kwargs)
 
         rule(operation, *vjps, each=each)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from .. import scalar
+from ..rules.linear_algebra import affine
 from ..tensor import Tensor
 from .activations import ACTIVATIONS, Activation
 from .module import Module
@@ -65,7 +66,7 @@ class _Affine(Module):
                 f"{self}: an input of shape {x.shape}; pass one sample, of shape ({nin},), "
                 f"or a batch of shape (n, {nin})"
             )
-        return self.activation(np.inner(x, self.weight) + self.bias)
+        return self.activation(affine(x, self.weight, self.bias))
 
     def __repr__(self) -> str:
         sizes = ", ".join(map(str, reversed(self.weight.shape)))

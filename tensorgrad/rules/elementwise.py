@@ -18,7 +18,7 @@ rule(np.true_divide, lambda g, _z, _x, y: g / y, lambda g, z, _x, y: -g * z / y)
 rule(np.remainder, lambda g, _z, _x, _y: g, lambda g, _z, x, y: -g * np.floor_divide(x, y))
 
 rule(np.reciprocal, lambda g, y, _x: -g * y * y)
-rule(np.square, lambda g, _y, x: g * (2 * x))
+rule(np.square, lambda g, _y, x: (g + g) * x)
 rule(np.sqrt, lambda g, y, _x: g * 0.5 / y)
 rule(np.exp, lambda g, y, _x: g * y)
 rule(np.log, lambda g, _y, x: g / x)

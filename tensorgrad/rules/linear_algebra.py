@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..graph import rule
+from ..tensor import differentiable
 
 
 def _rows(a: Any) -> Any:
@@ -35,6 +36,8 @@ rule(np.matmul, _matmul_left, _matmul_right)
 
 
 def _inner_left(g: Any, _z: Any, _x: Any, y: Any) -> Any:
+    if y.ndim == 2 and _x.ndim:
+        return g @ y
     if not (_x.ndim and y.ndim):
         return g * y
     rows = _rows(y)
@@ -42,6 +45,8 @@ def _inner_left(g: Any, _z: Any, _x: Any, y: Any) -> Any:
 
 
 def _inner_right(g: Any, _z: Any, x: Any, _y: Any) -> Any:
+    if x.ndim == 2 and _y.ndim == 2:
+        return g.mT @ x
     if not (x.ndim and _y.ndim):
         return g * x
     rows = _rows(x)
@@ -49,3 +54,20 @@ def _inner_right(g: Any, _z: Any, x: Any, _y: Any) -> Any:
 
 
 rule(np.inner, _inner_left, _inner_right)
+
+
+@differentiable(
+    lambda g, _z, _x, weight, _bias: _inner_left(g, _z, _x, weight),
+    lambda g, _z, x, _weight, _bias: _inner_right(g, _z, x, _weight),
+    lambda g, _z, _x, _weight, _bias: g,
+)
+def affine(x: Any, weight: Any, bias: Any) -> Any:
+    """Return `inner(x, weight) + bias`: what a layer computes, as one operation.
+
+    `weight` has shape (nout, nin) or (nin,), `bias` (nout,) or (), and `x` (..., nin).
+
+    >>> from tensorgrad.rules.linear_algebra import affine
+    >>> affine(np.ones(2), np.ones((3, 2)), np.zeros(3))
+    array([2., 2., 2.])
+    """
+    return np.inner(x, weight) + bias

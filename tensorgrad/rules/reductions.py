@@ -30,8 +30,7 @@ rule(
 def _mean_back(
     g: Any, _y: Any, _x: Any, axis: Axis = None, dtype: Any = None, keepdims: bool = False
 ) -> Any:
-    count = max(_x.size // max(_y.size, 1), 1)
-    return _keep_axes(g / count, _x, axis, keepdims)
+    return _keep_axes(g, _x, axis, keepdims) * (max(_y.size, 1) / max(_x.size, 1))
 
 
 rule(np.mean, _mean_back)

@@ -1,0 +1,138 @@
+"""The tensor engine against the scalar one: forward, backward and the whole training step."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from tensorgrad import nn
+
+from .timing import Table, digits, introduce, note, require_equal
+
+RATE = 0.05
+ROUNDS = 3  # at least, in each of which the scalar engine makes one step, and
+TENSOR_STEPS = 20  # the tensor engine these
+PHASES = "forward", "backward", "step"
+
+# What grows, and the width and the batch of the networks 2-width-width-1.
+SERIES = {
+    "batch": [(16, 1), (16, 3), (16, 10), (16, 30), (16, 100), (16, 300)],
+    "width": [(2, 10), (4, 10), (8, 10), (16, 10), (32, 10), (64, 10)],
+}
+QUICK_SERIES = {"batch": [(16, 1), (16, 10)], "width": [(4, 10), (16, 10)]}
+
+Phases: TypeAlias = Callable[[], tuple[float, float, float]]
+
+
+def run(quick: bool, output: Path) -> None:
+    introduce(
+        "One step of gradient descent on the mean squared error of a tanh network, 2-width-width-1,",
+        "in float64: one number at a time, and as matrices. Milliseconds; minimum over steps that",
+        "the engines take in turns, once their losses and gradients were found equal.",
+    )
+    fields = ["growing", "width", "batch", "phase", "scalar seconds", "tensor seconds", "ratio"]
+    widths = dict.fromkeys(["growing", "width", "batch", "phase", "scalar", "tensor", "ratio"], 9)
+    table = Table(widths, output / "scalar.csv", fields)
+    rows = []
+    for growing, sizes in (QUICK_SERIES if quick else SERIES).items():
+        for width, batch in sizes:
+            note(f"measuring width {width}, batch {batch}")
+            engines = _engines(width, batch)
+            scalar, tensor = _fastest(*engines, seconds=0.3 if quick else 3.0)
+            for phase, slow, fast in zip(PHASES, scalar, tensor):
+                row = growing, width, batch, phase, slow, fast, slow / fast
+                table.line(
+                    *map(str, row[:4]), digits(slow * 1e3), digits(fast * 1e3), digits(slow / fast)
+                )
+                table.record([row])
+                rows.append(row)
+    _draw(rows, output)
+
+
+def _engines(width: int, batch: int) -> tuple[Phases, Phases]:
+    """A training step of the same network in both engines, checked to be the same."""
+    rng = np.random.default_rng(0)
+    net = nn.MLP(2, [width, width, 1], rng=rng)
+    reference = net.to_scalar()
+    x, t = rng.standard_normal((batch, 2)), rng.uniform(-1, 1, (batch, 1))
+    rows, targets = x.tolist(), t.ravel().tolist()
+
+    def scalar_loss() -> Any:
+        return sum((reference(row) - target) ** 2 for row, target in zip(rows, targets)) / batch
+
+    def tensor_loss() -> Any:
+        return nn.mse_loss(net(x), t)
+
+    slow, fast = scalar_loss(), tensor_loss()
+    slow.backward()
+    fast.backward()
+    what = f"width {width}, batch {batch}: tensor engine's"
+    require_equal(f"{what} loss", fast.data, slow.data, 1e-12)
+    gradients = [np.c_[layer.weight.grad, layer.bias.grad].ravel() for layer in net.layers]
+    expected = [p.grad for p in reference.parameters()]
+    require_equal(f"{what} gradients", np.concatenate(gradients), expected, 1e-12)
+    return _step(reference, scalar_loss), _step(net, tensor_loss)
+
+
+def _step(net: Any, loss: Callable[[], Any]) -> Phases:
+    """A training step, the same in both engines, that returns the seconds its phases took."""
+    parameters = net.parameters()
+    net.zero_grad()
+
+    def step() -> tuple[float, float, float]:
+        start = time.perf_counter()
+        value = loss()
+        forward = time.perf_counter()
+        value.backward()
+        backward = time.perf_counter()
+        for p in parameters:
+            p.data += -RATE * p.grad
+        net.zero_grad()
+        return forward - start, backward - forward, time.perf_counter() - start
+
+    return step
+
+
+def _fastest(scalar: Phases, tensor: Phases, seconds: float) -> tuple[list[float], list[float]]:
+    """The least time of each phase, for both engines."""
+    best = [math.inf] * 3, [math.inf] * 3
+    start = time.perf_counter()
+    for turn in itertools.count(1):
+        for times, step, steps in zip(best, (scalar, tensor), (1, TENSOR_STEPS)):
+            for _ in range(steps):
+                times[:] = map(min, times, step())
+        if turn >= ROUNDS and time.perf_counter() - start > seconds:
+            break
+    return best
+
+
+def _draw(rows: list[tuple[Any, ...]], output: Path) -> None:
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError:
+        print("\nNo picture was drawn: matplotlib is missing; pip install 'tensorgrad[plot]'")
+        return
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    for growing, axes in zip(SERIES, panels):
+        for phase, style in zip(PHASES, (":", "--", "-")):
+            points = [row for row in rows if row[0] == growing and row[3] == phase]
+            sizes = [row[1 if growing == "width" else 2] for row in points]
+            axes.loglog(sizes, [row[4] for row in points], "C1o" + style, label=f"scalar {phase}")
+            axes.loglog(sizes, [row[5] for row in points], "C0o" + style, label=f"tensor {phase}")
+        fixed = f"width {points[0][1]}" if growing == "batch" else f"batch {points[0][2]}"
+        axes.set(xlabel=f"{growing} ({fixed})", xticks=sizes, xticklabels=sizes)
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("seconds")
+    panels[1].legend(ncols=2, fontsize="small")
+    figure.suptitle("One training step: one number at a time, and as matrices")
+    for suffix in ("svg", "png"):
+        figure.savefig(output / f"scalar.{suffix}", dpi=150)
+    print(f"\nPictures: {output / 'scalar.svg'} and .png")

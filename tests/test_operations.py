@@ -1,0 +1,307 @@
+"""Every row of the table of operations against NumPy and against numeric derivatives."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+
+import tensorgrad as tg
+from tensorgrad.graph import RULES, set_mode
+
+from .operations import CONSTANT, OPERATIONS, Op, Shape
+from .oracles import backward, central_differences, complex_step, leaf, subsets
+from .strategies import arguments
+
+CASES = [(op, shapes) for op in OPERATIONS for shapes in op.shapes]
+each_case = pytest.mark.parametrize(("op", "shapes"), CASES, ids=[f"{o} {s}" for o, s in CASES])
+each_operation = pytest.mark.parametrize("op", OPERATIONS, ids=repr)
+
+
+def draw(op: Op, shapes: tuple[Shape, ...]) -> tuple[list[Any], Any]:
+    """Arguments of these shapes, and a random cotangent of the output."""
+    rng = np.random.default_rng(0)
+    args = op.draw(rng, shapes)
+    return args, np.asarray(rng.normal(size=np.shape(op.fun(*args))))
+
+
+def weighted(f: Callable[..., Any], w: Any) -> Callable[..., Any]:
+    """The number `sum(w * f)`, whose gradient is the pullback of w."""
+    return lambda *args: np.sum(w * f(*args))
+
+
+# -- values, and first derivatives
+
+
+@each_case
+def test_value_is_numpys(op: Op, shapes: tuple[Shape, ...]) -> None:
+    for dtype in np.float64, np.float32, np.float16:
+        args = [a.astype(dtype) for a in draw(op, shapes)[0]]
+        expected = np.asarray(op.fun(*args))
+        untracked = op.fun(*map(tg.Tensor, args))
+        for tracked in subsets(len(args)):
+            out = op.fun(*(leaf(a) if i in tracked else a for i, a in enumerate(args)))
+            assert type(out) is tg.Tensor
+            for tensor in out, untracked:
+                assert type(tensor.data) is np.ndarray
+                assert tensor.dtype == expected.dtype
+                assert tensor.shape == expected.shape
+                assert_ulps(tensor.data, expected)
+
+
+def assert_ulps(actual: Any, expected: Any) -> None:
+    """Equal bit for bit, or up to the last two digits."""
+    if expected.dtype.kind == "f":
+        np.testing.assert_array_max_ulp(actual, expected, maxulp=2)
+    else:
+        assert_array_equal(actual, expected)
+
+
+@each_case
+def test_gradient(op: Op, shapes: tuple[Shape, ...]) -> None:
+    args, seed = draw(op, shapes)
+    f = weighted(op.fun, seed)
+    numeric = [central_differences(f, args, i) for i in range(len(args))]
+    exact = [complex_step(f, args, i) for i in range(len(args))] if op.analytic else numeric
+    for tracked in subsets(len(args)):
+        leaves = backward(op.fun, args, tracked, seed)[1]
+        for i, x in zip(tracked, leaves, strict=True):
+            assert_allclose(x.grad, numeric[i], rtol=1e-7, atol=1e-7)
+            assert_allclose(x.grad, exact[i], rtol=1e-7, atol=1e-12 if op.analytic else 1e-7)
+
+
+@each_case
+def test_gradient_belongs_to_its_leaf(op: Op, shapes: tuple[Shape, ...]) -> None:
+    """It has the leaf's dtype and shape, can be written to, and is nobody else's memory."""
+    args, seed = draw(op, shapes)
+    for tracked in subsets(len(args)):
+        out, leaves = backward(op.fun, args, tracked, seed)
+        for x in leaves:
+            assert type(x.grad) is np.ndarray
+            assert (x.grad.dtype, x.grad.shape) == (x.dtype, x.shape)
+            assert x.grad.flags.owndata and x.grad.flags.writeable
+            others = [*args, seed, out.data, *(y.data for y in leaves)]
+            others += [y.grad for y in leaves if y is not x]
+            assert not any(np.shares_memory(x.grad, other) for other in others)
+
+
+@each_case
+def test_nothing_is_written_to(op: Op, shapes: tuple[Shape, ...]) -> None:
+    """Arguments and seed keep their bytes and their flags, also those that are shared."""
+    args, seed = draw(op, shapes)
+    everything = [*args, seed]
+    before = [(a.tobytes(), str(a.flags)) for a in everything]
+    for tracked in subsets(len(args)):
+        mixed = [tg.asarray(a, copy=False) if i in tracked else a for i, a in enumerate(args)]
+        for i in tracked:
+            mixed[i].requires_grad = True
+        op.fun(*mixed).backward(seed)
+        assert before == [(a.tobytes(), str(a.flags)) for a in everything]
+
+
+@each_case
+def test_float32_gradient_is_close_to_float64s(op: Op, shapes: tuple[Shape, ...]) -> None:
+    args, seed = draw(op, shapes)
+    tracked = range(len(args))
+    leaves = backward(op.fun, args, tracked, seed)[1]
+    short = backward(op.fun, [a.astype(np.float32) for a in args], tracked, seed)[1]
+    for x, y in zip(leaves, short, strict=True):
+        assert y.grad.dtype == np.float32
+        assert_allclose(y.grad, x.grad, rtol=1e-4, atol=1e-4)
+
+
+@each_operation
+def test_memory_layout_does_not_matter(op: Op) -> None:
+    def read_only(a: Any) -> Any:
+        a = a.copy()
+        a.flags.writeable = False
+        return a
+
+    def reversed_twice(a: Any) -> Any:
+        back = (slice(None, None, -1),) * a.ndim
+        return a[back].copy()[back]
+
+    def every_second(a: Any) -> Any:
+        wide = np.full((*a.shape[:-1], 2 * a.shape[-1]) if a.ndim else (), 99.0)
+        wide[..., ::2] = a
+        return wide[..., ::2]
+
+    def fortran(a: Any) -> Any:
+        return np.array(a, order="F")
+
+    layouts = [read_only, fortran, reversed_twice]
+    for shapes in op.shapes:
+        args, seed = draw(op, shapes)
+        tracked = range(len(args))
+        expected = backward(op.fun, args, tracked, seed)[1]
+        for layout in [*layouts, every_second] if all(shapes) else layouts:
+            mixed = [tg.asarray(layout(a), copy=False) for a in args]
+            for x in mixed:
+                x.requires_grad = True
+            op.fun(*mixed).backward(seed)
+            for x, y in zip(mixed, expected, strict=True):
+                assert_allclose(x.grad, y.grad, rtol=1e-12, atol=1e-12)
+
+
+@each_operation
+@given(data=st.data())
+def test_gradient_at_random_values(op: Op, data: st.DataObject) -> None:
+    args = data.draw(arguments(op), label="arguments")
+    seed = np.asarray(np.random.default_rng(1).normal(size=np.shape(op.fun(*args))))
+    oracle = complex_step if op.analytic else central_differences
+    leaves = backward(op.fun, args, range(len(args)), seed)[1]
+    for i, x in enumerate(leaves):
+        numeric = oracle(weighted(op.fun, seed), args, i)
+        assert_allclose(x.grad, numeric, rtol=1e-6, atol=1e-7)
+
+
+# -- second derivatives, and the functional form
+
+
+@each_case
+def test_second_derivative(op: Op, shapes: tuple[Shape, ...]) -> None:
+    """The gradient's derivative along random directions, against differences of the gradient."""
+    args, seed = draw(op, shapes)
+    rng = np.random.default_rng(2)
+    directions = [rng.normal(size=a.shape) for a in args]
+    everything = tuple(range(len(args)))
+    gradient = tg.grad(weighted(op.fun, seed), everything)
+
+    def along(*points: Any) -> Any:
+        return sum(np.sum(g * v) for g, v in zip(gradient(*points), directions, strict=True))
+
+    second = tg.grad(along, everything)(*args)
+    for i, actual in enumerate(second):
+        numeric = central_differences(along, args, i)
+        assert type(actual) is np.ndarray
+        assert_allclose(actual, numeric, rtol=1e-6, atol=1e-6)
+
+
+@each_case
+def test_functional_gradient_equals_backwards(op: Op, shapes: tuple[Shape, ...]) -> None:
+    args, seed = draw(op, shapes)
+    value, pullback = tg.vjp(op.fun, *args)
+    out, leaves = backward(op.fun, args, range(len(args)), seed)
+    assert_array_equal(value, out.data)
+    for g, x in zip(pullback(seed), leaves, strict=True):
+        assert_allclose(g, x.grad, rtol=1e-14, atol=1e-14)
+
+
+# -- operations without a derivative
+
+
+@pytest.mark.parametrize("op", CONSTANT, ids=repr)
+def test_piecewise_constant_results_are_untracked(op: Op) -> None:
+    def parts(value: Any) -> tuple[Any, ...]:
+        return value if isinstance(value, tuple) else (value,)
+
+    for shapes in op.shapes:
+        args = op.draw(np.random.default_rng(0), shapes)
+        expected = op.fun(*args)
+        for tracked in subsets(len(args)):
+            out = op.fun(*(leaf(a) if i in tracked else a for i, a in enumerate(args)))
+            for actual, wanted in zip(parts(out), parts(expected), strict=True):
+                assert not getattr(actual, "requires_grad", False)
+                actual = actual.data if isinstance(actual, tg.Tensor) else actual
+                assert_array_equal(actual, wanted)
+                assert np.asarray(actual).dtype == np.asarray(wanted).dtype
+
+
+# -- the table itself
+
+
+def test_every_derivative_has_a_row() -> None:
+    """Each vjp of each rule is reached by a row of the table."""
+    reached = set()
+
+    def note(node: Any, _arrays: Any) -> None:
+        reached.update((id(node.rule), i) for i, p in enumerate(node.parents) if p is not None)
+
+    with set_mode(hooks=(note,)):
+        for op, shapes in CASES:
+            tg.vjp(op.fun, *draw(op, shapes)[0])
+    missing = [
+        f"{rule.name}, argument {i}"
+        for fun, rule in RULES.items()
+        if not getattr(fun, "__module__", "").startswith("tests")
+        for i in range(min(len(rule.vjps), 2))
+        if rule.vjps[i] is not None and (id(rule), i) not in reached
+    ]
+    assert missing == []
+
+
+def test_names_are_unique() -> None:
+    names = [op.name for op in OPERATIONS]
+    assert len(set(names)) == len(names)
+
+
+# -- kinks and ties: the value that was agreed on
+
+INF, NAN = np.inf, np.nan
+
+
+@pytest.mark.filterwarnings("ignore:.*encountered:RuntimeWarning")
+@pytest.mark.parametrize(
+    ("fun", "args", "gradients"),
+    [
+        (np.abs, [[0.0, -0.0]], [[0, 0]]),
+        (np.maximum, [[1.0, 2.0], [1.0, 3.0]], [[0.5, 0], [0.5, 1]]),
+        (np.minimum, [[1.0, 2.0], [1.0, 3.0]], [[0.5, 1], [0.5, 0]]),
+        (np.maximum, [[NAN, 1.0, NAN], [1.0, NAN, NAN]], [[1, 0, 0.5], [0, 1, 0.5]]),
+        (np.minimum, [[NAN, 1.0], [1.0, NAN]], [[1, 0], [0, 1]]),
+        (np.maximum, [[0.0, INF], [-0.0, INF]], [[0.5, 0.5], [0.5, 0.5]]),
+        (np.max, [[3.0, 1.0, 3.0]], [[0.5, 0, 0.5]]),
+        (np.max, [[[2.0, 2.0], [2.0, 2.0]]], [[[0.25, 0.25], [0.25, 0.25]]]),
+        (np.max, [[1.0, NAN, 3.0, NAN]], [[0, 0.5, 0, 0.5]]),
+        (np.min, [[1.0, 1.0, 3.0, 1.0]], [[1 / 3, 1 / 3, 0, 1 / 3]]),
+        (np.min, [[1.0, NAN]], [[0, 1]]),
+        (np.max, [[INF, 1.0, INF]], [[0.5, 0, 0.5]]),
+        (np.sqrt, [[0.0]], [[INF]]),
+        (np.log, [[0.0, -1.0]], [[INF, -1]]),
+        (np.reciprocal, [[0.0]], [[-INF]]),
+        (lambda x: x**0, [[0.0, INF, NAN]], [[0, 0, 0]]),
+        (lambda x: x**1, [[0.0]], [[1]]),
+        (lambda x: x**2, [[0.0]], [[0]]),
+        (lambda x: x**0.5, [[0.0]], [[INF]]),
+        (lambda x: x**-1, [[0.0]], [[-INF]]),
+        (lambda x: x ** np.array([0.0, 1, 2, 0.5, -1]), [[0.0] * 5], [[0, 1, 0, INF, -INF]]),
+        (np.power, [[0.0] * 5, [0.0, 1, 2, 0.5, -1]], [[0, 1, 0, INF, -INF], [0, 0, 0, 0, -INF]]),
+        (np.power, [[-2.0, -2.0], [3.0, 2.0]], [[12, -4], [NAN, NAN]]),
+        (np.mean, [np.zeros((0,))], [np.zeros((0,))]),
+        (np.sum, [np.zeros((0, 2))], [np.zeros((0, 2))]),
+        (lambda x: np.where(x > 0, np.log(x), 0), [[0.0, 2.0]], [[NAN, 0.5]]),
+    ],
+)
+def test_value_without_a_derivative(fun: Any, args: list[Any], gradients: list[Any]) -> None:
+    leaves = [leaf(a) for a in args]
+    out = fun(*leaves)
+    assert_array_equal(out.data, fun(*map(np.asarray, args)))
+    out.backward(np.ones(out.shape))
+    for x, expected in zip(leaves, gradients, strict=True):
+        assert_array_equal(x.grad, expected)
+
+
+def test_mean_of_nothing_warns_as_numpys() -> None:
+    with pytest.warns(RuntimeWarning, match="Mean of empty slice"), np.errstate(invalid="ignore"):
+        assert np.isnan(np.mean(leaf(np.zeros((0, 3)))).item())
+
+
+@pytest.mark.parametrize("fun", [np.max, np.min, np.maximum.reduce])
+def test_max_of_nothing_is_an_error(fun: Any) -> None:
+    with pytest.raises(ValueError, match="zero-size"):
+        fun(leaf(np.zeros(0)))
+
+
+def test_a_power_of_a_negative_number_with_a_constant_whole_exponent() -> None:
+    x = leaf(-2.0)
+    (x**3).backward()
+    assert x.grad == 12
+
+
+def test_max_of_many_tied_float16() -> None:
+    x = leaf(np.zeros(70_000), np.float16)
+    np.max(x).backward(np.float16(70))
+    assert_allclose(x.grad, np.float16(0.001), rtol=1e-2)
