@@ -156,7 +156,8 @@ class Node(Spec):
     `args` are the operation's arguments, of which the arrays that the rule does not read are
     replaced by a `Spec`; `out` is the output if the rule reads it. A node never refers to its own
     Tensor, so that dropping the last Tensor frees the graph at once. `parents` is None once the
-    graph is freed, or the leaf's data was changed.
+    graph is freed. Serial numbers grow in the order of computation, so that a leaf younger than an
+    operation on it has had its data changed since.
     """
 
     __slots__ = ("args", "grad", "kwargs", "keeps_grad", "out", "parents", "rule", "serial")
@@ -181,6 +182,13 @@ class Node(Spec):
         self.serial = next(_serial)
         self.grad: Array | None = None
         self.keeps_grad = rule is None
+
+    def __str__(self) -> str:
+        return f"{self.rule.name if self.rule else 'leaf'} ({super().__str__()})"
+
+    def touch(self) -> None:
+        """Make a leaf younger than every operation on it: its data has changed."""
+        self.serial = next(_serial)
 
     def free(self) -> None:
         self.parents = self.out = None
@@ -316,25 +324,23 @@ def ancestors(root: Node, since: int = 0) -> list[Node]:
     found, seen = [root], {root}
     for node in found:
         if node.parents is None:
-            raise GraphError(_why_lost(node))
+            raise GraphError(
+                f"backward: the graph at {node} was freed by an earlier backward(); pass "
+                "retain_graph=True to that one to use the graph again"
+            )
+        serial = node.serial
         for parent in node.parents:
             if parent is not None and parent not in seen and parent.serial >= since:
+                if parent.serial > serial:
+                    raise GraphError(
+                        f"backward: the data of a leaf tensor, {parent}, was changed after {node} "
+                        "was computed from it, so the gradient would be wrong: change it after "
+                        "backward(), or compute the output again"
+                    )
                 seen.add(parent)
                 found.append(parent)
     found.sort(key=_by_serial, reverse=True)
     return found
-
-
-def _why_lost(node: Node) -> str:
-    if node.rule is None:
-        return (
-            f"backward: the data of a leaf tensor ({node}) was changed after it was used, so its "
-            "gradient would be wrong: change it after backward(), or compute the output again"
-        )
-    return (
-        f"backward: the graph at {node.rule.name} ({node}) was freed by an earlier backward(); "
-        "pass retain_graph=True to that one to use the graph again"
-    )
 
 
 def kept(node: Node) -> tuple[Any, Sequence[Any]]:

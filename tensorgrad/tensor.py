@@ -194,17 +194,15 @@ class Tensor:
         node = self._node
         if node is not None and node.rule is not None:
             raise GraphError(
-                f"cannot assign the data of a computed tensor ({node}): detach() it first"
+                f"cannot assign the data of a computed tensor, {node}: detach() it first"
             )
         if value is not self._data:
             array = as_array(_untracked(value), "data")
             if node is not None and array.shape != node.shape:
-                raise ValueError(f"cannot assign data of shape {array.shape} to a tensor of {node}")
+                raise ValueError(f"cannot assign data of shape {array.shape} to a {node}")
             self._data = array.astype(array.dtype if node is None else node.dtype)
         if node is not None:
-            self._node = Node(node.shape, node.dtype)
-            self._node.grad = node.grad
-            node.parents = None
+            node.touch()
 
     @property
     def grad(self) -> Array | None:
@@ -220,7 +218,7 @@ class Tensor:
             raise GraphError("cannot assign grad: the tensor does not require grad")
         if value is not None:
             if np.shape(value) not in ((), self.shape):
-                raise ValueError(f"cannot assign grad of shape {np.shape(value)} to ({self._node})")
+                raise ValueError(f"cannot assign grad of shape {np.shape(value)} to a {self._node}")
             value = np.full_like(self._data, value)
         self._node.grad = value
 
@@ -269,7 +267,7 @@ class Tensor:
                     f"backward: an output of shape {self.shape} needs a gradient of that shape; "
                     "or reduce it to one element first, say by numpy.sum"
                 )
-            seed = np.ones_like(self._data)
+            seed = np.ones(self.shape, self.dtype)
         else:
             seed = as_array(_untracked(gradient), "backward").astype(self.dtype)
             if seed.shape != self.shape:
@@ -400,7 +398,7 @@ class Tensor:
     def __reduce__(self) -> tuple[Any, ...]:
         if not self.is_leaf:
             raise GraphError(
-                f"cannot pickle or copy a computed tensor ({self._node}): detach() it first"
+                f"cannot pickle or copy a computed tensor, {self._node}: detach() it first"
             )
         return Tensor, (self._data, None, self.requires_grad)
 
@@ -435,7 +433,7 @@ class Tensor:
         """Give this handle the value of `fun(*args)`; no array that another tensor sees changes."""
         if self._node is not None and self._node.rule is None and mode.get().recording:
             raise GraphError(
-                f"cannot change in place a leaf that requires grad ({self._node}): "
+                f"cannot change in place a {self._node} that requires grad: "
                 "do it under no_grad(), assign its .data, or compute a new tensor"
             )
         value = apply(fun, args)
@@ -544,7 +542,7 @@ def _untracked(value: Any) -> Any:
         return value
     if value._node is not None:
         raise TypeError(
-            f"a tensor that requires grad ({value._node}) cannot become a plain array or number "
+            f"a tensor that requires grad, {value._node}, cannot become a plain array or number "
             "unasked: use .numpy(), .item() or .detach(), or stack tensors with numpy.stack"
         )
     return value._data

@@ -125,20 +125,19 @@ def test_memory_layout_does_not_matter(op: Op) -> None:
         return a[back].copy()[back]
 
     def every_second(a: Any) -> Any:
-        wide = np.full((*a.shape[:-1], 2 * a.shape[-1]) if a.ndim else (), 99.0)
+        wide = np.full((*a.shape[:-1], 2 * a.shape[-1]), 99.0)
         wide[..., ::2] = a
         return wide[..., ::2]
 
     def fortran(a: Any) -> Any:
         return np.array(a, order="F")
 
-    layouts = [read_only, fortran, reversed_twice]
     for shapes in op.shapes:
         args, seed = draw(op, shapes)
         tracked = range(len(args))
         expected = backward(op.fun, args, tracked, seed)[1]
-        for layout in [*layouts, every_second] if all(shapes) else layouts:
-            mixed = [tg.asarray(layout(a), copy=False) for a in args]
+        for layout in read_only, fortran, reversed_twice, every_second:
+            mixed = [tg.asarray(layout(a) if a.ndim else a, copy=False) for a in args]
             for x in mixed:
                 x.requires_grad = True
             op.fun(*mixed).backward(seed)
@@ -243,7 +242,7 @@ def test_names_are_unique() -> None:
 INF, NAN = np.inf, np.nan
 
 
-@pytest.mark.filterwarnings("ignore:.*encountered:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize(
     ("fun", "args", "gradients"),
     [

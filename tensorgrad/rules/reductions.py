@@ -6,7 +6,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from ..graph import Function, composite, rule
-from ..tensor import Axis, apply
+from ..tensor import Axis, apply, differentiable
 
 _add: Function = np.add.reduce
 _maximum: Function = np.maximum.reduce
@@ -33,7 +33,12 @@ def _mean_back(
     return _keep_axes(g, _x, axis, keepdims) * (max(_y.size, 1) / max(_x.size, 1))
 
 
-rule(np.mean, _mean_back)
+@composite(np.mean)
+@differentiable(_mean_back)
+def _mean(a: Any, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Any:
+    if axis is None and dtype is None and a.size and a.dtype.char in "fd":
+        return _add(a, axis=None, keepdims=keepdims) / a.size  # np.mean's way, in half its time
+    return np.mean(a, axis=axis, dtype=dtype, keepdims=keepdims)
 
 
 def _extremum(g: Any, y: Any, x: Any, axis: Axis = 0, keepdims: bool = False) -> Any:
