@@ -373,10 +373,11 @@ def propagate(
                 results[node] = g
             if node.rule is not None:
                 out, args = operands(node)
+                kwargs = node.kwargs
                 for vjp, parent in zip(node.rule.vjps, node.parents or ()):
                     if vjp is None or parent is None or parent not in cotangents:
                         continue
-                    share = vjp(g, out, *args, **node.kwargs)
+                    share = vjp(g, out, *args, **kwargs) if kwargs else vjp(g, out, *args)
                     if plain and type(share) is not np.ndarray:
                         share = as_array(share, node.rule.name)
                     if share.shape != parent.shape or share.dtype is not parent.dtype:

@@ -58,12 +58,12 @@ class Value:
 
     >>> from tensorgrad.scalar import Value
     >>> a, b = Value(2.0), Value(-3.0)
-    >>> c = (a * b + b**2).tanh()
+    >>> c = (a * b + b**2).relu()
     >>> c.backward()
-    >>> c, a.grad
-    (Value(data=0.9950547536867305, grad=1), -0.029598111496321124)
+    >>> c, a.grad, b.grad
+    (Value(data=3.0, grad=1), -3.0, -4.0)
 
-    Exactly, and in NumPy, which calls the methods of objects that are not its own:
+    Exactly, and in NumPy, which calls an object's own methods:
 
     >>> from fractions import Fraction
     >>> x = Value(Fraction(1, 3))
@@ -237,8 +237,8 @@ class MLP(_Module):
 
     >>> from tensorgrad.scalar import MLP
     >>> net = MLP(3, [4, 4, 1], rng=0)
-    >>> net([2.0, 3.0, -1.0])
-    Value(data=0.75, grad=0)
+    >>> len(net.parameters()), round(net([2.0, 3.0, -1.0]).data, 4)
+    (41, -0.5372)
     """
 
     def __init__(

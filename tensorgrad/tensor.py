@@ -35,7 +35,7 @@ Axis: TypeAlias = int | tuple[int, ...] | None
 # --------------------------------------------------------------------------------------------
 # apply: every operation on tensors passes through here
 
-_ndarray = np.ndarray
+_ndarray, _new = np.ndarray, object.__new__
 _PLAIN = frozenset({np.ndarray, bool, int, float, complex})
 _NO_KWARGS: Mapping[str, Any] = {}
 
@@ -52,26 +52,28 @@ def apply(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any] = _NO_KW
         if isinstance(a, Tensor):
             node = a._node
             if node is not None:
-                tracked |= bit
+                tracked += bit
             arrays.append(a._data)
             parents.append(node)
         else:
-            ready = type(a) in _PLAIN or len(arrays) >= rule.arity
-            arrays.append(a if ready else as_array(a, rule.name))
+            if type(a) not in _PLAIN and len(arrays) < rule.arity:
+                a = as_array(a, rule.name)
+            arrays.append(a)
             parents.append(None)
-        bit <<= 1
-    now = mode.get()
-    if not (tracked and now.recording):
+        bit += bit
+    recording, hooks = mode.get()
+    if not (tracked and recording):
         return _wrap(fun(*arrays, **kwargs), rule.name)  # type: ignore[no-any-return]
-    unread, out_is_read = rule.plan(tracked | bit, kwargs)
+    unread, out_is_read = rule.plan(tracked + bit, kwargs)
     out = fun(*arrays, **kwargs)
     if type(out) is not _ndarray or out.dtype.kind != "f":
         out = as_array(out, rule.name)
         if out.dtype.kind not in "fc":
             return tensor_of(out, None)
     node = Node(out.shape, out.dtype, rule, parents, arrays, kwargs, out if out_is_read else None)
-    for hook in now.hooks:
-        hook(node, (*arrays, out))
+    if hooks:
+        for hook in hooks:
+            hook(node, (*arrays, out))
     for i in unread:
         arrays[i] = parents[i] or _spec(arrays[i])
     return tensor_of(out, node)
@@ -95,7 +97,7 @@ def _spec(a: Any) -> Any:
 
 def tensor_of(data: Any, node: Node | None) -> Tensor:
     """A tensor around an array, without a copy, with the node that computed it."""
-    tensor = Tensor.__new__(Tensor)
+    tensor: Tensor = _new(Tensor)
     tensor._data = data
     tensor._node = node
     return tensor

@@ -184,9 +184,7 @@ def test_an_unused_leaf_keeps_none_and_grad_gives_zeros() -> None:
     x, unused = leaf([1.0]), leaf([1.0, 2.0])
     np.sum(x).backward()
     assert unused.grad is None
-    zeros = tg.grad(lambda _x, y: np.sum(y), argnums=(0, 1))(
-        np.ones((2, 3), np.float32), np.ones(1)
-    )
+    zeros = tg.grad(lambda _x, y: np.sum(y))(np.ones((2, 3), np.float32), np.ones(1))
     assert_array_equal(zeros[0], np.zeros((2, 3)))
     assert zeros[0].dtype == np.float32
 
@@ -318,7 +316,7 @@ def test_seed_of_another_shape_names_both_and_is_not_broadcast(shape: Any) -> No
 
 
 def test_seed_may_be_a_tensor_a_list_or_another_dtype() -> None:
-    for seed in [1, 2], np.array([1, 2], np.float32), tg.Tensor([1.0, 2.0]), np.matrix([1, 2]).A1:
+    for seed in [1, 2], np.array([1, 2], np.float32), tg.Tensor([1.0, 2.0]):
         x = leaf([1.0, 1.0])
         (x * 2).backward(seed)
         assert_array_equal(x.grad, [2, 4])
@@ -389,8 +387,12 @@ def test_a_leaf_can_be_backwarded_again_and_again() -> None:
 
 def arrays_of(f: Any) -> tuple[Any, list[weakref.ref[Any]]]:
     """What f returns, and weak references to the arrays of all operations in it."""
-    seen = []
-    with set_mode(hooks=(lambda _node, arrays: seen.extend(map(weakref.ref, arrays)),)):
+    seen: list[weakref.ref[Any]] = []
+
+    def note(_node: Any, arrays: Any) -> None:
+        seen.extend(weakref.ref(a) for a in arrays if isinstance(a, np.ndarray))
+
+    with set_mode(hooks=(note,)):
         return f(), seen
 
 
