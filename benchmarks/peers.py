@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .engines import ENGINES, Array, Engine, by_hand
-from .timing import Table, digits, interleaved, machine, note, require_equal
+from .timing import Table, digits, interleaved, introduce, note, require_equal
 
 # The widths of the layers, and the batch; the last two are left out of a quick run.
 NETWORKS = [
@@ -26,12 +26,12 @@ TOLERANCE = 1e-3  # for float32, whose roundings add up over the steps
 
 
 def run(quick: bool, output: Path) -> None:
-    print("One step of gradient descent on a tanh network's mean squared error, and the forward")
-    print("and backward pass of one small operation, float32: microseconds (ratio to tensorgrad).")
-    print("Minimum over rounds in which the engines take turns; results checked to be equal first.")
-    print(machine())
+    introduce(
+        "One step of gradient descent on the mean squared error of a tanh network, and the forward",
+        "and backward pass of one small operation, in float32: microseconds (ratio to tensorgrad).",
+        "Minimum over rounds in which the engines take turns, once their results were found equal.",
+    )
     engines = dict(_installed())
-    print()
     table = Table(
         {"": 24} | dict.fromkeys(engines, 15),
         output / "peers.csv",

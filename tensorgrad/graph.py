@@ -250,11 +250,12 @@ class Rule:
                 for name, value in bound.arguments.items():
                     if not name.startswith("_"):
                         read.update(value if isinstance(value, tuple) else (value,))
-        return Plan(tuple(i for i in range(count) if i not in read), "out" in read)
+        arrays = range(min(count, self.arity))
+        return Plan(tuple(i for i in arrays if i not in read), "out" in read)
 
 
 class Plan(NamedTuple):
-    """The arguments of a call that no derivative reads, by position; and whether one reads its output."""
+    """The array arguments that no derivative reads, by position; and whether one reads the output."""
 
     unread: tuple[int, ...]
     out_is_read: bool
@@ -277,7 +278,7 @@ class _Each:
 
 
 RULES: dict[Function, Rule] = {}
-COMPOSITES: dict[Function, Function] = {}
+COMPOSITES: dict[Function, tuple[Function, frozenset[str]]] = {}
 CONSTANTS: set[Function] = set()
 
 
@@ -298,10 +299,10 @@ def rule(fun: Function, *vjps: Function | None, each: Function | None = None) ->
 
 
 def composite(fun: Function) -> Callable[[F], F]:
-    """Define what `fun` does on tracked tensors in terms of functions that have rules."""
+    """Define what `fun` does on tensors in terms of functions that have rules."""
 
     def register(definition: F) -> F:
-        COMPOSITES[fun] = definition
+        COMPOSITES[fun] = definition, frozenset(inspect.signature(definition).parameters)
         return definition
 
     return register
@@ -385,17 +386,23 @@ def propagate(
                     earlier = cotangents[parent]
                     if earlier is not None:
                         share = earlier + share
-                    elif plain and parent in targets and _is_shared(share, g, args):
-                        share = share.copy()
+                        if plain:
+                            share = np.asarray(share, parent.dtype)
+                    elif plain and parent in targets:
+                        if share.base is not None or sys.getrefcount(share) > _REFERENCES:
+                            share = share.copy()  # it may lie in another array's memory
                     cotangents[parent] = share
         if free and node.rule is not None:
             node.free()
     return results
 
 
-def _is_shared(share: Any, g: Any, args: Sequence[Any]) -> bool:
-    """Whether what a vjp returned may lie in another array's memory."""
-    return share is g or share.base is not None or id(share) in map(id, args)
+def _references_to_a_new_array() -> int:
+    share = np.empty(0)
+    return sys.getrefcount(share)
+
+
+_REFERENCES = _references_to_a_new_array()
 
 
 def _fit(g: Any, like: Spec) -> Any:
@@ -428,13 +435,12 @@ def _sum_rows(matrix: Any) -> Any:
 
 
 def _unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
-    extra = g.ndim - len(shape)
-    if extra > 0:
-        g = np.add.reduce(g, axis=tuple(range(extra)), dtype=_wide(g))
-    aligned = zip(g.shape, shape[len(shape) - g.ndim :])
-    stretched = tuple([i for i, (n, wanted) in enumerate(aligned) if wanted == 1 != n])
-    if stretched:
-        g = np.add.reduce(g, axis=stretched, dtype=_wide(g), keepdims=True)
+    extra = max(g.ndim - len(shape), 0)
+    aligned = enumerate(zip(g.shape[extra:], shape[len(shape) - g.ndim + extra :]), extra)
+    axes = (*range(extra), *(i for i, (n, wanted) in aligned if wanted == 1 != n))
+    if axes:
+        g = np.add.reduce(g, axis=axes, dtype=_wide(g), keepdims=True)
+        g = g.reshape(g.shape[extra:])
     return g if g.shape == shape else np.broadcast_to(g, shape)
 
 
@@ -457,6 +463,9 @@ _set_grad: Callable[[Node, Any], None] = vars(Node)["grad"].__set__
 def accumulate(gradients: Mapping[Node, Any]) -> None:
     """Add to the `grad` of each node: of all of them or, if interrupted, of none."""
     with _accumulation:
-        sums = [g if node.grad is None else node.grad + g for node, g in gradients.items()]
+        sums = [
+            g if node.grad is None else np.asarray(node.grad + g, node.dtype)
+            for node, g in gradients.items()
+        ]
         # One call into C, in the middle of which Python handles no signal.
         deque(map(_set_grad, gradients, sums), maxlen=0)

@@ -53,10 +53,12 @@ def apply(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any] = _NO_KW
             node = a._node
             if node is not None:
                 tracked += bit
-            arrays.append(a._data)
+            arrays.append(a._array)
             parents.append(node)
         else:
-            if type(a) not in _PLAIN and len(arrays) < rule.arity:
+            if len(arrays) >= rule.arity:
+                a = _frozen(a)
+            elif type(a) not in _PLAIN:
                 a = as_array(a, rule.name)
             arrays.append(a)
             parents.append(None)
@@ -64,6 +66,8 @@ def apply(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any] = _NO_KW
     recording, hooks = mode.get()
     if not (tracked and recording):
         return _wrap(fun(*arrays, **kwargs), rule.name)  # type: ignore[no-any-return]
+    if kwargs:
+        kwargs = {name: _frozen(value) for name, value in kwargs.items()}
     unread, out_is_read = rule.plan(tracked + bit, kwargs)
     out = fun(*arrays, **kwargs)
     if type(out) is not _ndarray or out.dtype.kind != "f":
@@ -81,14 +85,24 @@ def apply(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any] = _NO_KW
 
 def _apply_without_rule(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     if fun in COMPOSITES:
-        return COMPOSITES[fun](*args, **kwargs)
-    (arrays, keywords), tracked = _unwrap((tuple(args), dict(kwargs)))
+        definition, keywords = COMPOSITES[fun]
+        if kwargs.keys() <= keywords:
+            return definition(*args, **kwargs)
+    (arrays, options), tracked = _unwrap((tuple(args), dict(kwargs)))
     if tracked and mode.get().recording and fun not in CONSTANTS:
+        given = f"({', '.join(f'{name}=' for name in kwargs)})" if kwargs else ""
         raise NoRuleError(
-            f"{name_of(fun)} has no derivative rule: call it on t.detach(), "
+            f"{name_of(fun)}{given} has no derivative rule: call it on t.detach(), "
             "or write its derivative with differentiable()"
         )
-    return _wrap(fun(*arrays, **keywords), name_of(fun))
+    return _wrap(fun(*arrays, **options), name_of(fun))
+
+
+def _frozen(parameter: Any) -> Any:
+    """An axis, a shape or an index, as nobody can change it until the backward pass."""
+    if isinstance(parameter, (list, tuple)):
+        return tuple([_frozen(p) for p in parameter])
+    return parameter.copy() if isinstance(parameter, np.ndarray) else parameter
 
 
 def _spec(a: Any) -> Any:
@@ -98,7 +112,7 @@ def _spec(a: Any) -> Any:
 def tensor_of(data: Any, node: Node | None) -> Tensor:
     """A tensor around an array, without a copy, with the node that computed it."""
     tensor: Tensor = _new(Tensor)
-    tensor._data = data
+    tensor._array = data
     tensor._node = node
     return tensor
 
@@ -106,7 +120,7 @@ def tensor_of(data: Any, node: Node | None) -> Tensor:
 def _unwrap(value: Any) -> tuple[Any, bool]:
     """Replace the tensors in nested lists, tuples and dicts by their arrays; was one tracked?"""
     if isinstance(value, Tensor):
-        return value._data, value._node is not None
+        return value._array, value._node is not None
     if isinstance(value, dict):
         values, tracked = _unwrap(list(value.values()))
         return dict(zip(value, values, strict=True)), tracked
@@ -144,7 +158,9 @@ _Operator: TypeAlias = "Callable[[Tensor, Any], Tensor]"
 def _operators(fun: Function) -> tuple[_Operator, _Operator, _Operator]:
     """The methods of one binary operator: plain, reflected and in place."""
 
-    def operator(self: Tensor, other: Any) -> Tensor:
+    def plain(self: Tensor, other: Any) -> Tensor:
+        if type(other) not in _PLAIN and getattr(other, "__array_ufunc__", True) is None:
+            return NotImplemented  # type: ignore[no-any-return]  # NEP 13: it handles this itself
         return apply(fun, (self, other))
 
     def reflected(self: Tensor, other: Any) -> Tensor:
@@ -153,7 +169,7 @@ def _operators(fun: Function) -> tuple[_Operator, _Operator, _Operator]:
     def in_place(self: Tensor, other: Any) -> Tensor:
         return self._become(fun, (self, other))
 
-    return operator, reflected, in_place
+    return plain, reflected, in_place
 
 
 class Tensor:
@@ -171,8 +187,8 @@ class Tensor:
     array([2., 4., 6.])
     """
 
-    __slots__ = ("__weakref__", "_data", "_node")
-    _data: Array
+    __slots__ = ("__weakref__", "_array", "_node")
+    _array: Array
     _node: Node | None
 
     def __init__(
@@ -182,14 +198,14 @@ class Tensor:
         requires_grad: bool = False,
     ) -> None:
         array = as_array(_untracked(data), "Tensor")
-        self._data = as_array(array.astype(array.dtype if dtype is None else dtype), "Tensor")
+        self._array = as_array(array.astype(array.dtype if dtype is None else dtype), "Tensor")
         self._node = None
         self.requires_grad = requires_grad
 
     @property
     def data(self) -> Array:
         """The array itself. Assigning copies into a leaf's shape and dtype, and marks it changed."""
-        return self._data
+        return self._array
 
     @data.setter
     def data(self, value: ArrayLike | Tensor) -> None:
@@ -198,11 +214,11 @@ class Tensor:
             raise GraphError(
                 f"cannot assign the data of a computed tensor, {node}: detach() it first"
             )
-        if value is not self._data:
+        if value is not self._array:
             array = as_array(_untracked(value), "data")
             if node is not None and array.shape != node.shape:
                 raise ValueError(f"cannot assign data of shape {array.shape} to a {node}")
-            self._data = array.astype(array.dtype if node is None else node.dtype)
+            self._array = array.astype(array.dtype if node is None else node.dtype)
         if node is not None:
             node.touch()
 
@@ -221,7 +237,7 @@ class Tensor:
         if value is not None:
             if np.shape(value) not in ((), self.shape):
                 raise ValueError(f"cannot assign grad of shape {np.shape(value)} to a {self._node}")
-            value = np.full_like(self._data, value)
+            value = np.full_like(self._array, value)
         self._node.grad = value
 
     @property
@@ -233,13 +249,13 @@ class Tensor:
     def requires_grad(self, value: bool) -> None:
         if not self.is_leaf:
             raise GraphError("requires_grad can be set on a leaf only: use detach()")
-        if value and self._data.dtype.kind != "f":
+        if value and self._array.dtype.kind != "f":
             raise TypeError(
-                f"only real floating tensors can require grad, not {self._data.dtype}: "
+                f"only real floating tensors can require grad, not {self._array.dtype}: "
                 "pass dtype=numpy.float64"
             )
         if value != self.requires_grad:
-            self._node = Node(self._data.shape, self._data.dtype) if value else None
+            self._node = Node(self._array.shape, self._array.dtype) if value else None
 
     @property
     def is_leaf(self) -> bool:
@@ -264,6 +280,8 @@ class Tensor:
                 "or it was computed under no_grad() or detached"
             )
         if gradient is None:
+            if self.dtype.kind == "c":
+                raise TypeError("backward: a complex output needs a gradient, or take numpy.real")
             if self.size != 1:
                 raise ValueError(
                     f"backward: an output of shape {self.shape} needs a gradient of that shape; "
@@ -293,41 +311,41 @@ class Tensor:
 
     def detach(self) -> Tensor:
         """Return an untracked tensor that shares this one's array."""
-        return tensor_of(self._data, None)
+        return tensor_of(self._array, None)
 
     def numpy(self) -> Array:
         """Return the array, shared with the tensor and without its graph."""
-        return np.asarray(self._data)
+        return np.asarray(self._array)
 
     def item(self) -> Any:
         """Return the only element as a Python number."""
-        return self._data.item()
+        return self._array.item()
 
     def tolist(self) -> Any:
         """Return the elements as nested lists of Python numbers."""
-        return self._data.tolist()
+        return self._array.tolist()
 
     # -- attributes of the array
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self._data.shape
+        return self._array.shape
 
     @property
     def ndim(self) -> int:
-        return self._data.ndim
+        return self._array.ndim
 
     @property
     def size(self) -> int:
-        return self._data.size
+        return self._array.size
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return self._data.dtype
+        return self._array.dtype
 
     @property
     def device(self) -> Any:
-        return self._data.device
+        return self._array.device
 
     @property
     def T(self) -> Tensor:
@@ -355,7 +373,7 @@ class Tensor:
         return apply(np.reshape, (self, shape[0] if len(shape) == 1 else shape))
 
     def transpose(self, *axes: Any) -> Tensor:
-        return apply(np.transpose, (self, (axes[0] if len(axes) == 1 else axes) or None))
+        return apply(np.transpose, (self, axes[0] if len(axes) == 1 else axes or None))
 
     def astype(self, dtype: DTypeLike) -> Tensor:
         return apply(np.astype, (self, np.dtype(dtype)))
@@ -368,7 +386,7 @@ class Tensor:
     def __len__(self) -> int:
         if self.ndim == 0:
             raise TypeError("len() of a 0-d tensor")
-        return len(self._data)
+        return len(self._array)
 
     def __iter__(self) -> Iterator[Tensor]:
         if self.ndim == 0:
@@ -376,7 +394,7 @@ class Tensor:
         return (self[i] for i in range(len(self)))
 
     def __bool__(self) -> bool:
-        return bool(self._data)
+        return bool(self._array)
 
     def __float__(self) -> float:
         return float(_untracked(self))
@@ -391,18 +409,18 @@ class Tensor:
         return operator.index(_untracked(self))
 
     def __repr__(self) -> str:
-        text = repr(self._data).replace("array", "Tensor", 1).replace("\n", "\n ")
+        text = repr(self._array).replace("array", "Tensor", 1).replace("\n", "\n ")
         return f"{text[:-1]}, requires_grad=True)" if self.requires_grad else text
 
     def __format__(self, spec: str) -> str:
-        return format(self.item() if spec and self.size == 1 else str(self._data), spec)
+        return format(self.item() if spec and self.size == 1 else str(self._array), spec)
 
     def __reduce__(self) -> tuple[Any, ...]:
         if not self.is_leaf:
             raise GraphError(
                 f"cannot pickle or copy a computed tensor, {self._node}: detach() it first"
             )
-        return Tensor, (self._data, None, self.requires_grad)
+        return Tensor, (self._array, self.dtype, self.requires_grad)
 
     __hash__ = object.__hash__
 
@@ -418,7 +436,7 @@ class Tensor:
                 "instead of `array += tensor`, write `array = array + tensor`"
             )
         fun = ufunc if method == "__call__" else getattr(ufunc, method)
-        return _enter(fun, inputs, kwargs) if kwargs else apply(fun, inputs)
+        return apply(fun, inputs, {k: _untracked(v) for k, v in kwargs.items()})
 
     def __array_function__(self, func: Function, types: Any, args: Any, kwargs: Any) -> Any:
         return _enter(func, args, kwargs)
@@ -426,10 +444,10 @@ class Tensor:
     # -- indexing, and assignment, which gives the handle a new value
 
     def __getitem__(self, index: Any) -> Tensor:
-        return apply(operator.getitem, (self, _frozen_index(index)))
+        return apply(operator.getitem, (self, _plain_index(index)))
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        self._become(assign, (self, value, _frozen_index(index)))
+        self._become(assign, (self, value, _plain_index(index)))
 
     def _become(self, fun: Function, args: tuple[Any, ...]) -> Tensor:
         """Give this handle the value of `fun(*args)`; no array that another tensor sees changes."""
@@ -449,9 +467,9 @@ class Tensor:
         if value.dtype != self.dtype:
             value = value.astype(self.dtype)
         if self._node is not None and self._node.rule is None:
-            self.data = value._data
+            self.data = value._array
         else:
-            self._data, self._node = value._data, value._node
+            self._array, self._node = value._array, value._node
         return self
 
     # -- operators
@@ -474,8 +492,8 @@ class Tensor:
     __le__ = _operators(np.less_equal)[0]
     __gt__ = _operators(np.greater)[0]
     __ge__ = _operators(np.greater_equal)[0]
-    __eq__ = _operators(np.equal)[0]  # type: ignore[assignment]
-    __ne__ = _operators(np.not_equal)[0]  # type: ignore[assignment]
+    __eq__ = _operators(operator.eq)[0]  # type: ignore[assignment]
+    __ne__ = _operators(operator.ne)[0]  # type: ignore[assignment]
 
     __rpow__, __ipow__ = _operators(np.power)[1:]
 
@@ -528,8 +546,8 @@ def asarray(
     Tensor([1., 0., 0.])
     """
     if not isinstance(data, Tensor):
-        if type(data) is np.ndarray or not hasattr(data, "__array_function__"):
-            data = np.asarray(data, dtype, copy=copy)
+        if copy is False and not hasattr(data, "__array_function__"):
+            data = np.asarray(data, dtype, copy=False)
         data = tensor_of(as_array(data, "asarray"), None)
     if dtype is not None and data.dtype != dtype:
         if copy is False:
@@ -547,28 +565,35 @@ def _untracked(value: Any) -> Any:
             f"a tensor that requires grad, {value._node}, cannot become a plain array or number "
             "unasked: use .numpy(), .item() or .detach(), or stack tensors with numpy.stack"
         )
-    return value._data
+    return value._array
 
 
 def _enter(fun: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-    """Bring a call that NumPy hands over into the form `apply` takes: tensors by position only."""
-    if any(isinstance(v, Tensor) for v in kwargs.values()):
+    """Apply a function that NumPy handed over, with its arguments by position where possible."""
+    if fun in RULES or any(isinstance(v, Tensor) for v in kwargs.values()):
         try:
             bound = inspect.signature(fun).bind(*args, **kwargs)
             args, kwargs = bound.args, bound.kwargs
-        except ValueError:  # a function written in C, without a signature
+        except ValueError:  # some functions written in C have no signature
             pass
-        kwargs = {k: _untracked(v) for k, v in kwargs.items()}
-    return apply(fun, args, kwargs)
+    return apply(fun, args, {k: _untracked(v) for k, v in kwargs.items()})
 
 
-def _frozen_index(index: Any) -> Any:
-    """An index of plain arrays that nobody else can change."""
+def _plain_index(index: Any) -> Any:
+    """An index in which lists, ranges and tensors are arrays."""
     if isinstance(index, tuple):
-        return tuple(_frozen_index(i) for i in index)
-    if isinstance(index, (Tensor, list, np.ndarray)):
-        return np.array(_untracked(index))
-    return index
+        return tuple([_plain_part(part) for part in index])
+    return _plain_part(index)
+
+
+def _plain_part(part: Any) -> Any:
+    if part is None or part is ... or isinstance(part, (int, np.integer)):
+        return part
+    if isinstance(part, slice):
+        bounds = part.start, part.stop, part.step
+        return slice(*[None if b is None else operator.index(b) for b in bounds])
+    array = np.asarray(_untracked(part))
+    return array if array.size or isinstance(part, np.ndarray) else array.astype(np.intp)
 
 
 def differentiable(*vjps: Function | None, each: Function | None = None) -> Callable[[F], F]:

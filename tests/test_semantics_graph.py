@@ -185,8 +185,8 @@ def test_an_unused_leaf_keeps_none_and_grad_gives_zeros() -> None:
     np.sum(x).backward()
     assert unused.grad is None
     zeros = tg.grad(lambda _x, y: np.sum(y))(np.ones((2, 3), np.float32), np.ones(1))
-    assert_array_equal(zeros[0], np.zeros((2, 3)))
-    assert zeros[0].dtype == np.float32
+    assert_array_equal(zeros, np.zeros((2, 3)))
+    assert zeros.dtype == np.float32
 
 
 def test_gradient_of_a_0_d_leaf_stays_an_array() -> None:

@@ -381,8 +381,9 @@ def test_writing_a_tensor_into_an_array_is_a_type_error() -> None:
         np.copyto(array, t)
     with pytest.raises(TypeError):
         array[:] = t
-    with pytest.raises(TypeError):
+    with pytest.raises(ValueError) as error:  # NumPy's own, with the reason as its cause
         array[0] = t[0]
+    assert "detach" in str(error.value.__cause__)
     assert_array_equal(array, [1, 1])
 
 
@@ -453,6 +454,16 @@ def test_guard_keeps_in_place_operators_and_gradients_as_they_are() -> None:
     assert_array_equal(x.grad, [0, 20])
     x.grad += 1
     assert tg.guard()(lambda: 3)() == 3
+
+
+def test_guard_catches_in_place_changes_of_constant_tensors() -> None:
+    x, c = leaf([1.0, 2.0]), tg.Tensor([3.0, 4.0])
+    with tg.guard():
+        loss = np.sum(x * c)
+    with pytest.raises(ValueError, match="read-only"):
+        c.data += 1
+    loss.backward()
+    assert_array_equal(x.grad, [3, 4])
 
 
 # -- inputs are never written to: test_operations.py asks it of every operation

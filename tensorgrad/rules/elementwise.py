@@ -23,7 +23,17 @@ rule(np.sqrt, lambda g, y, _x: g * 0.5 / y)
 rule(np.exp, lambda g, y, _x: g * y)
 rule(np.log, lambda g, _y, x: g / x)
 rule(np.tanh, lambda g, y, _x: g * (1 - y * y))
-rule(np.absolute, lambda g, _y, x: g * np.sign(x))
+rule(np.real, lambda g, _y, _z: g)
+rule(np.conjugate, lambda g, _y, _z: np.conjugate(g))
+
+
+def _absolute_back(g: Any, _y: Any, x: Any) -> Any:
+    if x.dtype.kind == "c":
+        return g * np.conjugate(x) / np.where(x == 0, 1, np.absolute(x))
+    return g * np.sign(x)
+
+
+rule(np.absolute, _absolute_back)
 
 
 @composite(np.divmod)
@@ -39,6 +49,8 @@ def _power_base(g: Any, _z: Any, x: Any, p: Any) -> Any:
 
 
 def _power_exponent(g: Any, z: Any, x: Any, p: Any) -> Any:
+    if np.iscomplexobj(x):
+        return g * z * np.log(x)
     # The limits at 0: 0**p is 0 (so is its derivative) for p > 0, and infinite for p < 0.
     at_zero = np.where(p < 0, -np.inf, 0)
     log = np.where(x < 0, np.nan, np.log(np.where(x > 0, x, 1)))
@@ -66,4 +78,3 @@ rule(
     lambda g, _z, condition, _x, _y: np.where(condition, g, 0),
     lambda g, _z, condition, _x, _y: np.where(condition, 0, g),
 )
-rule(np.real, lambda g, _y, _z: g)

@@ -36,18 +36,18 @@ rule(np.matmul, _matmul_left, _matmul_right)
 
 
 def _inner_left(g: Any, _z: Any, _x: Any, y: Any) -> Any:
-    if y.ndim == 2 and _x.ndim:
+    if getattr(y, "ndim", 0) == 2 and _x.ndim:
         return g @ y
-    if not (_x.ndim and y.ndim):
+    if not (_x.ndim and np.ndim(y)):
         return g * y
     rows = _rows(y)
     return (g.reshape(math.prod(_x.shape[:-1]), len(rows)) @ rows).reshape(_x.shape)
 
 
 def _inner_right(g: Any, _z: Any, x: Any, _y: Any) -> Any:
-    if x.ndim == 2 and _y.ndim == 2:
+    if _y.ndim == 2 and getattr(x, "ndim", 0) == 2:
         return g.mT @ x
-    if not (x.ndim and _y.ndim):
+    if not (np.ndim(x) and _y.ndim):
         return g * x
     rows = _rows(x)
     return (g.reshape(len(rows), math.prod(_y.shape[:-1])).mT @ rows).reshape(_y.shape)

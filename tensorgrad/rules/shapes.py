@@ -10,7 +10,7 @@ from ..tensor import apply
 
 rule(np.reshape, lambda g, _y, _x, _shape: g.reshape(_x.shape))
 rule(np.expand_dims, lambda g, _y, _x, _axis: g.reshape(_x.shape))
-rule(np.squeeze, lambda g, _y, _x, axis=None: g.reshape(_x.shape))
+rule(np.squeeze, lambda g, _y, _x, _axis=None: g.reshape(_x.shape))
 rule(np.broadcast_to, lambda g, _y, _x, _shape: g)
 rule(np.matrix_transpose, lambda g, _y, _x: g.mT)
 rule(np.swapaxes, lambda g, _y, _x, i, j: np.swapaxes(g, i, j))

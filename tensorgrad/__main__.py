@@ -1,0 +1,131 @@
+"""`python -m tensorgrad [--seed N]`: two networks learn, in a few seconds."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import timeit
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from . import no_grad, scalar
+from .data import moons
+from .graph import Array
+from .nn import MLP, hinge_loss
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the tour; `argv` are the arguments of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tensorgrad", description="Train two small networks, and show how it went."
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of all that is random (default: 0)"
+    )
+    seed = parser.parse_args(argv).seed
+    if seed < 0:
+        parser.error(f"argument --seed: {seed} is negative")
+    rng = np.random.default_rng(seed)
+    learn_four_samples(rng)
+    learn_two_moons(rng)
+
+
+def learn_four_samples(rng: np.random.Generator, steps: int = 100) -> None:
+    """Fit four samples, one prediction at a time, and predict a fifth."""
+    xs = [
+        [2.0, 8.0, -1.0],
+        [3.0, -1.0, 0.5],
+        [0.5, 7.0, 8.0],
+        [1.0, 1.0, -9.0],
+    ]
+    ys = [1.0, -1.0, -1.0, 1.0]
+    net = MLP(3, [4, 4, 1], rng=rng)
+    print(f"Four samples\n\n  {net}\n\n   step      loss")
+    for step in range(steps + 1):
+        predictions = [net(x) for x in xs]
+        loss: Any = sum((prediction - y) ** 2 for prediction, y in zip(predictions, ys))
+        if step % (steps // 10) == 0:
+            print(f"  {step:5}  {loss:8.5f}", flush=True)
+        if step < steps:
+            descend(net, loss, rate=0.05)
+    print("\n  sample               target  prediction")
+    for x, y, prediction in zip(xs, ys, predictions):
+        print(f"  {x!s:19}  {y:6.1f}  {prediction:10.4f}")
+    unseen = [2.0, 3.0, -1.0]
+    print(f"  {unseen!s:19}  unseen  {net(unseen):10.4f}")
+
+
+def learn_two_moons(rng: np.random.Generator, steps: int = 1000) -> None:
+    """Tell two classes of points apart, and compare the speed of the two engines at it."""
+    points, classes = moons(100, noise=0.1, rng=rng)
+    targets = 2.0 * classes[:, np.newaxis] - 1
+    net = MLP(2, [16, 16, 1], output_activation="linear", rng=rng)
+    reference = net.to_scalar()
+    print(f"\n\nTwo moons, {len(points)} points\n\n  {net}\n\n   step      loss  accuracy")
+    for step in range(steps + 1):
+        scores = net(points)
+        loss = hinge_loss(scores, targets)
+        if step % (steps // 10) == 0:
+            accuracy = np.mean((scores.data > 0) == (targets > 0))
+            print(f"  {step:5}  {loss:8.5f}  {accuracy:8.1%}", flush=True)
+        if step < steps:
+            descend(net, loss, rate=1.0)
+    print(f"\n{draw(net, points, classes)}\n")
+    compare_engines(reference, points, targets)
+
+
+def descend(net: MLP | scalar.MLP, loss: Any, rate: float) -> None:
+    """Take one step of gradient descent, on either engine."""
+    net.zero_grad()
+    loss.backward()
+    for p in net.parameters():
+        p.data += -rate * p.grad
+
+
+def draw(net: MLP, points: Array, classes: Array, height: int = 16, width: int = 64) -> str:
+    """Draw the points of class 0 as `o`, of class 1 as `x`, and dots where the network says 1."""
+    low, high = points.min(axis=0) - 0.2, points.max(axis=0) + 0.2
+    across, down = np.linspace(low[0], high[0], width), np.linspace(high[1], low[1], height)
+    with no_grad():
+        scores = net(np.stack(np.meshgrid(across, down), axis=-1))
+    cells = np.where(scores.numpy()[..., 0] > 0, ".", " ")
+    column, row = np.rint((points - low) / (high - low) * (width - 1, height - 1)).astype(int).T
+    cells[height - 1 - row, column] = np.where(classes == 0, "o", "x")
+    return "\n".join("  " + "".join(line) for line in cells)
+
+
+def compare_engines(reference: scalar.MLP, points: Array, targets: Array) -> None:
+    """Time the same step of training on both engines, if they agree on the loss."""
+    net = MLP.from_scalar(reference)
+    xs, ts = points.tolist(), targets[:, 0].tolist()
+
+    def tensor_step() -> float:
+        loss = hinge_loss(net(points), targets)
+        descend(net, loss, rate=0.01)
+        return float(loss.item())
+
+    def scalar_step() -> float:
+        losses = [(1 - t * reference(x)).relu() for x, t in zip(xs, ts)]
+        loss: Any = sum(losses) / len(losses)
+        descend(reference, loss, rate=0.01)
+        return float(loss.data)
+
+    for _ in range(2):  # the second loss depends on every gradient of the first
+        ours, theirs = tensor_step(), scalar_step()
+        if not math.isclose(ours, theirs, rel_tol=1e-9):
+            raise AssertionError(f"the engines disagree on the loss: {ours} and {theirs}")
+    slow, fast = best_time(scalar_step, 1), best_time(tensor_step, 200)
+    print("  The same step on all points, with equal losses:")
+    print(f"  scalar engine {slow * 1e3:.0f} ms, tensor engine {fast * 1e3:.3f} ms: ", end="")
+    print(f"{slow / fast:,.0f} times faster")
+
+
+def best_time(step: Callable[[], Any], number: int) -> float:
+    """Return the seconds that a step takes: the mean of `number`, the least of three means."""
+    return min(timeit.repeat(step, number=number, repeat=3)) / number
+
+
+if __name__ == "__main__":
+    main()
