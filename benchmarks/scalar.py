@@ -122,12 +122,13 @@ def _draw(rows: list[tuple[Any, ...]], output: Path) -> None:
     figure = Figure(figsize=(9, 4), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     for growing, axes in zip(SERIES, panels):
-        for phase, style in zip(PHASES, (":", "--", "-")):
-            points = [row for row in rows if row[0] == growing and row[3] == phase]
-            sizes = [row[1 if growing == "width" else 2] for row in points]
-            axes.loglog(sizes, [row[4] for row in points], "C1o" + style, label=f"scalar {phase}")
-            axes.loglog(sizes, [row[5] for row in points], "C0o" + style, label=f"tensor {phase}")
-        fixed = f"width {points[0][1]}" if growing == "batch" else f"batch {points[0][2]}"
+        series = [row for row in rows if row[0] == growing]
+        sizes = sorted({row[1 if growing == "width" else 2] for row in series})
+        for i, (engine, color) in enumerate([("scalar", "C1"), ("tensor", "C0")], start=4):
+            for phase, style in zip(PHASES, (":", "--", "-")):
+                seconds = [row[i] for row in series if row[3] == phase]
+                axes.loglog(sizes, seconds, f"{color}o{style}", label=f"{engine} {phase}")
+        fixed = f"width {series[0][1]}" if growing == "batch" else f"batch {series[0][2]}"
         axes.set(xlabel=f"{growing} ({fixed})", xticks=sizes, xticklabels=sizes)
         axes.minorticks_off()
         axes.grid(alpha=0.3)

@@ -58,7 +58,7 @@ class UnequalError(Exception):
     """Two engines that should do the same work gave different results."""
 
 
-def require_equal(what: str, got: Any, expected: Any, tolerance: float) -> None:
+def require_equal(what: str, got: Any, expected: Any, tolerance: float = 0.0) -> None:
     """Raise UnequalError unless `got` is `expected`, up to `tolerance` times its Euclidean norm."""
     got, expected = np.asarray(got, np.float64), np.asarray(expected, np.float64)
     if got.shape != expected.shape:
@@ -66,7 +66,7 @@ def require_equal(what: str, got: Any, expected: Any, tolerance: float) -> None:
     norm = np.linalg.norm(expected.ravel())
     difference = np.linalg.norm((got - expected).ravel())
     if not difference <= tolerance * norm:
-        raise UnequalError(f"{what}: differs by {difference:.2g} of {norm:.2g}, relative to")
+        raise UnequalError(f"{what}: off by {difference:.2g}, where the norm is {norm:.2g}")
 
 
 def machine() -> str:

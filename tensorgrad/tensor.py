@@ -155,13 +155,21 @@ def revive(node: Node) -> tuple[Any, list[Any]]:
 _Operator: TypeAlias = "Callable[[Tensor, Any], Tensor]"
 
 
+def _is_operand(other: Any) -> bool:
+    """Whether an operator can take this object as an array, unless it opted out as in NEP 13."""
+    if isinstance(other, (list, tuple)):
+        return True
+    opted = getattr(other, "__array_ufunc__", other)
+    return opted is not None and hasattr(other, "__array__")
+
+
 def _operators(fun: Function) -> tuple[_Operator, _Operator, _Operator]:
     """The methods of one binary operator: plain, reflected and in place."""
 
     def plain(self: Tensor, other: Any) -> Tensor:
-        if type(other) not in _PLAIN and getattr(other, "__array_ufunc__", True) is None:
-            return NotImplemented  # type: ignore[no-any-return]  # NEP 13: it handles this itself
-        return apply(fun, (self, other))
+        if type(other) in _PLAIN or isinstance(other, Tensor) or _is_operand(other):
+            return apply(fun, (self, other))
+        return NotImplemented
 
     def reflected(self: Tensor, other: Any) -> Tensor:
         return apply(fun, (other, self))

@@ -1,0 +1,104 @@
+"""Imports go one way, and `import tensorgrad` needs NumPy and Python alone."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tensorgrad
+
+PACKAGE = Path(tensorgrad.__file__).parent
+
+# A file imports from the lines above its own, or from its own subpackage. A new file needs a place.
+LAYERS = [
+    {"errors", "scalar"},
+    {"graph"},
+    {"tensor"},
+    {"rules", "guard", "transforms"},
+    {"gradcheck", "nn"},
+    {"__init__"},
+    {"__main__"},
+]
+RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    """The file or the subpackage that a file belongs to, right below the package."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> set[Path]:
+    """The files of the package that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names if alias.name.split(".")[0] == "tensorgrad"]
+            targets = [PACKAGE.parent.joinpath(*name.split(".")) for name in names]
+        elif isinstance(node, ast.ImportFrom):
+            module = (node.module or "").split(".") if node.module else []
+            if node.level:
+                base = path.parents[node.level - 1].joinpath(*module)
+            elif module and module[0] == "tensorgrad":
+                base = PACKAGE.parent.joinpath(*module)
+            else:
+                continue
+            # What is imported from a package may be a file in it, or a name in its __init__.
+            targets = [t if is_module(t := base / alias.name) else base for alias in node.names]
+        else:
+            continue
+        found |= {t.with_suffix(".py") if not t.is_dir() else t / "__init__.py" for t in targets}
+    return found
+
+
+def is_module(path: Path) -> bool:
+    return path.is_dir() or path.with_suffix(".py").is_file()
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_upward(path: Path) -> None:
+    name = name_of(path)
+    assert name in RANK, f"give {name} a place in LAYERS"
+    for imported in imports(path):
+        assert imported.is_file(), f"{imported} is not in the package"
+        other = name_of(imported)
+        inside = path.parent != PACKAGE and imported.parent == path.parent
+        assert inside or RANK[other] < RANK[name], f"{name} must not import {other}"
+
+
+def test_imports_inside_subpackages_make_no_cycle() -> None:
+    graph = {path: {p for p in imports(path) if p.parent != PACKAGE} - {path} for path in FILES}
+    while leaves := [path for path, needed in graph.items() if not needed]:
+        for path in leaves:
+            del graph[path]
+        for needed in graph.values():
+            needed.difference_update(leaves)
+    assert sorted(graph) == []
+
+
+def test_every_layer_still_exists() -> None:
+    assert set(RANK) == {name_of(path) for path in FILES}
+
+
+def test_scalar_imports_nothing_of_ours_and_no_numpy() -> None:
+    path = PACKAGE / "scalar.py"
+    assert imports(path) == set()
+    assert "numpy" not in path.read_text()
+
+
+def test_importing_needs_numpy_and_the_standard_library_alone() -> None:
+    script = (
+        "import sys; before = set(sys.modules); import tensorgrad; "
+        "print(*sorted({m.split('.')[0] for m in set(sys.modules) - before}))"
+    )
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    allowed = {"numpy", "tensorgrad", *sys.stdlib_module_names}
+    assert set(out.stdout.split()) - allowed == set()
+
+
+def test_public_names_exist_and_are_sorted() -> None:
+    assert tensorgrad.__all__ == sorted(tensorgrad.__all__)
+    for name in tensorgrad.__all__:
+        assert getattr(tensorgrad, name).__doc__
