@@ -32,7 +32,7 @@ Phases: TypeAlias = Callable[[], tuple[float, float, float]]
 
 def run(quick: bool, output: Path) -> None:
     introduce(
-        "One step of gradient descent on the mean squared error of a tanh network, 2-width-width-1,",
+        "One step of gradient descent on the mean squared error of a tanh network 2-width-width-1",
         "in float64: one number at a time, and as matrices. Milliseconds; minimum over steps that",
         "the engines take in turns, once their losses and gradients were found equal. The garbage",
         "collector is on, as in any program: the scalar engine's many objects keep it busy.",

@@ -133,5 +133,6 @@ def note(text: str) -> None:
 
 
 def digits(number: float) -> str:
-    """The number with three digits, or its integer part if that is longer."""
-    return f"{number:,.0f}" if number >= 100 else f"{number:#.3g}"
+    """The number with three digits; with all of its integer part, and of an integer with all."""
+    whole = isinstance(number, int) or number >= 100
+    return f"{number:,.0f}" if whole else f"{number:#.3g}"

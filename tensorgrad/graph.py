@@ -42,6 +42,7 @@ class Mode(NamedTuple):
 
     recording: bool = True
     hooks: tuple[Callable[[Node, Sequence[Any]], None], ...] = ()
+    outer: Mode | None = None
 
 
 mode = contextvars.ContextVar("tensorgrad mode", default=Mode())
@@ -52,10 +53,10 @@ class set_mode:
 
     def __init__(self, **changes: Any) -> None:
         self._changes = changes
-        self._tokens: list[contextvars.Token[Mode]] = []
 
     def __enter__(self) -> None:
-        self._tokens.append(mode.set(mode.get()._replace(**self._changes)))
+        outer = mode.get()
+        mode.set(outer._replace(**self._changes, outer=outer))
 
     def __exit__(
         self,
@@ -63,7 +64,7 @@ class set_mode:
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        mode.reset(self._tokens.pop())
+        mode.set(mode.get().outer or Mode())
 
     def __call__(self, fun: F) -> F:
         kinds = inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction

@@ -63,7 +63,7 @@ def apply(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any] = _NO_KW
             arrays.append(a)
             parents.append(None)
         bit += bit
-    recording, hooks = mode.get()
+    recording, hooks, _ = mode.get()
     if not (tracked and recording):
         return _wrap(fun(*arrays, **kwargs), rule.name)  # type: ignore[no-any-return]
     if kwargs:

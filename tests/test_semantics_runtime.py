@@ -134,23 +134,18 @@ def test_one_no_grad_object_serves_several_threads() -> None:
     def one() -> list[bool]:
         with off:
             one_is_in.set()
-            two_is_in.wait()
+            two_is_in.wait(5)
             inside = recording()
-        try:
-            return [inside, recording()]
-        finally:
-            one_is_out.set()
+        one_is_out.set()
+        return [inside, recording()]
 
     def two() -> list[bool]:
-        one_is_in.wait()
+        one_is_in.wait(5)
         before = recording()
-        try:
-            with off:
-                two_is_in.set()
-                one_is_out.wait()
-                inside = recording()
-        finally:
+        with off:
             two_is_in.set()
+            one_is_out.wait(5)
+            inside = recording()
         return [before, inside, recording()]
 
     assert in_threads(one, two) == [[False, True], [True, False, True]]
