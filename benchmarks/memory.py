@@ -20,9 +20,9 @@ WARM_UP = 100  # steps, after which every cache is filled
 
 def run(quick: bool, output: Path) -> None:
     introduce(
-        "The seconds that a chain of operations takes; the bytes by which memory grows over steps of",
-        "training with the garbage collector off; and the peak memory of tanh(x @ w + b), repeated,",
-        "over that of the arrays that its derivatives read: the output of each tanh.",
+        "The seconds that a chain of operations takes; the bytes by which memory grows as training",
+        "goes on with the garbage collector off; and the peak memory of tanh(x @ w + b), repeated,",
+        "over that of the arrays that its derivatives read, which are the outputs of tanh.",
     )
     table = Table(
         {"": 46, "measured": 10, "unit": 7, "target": 10},

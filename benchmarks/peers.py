@@ -2,109 +2,178 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import itertools
-from collections.abc import Callable, Sequence
+import multiprocessing
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from .engines import ENGINES, Array, Engine, by_hand
-from .timing import Table, digits, interleaved, introduce, note, require_equal
+from .engines import ENGINES, Engine, by_hand
+from .timing import (
+    Table,
+    Turn,
+    UnequalError,
+    digits,
+    fastest,
+    introduce,
+    note,
+    require_equal,
+    turn_of,
+)
 
-# The widths of the layers, and the batch; the last two are left out of a quick run.
-NETWORKS = [
-    ((3, 4, 4, 1), 4),
-    ((2, 16, 16, 1), 100),
-    ((64, 128, 10), 64),
-    ((784, 256, 128, 10), 128),
-    ((512,) * 5, 256),
-    ((1024,) * 5, 1024),
-]
 CHECKED_STEPS = 3
 TOLERANCE = 1e-3  # for float32, whose roundings add up over the steps
+
+
+class Training(NamedTuple):
+    """A training step of a network with layers of these widths, the inputs first."""
+
+    widths: tuple[int, ...]
+    batch: int
+
+    def __str__(self) -> str:
+        first, *others = self.widths
+        equal = set(others) == {first}
+        layers = f"{first}x{len(others)}" if equal else "-".join(map(str, self.widths))
+        return f"{layers}, batch {self.batch}"
+
+    def prepare(self, engine: Engine) -> Callable[[], Any]:
+        """The step, once its losses and weights were found to be those of float64 by hand."""
+        step, losses, changes = self._run(engine, np.float32)
+        _, expected_losses, expected_changes = self._run(by_hand(), np.float64)
+        require_equal("losses", losses, expected_losses, TOLERANCE)
+        for i, (change, expected) in enumerate(zip(changes, expected_changes)):
+            require_equal(f"change of parameter {i}", change, expected, TOLERANCE)
+        return step
+
+    def _run(self, engine: Engine, dtype: Any) -> tuple[Callable[[], Any], list[float], list[Any]]:
+        rng = np.random.default_rng(0)
+        x = rng.standard_normal((self.batch, self.widths[0]), np.float32)
+        t = rng.uniform(-1, 1, (self.batch, self.widths[-1])).astype(np.float32)
+        weights = []
+        for nin, nout in itertools.pairwise(self.widths):
+            w = rng.standard_normal((nout, nin), np.float32) / np.float32(nin**0.5)
+            weights += [w, np.zeros(nout, np.float32)]
+        start = [w.astype(dtype) for w in weights]
+        step, current = engine.training(start, x.astype(dtype), t.astype(dtype))
+        losses = [float(step()) for _ in range(CHECKED_STEPS)]
+        return step, losses, [np.asarray(now) - w for now, w in zip(current(), weights)]
+
+
+class Operation(NamedTuple):
+    """The forward and the backward pass of one operation on a few elements."""
+
+    text: str
+    field: str  # of Engine
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.text}, {self.size} elements"
+
+    def prepare(self, engine: Engine) -> Callable[[], Any]:
+        """The operation, once its gradient was found to be right."""
+        x = np.linspace(-1, 1, self.size, dtype=np.float32)
+        call = getattr(engine, self.field)(x)
+        require_equal("gradient", call(), 2 * x, TOLERANCE)
+        return call
+
+
+SMALL = [
+    Training((3, 4, 4, 1), 4),
+    Training((2, 16, 16, 1), 100),
+    Training((64, 128, 10), 64),
+    Training((784, 256, 128, 10), 128),
+]
+LARGE = [Training((512,) * 5, 256), Training((1024,) * 5, 1024)]
+OPERATIONS = [Operation("x * x", "square", 8), Operation("(x * x).sum()", "square_sum", 8)]
 
 
 def run(quick: bool, output: Path) -> None:
     introduce(
         "One step of gradient descent on the mean squared error of a tanh network, and the forward",
         "and backward pass of one small operation, in float32: microseconds (ratio to tensorgrad).",
-        "Minimum over rounds in which the engines take turns, once their results were found equal.",
+        "Minimum over rounds in which the engines, each in a process of its own, take turns, once",
+        "their results were found equal.",
     )
-    engines = dict(_installed())
-    table = Table(
-        {"": 24} | dict.fromkeys(engines, 15),
-        output / "peers.csv",
-        ["work", "engine", "microseconds", "ratio to tensorgrad"],
-    )
-    for work, prepare in _works(NETWORKS[:-2] if quick else NETWORKS):
-        note(f"checking {work}")
-        calls = {name: prepare(name, engine) for name, engine in engines.items()}
-        note(f"measuring {work}")
-        times = interleaved(calls, seconds=0.5 if quick else 4.0)
-        micro = {name: time * 1e6 for name, time in times.items()}
-        ratios = {name: time / times["tensorgrad"] for name, time in times.items()}
-        table.line(work, *(f"{digits(micro[name])} ({ratios[name]:.2f})" for name in engines))
-        table.record((work, name, micro[name], ratios[name]) for name in engines)
-
-
-def _installed():
-    for name, make in ENGINES.items():
-        note(f"loading {name}")
-        try:
-            yield name, make()
-        except ModuleNotFoundError as error:
-            note("")
-            print(f"{name} is left out: {error.name} is not installed")
-
-
-def _works(networks):
-    """The name of each piece of work, and a function (name, engine) -> what is to be timed."""
-    for widths, batch in networks:
-        yield f"{_layers(widths)}, batch {batch}", _training(widths, batch)
-    x = np.linspace(-1, 1, 8, dtype=np.float32)
-    for text, kind in ("x * x", "square"), ("(x * x).sum()", "square_sum"):
-
-        def prepare(name, engine, kind=kind, text=text):
-            call = getattr(engine, kind)(x)
-            require_equal(f"{text} by {name}: gradient", call(), 2 * x, TOLERANCE)
-            return call
-
-        yield f"{text}, 8 elements", prepare
-
-
-def _layers(widths: Sequence[int]) -> str:
-    if len(set(widths)) == 1:
-        return f"{widths[0]}x{len(widths) - 1}"
-    return "-".join(map(str, widths))
-
-
-def _training(widths: Sequence[int], batch: int) -> Callable[[str, Engine], Callable[[], Any]]:
-    """A training step of this network, checked against the hand-written one in float64."""
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((batch, widths[0]))
-    t = rng.uniform(-1, 1, (batch, widths[-1]))
-    weights: list[Array] = []
-    for nin, nout in itertools.pairwise(widths):
-        weights += [rng.standard_normal((nout, nin)) / np.sqrt(nin), np.zeros(nout)]
-    x, t, *weights = (a.astype(np.float32) for a in (x, t, *weights))
-
-    def steps(engine: Engine, dtype: Any = np.float32):
-        step, current = engine.training(
-            [w.astype(dtype) for w in weights], x.astype(dtype), t.astype(dtype)
+    with ExitStack() as stack:
+        workers = {name: stack.enter_context(Worker(name)) for name in ENGINES}
+        for name, worker in list(workers.items()):
+            note(f"loading {name}")
+            if missing := worker(_missing):
+                note("")
+                print(f"{name} is left out: {missing} is not installed")
+                del workers[name]
+        table = Table(
+            {"": 24} | dict.fromkeys(workers, 15),
+            output / "peers.csv",
+            ["work", "engine", "microseconds", "ratio to tensorgrad"],
         )
-        losses = [float(step()) for _ in range(CHECKED_STEPS)]
-        changes = [np.asarray(now) - w for now, w in zip(current(), weights)]
-        return step, losses, changes
+        for work in SMALL + ([] if quick else LARGE) + OPERATIONS:
+            for name, worker in workers.items():
+                note(f"checking {work} by {name}")
+                worker(_prepare, work)
+            note(f"measuring {work}")
+            turns: dict[str, Turn] = {
+                name: functools.partial(worker, _take_turn) for name, worker in workers.items()
+            }
+            times = fastest(turns, seconds=1.0 if quick else 8.0)
+            micro = {name: time * 1e6 for name, (time,) in times.items()}
+            rows = [(str(work), name, us, us / micro["tensorgrad"]) for name, us in micro.items()]
+            table.line(str(work), *(f"{digits(us)} ({ratio:.2f})" for *_, us, ratio in rows))
+            table.record(rows)
 
-    _, expected_losses, expected_changes = steps(by_hand(), np.float64)
 
-    def prepare(name: str, engine: Engine) -> Callable[[], Any]:
-        step, losses, changes = steps(engine)
-        what = f"{_layers(widths)} by {name} after {CHECKED_STEPS} steps"
-        require_equal(f"{what}: losses", losses, expected_losses, TOLERANCE)
-        for i, (change, expected) in enumerate(zip(changes, expected_changes)):
-            require_equal(f"{what}: change of parameter {i}", change, expected, TOLERANCE)
-        return step
+class Worker:
+    """A process for one engine: calls a function there, with the engine's name before the rest.
 
-    return prepare
+    In one process with the others, threads of one library that wait for work slow down the next
+    library's: PyTorch's steps took up to three times as long.
+    """
+
+    def __init__(self, engine: str) -> None:
+        self._engine = engine
+        self._pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+
+    def __call__(self, function: Callable[..., Any], *args: Any) -> Any:
+        return self._pool.submit(function, self._engine, *args).result()
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._pool.shutdown()
+
+
+# What runs in a worker.
+
+_load = functools.cache(lambda name: ENGINES[name]())
+_turn: Turn
+
+
+def _missing(name: str) -> str | None:
+    """What is not installed of what the engine needs."""
+    try:
+        _load(name)
+    except ModuleNotFoundError as error:
+        return error.name
+    return None
+
+
+def _prepare(name: str, work: Training | Operation) -> None:
+    global _turn
+    gc.collect()
+    gc.freeze()  # the collector stays on, but need not walk the objects of the library itself
+    try:
+        _turn = turn_of(work.prepare(_load(name)))
+    except UnequalError as error:
+        raise UnequalError(f"{work} by {name}: {error}") from None
+
+
+def _take_turn(_name: str) -> Any:
+    return _turn()

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from tensorgrad import nn
 
-from .timing import Table, digits, introduce, note, require_equal
+from .timing import Table, Turn, digits, fastest, introduce, note, require_equal
 
 RATE = 0.05
-ROUNDS = 3  # at least, in each of which the scalar engine makes one step, and
-TENSOR_STEPS = 20  # the tensor engine these
+STEPS = {"scalar": 1, "tensor": 20}  # in each engine's turn
 PHASES = "forward", "backward", "step"
 
 # What grows, and the width and the batch of the networks 2-width-width-1.
@@ -26,8 +23,6 @@ SERIES = {
     "width": [(4, 100), (8, 100), (16, 100), (32, 100), (64, 100)],
 }
 QUICK_SERIES = {"batch": [(16, 1), (16, 10)], "width": [(4, 10), (16, 10)]}
-
-Phases: TypeAlias = Callable[[], tuple[float, float, float]]
 
 
 def run(quick: bool, output: Path) -> None:
@@ -44,9 +39,8 @@ def run(quick: bool, output: Path) -> None:
     for growing, sizes in (QUICK_SERIES if quick else SERIES).items():
         for width, batch in sizes:
             note(f"measuring width {width}, batch {batch}")
-            engines = _engines(width, batch)
-            scalar, tensor = _fastest(*engines, seconds=0.3 if quick else 3.0)
-            for phase, slow, fast in zip(PHASES, scalar, tensor):
+            times = fastest(_turns(width, batch), seconds=0.3 if quick else 3.0)
+            for phase, slow, fast in zip(PHASES, times["scalar"], times["tensor"]):
                 row = growing, width, batch, phase, slow, fast, slow / fast
                 table.line(
                     *map(str, row[:4]), digits(slow * 1e3), digits(fast * 1e3), digits(slow / fast)
@@ -56,8 +50,8 @@ def run(quick: bool, output: Path) -> None:
     _draw(rows, output)
 
 
-def _engines(width: int, batch: int) -> tuple[Phases, Phases]:
-    """A training step of the same network in both engines, checked to be the same."""
+def _turns(width: int, batch: int) -> dict[str, Turn]:
+    """Training steps of the same network in both engines, checked to be the same."""
     rng = np.random.default_rng(0)
     net = nn.MLP(2, [width, width, 1], rng=rng)
     reference = net.to_scalar()
@@ -78,11 +72,14 @@ def _engines(width: int, batch: int) -> tuple[Phases, Phases]:
     gradients = [np.c_[layer.weight.grad, layer.bias.grad].ravel() for layer in net.layers]
     expected = [p.grad for p in reference.parameters()]
     require_equal(f"{what} gradients", np.concatenate(gradients), expected, 1e-12)
-    return _step(reference, scalar_loss), _step(net, tensor_loss)
+    return {
+        "scalar": _turn(reference, scalar_loss, STEPS["scalar"]),
+        "tensor": _turn(net, tensor_loss, STEPS["tensor"]),
+    }
 
 
-def _step(net: Any, loss: Callable[[], Any]) -> Phases:
-    """A training step, the same in both engines, that returns the seconds its phases took."""
+def _turn(net: Any, loss: Callable[[], Any], steps: int) -> Turn:
+    """Training steps, the same in both engines, of which the least time of each phase counts."""
     parameters = net.parameters()
     net.zero_grad()
 
@@ -97,20 +94,7 @@ def _step(net: Any, loss: Callable[[], Any]) -> Phases:
         net.zero_grad()
         return forward - start, backward - forward, time.perf_counter() - start
 
-    return step
-
-
-def _fastest(scalar: Phases, tensor: Phases, seconds: float) -> tuple[list[float], list[float]]:
-    """The least time of each phase, for both engines."""
-    best = [math.inf] * 3, [math.inf] * 3
-    start = time.perf_counter()
-    for turn in itertools.count(1):
-        for times, step, steps in zip(best, (scalar, tensor), (1, TENSOR_STEPS)):
-            for _ in range(steps):
-                times[:] = map(min, times, step())
-        if turn >= ROUNDS and time.perf_counter() - start > seconds:
-            break
-    return best
+    return lambda: [min(times) for times in zip(*(step() for _ in range(steps)))]
 
 
 def _draw(rows: list[tuple[Any, ...]], output: Path) -> None:

@@ -3,55 +3,59 @@
 from __future__ import annotations
 
 import csv
-import gc
 import itertools
-import math
 import os
 import platform
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-CHUNK = 2e-3  # seconds that one turn of a function lasts: long beside the clock and a cold cache
-ROUNDS = 7  # at least
+TURN = 5e-3  # seconds that a turn lasts: long beside the clock, short beside other programs
+PAUSE = 30e-3  # seconds before it: threads that wait for work in vain slow others down, then sleep
+ROUNDS = 5  # at least
+
+Turn: TypeAlias = Callable[[], Sequence[float]]
 
 
-def interleaved(functions: dict[str, Callable[[], Any]], seconds: float) -> dict[str, float]:
-    """The seconds that a call of each function takes, all measured in turns.
+def fastest(turns: dict[str, Turn], seconds: float) -> dict[str, list[float]]:
+    """The least of the times that each turn returns, when all are taken in rounds for `seconds`.
 
-    The functions take turns of some milliseconds, in rounds, until `seconds` have passed: what
-    disturbs the machine meets all of them alike, and the fastest turn of each is the one
-    that nothing disturbed. The garbage collector stays on, as in a user's program.
+    What disturbs the machine meets all of them alike, and the least time of each is the one that
+    nothing disturbed.
     """
-    gc.collect()
-    gc.freeze()  # the collector need not walk the objects of whatever libraries are loaded
-    calls = {name: _calls_per_turn(function) for name, function in functions.items()}
-    best = dict.fromkeys(functions, math.inf)
-    start = time.perf_counter()
-    for turn in itertools.count(1):
-        for name, function in functions.items():
-            best[name] = min(best[name], _turn(function, calls[name]) / calls[name])
-        if turn >= ROUNDS and time.perf_counter() - start > seconds:
-            return best
-    raise AssertionError("unreachable")
+    best = {name: list(turn()) for name, turn in turns.items()}
+    start, rounds = time.perf_counter(), 1
+    while rounds < ROUNDS or time.perf_counter() - start < seconds:
+        for name, turn in turns.items():
+            time.sleep(PAUSE)
+            best[name] = list(map(min, best[name], turn()))
+        rounds += 1
+    return best
 
 
-def _turn(function: Callable[[], Any], calls: int) -> float:
-    start = time.perf_counter()
-    for _ in itertools.repeat(None, calls):
-        function()
-    return time.perf_counter() - start
+def turn_of(function: Callable[[], Any]) -> Turn:
+    """A turn of so many calls that it lasts long enough, which returns the time of one of them."""
 
+    def time_of(calls: int) -> float:
+        start = time.perf_counter()
+        for _ in itertools.repeat(None, calls):
+            function()
+        return time.perf_counter() - start
 
-def _calls_per_turn(function: Callable[[], Any]) -> int:
     calls = 1
-    while (taken := _turn(function, calls)) < CHUNK / 2:
+    while (taken := time_of(calls)) < TURN / 2:
         calls *= 2
-    return max(1, round(calls * CHUNK / taken))
+    calls = max(1, round(calls * TURN / taken))
+
+    def turn() -> Sequence[float]:
+        time_of(calls // 4)  # what the pause cooled down: caches, the processor's clock
+        return [time_of(calls) / calls]
+
+    return turn
 
 
 class UnequalError(Exception):

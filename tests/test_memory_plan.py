@@ -68,7 +68,9 @@ def watch(a: Any, label: Any, log: set[Any]) -> Any:
 def parameters(rule: Rule, position: int, node: Node) -> dict[Any, str]:
     """The names of the parameters that receive the output and each argument."""
     vjp: Any = rule.vjps[position]
-    bound = inspect.signature(vjp).bind("g", "out", *range(len(node.args)), **node.kwargs)
+    bound = inspect.signature(vjp).bind(
+        "g", "out", *range(len(node.args)), **dict.fromkeys(node.kwargs)
+    )
     return {
         label: name
         for name, value in bound.arguments.items()
@@ -136,7 +138,8 @@ def test_a_description_has_no_values() -> None:
 def test_the_watch_sees_what_it_should() -> None:
     a = np.ones((2, 2))
     for use in (
-        lambda w: w * 2, lambda w: 2 * w, lambda w: w[0], lambda w: w.T, lambda w: np.where(w, 1, 2),
+        lambda w: w * 2, lambda w: 2 * w, lambda w: w[0], lambda w: w.T,
+        lambda w: np.where(w, 1, 2),
         lambda w: np.concatenate([w, w]), lambda w: w.mT @ w, lambda w: -w, lambda w: w.reshape(4),
         lambda w: w == 1, lambda w: np.sum(w),
     ):  # fmt: skip

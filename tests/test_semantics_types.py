@@ -182,7 +182,8 @@ def test_results_are_arrays_never_numpy_scalars() -> None:
         t = tg.Tensor([1.0, 2.0], requires_grad=requires_grad)
         for out in (
             np.sum(t), t[0], t @ t, np.max(t), t.mean(), t[0] * t[1], t[0] ** 2, -t[0],
-            np.tanh(t[0]), np.add.reduce(t), np.where(True, t[0], 0), t.sum() == 3, np.isnan(t[0]), t[0] // 2,
+            np.tanh(t[0]), np.add.reduce(t), np.where(True, t[0], 0), t.sum() == 3,
+            np.isnan(t[0]), t[0] // 2,
             divmod(t[0], 2)[1], np.argmax(t), np.square(t[0]), abs(t[0]), t[0].copy(), t[0].T,
         ):  # fmt: skip
             assert type(out) is tg.Tensor
