@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import gc
 import itertools
-import multiprocessing
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -98,82 +93,35 @@ def run(quick: bool, output: Path) -> None:
     introduce(
         "One step of gradient descent on the mean squared error of a tanh network, and the forward",
         "and backward pass of one small operation, in float32: microseconds (ratio to tensorgrad).",
-        "Minimum over rounds in which the engines, each in a process of its own, take turns, once",
-        "their results were found equal.",
+        "Minimum over rounds in which the engines take turns, once their results were found equal.",
     )
-    with ExitStack() as stack:
-        workers = {name: stack.enter_context(Worker(name)) for name in ENGINES}
-        for name, worker in list(workers.items()):
-            note(f"loading {name}")
-            if missing := worker(_missing):
-                note("")
-                print(f"{name} is left out: {missing} is not installed")
-                del workers[name]
-        table = Table(
-            {"": 24} | dict.fromkeys(workers, 15),
-            output / "peers.csv",
-            ["work", "engine", "microseconds", "ratio to tensorgrad"],
-        )
-        for work in SMALL + ([] if quick else LARGE) + OPERATIONS:
-            for name, worker in workers.items():
-                note(f"checking {work} by {name}")
-                worker(_prepare, work)
-            note(f"measuring {work}")
-            turns: dict[str, Turn] = {
-                name: functools.partial(worker, _take_turn) for name, worker in workers.items()
-            }
-            times = fastest(turns, seconds=1.0 if quick else 8.0)
-            micro = {name: time * 1e6 for name, (time,) in times.items()}
-            rows = [(str(work), name, us, us / micro["tensorgrad"]) for name, us in micro.items()]
-            table.line(str(work), *(f"{digits(us)} ({ratio:.2f})" for *_, us, ratio in rows))
-            table.record(rows)
+    engines = dict(_installed())
+    table = Table(
+        {"": 24} | dict.fromkeys(engines, 15),
+        output / "peers.csv",
+        ["work", "engine", "microseconds", "ratio to tensorgrad"],
+    )
+    for work in SMALL + ([] if quick else LARGE) + OPERATIONS:
+        turns: dict[str, Turn] = {}
+        for name, engine in engines.items():
+            note(f"checking {work} by {name}")
+            try:
+                turns[name] = turn_of(work.prepare(engine))
+            except UnequalError as error:
+                raise UnequalError(f"{work} by {name}: {error}") from None
+        note(f"measuring {work}")
+        times = fastest(turns, seconds=1.0 if quick else 10.0)
+        micro = {name: time * 1e6 for name, (time,) in times.items()}
+        rows = [(str(work), name, us, us / micro["tensorgrad"]) for name, us in micro.items()]
+        table.line(str(work), *(f"{digits(us)} ({ratio:.2f})" for *_, us, ratio in rows))
+        table.record(rows)
 
 
-class Worker:
-    """A process for one engine: calls a function there, with the engine's name before the rest.
-
-    In one process with the others, threads of one library that wait for work slow down the next
-    library's: PyTorch's steps took up to three times as long.
-    """
-
-    def __init__(self, engine: str) -> None:
-        self._engine = engine
-        self._pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
-
-    def __call__(self, function: Callable[..., Any], *args: Any) -> Any:
-        return self._pool.submit(function, self._engine, *args).result()
-
-    def __enter__(self) -> Worker:
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self._pool.shutdown()
-
-
-# What runs in a worker.
-
-_load = functools.cache(lambda name: ENGINES[name]())
-_turn: Turn
-
-
-def _missing(name: str) -> str | None:
-    """What is not installed of what the engine needs."""
-    try:
-        _load(name)
-    except ModuleNotFoundError as error:
-        return error.name
-    return None
-
-
-def _prepare(name: str, work: Training | Operation) -> None:
-    global _turn
-    gc.collect()
-    gc.freeze()  # the collector stays on, but need not walk the objects of the library itself
-    try:
-        _turn = turn_of(work.prepare(_load(name)))
-    except UnequalError as error:
-        raise UnequalError(f"{work} by {name}: {error}") from None
-
-
-def _take_turn(_name: str) -> Any:
-    return _turn()
+def _installed() -> Iterator[tuple[str, Engine]]:
+    for name, load in ENGINES.items():
+        note(f"loading {name}")
+        try:
+            yield name, load()
+        except ModuleNotFoundError as error:
+            note("")
+            print(f"{name} is left out: {error.name} is not installed")

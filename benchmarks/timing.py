@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import itertools
 import os
 import platform
@@ -14,9 +15,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-TURN = 5e-3  # seconds that a turn lasts: long beside the clock, short beside other programs
-PAUSE = 30e-3  # seconds before it: threads that wait for work in vain slow others down, then sleep
-ROUNDS = 5  # at least
+# Seconds. An idle thread of the engine before may spin for this long, until it goes to sleep;
+# caches and the processor's clock are slow at first; threads that slept take time to wake up.
+WARM_UP = 30e-3
+MEASURE = 30e-3  # after that, in each turn
+SAMPLE = 2e-3  # long beside the clock's resolution, short beside what other programs do
 
 Turn: TypeAlias = Callable[[], Sequence[float]]
 
@@ -27,33 +30,36 @@ def fastest(turns: dict[str, Turn], seconds: float) -> dict[str, list[float]]:
     What disturbs the machine meets all of them alike, and the least time of each is the one that
     nothing disturbed.
     """
+    gc.collect()
+    gc.freeze()  # the collector stays on, but need not walk the objects of whatever is loaded
+    start = time.perf_counter()
     best = {name: list(turn()) for name, turn in turns.items()}
-    start, rounds = time.perf_counter(), 1
-    while rounds < ROUNDS or time.perf_counter() - start < seconds:
+    while time.perf_counter() - start < seconds:
         for name, turn in turns.items():
-            time.sleep(PAUSE)
             best[name] = list(map(min, best[name], turn()))
-        rounds += 1
     return best
 
 
 def turn_of(function: Callable[[], Any]) -> Turn:
-    """A turn of so many calls that it lasts long enough, which returns the time of one of them."""
+    """A turn of many calls, which returns the least time of one of them: a mean over a sample."""
 
-    def time_of(calls: int) -> float:
+    def seconds_of(calls: int) -> float:
         start = time.perf_counter()
         for _ in itertools.repeat(None, calls):
             function()
         return time.perf_counter() - start
 
-    calls = 1
-    while (taken := time_of(calls)) < TURN / 2:
-        calls *= 2
-    calls = max(1, round(calls * TURN / taken))
-
     def turn() -> Sequence[float]:
-        time_of(calls // 4)  # what the pause cooled down: caches, the processor's clock
-        return [time_of(calls) / calls]
+        warm = 0.0
+        for calls in itertools.count(1):
+            warm += seconds_of(1)
+            if warm > WARM_UP:
+                break
+        calls = max(1, round(calls * SAMPLE / warm))
+        samples = [seconds_of(calls)]
+        while sum(samples) < MEASURE:
+            samples.append(seconds_of(calls))
+        return [min(samples) / calls]
 
     return turn
 
@@ -89,8 +95,13 @@ def machine() -> str:
 
 
 def introduce(*lines: str) -> None:
-    """Print what is measured, how, and on what machine."""
-    print(*lines, machine(), sep="\n", end="\n\n", flush=True)
+    """Print what is measured, how, on what machine, and whether others are using it."""
+    print(*lines, machine(), sep="\n", flush=True)
+    if hasattr(os, "getloadavg") and (load := os.getloadavg()[0]) > 0.5:
+        print(
+            f"Other programs run here (load {load:.1f}): expect noise, and much of it with threads."
+        )
+    print()
 
 
 def _processor() -> str:

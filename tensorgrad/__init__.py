@@ -1,7 +1,6 @@
 """NumPy with gradients: a small automatic-differentiation library."""
 
-from . import nn
-from . import rules as _rules
+from . import data, nn, rules
 from .errors import GradcheckError, GraphError, NoRuleError, TensorgradError
 from .gradcheck import gradcheck
 from .graph import enable_grad, no_grad
@@ -20,6 +19,7 @@ __all__ = [
     "Tensor",
     "TensorgradError",
     "asarray",
+    "data",
     "differentiable",
     "enable_grad",
     "grad",
@@ -27,6 +27,7 @@ __all__ = [
     "guard",
     "nn",
     "no_grad",
+    "rules",
     "value_and_grad",
     "vjp",
 ]

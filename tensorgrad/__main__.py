@@ -76,7 +76,7 @@ def learn_two_moons(rng: np.random.Generator, steps: int = 1000) -> None:
     compare_engines(reference, points, targets)
 
 
-def descend(net: MLP | scalar.MLP, loss: Any, rate: float) -> None:
+def descend(net: Any, loss: Any, rate: float) -> None:
     """Take one step of gradient descent, on either engine."""
     net.zero_grad()
     loss.backward()

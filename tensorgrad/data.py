@@ -12,8 +12,8 @@ def moons(
 
     The points have shape (n, 2), dtype float64; the classes, 0 and 1 in turn, shape (n,). Class 0
     lies on the upper half of the unit circle, class 1 on the lower half of the unit circle around
-    (1, 0.5). `noise` is the standard deviation of what is added to every coordinate; `rng` is a NumPy
-    Generator or a seed.
+    (1, 0.5). `noise` is the standard deviation of what is added to every coordinate; `rng` is a
+    NumPy Generator or a seed.
 
     >>> points, classes = tg.data.moons(4, noise=0.0, rng=0)
     >>> classes

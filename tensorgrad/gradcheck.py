@@ -27,8 +27,8 @@ def gradcheck(
     `inputs` is one array, or a list or tuple of arguments; arrays, tensors or numbers. Those of
     float64 are checked, integers and booleans are constants; shorter floats hold too few digits and
     raise a TypeError. `f` returns one array. Every element of the Jacobian must satisfy
-    `|analytic - numeric| <= atol + rtol * |numeric|`: else a GradcheckError names the worst one, or,
-    with `raise_exception=False`, the result is False.
+    `|analytic - numeric| <= atol + rtol * |numeric|`: else a GradcheckError names the worst one,
+    or, with `raise_exception=False`, the result is False.
 
     The numeric derivative is `(f(x + eps) - f(x - eps)) / (2 eps)`, or for `method="complex"`
     `imag(f(x + i eps)) / eps`, which loses no digits (Squire and Trapp, SIAM Review 40, 1998), but
@@ -47,8 +47,8 @@ def gradcheck(
     for i in checked:
         if arguments[i].dtype.kind != "f" or arguments[i].dtype.itemsize < 8:
             raise TypeError(
-                f"gradcheck: input {i} is {arguments[i].dtype}, which holds too few digits or is not "
-                "real: pass x.astype(numpy.float64)"
+                f"gradcheck: input {i} is {arguments[i].dtype}, which holds too few digits or is "
+                "not real: pass x.astype(numpy.float64)"
             )
     if not checked:
         raise TypeError("gradcheck: no input is of a floating dtype: pass at least one as float64")

@@ -45,10 +45,10 @@ class Mode(NamedTuple):
     outer: Mode | None = None
 
 
-mode = contextvars.ContextVar("tensorgrad mode", default=Mode())
+mode = contextvars.ContextVar("tensorgrad mode", default=Mode())  # noqa: B039 (immutable)
 
 
-class set_mode:
+class set_mode:  # noqa: N801 (used like a function)
     """Change fields of the current `Mode` within a `with` block or a decorated function."""
 
     def __init__(self, **changes: Any) -> None:
@@ -67,6 +67,7 @@ class set_mode:
         mode.set(mode.get().outer or Mode())
 
     def __call__(self, fun: F) -> F:
+        """Decorate a function: each of its calls runs in the changed mode."""
         kinds = inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction
         if any(is_kind(fun) for is_kind in kinds):
             raise TypeError(
@@ -136,10 +137,12 @@ class Spec:
 
     @property
     def ndim(self) -> int:
+        """The number of axes."""
         return len(self.shape)
 
     @property
     def size(self) -> int:
+        """The number of elements."""
         return math.prod(self.shape)
 
     def __str__(self) -> str:
@@ -161,7 +164,7 @@ class Node(Spec):
     operation on it has had its data changed since.
     """
 
-    __slots__ = ("args", "grad", "kwargs", "keeps_grad", "out", "parents", "rule", "serial")
+    __slots__ = ("args", "grad", "keeps_grad", "kwargs", "out", "parents", "rule", "serial")
 
     def __init__(
         self,
@@ -192,6 +195,7 @@ class Node(Spec):
         self.serial = next(_serial)
 
     def free(self) -> None:
+        """Let go of everything that the backward pass needed."""
         self.parents = self.out = None
         self.args = ()
         self.kwargs = _NO_KWARGS
@@ -256,7 +260,7 @@ class Rule:
 
 
 class Plan(NamedTuple):
-    """The array arguments that no derivative reads, by position; and whether one reads the output."""
+    """The positions of the arrays that no derivative reads; and whether one reads the output."""
 
     unread: tuple[int, ...]
     out_is_read: bool
@@ -330,15 +334,16 @@ def ancestors(root: Node, since: int = 0) -> list[Node]:
                 f"backward: the graph at {node} was freed by an earlier backward(); pass "
                 "retain_graph=True to that one to use the graph again"
             )
-        serial = node.serial
         for parent in node.parents:
-            if parent is not None and parent not in seen and parent.serial >= since:
-                if parent.serial > serial:
-                    raise GraphError(
-                        f"backward: the data of a leaf tensor, {parent}, was changed after {node} "
-                        "was computed from it, so the gradient would be wrong: change it after "
-                        "backward(), or compute the output again"
-                    )
+            if parent is None or parent.serial < since:
+                continue
+            if parent.serial > node.serial:
+                raise GraphError(
+                    f"backward: the data of a leaf tensor, {parent}, was changed after {node} was "
+                    "computed from it, so the gradient would be wrong: change it after backward(), "
+                    "or compute the output again"
+                )
+            if parent not in seen:
                 seen.add(parent)
                 found.append(parent)
     found.sort(key=_by_serial, reverse=True)
@@ -346,7 +351,7 @@ def ancestors(root: Node, since: int = 0) -> list[Node]:
 
 
 def kept(node: Node) -> tuple[Any, Sequence[Any]]:
-    """The output and the arguments of a node, as far as they are kept: arrays, and a `Spec` each."""
+    """A node's output and arguments: arrays as far as they are kept, else a `Spec` each."""
     return node if node.out is None else node.out, node.args
 
 
@@ -389,9 +394,12 @@ def propagate(
                         share = earlier + share
                         if plain:
                             share = np.asarray(share, parent.dtype)
-                    elif plain and parent in targets:
-                        if share.base is not None or sys.getrefcount(share) > _REFERENCES:
-                            share = share.copy()  # it may lie in another array's memory
+                    elif (
+                        plain
+                        and parent in targets
+                        and (share.base is not None or sys.getrefcount(share) > _REFERENCES)
+                    ):
+                        share = share.copy()  # it may lie in another array's memory
                     cotangents[parent] = share
         if free and node.rule is not None:
             node.free()

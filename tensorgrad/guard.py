@@ -17,8 +17,8 @@ def guard() -> set_mode:
     Arrays used as operands are borrowed, not copied: changing one between the forward and the
     backward pass changes the gradient. In this block NumPy refuses such a change with a ValueError.
     Operands and results, also `.data` and `.numpy()` of tensors, are writeable again once every
-    graph that uses their memory is freed. A view that was made of them earlier is not protected. The
-    guarded arrays are kept alive by the graph.
+    graph that uses their memory is freed. A view that was made of them earlier is not protected.
+    The guarded arrays are kept alive by the graph.
 
     >>> a, x = np.ones(2), tg.Tensor([1.0, 2.0], requires_grad=True)
     >>> with tg.guard():

@@ -111,7 +111,9 @@ class Value:
     __sub__, __rsub__ = _operators(operator.sub, lambda _x, _y, _z: 1, lambda _x, _y, _z: -1)
     __mul__, __rmul__ = _operators(operator.mul, lambda _x, y, _z: y, lambda x, _y, _z: x)
     __truediv__, __rtruediv__ = _operators(
-        operator.truediv, lambda _x, y, _z: 1 / y, lambda _x, y, z: -z / y
+        operator.truediv,
+        lambda _x, y, z: type(z)(1) / y,  # a fraction stays one if y is an int
+        lambda _x, y, z: -z / y,
     )
     __pow__, __rpow__ = _operators(
         operator.pow, lambda x, p, _z: p * x ** (p - 1) if p else 0, _power_exponent

@@ -41,7 +41,7 @@ _NO_KWARGS: Mapping[str, Any] = {}
 
 
 def apply(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any] = _NO_KWARGS) -> Tensor:
-    """Call the NumPy function `fun` on arguments of which some are tensors; record it if tracked."""
+    """Call the NumPy function `fun` on arguments, some of them tensors; record it if tracked."""
     rule = RULES.get(fun)
     if rule is None:
         return _apply_without_rule(fun, args, kwargs)  # type: ignore[no-any-return]
@@ -169,7 +169,7 @@ def _operators(fun: Function) -> tuple[_Operator, _Operator, _Operator]:
     def plain(self: Tensor, other: Any) -> Tensor:
         if type(other) in _PLAIN or isinstance(other, Tensor) or _is_operand(other):
             return apply(fun, (self, other))
-        return NotImplemented
+        return NotImplemented  # type: ignore[no-any-return]
 
     def reflected(self: Tensor, other: Any) -> Tensor:
         return apply(fun, (other, self))
@@ -212,7 +212,7 @@ class Tensor:
 
     @property
     def data(self) -> Array:
-        """The array itself. Assigning copies into a leaf's shape and dtype, and marks it changed."""
+        """The array itself. Assigning to a leaf keeps its shape and dtype, and marks it changed."""
         return self._array
 
     @data.setter
@@ -250,7 +250,7 @@ class Tensor:
 
     @property
     def requires_grad(self) -> bool:
-        """Whether operations on this tensor are recorded. Can be set on a leaf; clearing drops grad."""
+        """Whether operations on this tensor are recorded. Clearing it, on a leaf, drops `grad`."""
         return self._node is not None
 
     @requires_grad.setter
@@ -274,8 +274,8 @@ class Tensor:
         """Add the derivative of this tensor to the `grad` of every leaf it was computed from.
 
         `gradient`, of this tensor's shape, weighs its elements; it may be left out for one element.
-        The graph is freed on the way unless `retain_graph`. Raises GraphError without a graph, for a
-        graph already freed, and for a leaf whose data was changed since it was used.
+        The graph is freed on the way unless `retain_graph`. Raises GraphError without a graph, for
+        a graph already freed, and for a leaf whose data was changed since it was used.
 
         >>> x = tg.Tensor([1.0, 2.0], requires_grad=True)
         >>> (x**3).backward([1.0, 10.0])
@@ -337,56 +337,71 @@ class Tensor:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The length of each axis."""
         return self._array.shape
 
     @property
     def ndim(self) -> int:
+        """The number of axes."""
         return self._array.ndim
 
     @property
     def size(self) -> int:
+        """The number of elements."""
         return self._array.size
 
     @property
     def dtype(self) -> np.dtype[Any]:
+        """The data type of the elements."""
         return self._array.dtype
 
     @property
     def device(self) -> Any:
+        """Where the array lives: `"cpu"` for NumPy's."""
         return self._array.device
 
     @property
     def T(self) -> Tensor:
+        """The tensor with its axes in reverse order."""
         return apply(np.transpose, (self,))
 
     @property
     def mT(self) -> Tensor:
+        """The tensor with its last two axes swapped: a stack of transposed matrices."""
         return apply(np.matrix_transpose, (self,))
 
     # -- methods of the array
 
     def sum(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """Return `np.sum` over the given axes, all by default."""
         return apply(np.add.reduce, (self,), {"axis": axis, "keepdims": keepdims})
 
     def mean(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """Return `np.mean` over the given axes, all by default."""
         return apply(np.mean, (self,), {"axis": axis, "keepdims": keepdims})
 
     def max(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """Return `np.max` over the given axes; elements that tie share the gradient."""
         return apply(np.maximum.reduce, (self,), {"axis": axis, "keepdims": keepdims})
 
     def min(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """Return `np.min` over the given axes; elements that tie share the gradient."""
         return apply(np.minimum.reduce, (self,), {"axis": axis, "keepdims": keepdims})
 
     def reshape(self, *shape: Any) -> Tensor:
+        """Return the elements in another shape, of which one length may be -1."""
         return apply(np.reshape, (self, shape[0] if len(shape) == 1 else shape))
 
     def transpose(self, *axes: Any) -> Tensor:
+        """Return the tensor with its axes permuted, by default reversed."""
         return apply(np.transpose, (self, axes[0] if len(axes) == 1 else axes or None))
 
     def astype(self, dtype: DTypeLike) -> Tensor:
+        """Return the tensor in another dtype; the gradient is cast back."""
         return apply(np.astype, (self, np.dtype(dtype)))
 
     def copy(self) -> Tensor:
+        """Return a copy that is part of the graph."""
         return apply(np.copy, (self,))
 
     # -- Python's protocols
@@ -607,9 +622,9 @@ def _plain_part(part: Any) -> Any:
 def differentiable(*vjps: Function | None, each: Function | None = None) -> Callable[[F], F]:
     """Make a function of arrays an operation on tensors, with these derivatives.
 
-    There is one vjp per array argument, called as `(g, out, *args, **kwargs)` with the cotangent `g`
-    of the output. Written in NumPy, it holds at every order. A parameter whose name starts with an
-    underscore is not read, and its array is not kept for the backward pass.
+    There is one vjp per array argument, called as `(g, out, *args, **kwargs)` with the cotangent
+    `g` of the output. Written in NumPy, it holds at every order. A parameter whose name starts with
+    an underscore is not read, and its array is not kept for the backward pass.
 
     >>> @tg.differentiable(lambda g, y, _x: g * y * (1 - y))
     ... def logistic(x):

@@ -24,7 +24,8 @@ def _fresh(primal: Any) -> Tensor:
     x = asarray(primal)
     if x.dtype.kind != "f":
         raise TypeError(
-            f"only real floating arguments have derivatives, not {x.dtype}: convert to numpy.float64"
+            f"only real floating arguments have derivatives, not {x.dtype}: "
+            "convert to numpy.float64"
         )
     if x.requires_grad and mode.get().recording:
         return apply(_alias, (x,))
@@ -105,8 +106,8 @@ def _as(tensor: bool, result: Any) -> Any:
 def value_and_grad(f: Function, argnums: int | Sequence[int] = 0) -> Function:
     """Return a function that computes both `f` and its gradient: `(value, gradient)`.
 
-    `f` returns one element. The gradient is that of the positional argument `argnums`, or a tuple of
-    those of several. See `vjp` for what arguments and results may be.
+    `f` returns one element. The gradient is that of the positional argument `argnums`, or a tuple
+    of those of several. See `vjp` for what arguments and results may be.
 
     >>> tg.value_and_grad(lambda x: np.sum(x**2))(np.array([1.0, 2.0]))
     (array(5.), array([2., 4.]))

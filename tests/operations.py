@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 import tensorgrad as tg
+from tensorgrad.rules.linear_algebra import affine
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -193,6 +194,8 @@ OPERATIONS = [
     Op("sqrt", np.sqrt, positive),
     Op("exp", np.exp, reals),
     Op("log", np.log, positive),
+    Op("relu", tg.nn.relu, nonzero, analytic=False),
+    Op("sigmoid", tg.nn.sigmoid, reals),
     Op("tanh", np.tanh, reals),
     Op("abs", np.abs, nonzero, analytic=False),
     Op("copy", np.copy, reals),
@@ -231,6 +234,10 @@ OPERATIONS = [
         ((), ()), ((), (3,)), ((2, 3), ()), ((3,), (3,)), ((2, 3), (3,)), ((3,), (2, 3)),
         ((2, 3), (4, 3)), ((2, 4, 3), (5, 3)), ((5, 3), (2, 4, 3)), ((0, 3), (2, 3)),
         ((2, 0), (3, 0)),
+    ]),
+    Op("affine", affine, reals, reals, reals, shapes=[
+        ((3,), (2, 3), (2,)), ((4, 3), (2, 3), (2,)), ((2, 4, 3), (2, 3), (2,)), ((3,), (3,), ()),
+        ((4, 3), (3,), ()), ((0, 3), (2, 3), (2,)), ((1, 2), (1, 2), (1,)), ((2, 0), (3, 0), (3,)),
     ]),
     Op("inner(x, 2)", lambda x: np.inner(x, 2), reals),
     Op("inner(2.5, x)", lambda x: np.inner(2.5, x), reals),

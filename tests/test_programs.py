@@ -1,4 +1,4 @@
-"""Random programs, in NumPy: tensors, scalar values, dual numbers and plain numbers run the same."""
+"""Random programs, written in NumPy, which tensors, values, dual and plain numbers all run."""
 
 from __future__ import annotations
 

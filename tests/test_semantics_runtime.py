@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import contextvars
 import gc
+import signal
 import threading
 import time
 import tracemalloc
@@ -328,6 +329,38 @@ def test_an_exception_in_backward_leaves_every_grad_as_it_was(
     assert fresh.grad == 6
 
 
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timer signals")
+def test_an_interrupt_at_any_moment_reaches_every_leaf_or_none() -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    def add_up() -> None:
+        np.sum(np.stack(leaves)).backward()
+
+    leaves = [leaf(0.0) for _ in range(50)]
+    add_up()
+    start = time.perf_counter()
+    add_up()
+    duration = time.perf_counter() - start
+    interrupted = 0
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for delay in np.linspace(0.05, 1.2, 200) * duration:
+            try:
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, delay)
+                    add_up()
+                finally:
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+            except KeyboardInterrupt:
+                interrupted += 1
+            assert len({x.grad.item() for x in leaves}) == 1
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert interrupted
+    assert leaves[0].grad.item() <= 202
+
+
 def test_an_exception_in_backward_frees_the_accumulation_for_others() -> None:
     triple = failing(KeyboardInterrupt, [True])
     with pytest.raises(KeyboardInterrupt):
@@ -440,19 +473,18 @@ def test_memory_does_not_grow_with_other_uses_either() -> None:
 
     gc.collect()
     gc.disable()
+    tracemalloc.start()
     try:
-        for _ in range(20):
-            use()
-        tracemalloc.start()
-        use()
-        before = tracemalloc.get_traced_memory()[0]
-        for _ in range(200):
-            use()
-        grown = tracemalloc.get_traced_memory()[0] - before
+        grown = []
+        for _ in range(10):
+            before = tracemalloc.get_traced_memory()[0]
+            for _ in range(100):
+                use()
+            grown.append(tracemalloc.get_traced_memory()[0] - before)
     finally:
         tracemalloc.stop()
         gc.enable()
-    assert grown < 20_000
+    assert min(grown) < 1000  # a leak grows in every round; Python's free lists fill up once
 
 
 def test_peak_memory_of_a_deep_network_is_what_its_rules_read() -> None:

@@ -521,7 +521,7 @@ def test_leaves_copy_and_pickle_with_dtype_and_requires_grad(copied: Any, dtype:
         for data in [[1.0, 2.0]], 3.0, []:
             t = tg.Tensor(data, dtype, requires_grad)
             u = copied(t)
-            assert type(u) is tg.Tensor and u.dtype == copied(t.data).dtype and u.is_leaf
+            assert type(u) is tg.Tensor and u.dtype == t.dtype and u.is_leaf
             assert u.requires_grad == requires_grad
             assert_array_equal(u.data, t.data)
             assert not np.shares_memory(u.data, t.data)

@@ -197,8 +197,9 @@ class MLP(Module):
         return x
 
     def __repr__(self) -> str:
-        steps = [f"{layer.weight.shape[0]} {_name(layer.activation)}" for layer in self.layers]
-        return f"MLP({' -> '.join([str(self.layers[0].weight.shape[1]), *steps])})"
+        inputs = [str(layer.weight.shape[1]) for layer in self.layers[:1]]
+        outputs = [f"{len(layer.weight)} {_name(layer.activation)}" for layer in self.layers]
+        return f"MLP({' -> '.join(inputs + outputs)})"
 
     @classmethod
     def from_scalar(cls, mlp: scalar.MLP, dtype: DTypeLike = np.float64) -> Self:

@@ -1,6 +1,6 @@
 """What the parts of a network have in common: they hold parameters."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from ..tensor import Tensor
@@ -25,7 +25,9 @@ class Module:
 
     def named_parameters(self) -> list[tuple[str, Tensor]]:
         """Every parameter once, with the dotted path on which it is found first."""
-        return list(_parameters(self, "", set()))
+        found: list[tuple[str, Tensor]] = []
+        _collect(self, "", set(), found)
+        return found
 
     def parameters(self) -> list[Tensor]:
         """Every parameter once, in the order in which the attributes were set."""
@@ -37,20 +39,22 @@ class Module:
             parameter.zero_grad()
 
 
-def _parameters(holder: Any, path: str, seen: set[int]) -> Iterator[tuple[str, Tensor]]:
-    items: Iterable[tuple[Any, Any]] = ()
+def _collect(holder: Any, path: str, seen: set[int], found: list[tuple[str, Tensor]]) -> None:
+    if isinstance(holder, Tensor):
+        if holder.requires_grad and holder.is_leaf and id(holder) not in seen:
+            seen.add(id(holder))
+            found.append((path, holder))
+        return
+    items: Iterable[tuple[Any, Any]]
     if isinstance(holder, Module):
         items = vars(holder).items()
     elif isinstance(holder, dict):
         items = holder.items()
     elif isinstance(holder, (list, tuple)):
         items = enumerate(holder)
-    elif not isinstance(holder, Tensor):
+    else:
         return
-    if id(holder) in seen:
-        return
-    seen.add(id(holder))
-    if isinstance(holder, Tensor) and holder.requires_grad and holder.is_leaf:
-        yield path, holder
-    for key, value in items:
-        yield from _parameters(value, f"{path}.{key}" if path else str(key), seen)
+    if id(holder) not in seen:
+        seen.add(id(holder))
+        for key, value in items:
+            _collect(value, f"{path}.{key}" if path else str(key), seen, found)

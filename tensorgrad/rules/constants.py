@@ -8,7 +8,8 @@ from ..graph import piecewise_constant
 
 piecewise_constant(
     # comparisons and logic
-    operator.eq, operator.ne, np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal,
+    operator.eq, operator.ne,
+    np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal,
     np.logical_and, np.logical_or, np.logical_xor, np.logical_not,
     np.isnan, np.isinf, np.isfinite, np.signbit, np.isclose, np.allclose,
     np.array_equal, np.array_equiv, np.all, np.any, np.iscomplexobj, np.isrealobj,

@@ -34,6 +34,7 @@ def _mean_back(g: Any, _y: Any, _x: Any, axis: Axis, _dtype: Any, keepdims: bool
 
 
 def mean(a: Any, axis: Axis, dtype: Any, keepdims: bool) -> Any:
+    """`np.mean` of an array."""
     if axis is None and dtype is None and a.size and a.dtype.char in "fd":
         return _add(a, axis=None, keepdims=keepdims) / a.size  # np.mean's way, in half its time
     return np.mean(a, axis=axis, dtype=dtype, keepdims=keepdims)

@@ -30,6 +30,7 @@ def _ravel(a: Any) -> Any:
 
 
 def concatenate(*arrays: Any, axis: int) -> Any:
+    """`np.concatenate` of its arguments."""
     return np.concatenate(arrays, axis)
 
 
@@ -40,6 +41,7 @@ def _part(i: int, g: Any, _y: Any, *_arrays: Any, axis: int) -> Any:
 
 
 def stack(*arrays: Any, axis: int) -> Any:
+    """`np.stack` of its arguments."""
     return np.stack(arrays, axis)
 
 

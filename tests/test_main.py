@@ -1,0 +1,125 @@
+"""`python -m tensorgrad`, as a user runs it."""
+
+import re
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from tensorgrad.__main__ import main
+from tensorgrad.data import moons
+
+
+def run(*args: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error", "-m", "tensorgrad", *args]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.fixture(scope="module")
+def output() -> str:
+    start = time.perf_counter()
+    result = run()
+    assert time.perf_counter() - start < 30
+    assert (result.returncode, result.stderr) == (0, "")
+    return result.stdout
+
+
+def losses(section: str) -> list[float]:
+    return [float(loss) for loss in re.findall(r"^ +\d+ +(\d+\.\d{5})", section, re.MULTILINE)]
+
+
+def test_the_four_samples_are_learned(output: str) -> None:
+    section = output.partition("Two moons")[0]
+    assert "MLP(3 -> 4 tanh -> 4 tanh -> 1 tanh)" in section
+    falling = losses(section)
+    assert len(falling) == 11
+    assert falling == sorted(falling, reverse=True)
+    assert falling[-1] < 0.05
+    table = re.findall(r"\[(.*)\] +(-?1\.0|unseen) +(-?\d\.\d{4})\n", section)
+    assert [row[:2] for row in table] == [
+        ("2.0, 8.0, -1.0", "1.0"),
+        ("3.0, -1.0, 0.5", "-1.0"),
+        ("0.5, 7.0, 8.0", "-1.0"),
+        ("1.0, 1.0, -9.0", "1.0"),
+        ("2.0, 3.0, -1.0", "unseen"),
+    ]
+    squares = [(float(y) - float(target)) ** 2 for _, target, y in table[:4]]
+    assert_allclose(sum(squares), falling[-1], atol=1e-4)
+    assert -1 < float(table[4][2]) < 1
+
+
+def two_moons(output: str) -> str:
+    return output.partition("Two moons")[2]
+
+
+def accuracies(output: str) -> list[float]:
+    return [float(a) for a in re.findall(r"(\d+\.\d)%$", two_moons(output), re.MULTILINE)]
+
+
+def test_the_two_moons_are_told_apart(output: str) -> None:
+    section = two_moons(output)
+    assert section.startswith(", 100 points")
+    assert "MLP(2 -> 16 tanh -> 16 tanh -> 1 linear)" in section
+    assert len(accuracies(output)) == len(losses(section)) == 11
+    assert accuracies(output)[0] < 99 < accuracies(output)[-1]
+    assert losses(section)[-1] < 0.1 < losses(section)[0]
+    picture = [line for line in section.splitlines() if len(line) == 66]
+    assert len(picture) == 16
+    assert set("".join(picture)) == set(" .ox")
+
+
+def test_the_engines_are_compared(output: str) -> None:
+    pattern = r"scalar engine (\d+) ms, tensor engine (\d+\.\d{3}) ms: ([\d,]+) times faster"
+    slow, fast, ratio = re.search(pattern, output).groups()  # type: ignore[union-attr]
+    assert_allclose(float(ratio.replace(",", "")), float(slow) / float(fast), rtol=0.05)
+    assert float(slow) > float(fast)
+
+
+def test_the_same_seed_prints_the_same(output: str) -> None:
+    def without_timing(text: str) -> list[str]:
+        return [line for line in text.splitlines() if "times faster" not in line]
+
+    assert without_timing(run("--seed", "0").stdout) == without_timing(output)
+    assert without_timing(run("--seed", "1").stdout) != without_timing(output)
+
+
+@pytest.mark.parametrize("seed", [2, 3])
+def test_other_seeds_learn_too(seed: int, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--seed", str(seed)])
+    output = capsys.readouterr().out
+    first, *_, last = losses(output.partition("Two moons")[0])
+    assert last < first
+    assert accuracies(output)[-1] > 99
+
+
+@pytest.mark.parametrize("value", ["-1", "x", "1.5"])
+def test_a_bad_seed_is_a_usage_error(value: str) -> None:
+    result = run(f"--seed={value}")
+    assert result.returncode == 2
+    assert "usage: python -m tensorgrad" in result.stderr
+    assert "--seed" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+# -- the points
+
+
+def test_moons_lie_on_two_half_circles() -> None:
+    points, classes = moons(50, noise=0.0, rng=0)
+    assert (points.shape, classes.shape, points.dtype) == ((50, 2), (50,), np.float64)
+    assert_array_equal(classes, np.arange(50) % 2)
+    upper, lower = points[classes == 0], points[classes == 1] - (1, 0.5)
+    assert_allclose(np.linalg.norm(upper, axis=1), 1)
+    assert_allclose(np.linalg.norm(lower, axis=1), 1)
+    assert upper[:, 1].min() >= 0 >= lower[:, 1].max()
+    assert (np.ptp(upper[:, 0]), np.ptp(lower[:, 0])) > (1.5, 1.5)
+
+
+def test_moons_are_random_as_asked() -> None:
+    assert_array_equal(moons(10, rng=3)[0], moons(10, rng=np.random.default_rng(3))[0])
+    assert not np.array_equal(moons(10, rng=3)[0], moons(10, rng=4)[0])
+    clean, noisy = moons(2000, noise=0.0, rng=0)[0], moons(2000, noise=0.2, rng=0)[0]
+    assert_allclose(np.std(noisy - clean, axis=0), 0.2, rtol=0.1)
