@@ -36,14 +36,13 @@ def tensorgrad() -> Engine:
     import tensorgrad as tg
 
     def training(weights, x, t):
-        parameters = [tg.Tensor(w, requires_grad=True) for w in weights]
-        layers = list(zip(parameters[::2], parameters[1::2]))
+        net = tg.MLP(x.shape[1], [len(b) for b in weights[1::2]], dtype=x.dtype)
+        parameters = net.parameters()
+        for parameter, weight in zip(parameters, weights):
+            parameter.data = weight
 
         def step():
-            y = x
-            for w, b in layers:
-                y = np.tanh(np.inner(y, w) + b)
-            loss = ((y - t) ** 2).mean()
+            loss = tg.nn.mse_loss(net(x), t)
             loss.backward()
             for p in parameters:
                 p.data += -RATE * p.grad
@@ -163,6 +162,33 @@ def pytorch() -> Engine:
         return call
 
     return Engine(training, square, square_sum)
+
+
+def pytorch_modules() -> Engine:
+    import torch
+    from torch import nn
+
+    def training(weights, x, t):
+        x, t = torch.tensor(x), torch.tensor(t)
+        layers = [nn.Linear(w.shape[1], w.shape[0]) for w in weights[::2]]
+        net = nn.Sequential(*(module for layer in layers for module in (layer, nn.Tanh())))
+        parameters = list(net.parameters())
+        with torch.no_grad():
+            for parameter, weight in zip(parameters, weights):
+                parameter.copy_(torch.tensor(weight))
+        loss_of = nn.MSELoss()
+        optimizer = torch.optim.SGD(parameters, lr=RATE)
+
+        def step():
+            optimizer.zero_grad()
+            loss = loss_of(net(x), t)
+            loss.backward()
+            optimizer.step()
+            return loss.detach()
+
+        return step, lambda: [p.detach().numpy() for p in parameters]
+
+    return pytorch()._replace(training=training)
 
 
 def hips_autograd() -> Engine:
@@ -295,6 +321,7 @@ ENGINES: dict[str, Callable[[], Engine]] = {
     "tensorgrad": tensorgrad,
     "NumPy by hand": by_hand,
     "PyTorch eager": pytorch,
+    "PyTorch nn, SGD": pytorch_modules,
     "HIPS autograd": hips_autograd,
     "MyGrad": mygrad,
     "JAX jit": jax_jit,

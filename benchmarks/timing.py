@@ -50,11 +50,10 @@ def turn_of(function: Callable[[], Any]) -> Turn:
         return time.perf_counter() - start
 
     def turn() -> Sequence[float]:
-        warm = 0.0
-        for calls in itertools.count(1):
+        calls, warm = 0, 0.0
+        while warm < WARM_UP:
             warm += seconds_of(1)
-            if warm > WARM_UP:
-                break
+            calls += 1
         calls = max(1, round(calls * SAMPLE / warm))
         samples = [seconds_of(calls)]
         while sum(samples) < MEASURE:
@@ -95,7 +94,7 @@ def machine() -> str:
 
 
 def introduce(*lines: str) -> None:
-    """Print what is measured, how, on what machine, and whether others are using it."""
+    """Print what is measured, how, on what machine, and whether it was in use."""
     print(*lines, machine(), sep="\n", flush=True)
     if hasattr(os, "getloadavg") and (load := os.getloadavg()[0]) > 0.5:
         print(

@@ -4,7 +4,7 @@ import gc
 import math
 import pickle
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from typing import Any
 
@@ -245,25 +245,25 @@ fractions = st.fractions(-3, 3, max_denominator=8)
 @given(st.data(), st.integers(1, 3), st.lists(st.integers(1, 3), min_size=1, max_size=2))
 def test_networks_are_exact_on_fractions(data: Any, nin: int, nouts: list[int]) -> None:
     net = MLP(nin, nouts, activation=rational)
-    parameters = net.parameters()
-    numbers = data.draw(st.tuples(*[fractions] * len(parameters)))
-    x = data.draw(st.tuples(*[fractions] * nin))
+    numbers = data.draw(st.tuples(*[fractions] * len(net.parameters())))
+    xs = data.draw(st.tuples(*[fractions] * nin))
 
-    def loss() -> Any:
-        out = net(x)
-        return sum((y * y for y in out[1:]), out[0] * out[0]) if nouts[-1] > 1 else out * out
+    def sum_of_squares(parameters: Iterable[Any]) -> Any:
+        """What the network computes, without it: for forward mode, by dual numbers."""
+        rest, x = iter(parameters), list(xs)
+        for layer in net.layers:
+            rows = [[next(rest) for _ in neuron.parameters()] for neuron in layer.neurons]
+            x = [rational(sum((w * xi for w, xi in zip(row, x)), row[-1])) for row in rows]
+        return sum((y * y for y in x[1:]), x[0] * x[0])
 
-    for p, number in zip(parameters, numbers):
+    for p, number in zip(net.parameters(), numbers):
         p.data = number
-    out = loss()
-    out.backward()
-    exact = [p.grad for p in parameters]
-    for i, slope in enumerate(exact):  # forward mode: the same network, of dual numbers
-        duals = iter([Dual(n, Fraction(i == j)) for j, n in enumerate(numbers)])
-        for neuron in (neuron for layer in net.layers for neuron in layer.neurons):
-            neuron.w = [next(duals) for _ in neuron.w]
-            neuron.b = next(duals)
-        assert loss() == (out.data, slope)
+    outputs = net(xs)
+    loss = sum(y * y for y in (outputs if nouts[-1] > 1 else [outputs]))
+    loss.backward()
+    for i, p in enumerate(net.parameters()):
+        duals = [Dual(number, Fraction(i == j)) for j, number in enumerate(numbers)]
+        assert (loss.data, p.grad) == sum_of_squares(duals)
 
 
 def test_shapes_of_outputs_and_parameters() -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from ..tensor import differentiable
 from .activations import relu
 from .layers import as_input
 
@@ -16,8 +17,17 @@ def mse_loss(prediction: Any, target: Any) -> Any:
     >>> tg.nn.mse_loss(np.array([1.0, 2.0]), [1.0, 4.0])
     np.float64(2.0)
     """
-    prediction, target = _pair("mse_loss", prediction, target)
-    return np.mean(np.square(prediction - target))
+    return _mean_square(*_pair("mse_loss", prediction, target))
+
+
+def _mean_square_back(g: Any, _y: Any, x: Any, t: Any) -> Any:
+    return g * (2 / max(x.size, 1)) * (x - t)
+
+
+@differentiable(_mean_square_back, lambda g, y, x, t: -_mean_square_back(g, y, x, t))
+def _mean_square(x: Any, t: Any) -> Any:
+    difference = x - t
+    return np.mean(difference * difference)
 
 
 def hinge_loss(prediction: Any, target: Any) -> Any:
