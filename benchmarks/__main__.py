@@ -59,7 +59,7 @@ def main() -> None:
     try:
         benchmark.run(options.quick, options.output)
     except UnequalError as error:
-        sys.exit(f"error: nothing was timed, for the work is not equal: {error}")
+        sys.exit(f"error: not timed, for the work is not equal: {error}")
     except KeyboardInterrupt:
         sys.exit("interrupted: the rows above are in the CSV file")
 

@@ -96,6 +96,8 @@ def run(quick: bool, output: Path) -> None:
         "Minimum over rounds in which the engines take turns, once their results were found equal.",
     )
     engines = dict(_installed())
+    if len(engines) < len(ENGINES):
+        print()
     table = Table(
         {"": 24} | dict.fromkeys(engines, 15),
         output / "peers.csv",

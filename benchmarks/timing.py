@@ -97,9 +97,7 @@ def introduce(*lines: str) -> None:
     """Print what is measured, how, on what machine, and whether it was in use."""
     print(*lines, machine(), sep="\n", flush=True)
     if hasattr(os, "getloadavg") and (load := os.getloadavg()[0]) > 0.5:
-        print(
-            f"Other programs run here (load {load:.1f}): expect noise, and much of it with threads."
-        )
+        print(f"The machine was busy (load {load:.1f}): expect noise, and more of it with threads.")
     print()
 
 

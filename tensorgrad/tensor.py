@@ -262,8 +262,11 @@ class Tensor:
                 f"only real floating tensors can require grad, not {self._array.dtype}: "
                 "pass dtype=numpy.float64"
             )
-        if value != self.requires_grad:
-            self._node = Node(self._array.shape, self._array.dtype) if value else None
+        if value and self._node is None:
+            self._node = Node(self._array.shape, self._array.dtype)
+        elif not value and self._node is not None:
+            self._node = None
+            self._array = self._array.copy()  # graphs that hold the old one see no change of data
 
     @property
     def is_leaf(self) -> bool:
@@ -593,7 +596,7 @@ def _untracked(value: Any) -> Any:
 
 def _enter(fun: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """Apply a function that NumPy handed over, with its arguments by position where possible."""
-    if fun in RULES or any(isinstance(v, Tensor) for v in kwargs.values()):
+    if kwargs and (fun in RULES or any(isinstance(v, Tensor) for v in kwargs.values())):
         try:
             bound = inspect.signature(fun).bind(*args, **kwargs)
             args, kwargs = bound.args, bound.kwargs

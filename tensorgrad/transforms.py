@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .graph import Function, Node, ancestors, enable_grad, mode, propagate, rule
+from .graph import RULES, Function, Node, ancestors, enable_grad, mode, propagate, rule
 from .tensor import Tensor, apply, asarray, revive, tensor_of
 
 
@@ -29,9 +29,7 @@ def _fresh(primal: Any) -> Tensor:
         )
     if x.requires_grad and mode.get().recording:
         return apply(_alias, (x,))
-    node = Node(x.shape, x.dtype)
-    node.keeps_grad = False
-    return tensor_of(x.data, node)
+    return tensor_of(x.data, Node(x.shape, x.dtype, RULES[_alias], (None,), (None,)))
 
 
 def _ways(root: Node, ends: Sequence[Node]) -> tuple[list[Node], bool]:
@@ -72,9 +70,9 @@ def vjp(f: Function, *primals: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...
     """
     recording = mode.get().recording
     inputs = [_fresh(primal) for primal in primals]
+    ends = [x._node for x in inputs if x._node is not None]
     with enable_grad():
         y = asarray(f(*inputs))
-    ends = [x._node for x in inputs if x._node is not None]
     root = y._node
     nodes, others = _ways(root, ends) if root is not None and ends else ([], False)
 
@@ -90,8 +88,10 @@ def vjp(f: Function, *primals: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...
                 found = propagate(nodes, {root: g.data.astype(y.dtype)}, ends)
         results = [found.get(end) for end in ends]
         return tuple(
-            _as(type(primal) is Tensor, np.zeros(x.shape, x.dtype) if result is None else result)
-            for primal, x, result in zip(primals, inputs, results, strict=True)
+            _as(
+                type(primal) is Tensor, np.zeros(end.shape, end.dtype) if result is None else result
+            )
+            for primal, end, result in zip(primals, ends, results, strict=True)
         )
 
     if others and recording:

@@ -241,6 +241,9 @@ OPERATIONS = [
     ]),
     Op("inner(x, 2)", lambda x: np.inner(x, 2), reals),
     Op("inner(2.5, x)", lambda x: np.inner(2.5, x), reals),
+    Op("mse_loss", tg.nn.mse_loss, reals, reals, shapes=[
+        ((), ()), ((3,), (3,)), ((2, 3), (2, 3)),
+    ]),
     # reductions
     Op("sum", np.sum, reals),
     Op(".sum()", lambda x: x.sum(), reals),

@@ -493,3 +493,24 @@ def test_what_grad_returns_shares_no_memory(fun: Any) -> None:
     assert not any(np.shares_memory(g, a) for g in (first, second) for a in (array, seed))
     (single,) = tg.vjp(fun, array)[1](seed)
     assert not np.shares_memory(single, seed)
+
+
+def test_freezing_a_leaf_does_not_hide_a_change_of_its_data() -> None:
+    x, w = leaf([1.0, 2.0]), leaf([3.0, 4.0])
+    y = np.sum(x * w)
+    x.requires_grad = False
+    x.data += 10
+    y.backward()
+    assert_array_equal(w.grad, [1, 2])
+
+
+def test_an_argument_may_be_changed_in_place_inside_a_transform() -> None:
+    def f(x: Any) -> Any:
+        x[0] = 5.0
+        x *= 2.0
+        return np.sum(x * x)
+
+    a = np.array([1.0, 2.0, 3.0])
+    assert_array_equal(tg.grad(f)(a), [0, 16, 24])
+    assert_array_equal(tg.grad(lambda x: np.sum(tg.grad(f)(x)))(a), [0, 8, 8])
+    assert_array_equal(a, [1, 2, 3])
