@@ -24,7 +24,7 @@ def _mean_square_back(g: Any, _y: Any, x: Any, t: Any) -> Any:
     return g * (2 / max(x.size, 1)) * (x - t)
 
 
-@differentiable(_mean_square_back, lambda g, y, x, t: -_mean_square_back(g, y, x, t))
+@differentiable(_mean_square_back, lambda g, _y, x, t: -_mean_square_back(g, _y, x, t))
 def _mean_square(x: Any, t: Any) -> Any:
     difference = x - t
     return np.mean(difference * difference)
