@@ -75,11 +75,11 @@ def apply(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any] = _NO_KW
         if out.dtype.kind not in "fc":
             return tensor_of(out, None)
     node = Node(out.shape, out.dtype, rule, parents, arrays, kwargs, out if out_is_read else None)
-    if hooks:
-        for hook in hooks:
-            hook(node, (*arrays, out))
+    operands = (*arrays, out) if hooks else ()
     for i in unread:
         arrays[i] = parents[i] or _spec(arrays[i])
+    for hook in hooks:
+        hook(node, operands)
     return tensor_of(out, node)
 
 
