@@ -106,6 +106,8 @@ def _numeric(f: Function, points: list[Array], eps: float, method: str) -> list[
         return np.asarray((above - below) / (up - down))
 
     def jacobian(k: int, x: Array) -> Array:
-        return np.array([column(k, index) for index in np.ndindex(x.shape)]).reshape(x.size, -1).T
+        columns = [column(k, index) for index in np.ndindex(x.shape)]
+        return np.array(columns).reshape(x.size, outputs).T
 
+    outputs = asarray(f(*map(Tensor, points))).size
     return [jacobian(k, x) for k, x in enumerate(points)]

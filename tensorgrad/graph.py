@@ -2,7 +2,7 @@
 
 A `Node` is one recorded operation. A `Rule` holds the derivatives of one function, written in NumPy
 and keyed by the NumPy function they belong to; this module knows none of them. `propagate` carries
-cotangents from an output's node back to the leaves. Nothing here knows of tensors.
+cotangents from an output's node back to the leaves. It never sees a `Tensor`.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ class Spec:
         return f"shape {self.shape}, dtype {self.dtype}"
 
 
-_NO_KWARGS: Mapping[str, Any] = {}
+NO_KWARGS: Mapping[str, Any] = {}
 _serial = itertools.count(1)
 _by_serial = operator.attrgetter("serial")
 
@@ -173,7 +173,7 @@ class Node(Spec):
         rule: Rule | None = None,
         parents: Sequence[Node | None] | None = (),
         args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] = _NO_KWARGS,
+        kwargs: Mapping[str, Any] = NO_KWARGS,
         out: Any = None,
     ) -> None:
         self.shape = shape
@@ -198,7 +198,7 @@ class Node(Spec):
         """Let go of everything that the backward pass needed."""
         self.parents = self.out = None
         self.args = ()
-        self.kwargs = _NO_KWARGS
+        self.kwargs = NO_KWARGS
 
 
 # --------------------------------------------------------------------------------------------
@@ -226,6 +226,8 @@ class Rule:
         The highest bit marks the end of the arguments. Raises NoRuleError for a call that the vjps
         would not accept.
         """
+        if self.arity == sys.maxsize:  # one function serves every position: look at the first
+            pattern = 1 << pattern.bit_length() - 1 | 1
         key = (pattern, *kwargs) if kwargs else pattern
         try:
             return self._plans[key]
@@ -253,7 +255,7 @@ class Rule:
                         "leave that argument out, or detach() the tensors"
                     ) from None
                 for name, value in bound.arguments.items():
-                    if not name.startswith("_"):
+                    if not name.startswith("_") and not isinstance(value, dict):
                         read.update(value if isinstance(value, tuple) else (value,))
         arrays = range(min(count, self.arity))
         return Plan(tuple(i for i in arrays if i not in read), "out" in read)
@@ -331,8 +333,8 @@ def ancestors(root: Node, since: int = 0) -> list[Node]:
     for node in found:
         if node.parents is None:
             raise GraphError(
-                f"backward: the graph at {node} was freed by an earlier backward(); pass "
-                "retain_graph=True to that one to use the graph again"
+                f"backward: the graph at {node} was freed by an earlier backward(), or by one that "
+                "failed; pass retain_graph=True to the earlier one to use the graph again"
             )
         for parent in node.parents:
             if parent is None or parent.serial < since:
@@ -392,8 +394,10 @@ def propagate(
                     earlier = cotangents[parent]
                     if earlier is not None:
                         share = earlier + share
-                        if plain:
-                            share = np.asarray(share, parent.dtype)
+                        if plain and share.dtype is not parent.dtype:
+                            share = share.astype(parent.dtype)
+                        if plain and type(share) is not np.ndarray:
+                            share = as_array(share, node.rule.name)
                     elif (
                         plain
                         and parent in targets
@@ -473,7 +477,7 @@ def accumulate(gradients: Mapping[Node, Any]) -> None:
     """Add to the `grad` of each node: of all of them or, if interrupted, of none."""
     with _accumulation:
         sums = [
-            g if node.grad is None else np.asarray(node.grad + g, node.dtype)
+            g if node.grad is None else as_array((node.grad + g).astype(node.dtype), "backward")
             for node, g in gradients.items()
         ]
         # One call into C, in the middle of which Python handles no signal.

@@ -15,6 +15,7 @@ from .errors import GraphError, NoRuleError
 from .graph import (
     COMPOSITES,
     CONSTANTS,
+    NO_KWARGS,
     RULES,
     Array,
     F,
@@ -37,13 +38,12 @@ Axis: TypeAlias = int | tuple[int, ...] | None
 
 _ndarray, _new = np.ndarray, object.__new__
 _PLAIN = frozenset({np.ndarray, bool, int, float, complex})
-_NO_KWARGS: Mapping[str, Any] = {}
 
 
-def apply(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any] = _NO_KWARGS) -> Tensor:
+def apply(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any] = NO_KWARGS) -> Tensor:
     """Call the NumPy function `fun` on arguments, some of them tensors; record it if tracked."""
-    rule = RULES.get(fun)
-    if rule is None:
+    known = RULES.get(fun)
+    if known is None:
         return _apply_without_rule(fun, args, kwargs)  # type: ignore[no-any-return]
     arrays: list[Any] = []
     parents: list[Node | None] = []
@@ -56,25 +56,25 @@ def apply(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any] = _NO_KW
             arrays.append(a._array)
             parents.append(node)
         else:
-            if len(arrays) >= rule.arity:
+            if len(arrays) >= known.arity:
                 a = _frozen(a)
             elif type(a) not in _PLAIN:
-                a = as_array(a, rule.name)
+                a = as_array(a, known.name)
             arrays.append(a)
             parents.append(None)
         bit += bit
     recording, hooks, _ = mode.get()
     if not (tracked and recording):
-        return _wrap(fun(*arrays, **kwargs), rule.name)  # type: ignore[no-any-return]
+        return _wrap(fun(*arrays, **kwargs), known.name)  # type: ignore[no-any-return]
     if kwargs:
         kwargs = {name: _frozen(value) for name, value in kwargs.items()}
-    unread, out_is_read = rule.plan(tracked + bit, kwargs)
+    unread, out_is_read = known.plan(tracked + bit, kwargs)
     out = fun(*arrays, **kwargs)
     if type(out) is not _ndarray or out.dtype.kind != "f":
-        out = as_array(out, rule.name)
+        out = as_array(out, known.name)
         if out.dtype.kind not in "fc":
             return tensor_of(out, None)
-    node = Node(out.shape, out.dtype, rule, parents, arrays, kwargs, out if out_is_read else None)
+    node = Node(out.shape, out.dtype, known, parents, arrays, kwargs, out if out_is_read else None)
     operands = (*arrays, out) if hooks else ()
     for i in unread:
         arrays[i] = parents[i] or _spec(arrays[i])
@@ -100,7 +100,7 @@ def _apply_without_rule(fun: Function, args: Sequence[Any], kwargs: Mapping[str,
 
 def _frozen(parameter: Any) -> Any:
     """An axis, a shape or an index, as nobody can change it until the backward pass."""
-    if isinstance(parameter, (list, tuple)):
+    if type(parameter) in (list, tuple):
         return tuple([_frozen(p) for p in parameter])
     return parameter.copy() if isinstance(parameter, np.ndarray) else parameter
 
@@ -212,7 +212,12 @@ class Tensor:
 
     @property
     def data(self) -> Array:
-        """The array itself. Assigning to a leaf keeps its shape and dtype, and marks it changed."""
+        """The array itself. Assigning copies the values into a new array, or keeps the array's own.
+
+        A leaf that requires grad keeps its shape and dtype, and is marked as changed: a graph that
+        used it refuses `backward()`. Graphs borrow the array of an untracked tensor, as they borrow
+        plain arrays; `guard` finds who changes one too early.
+        """
         return self._array
 
     @data.setter
@@ -220,7 +225,8 @@ class Tensor:
         node = self._node
         if node is not None and node.rule is not None:
             raise GraphError(
-                f"cannot assign the data of a computed tensor, {node}: detach() it first"
+                f"cannot assign the data of a computed tensor, {node}: detach() it first; after "
+                "`t.data += x` its array has changed already, so compute it again"
             )
         if value is not self._array:
             array = as_array(_untracked(value), "data")
@@ -250,7 +256,10 @@ class Tensor:
 
     @property
     def requires_grad(self) -> bool:
-        """Whether operations on this tensor are recorded. Clearing it, on a leaf, drops `grad`."""
+        """Whether operations on this tensor are recorded; can be set on a leaf.
+
+        Clearing it drops `grad`, and graphs recorded before no longer reach this tensor.
+        """
         return self._node is not None
 
     @requires_grad.setter
@@ -298,7 +307,7 @@ class Tensor:
                     f"backward: an output of shape {self.shape} needs a gradient of that shape; "
                     "or reduce it to one element first, say by numpy.sum"
                 )
-            seed = np.ones(self.shape, self.dtype)
+            seed = np.ones_like(self._array)
         else:
             seed = as_array(_untracked(gradient), "backward").astype(self.dtype)
             if seed.shape != self.shape:
@@ -321,7 +330,10 @@ class Tensor:
         self._node.keeps_grad = True
 
     def detach(self) -> Tensor:
-        """Return an untracked tensor that shares this one's array."""
+        """Return an untracked tensor that shares this one's array.
+
+        Changing the array through it is not noticed by this tensor's graph (but see `guard`).
+        """
         return tensor_of(self._array, None)
 
     def numpy(self) -> Array:
@@ -619,6 +631,7 @@ def _plain_part(part: Any) -> Any:
         bounds = part.start, part.stop, part.step
         return slice(*[None if b is None else operator.index(b) for b in bounds])
     array = np.asarray(_untracked(part))
+    # The array of an empty list is one of floats, which cannot be an index.
     return array if array.size or isinstance(part, np.ndarray) else array.astype(np.intp)
 
 
@@ -641,7 +654,7 @@ def differentiable(*vjps: Function | None, each: Function | None = None) -> Call
     def decorate(fun: F) -> F:
         @functools.wraps(fun)
         def operation(*args: Any, **kwargs: Any) -> Any:
-            for a in args:
+            for a in (*args, *kwargs.values()):
                 if isinstance(a, Tensor):
                     return _enter(operation, args, kwargs) if kwargs else apply(operation, args)
             return fun(*args, **kwargs)

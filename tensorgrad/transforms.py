@@ -78,14 +78,17 @@ def vjp(f: Function, *primals: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...
 
     def pullback(cotangent: Any) -> tuple[Any, ...]:
         g = asarray(cotangent)
+        if g.dtype != y.dtype:
+            g = g.astype(y.dtype)
         if g.shape != y.shape:
             raise ValueError(f"pullback: cotangent of shape {g.shape}, output of shape {y.shape}")
         found: dict[Node, Any] = {}
-        if root in nodes:
+        if root is not None and root in nodes:
+            ancestors(root, ends[0].serial)  # raises if the data of a leaf was changed since
             if mode.get().recording and (others or g.requires_grad):
                 found = propagate(nodes, {root: g}, ends, operands=revive)
             else:
-                found = propagate(nodes, {root: g.data.astype(y.dtype)}, ends)
+                found = propagate(nodes, {root: g.data.copy()}, ends)
         results = [found.get(end) for end in ends]
         return tuple(
             _as(
@@ -112,19 +115,29 @@ def value_and_grad(f: Function, argnums: int | Sequence[int] = 0) -> Function:
     >>> tg.value_and_grad(lambda x: np.sum(x**2))(np.array([1.0, 2.0]))
     (array(5.), array([2., 4.]))
     """
-    positions = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    positions = tuple(argnums) if isinstance(argnums, Sequence) else (argnums,)
 
     @functools.wraps(f)
     def with_gradient(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
         def of_some(*chosen: Any) -> Any:
-            replaced = dict(zip(positions, chosen, strict=True))
-            return f(*(replaced.get(i, a) for i, a in enumerate(args)), **kwargs)
+            replaced = list(args)
+            for i, a in zip(positions, chosen, strict=True):
+                replaced[i] = a
+            return f(*replaced, **kwargs)
 
+        count = len(args)
+        if len({i % count for i in positions if -count <= i < count}) < len(positions):
+            raise ValueError(
+                f"grad: argnums {argnums} must name distinct ones of the {count} arguments given "
+                "by position"
+            )
         value, pullback = vjp(of_some, *(args[i] for i in positions))
         if value.size != 1:
             raise ValueError(f"grad: the function must return one element, not shape {value.shape}")
+        if value.dtype.kind != "f":
+            raise TypeError(f"grad: the function must return a real float, not {value.dtype}")
         gradients = pullback(np.ones(value.shape, value.dtype))
-        return value, gradients[0] if isinstance(argnums, int) else gradients
+        return value, gradients if isinstance(argnums, Sequence) else gradients[0]
 
     return with_gradient
 

@@ -478,7 +478,7 @@ def test_memory_does_not_grow_with_other_uses_either() -> None:
     tracemalloc.start()
     try:
         grown = []
-        for _ in range(10):
+        for _ in range(16):
             before = tracemalloc.get_traced_memory()[0]
             for _ in range(100):
                 use()

@@ -30,7 +30,7 @@ def _ravel(a: Any) -> Any:
 
 
 def concatenate(*arrays: Any, axis: int) -> Any:
-    """`np.concatenate` of its arguments."""
+    """`np.concatenate` with its arrays as arguments, so that each has a derivative."""
     return np.concatenate(arrays, axis)
 
 
@@ -41,7 +41,7 @@ def _part(i: int, g: Any, _y: Any, *_arrays: Any, axis: int) -> Any:
 
 
 def stack(*arrays: Any, axis: int) -> Any:
-    """`np.stack` of its arguments."""
+    """`np.stack` with its arrays as arguments, so that each has a derivative."""
     return np.stack(arrays, axis)
 
 

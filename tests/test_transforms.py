@@ -1,0 +1,153 @@
+"""Transforms, the gradient check and custom operations, at the edges of what they take."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+import tensorgrad as tg
+from tensorgrad.graph import RULES
+from tensorgrad.rules.shapes import stack
+
+from .oracles import leaf
+
+
+def test_argnums_may_be_negative_or_several() -> None:
+    def f(a: Any, b: Any) -> Any:
+        return a * b * b
+
+    assert tg.grad(f, -1)(1.0, 3.0) == 6
+    assert tg.grad(f, np.int64(1))(1.0, 3.0) == 6
+    assert tg.grad(f, (1, 0))(1.0, 3.0) == (6, 9)
+    for wrong in 2, -3, (0, 0), (0, -2):
+        with pytest.raises(ValueError, match="argnums"):
+            tg.grad(f, wrong)(1.0, 3.0)
+
+
+def test_value_and_grad_gives_the_value_first() -> None:
+    value, gradients = tg.value_and_grad(lambda a, b: np.sum(a * b), (0, 1))(np.ones(2), 3.0)
+    assert value == 6
+    assert_array_equal(gradients[0], [3, 3])
+    assert gradients[1] == 2
+
+
+@pytest.mark.parametrize("output", [lambda x: x * 1j, lambda x: x > 0])
+def test_grad_of_something_that_is_not_a_real_float_is_an_error(output: Any) -> None:
+    with pytest.raises(TypeError, match="real float"):
+        tg.grad(output)(3.0)
+
+
+def test_grad_of_several_elements_names_the_shape() -> None:
+    with pytest.raises(ValueError, match=r"\(2,\)"):
+        tg.grad(lambda x: x * 2)(np.ones(2))
+
+
+def test_integers_have_no_gradient() -> None:
+    with pytest.raises(TypeError, match="int64"):
+        tg.grad(np.sum)(np.array([1, 2]))
+
+
+def test_a_leaf_changed_before_the_pullback_is_an_error() -> None:
+    w = leaf([2.0])
+    _, pullback = tg.vjp(lambda x: x * w, np.ones(1))
+    w.data += 10
+    with pytest.raises(tg.GraphError, match="changed"):
+        pullback(np.ones(1))
+
+
+def test_a_pullback_can_be_called_again_and_keeps_the_dtype() -> None:
+    _, pullback = tg.vjp(lambda x: x, leaf(np.ones(2, np.float32)))
+    for _ in range(2):
+        (g,) = pullback(np.ones(2))
+        assert g.dtype == np.float32
+        assert_array_equal(g.data, [1, 1])
+
+
+def test_a_transform_inside_no_grad_still_differentiates() -> None:
+    with tg.no_grad():
+        assert tg.grad(lambda x: x * x)(3.0) == 6
+        assert not tg.grad(lambda x: x * x)(leaf(3.0)).requires_grad
+
+
+def test_a_gradient_penalty_reaches_the_parameters() -> None:
+    net = tg.MLP(2, [3, 1], rng=0)
+    x = np.array([[0.5, -1.0], [0.2, 0.3]])
+
+    def penalty() -> Any:
+        return np.sum(tg.grad(lambda v: np.sum(net(v)))(x) ** 2)
+
+    penalty().backward()
+    weight = net.layers[0].weight
+    gradient, step = weight.grad.copy(), 1e-6
+    for index in np.ndindex(weight.shape):
+        values = []
+        for sign in 1, -1:
+            changed = weight.data.copy()
+            changed[index] += sign * step
+            before, weight.data = weight.data, changed
+            values.append(penalty().item())
+            weight.data = before
+        assert_allclose(gradient[index], (values[0] - values[1]) / (2 * step), rtol=1e-6)
+
+
+def test_perturbations_are_not_confused() -> None:
+    assert tg.grad(lambda x: x * tg.grad(lambda y: x * y)(x))(3.0) == 6
+    assert tg.grad(lambda x: x * tg.grad(lambda y: x + y)(2.0))(5.0) == 1
+
+
+# -- gradcheck
+
+
+def test_gradcheck_names_the_place_and_both_values() -> None:
+    @tg.differentiable(lambda g, _y, x: g * 3 * x)
+    def square(x: Any) -> Any:
+        return x * x
+
+    with pytest.raises(tg.GradcheckError, match=r"input 1 at index \(1,\).*analytic 6.*numeric 4"):
+        tg.gradcheck(lambda _k, x: square(x)[1], [np.arange(2), np.array([1.0, 2.0])])
+    assert not tg.gradcheck(square, np.ones(2), raise_exception=False)
+    assert not tg.gradcheck(square, np.ones(2), method="complex", raise_exception=False)
+
+
+def test_gradcheck_refuses_short_floats_with_the_cure() -> None:
+    with pytest.raises(TypeError, match=r"float32.*astype\(numpy.float64\)"):
+        tg.gradcheck(np.tanh, np.ones(2, np.float32))
+
+
+@pytest.mark.parametrize("method", ["central", "complex"])
+def test_gradcheck_takes_any_shape(method: Any) -> None:
+    for shape in (), (0,), (2, 3), (2, 0):
+        assert tg.gradcheck(lambda x: np.exp(x) * 2, np.full(shape, 0.3), method=method)
+    with pytest.raises(ValueError, match="method"):
+        tg.gradcheck(np.exp, 1.0, method="forward")  # type: ignore[arg-type]
+
+
+# -- custom operations
+
+
+def test_a_tensor_given_by_keyword_is_tracked() -> None:
+    @tg.differentiable(lambda g, _y, _x: g)
+    def straight_through(x: Any) -> Any:
+        return np.round(x)
+
+    x = leaf([0.4, 1.6])
+    np.sum(straight_through(x=x)).backward()
+    assert_array_equal(x.grad, [1, 1])
+    assert type(straight_through(np.ones(2))) is np.ndarray
+
+
+def test_a_vjp_may_take_keywords_together() -> None:
+    @tg.differentiable(lambda g, _y, _x, **options: g * options["k"])
+    def scaled(x: Any, *, k: float) -> Any:
+        return x * k
+
+    assert tg.gradcheck(lambda x: scaled(x, k=3.0), np.ones(2))
+
+
+def test_joining_needs_one_plan_for_each_number_of_arrays() -> None:
+    plans = RULES[stack]._plans
+    before = len(plans)
+    for k in range(16):
+        np.stack([leaf(1.0) if k >> i & 1 else 1.0 for i in range(4)] * 5)
+    assert len(plans) <= before + 1
