@@ -96,6 +96,15 @@ def test_perturbations_are_not_confused() -> None:
     assert tg.grad(lambda x: x * tg.grad(lambda y: x + y)(2.0))(5.0) == 1
 
 
+def test_mixed_second_derivative_of_a_power_at_exponent_zero() -> None:
+    def slope(p: Any, x: float = 2.0) -> Any:
+        return tg.grad(lambda v: v**p)(x)
+
+    assert slope(np.array(0.0)) == 0
+    assert slope(np.array(0.0), 0.0) == 0
+    assert tg.grad(slope)(0.0) == 0.5  # of p x**(p - 1) by p: x**(p - 1) (1 + p log x)
+
+
 # -- gradcheck
 
 

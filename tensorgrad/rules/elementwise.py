@@ -44,8 +44,9 @@ def _divmod(x: Any, y: Any) -> Any:
 def _power_base(g: Any, _z: Any, x: Any, p: Any) -> Any:
     if isinstance(p, (int, float)):
         return g * (p * x ** (p - 1)) if p else np.zeros_like(x)
-    # x**0 is constant even where x**-1 is infinite.
-    return np.where(p == 0, 0, g * (p * x ** np.where(p == 0, 1, p - 1)))
+    # x**0 is constant also where x**-1 is infinite or NaN; elsewhere the factor p makes it 0.
+    flat = (p == 0) & ~(np.absolute(x) > 0)
+    return g * np.where(flat, 0, p * x ** np.where(flat, 1, p - 1))
 
 
 def _power_exponent(g: Any, z: Any, x: Any, p: Any) -> Any:
