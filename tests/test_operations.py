@@ -1,5 +1,6 @@
 """Every row of the table of operations against NumPy and against numeric derivatives."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -309,3 +310,30 @@ def test_max_of_many_tied_float16() -> None:
     x = leaf(np.zeros(70_000), np.float16)
     np.max(x).backward(np.float16(70))
     assert_allclose(x.grad, np.float16(0.001), rtol=1e-2)
+
+
+MIXED = [(op, s) for op, s in CASES if len(op.domains) > 1]
+
+
+@pytest.mark.parametrize(("op", "shapes"), MIXED, ids=[f"{o} {s}" for o, s in MIXED])
+def test_mixed_second_derivative(op: Op, shapes: tuple[Shape, ...]) -> None:
+    """How the derivative by one argument, along v, changes with another one, along u."""
+    rng = np.random.default_rng(0)
+    args, weights = draw(op, shapes)
+    f = weighted(op.fun, weights)
+
+    def check(i: int, j: int) -> None:
+        u, v = (np.asarray(rng.normal(size=args[k].shape)) for k in (j, i))
+
+        def slope(b: Any) -> Any:
+            tensors = [*map(tg.Tensor, args)]
+            tensors[j] = b
+            return np.sum(tg.grad(f, i)(*tensors) * v)
+
+        step = 1e-5
+        above, below = (np.asarray(slope(tg.Tensor(args[j] + h * u))) for h in (step, -step))
+        curvature = np.sum(np.asarray(tg.grad(slope)(args[j])) * u)
+        assert_allclose(curvature, (above - below) / (2 * step), rtol=1e-4, atol=1e-4)
+
+    for i, j in itertools.permutations(range(len(args)), 2):
+        check(i, j)
