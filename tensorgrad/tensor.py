@@ -212,7 +212,7 @@ class Tensor:
 
     @property
     def data(self) -> Array:
-        """The array itself. Assigning copies the values into a new array, or keeps the array's own.
+        """The array itself. What is assigned is copied, unless it is this very array, as in `+=`.
 
         A leaf that requires grad keeps its shape and dtype, and is marked as changed: a graph that
         used it refuses `backward()`. Graphs borrow the array of an untracked tensor, as they borrow
