@@ -1,5 +1,7 @@
 """Data sets, generated."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from .graph import Array

@@ -285,7 +285,8 @@ class _Each:
 
 
 RULES: dict[Function, Rule] = {}
-COMPOSITES: dict[Function, tuple[Function, frozenset[str]]] = {}
+COMPOSITES: dict[Function, Function] = {}
+IN_PLACE: dict[Function, Function] = {}
 CONSTANTS: set[Function] = set()
 
 
@@ -294,6 +295,9 @@ def name_of(fun: Function) -> str:
     owner = getattr(fun, "__self__", None)
     prefix = f"{owner.__name__}." if isinstance(owner, np.ufunc) else ""
     return prefix + str(getattr(fun, "__name__", fun))
+
+
+signature = functools.lru_cache(maxsize=1024)(inspect.signature)
 
 
 def rule(fun: Function, *vjps: Function | None, each: Function | None = None) -> None:
@@ -305,11 +309,22 @@ def rule(fun: Function, *vjps: Function | None, each: Function | None = None) ->
     RULES[fun] = Rule(fun, vjps if each is None else _Each(each))
 
 
-def composite(fun: Function) -> Callable[[F], F]:
-    """Define what `fun` does on tensors in terms of functions that have rules."""
+def composite(*funs: Function) -> Callable[[F], F]:
+    """Define what `funs` do on tracked tensors in terms of functions that have rules.
 
+    The definition takes NumPy's parameters, without `out`.
+    """
+    return _registers(COMPOSITES, funs)
+
+
+def in_place(*funs: Function) -> Callable[[F], F]:
+    """Define what `funs`, which change their first argument, do when that is a tensor."""
+    return _registers(IN_PLACE, funs)
+
+
+def _registers(table: dict[Function, Function], funs: Sequence[Function]) -> Callable[[F], F]:
     def register(definition: F) -> F:
-        COMPOSITES[fun] = definition, frozenset(inspect.signature(definition).parameters)
+        table.update(dict.fromkeys(funs, definition))
         return definition
 
     return register
@@ -318,6 +333,15 @@ def composite(fun: Function) -> Callable[[F], F]:
 def piecewise_constant(*funs: Function) -> None:
     """Declare functions whose derivative is zero or does not exist: their results are untracked."""
     CONSTANTS.update(funs)
+
+
+def _part(results: Sequence[Any], i: int) -> Any:
+    return results[i]
+
+
+# The rule of one result of a call that returns several. Its node's parent is the node of the call,
+# whose vjps receive a tuple of cotangents as `g`, and as `out` a tuple of arrays or descriptions.
+PART = Rule(_part, ())
 
 
 # --------------------------------------------------------------------------------------------
@@ -380,8 +404,17 @@ def propagate(
         if g is not None:
             if node in targets:
                 results[node] = g
-            if node.rule is not None:
+            if node.rule is PART:
+                (whole,) = node.parents or ()
+                if whole in cotangents:
+                    parts = cotangents[whole] = cotangents[whole] or {}
+                    parts[node.args[0]] = g
+            elif node.rule is not None:
                 out, args = operands(node)
+                if type(g) is dict:
+                    g = tuple(
+                        [g[i] if i in g else np.zeros(o.shape, o.dtype) for i, o in enumerate(out)]
+                    )
                 kwargs = node.kwargs
                 for vjp, parent in zip(node.rule.vjps, node.parents or ()):
                     if vjp is None or parent is None or parent not in cotangents:

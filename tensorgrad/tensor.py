@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import inspect
 import operator
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -15,7 +16,9 @@ from .errors import GraphError, NoRuleError
 from .graph import (
     COMPOSITES,
     CONSTANTS,
+    IN_PLACE,
     NO_KWARGS,
+    PART,
     RULES,
     Array,
     F,
@@ -29,6 +32,7 @@ from .graph import (
     name_of,
     propagate,
     rule,
+    signature,
 )
 
 Axis: TypeAlias = int | tuple[int, ...] | None
@@ -53,7 +57,9 @@ def apply(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any] = NO_KWA
             node = a._node
             if node is not None:
                 tracked += bit
-            arrays.append(a._array)
+                arrays.append(a._array)
+            else:
+                arrays.append(a._array if len(arrays) < known.arity else a._array.copy())
             parents.append(node)
         else:
             if len(arrays) >= known.arity:
@@ -69,33 +75,75 @@ def apply(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any] = NO_KWA
     if kwargs:
         kwargs = {name: _frozen(value) for name, value in kwargs.items()}
     unread, out_is_read = known.plan(tracked + bit, kwargs)
-    out = fun(*arrays, **kwargs)
+    out: Any = fun(*arrays, **kwargs)
+    several = None
     if type(out) is not _ndarray or out.dtype.kind != "f":
-        out = as_array(out, known.name)
-        if out.dtype.kind not in "fc":
-            return tensor_of(out, None)
-    node = Node(out.shape, out.dtype, known, parents, arrays, kwargs, out if out_is_read else None)
-    operands = (*arrays, out) if hooks else ()
+        if isinstance(out, tuple):
+            several = out = _like(out, [as_array(o, known.name) for o in out])
+        else:
+            out = as_array(out, known.name)
+            if out.dtype.kind not in "fc":
+                return tensor_of(out, None)
+    if several is None:
+        kept = out if out_is_read else None
+        node = Node(out.shape, out.dtype, known, parents, arrays, kwargs, kept)
+    else:
+        kept = out if out_is_read else tuple([_spec(o) for o in out])
+        node = Node((), np.dtype(float), known, parents, arrays, kwargs, kept)
+    operands = (*arrays, *(several or (out,))) if hooks else ()
     for i in unread:
         arrays[i] = parents[i] or _spec(arrays[i])
     for hook in hooks:
         hook(node, operands)
-    return tensor_of(out, node)
+    return tensor_of(out, node) if several is None else _parts(node, out)
+
+
+def _parts(call: Node, results: Any) -> Any:
+    """The results of a recorded call that returns several, as tensors."""
+    parts = []
+    for i, o in enumerate(results):
+        node = Node(o.shape, o.dtype, PART, (call,), (i,)) if o.dtype.kind in "fc" else None
+        parts.append(tensor_of(o, node))
+    return _like(results, parts)
+
+
+def _like(several: Any, values: Sequence[Any]) -> Any:
+    """Values in a tuple, named tuple or list as another one's."""
+    return type(several)(*values) if hasattr(several, "_fields") else type(several)(values)
 
 
 def _apply_without_rule(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    if fun in COMPOSITES:
-        definition, keywords = COMPOSITES[fun]
-        if kwargs.keys() <= keywords:
-            return definition(*args, **kwargs)
-    (arrays, options), tracked = _unwrap((tuple(args), dict(kwargs)))
-    if tracked and mode.get().recording and fun not in CONSTANTS:
+    if fun in IN_PLACE:
+        return IN_PLACE[fun](*args, **kwargs)
+    if fun in CONSTANTS or not mode.get().recording or not _tracked((*args, *kwargs.values())):
+        return _wrap(fun(*_unwrap(tuple(args)), **_unwrap(dict(kwargs))), name_of(fun))
+    definition = COMPOSITES.get(fun)
+    if definition is None:
         given = f"({', '.join(f'{name}=' for name in kwargs)})" if kwargs else ""
         raise NoRuleError(
             f"{name_of(fun)}{given} has no derivative rule: call it on t.detach(), "
             "or write its derivative with differentiable()"
         )
-    return _wrap(fun(*arrays, **options), name_of(fun))
+    if kwargs:
+        try:
+            signature(definition).bind(*args, **kwargs)
+        except TypeError as error:
+            raise NoRuleError(
+                f"{name_of(fun)} has no derivative for a call like this ({error}): "
+                "leave that argument out, or detach() the tensors"
+            ) from None
+    return definition(*args, **kwargs)
+
+
+def _tracked(values: Sequence[Any]) -> bool:
+    """Whether a tracked tensor is among the values, or in lists and tuples of them."""
+    for value in values:
+        if isinstance(value, Tensor):
+            if value._node is not None:
+                return True
+        elif type(value) in (list, tuple) and _tracked(value):
+            return True
+    return False
 
 
 def _frozen(parameter: Any) -> Any:
@@ -117,17 +165,15 @@ def tensor_of(data: Any, node: Node | None) -> Tensor:
     return tensor
 
 
-def _unwrap(value: Any) -> tuple[Any, bool]:
-    """Replace the tensors in nested lists, tuples and dicts by their arrays; was one tracked?"""
+def _unwrap(value: Any) -> Any:
+    """Replace the tensors in nested lists, tuples and dicts by their arrays."""
     if isinstance(value, Tensor):
-        return value._array, value._node is not None
+        return value._array
     if isinstance(value, dict):
-        values, tracked = _unwrap(list(value.values()))
-        return dict(zip(value, values, strict=True)), tracked
+        return {key: _unwrap(v) for key, v in value.items()}
     if type(value) in (list, tuple):
-        pairs = [_unwrap(v) for v in value]
-        return type(value)(v for v, _ in pairs), any(tracked for _, tracked in pairs)
-    return value, False
+        return type(value)([_unwrap(v) for v in value])
+    return value
 
 
 def _wrap(out: Any, name: str) -> Any:
@@ -135,14 +181,18 @@ def _wrap(out: Any, name: str) -> Any:
     if isinstance(out, (np.ndarray, np.generic)) or hasattr(out, "__array_function__"):
         return tensor_of(as_array(out, name), None)
     if isinstance(out, (tuple, list)):
-        wrapped = [_wrap(o, name) for o in out]
-        return type(out)(*wrapped) if hasattr(out, "_fields") else type(out)(wrapped)
+        return _like(out, [_wrap(o, name) for o in out])
     return out
 
 
 def revive(node: Node) -> tuple[Any, list[Any]]:
     """The output and the arguments of a node as the tensors they were."""
-    return node if node.out is None else tensor_of(node.out, node), [
+    out = node.out
+    if isinstance(out, tuple):
+        out = out if isinstance(out[0], Spec) else _parts(node, out)
+    elif out is not None:
+        out = tensor_of(out, node)
+    return node if out is None else out, [
         a if parent is None or isinstance(a, Spec) else tensor_of(a, parent)
         for a, parent in zip(node.args, node.parents or (), strict=True)
     ]
@@ -178,6 +228,20 @@ def _operators(fun: Function) -> tuple[_Operator, _Operator, _Operator]:
         return self._become(fun, (self, other))
 
     return plain, reflected, in_place
+
+
+def _methods(*funs: Any) -> list[Callable[..., Any]]:
+    """The methods of `Tensor` that call these NumPy functions, with their parameters."""
+    return [_method(fun) for fun in funs]
+
+
+def _method(fun: Function) -> Callable[..., Any]:
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Any:
+        return fun(self, *args, **kwargs)
+
+    method.__name__ = fun.__name__
+    method.__doc__ = f"Return `numpy.{fun.__name__}` of this tensor, with the same arguments."
+    return method
 
 
 class Tensor:
@@ -376,6 +440,26 @@ class Tensor:
         return self._array.device
 
     @property
+    def itemsize(self) -> int:
+        """The bytes of one element."""
+        return self._array.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all elements."""
+        return self._array.nbytes
+
+    @property
+    def real(self) -> Tensor:
+        """The real part: of real numbers, they themselves."""
+        return apply(np.real, (self,))
+
+    @property
+    def imag(self) -> Tensor:
+        """The imaginary part: of real numbers, zeros."""
+        return apply(np.imag, (self,))
+
+    @property
     def T(self) -> Tensor:
         """The tensor with its axes in reverse order."""
         return apply(np.transpose, (self,))
@@ -387,22 +471,6 @@ class Tensor:
 
     # -- methods of the array
 
-    def sum(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        """Return `np.sum` over the given axes, all by default."""
-        return apply(np.add.reduce, (self,), {"axis": axis, "keepdims": keepdims})
-
-    def mean(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        """Return `np.mean` over the given axes, all by default."""
-        return apply(np.mean, (self,), {"axis": axis, "keepdims": keepdims})
-
-    def max(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        """Return `np.max` over the given axes; elements that tie share the gradient."""
-        return apply(np.maximum.reduce, (self,), {"axis": axis, "keepdims": keepdims})
-
-    def min(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        """Return `np.min` over the given axes; elements that tie share the gradient."""
-        return apply(np.minimum.reduce, (self,), {"axis": axis, "keepdims": keepdims})
-
     def reshape(self, *shape: Any) -> Tensor:
         """Return the elements in another shape, of which one length may be -1."""
         return apply(np.reshape, (self, shape[0] if len(shape) == 1 else shape))
@@ -411,13 +479,34 @@ class Tensor:
         """Return the tensor with its axes permuted, by default reversed."""
         return apply(np.transpose, (self, axes[0] if len(axes) == 1 else axes or None))
 
-    def astype(self, dtype: DTypeLike) -> Tensor:
+    def astype(self, dtype: DTypeLike, copy: bool = True) -> Tensor:
         """Return the tensor in another dtype; the gradient is cast back."""
-        return apply(np.astype, (self, np.dtype(dtype)))
+        return np.astype(self, np.dtype(dtype), copy=copy)  # type: ignore[call-overload, no-any-return]
 
-    def copy(self) -> Tensor:
-        """Return a copy that is part of the graph."""
-        return apply(np.copy, (self,))
+    def flatten(self, order: Literal["C", "F", "A", "K"] = "C") -> Tensor:
+        """Return a copy of the tensor with one axis."""
+        return np.ravel(self, order).copy()  # type: ignore[arg-type, return-value]
+
+    def sort(self, axis: int = -1) -> None:
+        """Give this tensor its elements in ascending order."""
+        self._become(np.sort, (self, axis))
+
+    def fill(self, value: Any) -> None:
+        """Give each element this value."""
+        self[...] = value
+
+    sum, mean, prod, std, var = _methods(np.sum, np.mean, np.prod, np.std, np.var)
+    max, min, argmax, argmin = _methods(np.max, np.min, np.argmax, np.argmin)
+    all, any, nonzero, searchsorted = _methods(np.all, np.any, np.nonzero, np.searchsorted)
+    cumsum, cumprod, trace, dot = _methods(np.cumsum, np.cumprod, np.trace, np.dot)
+    argsort, argpartition, round, clip = _methods(np.argsort, np.argpartition, np.round, np.clip)
+    copy, ravel, squeeze, swapaxes = _methods(np.copy, np.ravel, np.squeeze, np.swapaxes)
+    diagonal, repeat, take, choose = _methods(np.diagonal, np.repeat, np.take, np.choose)
+    conj, conjugate = _methods(np.conj, np.conjugate)
+
+    def compress(self, condition: ArrayLike, axis: int | None = None) -> Tensor:
+        """Return the slices along an axis for which `condition` is true."""
+        return np.compress(condition, self, axis)  # type: ignore[arg-type, return-value]
 
     # -- Python's protocols
 
@@ -473,8 +562,12 @@ class Tensor:
                 f"{ufunc.__name__} cannot write a tensor into an existing array: "
                 "instead of `array += tensor`, write `array = array + tensor`"
             )
-        fun = ufunc if method == "__call__" else getattr(ufunc, method)
-        return apply(fun, inputs, {k: _untracked(v) for k, v in kwargs.items()})
+        if not kwargs and method == "__call__":
+            return apply(ufunc, inputs)
+        fun: Function = getattr(ufunc, method)
+        if fun in RULES:
+            return apply(fun, inputs, {k: _untracked(v) for k, v in kwargs.items()})
+        return apply(getattr(np.ufunc, method), (ufunc, *inputs), kwargs)  # what all have in common
 
     def __array_function__(self, func: Function, types: Any, args: Any, kwargs: Any) -> Any:
         return _enter(func, args, kwargs)
@@ -607,14 +700,29 @@ def _untracked(value: Any) -> Any:
 
 
 def _enter(fun: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-    """Apply a function that NumPy handed over, with its arguments by position where possible."""
-    if kwargs and (fun in RULES or any(isinstance(v, Tensor) for v in kwargs.values())):
-        try:
-            bound = inspect.signature(fun).bind(*args, **kwargs)
-            args, kwargs = bound.args, bound.kwargs
-        except ValueError:  # some functions written in C have no signature
-            pass
-    return apply(fun, args, {k: _untracked(v) for k, v in kwargs.items()})
+    """Apply a function that NumPy handed over; one with a rule gets its arguments by position."""
+    out = kwargs.get("out")
+    if out is None and len(args) > (position := _position_of_out(fun)):
+        out = args[position]
+    if out is not None:
+        raise TypeError(
+            f"{name_of(fun)} cannot write a tensor into an existing array: leave out= away"
+        )
+    if kwargs:
+        kwargs = {name: value for name, value in kwargs.items() if name != "out"}
+        if fun in RULES:
+            with contextlib.suppress(ValueError):  # some functions written in C have no signature
+                bound = signature(fun).bind(*args, **kwargs)
+                args, kwargs = bound.args, {k: _untracked(v) for k, v in bound.kwargs.items()}
+    return apply(fun, args, kwargs)
+
+
+@functools.lru_cache(maxsize=1024)
+def _position_of_out(fun: Function) -> int:
+    try:
+        return [*signature(fun).parameters].index("out")
+    except ValueError:  # it has no such parameter, or is written in C and has no signature
+        return sys.maxsize
 
 
 def _plain_index(index: Any) -> Any:

@@ -18,9 +18,23 @@ from .oracles import backward, central_differences, complex_step, leaf, subsets
 from .strategies import arguments
 
 CASES = [(op, shapes) for op in OPERATIONS for shapes in op.shapes]
-each_case = pytest.mark.parametrize(("op", "shapes"), CASES, ids=[f"{o} {s}" for o, s in CASES])
 SHIPPED = list(RULES.values())  # before any test adds its own
 each_operation = pytest.mark.parametrize("op", OPERATIONS, ids=repr)
+
+
+def each_case(test: Callable[[Op, tuple[Shape, ...]], None]) -> Callable[[Op], None]:
+    """Test each operation, at all the shapes in its row."""
+
+    def at_each_shape(op: Op) -> None:
+        for shapes in op.shapes:
+            try:
+                test(op, shapes)
+            except BaseException as error:
+                error.add_note(f"with arguments of shapes {shapes}")
+                raise
+
+    at_each_shape.__name__ = test.__name__
+    return each_operation(at_each_shape)
 
 
 def draw(op: Op, shapes: tuple[Shape, ...]) -> tuple[list[Any], Any]:
@@ -312,10 +326,7 @@ def test_max_of_many_tied_float16() -> None:
     assert_allclose(x.grad, np.float16(0.001), rtol=1e-2)
 
 
-MIXED = [(op, s) for op, s in CASES if len(op.domains) > 1]
-
-
-@pytest.mark.parametrize(("op", "shapes"), MIXED, ids=[f"{o} {s}" for o, s in MIXED])
+@each_case
 def test_mixed_second_derivative(op: Op, shapes: tuple[Shape, ...]) -> None:
     """How the derivative by one argument, along v, changes with another one, along u."""
     rng = np.random.default_rng(0)

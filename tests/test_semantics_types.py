@@ -281,9 +281,7 @@ def test_tensor_of_tensors_stacks_with_gradient_or_refuses(nested: Any) -> None:
         (np.histogram, "histogram"),
         (lambda t: np.fft.hfft(t), "hfft"),
         (np.frompyfunc(abs, 1, 1), "abs"),
-        (lambda t: np.add.accumulate(t, dtype=complex), "accumulate"),
         (lambda t: np.ldexp(t, np.array([1, 2])), "ldexp"),
-        (lambda t: np.add.reduce(t, initial=1.0), "reduce"),
     ],
 )
 def test_a_function_without_a_rule_fails_at_the_forward_call(fun: Any, name: str) -> None:

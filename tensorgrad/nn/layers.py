@@ -14,7 +14,7 @@ from ..tensor import Tensor
 from .activations import ACTIVATIONS, Activation
 from .module import Module
 
-RNG: TypeAlias = np.random.Generator | int | None
+RNG: TypeAlias = "np.random.Generator | int | None"  # a string: numpy.random is slow to import
 
 
 def as_input(x: Any, dtype: DTypeLike | None) -> Any:

@@ -1,5 +1,31 @@
 """The derivative rules, one file per family of NumPy functions; importing them registers them."""
 
-from . import constants, elementwise, indexing, linear_algebra, reductions, shapes
+from . import (
+    constants,
+    cumulative,
+    decompositions,
+    elementwise,
+    indexing,
+    linear_algebra,
+    reductions,
+    shapes,
+    signals,
+    sorting,
+    statistics,
+    ufuncs,
+)
 
-__all__ = ["constants", "elementwise", "indexing", "linear_algebra", "reductions", "shapes"]
+__all__ = [
+    "constants",
+    "cumulative",
+    "decompositions",
+    "elementwise",
+    "indexing",
+    "linear_algebra",
+    "reductions",
+    "shapes",
+    "signals",
+    "sorting",
+    "statistics",
+    "ufuncs",
+]

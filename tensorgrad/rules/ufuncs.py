@@ -1,0 +1,97 @@
+"""What every ufunc has in common: the keywords of a call, and the methods."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
+
+from ..graph import composite
+from ..tensor import Axis, Tensor, apply, asarray, assign
+
+
+@composite(np.ufunc.__call__)
+def _call(ufunc: np.ufunc, *inputs: Any, where: Any = True, dtype: Any = None) -> Any:
+    if dtype is not None:
+        inputs = tuple([asarray(x).astype(dtype) for x in inputs])
+    if where is True:
+        return apply(ufunc, inputs)
+    # Elements that are not selected stay 0, where NumPy leaves what was in memory.
+    shape = np.broadcast_shapes(*map(np.shape, inputs), np.shape(where))
+    where = np.broadcast_to(asarray(where).data, shape)
+    selected = [
+        x if isinstance(x, (int, float, complex)) else np.broadcast_to(asarray(x), shape)[where]
+        for x in inputs
+    ]
+    results = apply(ufunc, selected)
+
+    def placed(result: Any) -> Any:
+        return apply(assign, (np.zeros(shape, result.dtype), result, where))
+
+    return tuple(map(placed, results)) if isinstance(results, tuple) else placed(results)
+
+
+@composite(np.ufunc.outer)
+def _outer(ufunc: np.ufunc, x: Any, y: Any) -> Any:
+    x, y = asarray(x), asarray(y)
+    return apply(ufunc, (x.reshape(x.shape + (1,) * y.ndim), y))
+
+
+@composite(np.ufunc.reduce)
+def _reduce(
+    ufunc: np.ufunc,
+    x: Any,
+    axis: Axis = 0,
+    dtype: Any = None,
+    *,
+    keepdims: bool = False,
+    initial: Any = None,
+    where: Any = True,
+) -> Any:
+    x = x if dtype is None else x.astype(dtype)
+    if where is not True:
+        start = ufunc.identity if initial is None else initial
+        if start is None:
+            raise ValueError(f"{ufunc.__name__}.reduce has no identity: give initial with where")
+        x = np.where(where, x, start)
+    axes = normalize_axis_tuple(range(x.ndim) if axis is None else axis, x.ndim)
+    rest = [n for i, n in enumerate(x.shape) if i not in axes]
+    count = math.prod(x.shape[i] for i in axes)
+    items = list(np.moveaxis(x, axes, range(len(axes))).reshape(count, *rest))
+    if initial is not None:
+        items.insert(0, initial)
+    if not items:
+        if ufunc.identity is None:
+            raise ValueError(f"{ufunc.__name__}.reduce of no elements: it has no identity")
+        items = [Tensor(np.full(rest, ufunc.identity, x.dtype))]
+    total = _running(ufunc, items)[-1]
+    return (
+        total.reshape([1 if i in axes else n for i, n in enumerate(x.shape)]) if keepdims else total
+    )
+
+
+@composite(np.ufunc.accumulate)
+def _accumulate(ufunc: np.ufunc, x: Any, axis: int = 0, dtype: Any = None) -> Any:
+    x = x if dtype is None else x.astype(dtype)
+    axis = normalize_axis_index(axis, x.ndim)
+    if not x.shape[axis]:
+        return x
+    return np.stack(_running(ufunc, list(np.moveaxis(x, axis, 0))), axis)
+
+
+@composite(np.ufunc.reduceat)
+def _reduceat(ufunc: np.ufunc, x: Any, indices: Any, axis: int = 0, dtype: Any = None) -> Any:
+    x = np.moveaxis(x if dtype is None else x.astype(dtype), axis, 0)
+    starts = np.asarray(indices)
+    stops = [*starts[1:], len(x)]
+    pieces = [list(x[i:j]) if i < j else [x[i]] for i, j in zip(starts, stops, strict=True)]
+    return np.moveaxis(np.stack([_running(ufunc, piece)[-1] for piece in pieces]), 0, axis)
+
+
+def _running(ufunc: np.ufunc, items: Sequence[Any]) -> list[Any]:
+    """The results of `ufunc` over the first items, one, two, and so on."""
+    totals = [items[0]]
+    for item in items[1:]:
+        totals.append(apply(ufunc, (totals[-1], item)))
+    return totals

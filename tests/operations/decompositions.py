@@ -1,0 +1,5 @@
+"""Solving, inverting and decomposing matrices, and their norms."""
+
+from typing import Any
+
+ROWS: list[Any] = []

@@ -1,0 +1,90 @@
+"""Reading and writing by index."""
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import tensorgrad as tg
+
+from .row import *
+
+S = np.s_
+MASK = np.array([[True, False, True], [False, False, True]])
+
+
+def at(*index: Any) -> Callable[[Any], Any]:
+    """The function `x -> x[index]`."""
+    return operator.itemgetter(index[0] if len(index) == 1 else index)
+
+
+def put(*index: Any) -> Callable[[Any, Any], Any]:
+    """The function `x, value -> x`, after `x[index] = value`."""
+
+    def assigned(x: Any, value: Any) -> Any:
+        x = own(x, value)
+        x[index[0] if len(index) == 1 else index] = value
+        return x
+
+    return assigned
+
+
+def _twice(x: Any, y: Any) -> Any:
+    y = x * y
+    y[0] = y[1] * x[0]
+    y[1:] += y[0]
+    return y
+
+
+ROWS = [
+    # reading by index
+    Op("x[1]", at(1), reals, shapes=[(3,), (2, 3), (2, 0)]),
+    Op("x[-1, 0]", at(-1, 0), reals, shapes=[*MATRICES, *CUBES]),
+    Op("x[()]", at(()), reals),
+    Op("x[...]", at(...), reals),
+    Op("x[None]", at(None), reals),
+    Op("x[..., None, 0]", at(..., None, 0), reals, shapes=[*VECTORS, *MATRICES, *CUBES]),
+    Op("x[1:]", at(S[1:]), reals, shapes=[(3,), (1,), (2, 3), (0,)]),
+    Op("x[::-1]", at(S[::-1]), reals, shapes=[(3,), (2, 3), (0,)]),
+    Op("x[::-2, 1:]", at(S[::-2, 1:]), reals, shapes=[(2, 3), (5, 2)]),
+    Op("x[:, None, ::2]", at(S[:, None, ::2]), reals, shapes=MATRICES),
+    Op("x[2:0]", at(S[2:0]), reals, shapes=[*VECTORS, *MATRICES]),
+    Op("x[numpy integer]", at(np.int32(-1)), reals, shapes=[*VECTORS, *MATRICES]),
+    Op("x[0-d array]", at(np.array(0)), reals, shapes=[*VECTORS, *MATRICES]),
+    Op("x[[0, 0, -1]]", at([0, 0, -1]), reals, shapes=[*VECTORS, *MATRICES]),
+    Op("x[[]]", at([]), reals, shapes=[*VECTORS, *MATRICES]),
+    Op("x[array of repeats]", at(np.array([[0, 1], [1, 1]])), reals, shapes=[(3,), (2, 3)]),
+    Op("x[(0, 0), 1]", at((0, 0), 1), reals, shapes=[(2, 3)]),
+    Op("x[(0, 0), ]", operator.itemgetter(((0, 0),)), reals, shapes=[(2,), (2, 3)]),
+    Op("x[range]", at(range(-2, 2)), reals, shapes=[(2,), (2, 3)]),
+    Op("x[mask]", at(MASK), reals, shapes=[(2, 3), (2, 3, 2)]),
+    Op("x[mask of rows]", at(np.array([False, True])), reals, shapes=[(2,), (2, 3)]),
+    Op("x[list of bools]", at([True, False]), reals, shapes=[(2,), (2, 3)]),
+    Op("x[True]", at(True), reals),
+    Op("x[[0, 0], [1, 2]]", at([0, 0], [1, 2]), reals, shapes=[(2, 3)]),
+    Op("x[[[0], [1]], [0, 0]]", at([[0], [1]], [0, 0]), reals, shapes=[(2, 3)]),
+    Op("x[1, [0, 0]]", at(1, [0, 0]), reals, shapes=[(2, 3), (2, 1)]),
+    Op("x[:, [0, 0]]", at(S[:], [0, 0]), reals, shapes=[*MATRICES, *CUBES]),
+    Op("x[[0, 0], :, [0, 1]]", at([0, 0], S[:], [0, 1]), reals, shapes=[(2, 3, 2), (1, 3, 2)]),
+    Op("x[..., [0, 0], None]", at(..., [0, 0], None), reals, shapes=[*MATRICES, *CUBES]),
+    Op("x[mask, 1:]", at(np.array([True, True]), S[1:]), reals, shapes=[(2, 3)]),
+    Op("x[mask, [0, 0]]", at(np.array([True, True]), [0, 0]), reals, shapes=[(2, 3)]),
+    Op("x[tensor]", lambda x: x[tg.Tensor([0, 0]) if isinstance(x, tg.Tensor) else [0, 0]], reals,
+       shapes=[(2,), (2, 3)]),
+    Op("x[x > 0]", lambda x: x[x > 0], nonzero, shapes=[(), (3,), (2, 3)]),
+    Op("iteration", lambda x: np.stack([row * row for row in x]), reals, shapes=MATRICES),
+    # writing by index
+    Op("x[1] = y", put(1), reals, reals, shapes=[((3,), ()), ((2, 3), (3,)), ((2, 3), (1,))]),
+    Op("x[...] = y", put(...), reals, reals, shapes=[((), ()), ((2, 3), (1, 1, 3)), ((0,), ())]),
+    Op("x[::-2] = y", put(S[::-2]), reals, reals, shapes=[((5,), (3,)), ((3, 2), (2, 1))]),
+    Op("x[:, 1:] = y", put(S[:], S[1:]), reals, reals, shapes=[((2, 3), (2, 2)), ((2, 3), ())]),
+    Op("x[[0, 2]] = y", put([0, 2]), reals, reals, shapes=[((3,), (2,)), ((3, 2), (2,))]),
+    Op("x[[0, 0]] = y", put([0, 0]), reals, reals, shapes=[((3,), (2,)), ((2, 2), (2, 2))]),
+    Op("x[(0, 0), ] = y", put((0, 0), ...), reals, reals, shapes=[((3,), (2,)), ((2, 2), (2, 2))]),
+    Op("x[:, [1, 1]] = y", put(S[:], [1, 1]), reals, reals, shapes=[((2, 3), (2, 2))]),
+    Op("x[mask] = y", put(MASK), reals, reals, shapes=[((2, 3), (3,)), ((2, 3), ())]),
+    Op("x[None, 0] = y", put(None, 0), reals, reals, shapes=[((3,), ()), ((2, 3), (1, 3))]),
+    Op("x[1] = 0", lambda x: put(1)(x * 1, np.zeros(())), reals, shapes=[(3,), (2, 3)]),
+    Op("several writes", _twice, reals, reals, shapes=[((3,), (3,)), ((2, 3), (3,))]),
+]  # fmt: skip

@@ -1,0 +1,5 @@
+"""Fourier transforms, convolution, interpolation and polynomials."""
+
+from typing import Any
+
+ROWS: list[Any] = []

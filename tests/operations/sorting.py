@@ -1,0 +1,5 @@
+"""Sorting, searching and selecting."""
+
+from typing import Any
+
+ROWS: list[Any] = []

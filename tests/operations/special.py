@@ -1,0 +1,5 @@
+"""Special functions and activations."""
+
+from typing import Any
+
+ROWS: list[Any] = []

@@ -1,0 +1,5 @@
+"""Averages, order statistics and covariances."""
+
+from typing import Any
+
+ROWS: list[Any] = []

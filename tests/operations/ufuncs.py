@@ -1,0 +1,19 @@
+"""What every ufunc has in common: keywords and methods."""
+
+import numpy as np
+
+from .row import *
+
+MASK = np.array([[True, False, True], [False, False, True]])
+
+ROWS = [
+    Op("where=", lambda x: np.log(np.abs(x), where=MASK), nonzero, shapes=[(), (3,), (2, 3)], analytic=False),
+    Op("dtype=", lambda x: np.multiply(x, 3, dtype=np.float64), reals, analytic=False),
+    Op("multiply.outer", np.multiply.outer, reals, reals, shapes=[((), ()), ((2,), (3,)), ((2, 3), (0,)), ((1, 2), (2, 2))]),
+    Op("true_divide.reduce", lambda x: np.true_divide.reduce(x, axis=-1), nonzero, shapes=[(3,), (2, 3)]),
+    Op("subtract.reduce keepdims", lambda x: np.subtract.reduce(x, axis=0, keepdims=True), reals, shapes=[(3,), (2, 3)]),
+    Op("subtract.accumulate", lambda x: np.subtract.accumulate(x, axis=1), reals, shapes=MATRICES),
+    Op("true_divide.accumulate", np.true_divide.accumulate, nonzero, shapes=[(3,), (2, 3), (0, 2)]),
+    Op("add.reduceat", lambda x: np.add.reduceat(x, [0, 2, 1]), reals, shapes=[(3,), (4, 2)]),
+    Op("multiply.reduceat axis", lambda x: np.multiply.reduceat(x, [1, 0], axis=1), reals, shapes=[(2, 3), (1, 2, 2)]),
+]  # fmt: skip
