@@ -1,15 +1,39 @@
 """NumPy with gradients: a small automatic-differentiation library."""
 
-from . import data, nn, rules
-from .errors import GradcheckError, GraphError, NoRuleError, TensorgradError
+from . import array_api, data, interop, nn, rules
+from .array_api import *  # noqa: F403
+from .checkpoint import checkpoint
+from .diagnostics import detect_anomaly, profile
+from .errors import AnomalyError, GradcheckError, GraphError, NoRuleError, TensorgradError
 from .gradcheck import gradcheck
 from .graph import enable_grad, no_grad
 from .guard import guard
 from .nn import MLP, Layer, Neuron
-from .tensor import Tensor, asarray, differentiable
-from .transforms import grad, value_and_grad, vjp
+from .tensor import Tensor, differentiable
+from .transforms import (
+    elementwise_grad,
+    grad,
+    hessian,
+    hvp,
+    jacobian,
+    jvp,
+    ravel,
+    value_and_grad,
+    vjp,
+)
 
 __all__ = [
+    "ravel",
+    "jvp",
+    "jacobian",
+    "hvp",
+    "hessian",
+    "elementwise_grad",
+    "profile",
+    "detect_anomaly",
+    "checkpoint",
+    "AnomalyError",
+    *array_api.__all__,
     "MLP",
     "GradcheckError",
     "GraphError",
@@ -18,16 +42,17 @@ __all__ = [
     "NoRuleError",
     "Tensor",
     "TensorgradError",
-    "asarray",
     "data",
     "differentiable",
     "enable_grad",
     "grad",
     "gradcheck",
     "guard",
+    "interop",
     "nn",
     "no_grad",
     "rules",
+    "safe_where",
     "value_and_grad",
     "vjp",
 ]

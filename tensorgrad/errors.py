@@ -15,3 +15,7 @@ class NoRuleError(TensorgradError, TypeError):
 
 class GradcheckError(TensorgradError, AssertionError):
     """An analytic and a numeric derivative disagree."""
+
+
+class AnomalyError(TensorgradError, FloatingPointError):
+    """An operation made a NaN or an infinity of finite numbers."""

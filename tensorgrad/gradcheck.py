@@ -7,9 +7,9 @@ from typing import Any, Literal
 import numpy as np
 
 from .errors import GradcheckError
-from .graph import Array, Function, no_grad
+from .graph import Array, Function, Node, enable_grad, no_grad, set_mode
 from .tensor import Tensor, asarray
-from .transforms import vjp
+from .transforms import grad, ravel, vjp
 
 
 @no_grad()
@@ -21,6 +21,7 @@ def gradcheck(
     rtol: float = 1e-4,
     method: Literal["central", "complex"] = "central",
     raise_exception: bool = True,
+    order: Literal[1, 2] = 1,
 ) -> bool:
     """Return whether the derivatives of `f` agree with numeric ones at `inputs`.
 
@@ -28,7 +29,9 @@ def gradcheck(
     float64 are checked, integers and booleans are constants; shorter floats hold too few digits and
     raise a TypeError. `f` returns one array. Every element of the Jacobian must satisfy
     `|analytic - numeric| <= atol + rtol * |numeric|`: else a GradcheckError names the worst one,
-    or, with `raise_exception=False`, the result is False.
+    or, with `raise_exception=False`, the result is False. The error says so if the step leads over
+    a kink, as of `abs` at 0. With `order=2`, the derivatives of the first derivatives, weighted at
+    random, are checked too.
 
     The numeric derivative is `(f(x + eps) - f(x - eps)) / (2 eps)`, or for `method="complex"`
     `imag(f(x + i eps)) / eps`, which loses no digits (Squire and Trapp, SIAM Review 40, 1998), but
@@ -50,6 +53,8 @@ def gradcheck(
                 f"gradcheck: input {i} is {arguments[i].dtype}, which holds too few digits or is "
                 "not real: pass x.astype(numpy.float64)"
             )
+    if order not in (1, 2):
+        raise ValueError(f"gradcheck: order must be 1 or 2, not {order!r}")
     if not checked:
         raise TypeError("gradcheck: no input is of a floating dtype: pass at least one as float64")
 
@@ -78,8 +83,62 @@ def gradcheck(
                 f"gradcheck: input {i} at index {place}, output element {worst[0]}: "
                 f"analytic {analytic[worst]:.10g}, numeric {numeric[worst]:.10g} "
                 f"({failed.sum()} of {failed.size} derivatives disagree)"
+                + _kinks(with_checked, points, checked.index(i), place, eps)
             )
+    if order == 2:
+        first = _weighted_derivatives(with_checked, points)
+        return gradcheck(first, points, eps, atol, rtol, raise_exception=raise_exception)
     return True
+
+
+def _weighted_derivatives(f: Function, points: list[Array]) -> Function:
+    """The derivatives of a random sum of what `f` returns, in one vector."""
+    weights = np.random.default_rng(0).uniform(0.5, 1.5, asarray(f(*map(Tensor, points))).shape)
+    gradient = grad(lambda *x: np.sum(weights * f(*x)), tuple(range(len(points))))
+    return lambda *x: ravel(gradient(*x))[0]
+
+
+# By name, for what has a kink: on which side of it each element lies.
+_SIDES: dict[str, Function] = {
+    **dict.fromkeys(("absolute", "fabs", "relu", "leaky_relu", "elu"), np.sign),
+    **dict.fromkeys(("maximum", "minimum", "fmax", "fmin"), lambda x, y: np.sign(x - y)),
+    **dict.fromkeys(("maximum.reduce", "fmax.reduce"), lambda x, axis=0, **_: _at(x, np.max, axis)),
+    **dict.fromkeys(("minimum.reduce", "fmin.reduce"), lambda x, axis=0, **_: _at(x, np.min, axis)),
+    "clip": lambda x, low, high: np.sign(x - low) + np.sign(x - high),
+    "sort": lambda x, axis=-1, *_, **__: np.argsort(x, axis),
+}
+
+
+def _at(x: Array, extremum: Function, axis: Any) -> Array:
+    """Where the extremum is taken."""
+    return np.asarray(x == extremum(x, axis=axis, keepdims=True))
+
+
+def _kinks(f: Function, points: list[Array], k: int, place: tuple[int, ...], eps: float) -> str:
+    """What to say if the outputs for a larger and a smaller element lie on two sides of a kink."""
+
+    def sides(step: float) -> list[tuple[Node, Any]]:
+        found = []
+
+        def note(node: Node, arrays: Any) -> None:
+            side = _SIDES.get(node.rule.name) if node.rule is not None else None
+            if side is not None:
+                found.append((node, side(*arrays[: len(node.args)], **node.kwargs)))
+
+        moved = [Tensor(x, requires_grad=True) for x in points]
+        moved[k].data[place] += step
+        with enable_grad(), set_mode(hooks=(note,)):
+            f(*moved)
+        return found
+
+    for (node, below), (_, above) in zip(sides(-eps), sides(eps)):
+        if np.shape(below) == np.shape(above) and np.any(below != above):
+            index = tuple(np.argwhere(below != above)[0].tolist())
+            return (
+                f"; the point lies within eps of a kink of {node.rule and node.rule.name} at index "
+                f"{index}, called at {node.place}: move it, or take a smaller eps"
+            )
+    return ""
 
 
 def _analytic(f: Function, points: list[Array]) -> list[Array]:

@@ -17,8 +17,8 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from types import TracebackType
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from types import CodeType, TracebackType
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,13 +35,15 @@ F = TypeVar("F", bound=Function)
 
 
 class Mode(NamedTuple):
-    """What happens beside computing: a graph is recorded, and `hooks` are shown each new node.
+    """What happens beside computing: a graph is recorded, and hooks are shown what happens.
 
-    A hook is called with the node and the arrays that went in and came out.
+    Each of `hooks` is called with a new node and the arrays that went in and came out; each of
+    `backward_hooks` with a node, the cotangent of its output, and that of one of its arguments.
     """
 
     recording: bool = True
     hooks: tuple[Callable[[Node, Sequence[Any]], None], ...] = ()
+    backward_hooks: tuple[Callable[[Node, Any, Any], None], ...] = ()
     outer: Mode | None = None
 
 
@@ -161,10 +163,12 @@ class Node(Spec):
     replaced by a `Spec`; `out` is the output if the rule reads it. A node never refers to its own
     Tensor, so that dropping the last Tensor frees the graph at once. `parents` is None once the
     graph is freed. Serial numbers grow in the order of computation, so that a leaf younger than an
-    operation on it has had its data changed since.
+    operation on it has had its data changed since. `line` is where the user called the operation:
+    the code and the position in it.
     """
 
-    __slots__ = ("args", "grad", "keeps_grad", "kwargs", "out", "parents", "rule", "serial")
+    __slots__ = ("args", "grad", "keeps_grad", "kwargs", "line", "out", "parents", "rule", "serial")
+    line: tuple[CodeType, int]
 
     def __init__(
         self,
@@ -188,7 +192,16 @@ class Node(Spec):
         self.keeps_grad = rule is None
 
     def __str__(self) -> str:
-        return f"{self.rule.name if self.rule else 'leaf'} ({super().__str__()})"
+        where = f", called at {self.place}" if hasattr(self, "line") else ""
+        return f"{self.rule.name if self.rule else 'leaf'} ({super().__str__()}{where})"
+
+    @property
+    def place(self) -> str:
+        """The file and the line of the call, or `"?"`."""
+        if not hasattr(self, "line"):
+            return "?"
+        code, position = self.line
+        return f"{code.co_filename}:{[*code.co_positions()][position // 2][0]}"
 
     def touch(self) -> None:
         """Make a leaf younger than every operation on it: its data has changed."""
@@ -205,18 +218,30 @@ class Node(Spec):
 # Rules
 
 
+# "elementwise": each element of the output depends on one of each array (every ufunc is);
+# "linear" in all arrays together, as concatenate; "multilinear": in each of them, as matmul.
+Form: TypeAlias = Literal["elementwise", "linear", "multilinear"]
+
+
 class Rule:
     """The derivatives of one function.
 
     `vjps[i]` is called as `(g, out, *args, **kwargs)`: given the cotangent `g` of the output, it
     returns the cotangent of array argument `i`, up to broadcasting and dtype, which `propagate`
     reverses. A parameter whose name starts with an underscore is not read: it receives a `Spec` in
-    place of the array, which is not kept alive.
+    place of the array, which is not kept alive. `form` says what makes a forward derivative cheap.
     """
 
-    def __init__(self, fun: Function, vjps: tuple[Function | None, ...] | _Each) -> None:
+    def __init__(
+        self,
+        fun: Function,
+        vjps: tuple[Function | None, ...] | _Each,
+        form: Form | None = None,
+    ) -> None:
+        self.fun = fun
         self.name = name_of(fun)
         self.vjps = vjps
+        self.form = form
         self.arity = len(vjps)
         self._plans: dict[Any, Plan] = {}
 
@@ -300,13 +325,20 @@ def name_of(fun: Function) -> str:
 signature = functools.lru_cache(maxsize=1024)(inspect.signature)
 
 
-def rule(fun: Function, *vjps: Function | None, each: Function | None = None) -> None:
+def rule(
+    fun: Function,
+    *vjps: Function | None,
+    each: Function | None = None,
+    form: Form | None = None,
+) -> None:
     """Set the derivatives of `fun`: one vjp per array argument, in order (see `Rule`).
 
     None stands for an argument that has no derivative. `each` serves a function of any number of
     arrays, `fun(*arrays)`: it is called with the argument's position before the rest.
     """
-    RULES[fun] = Rule(fun, vjps if each is None else _Each(each))
+    if isinstance(fun, np.ufunc) and fun.signature is None:
+        form = "elementwise"
+    RULES[fun] = Rule(fun, vjps if each is None else _Each(each), form)
 
 
 def composite(*funs: Function) -> Callable[[F], F]:
@@ -348,12 +380,13 @@ PART = Rule(_part, ())
 # The backward pass
 
 
-def ancestors(root: Node, since: int = 0) -> list[Node]:
-    """The nodes that `root` was computed from, itself included, newest first.
+def ancestors(*roots: Node, since: int = 0) -> list[Node]:
+    """The nodes that the roots were computed from, themselves included, newest first.
 
     Nodes older than the serial number `since` are left out.
     """
-    found, seen = [root], {root}
+    seen = set(roots)
+    found = list(seen)
     for node in found:
         if node.parents is None:
             raise GraphError(
@@ -399,6 +432,7 @@ def propagate(
     cotangents.update(seeds)
     results: dict[Node, Any] = {}
     plain = operands is kept
+    hooks = mode.get().backward_hooks
     for node in nodes:
         g = cotangents.pop(node)
         if g is not None:
@@ -419,11 +453,17 @@ def propagate(
                 for vjp, parent in zip(node.rule.vjps, node.parents or ()):
                     if vjp is None or parent is None or parent not in cotangents:
                         continue
-                    share = vjp(g, out, *args, **kwargs) if kwargs else vjp(g, out, *args)
+                    try:
+                        share = vjp(g, out, *args, **kwargs) if kwargs else vjp(g, out, *args)
+                    except Exception as error:
+                        error.add_note(f"backward: in the derivative of {node}")
+                        raise
                     if plain and type(share) is not np.ndarray:
                         share = as_array(share, node.rule.name)
                     if share.shape != parent.shape or share.dtype is not parent.dtype:
-                        share = _fit(share, parent)
+                        share = fit(share, parent)
+                    for hook in hooks:
+                        hook(node, g, share)
                     earlier = cotangents[parent]
                     if earlier is not None:
                         share = earlier + share
@@ -451,7 +491,7 @@ def _references_to_a_new_array() -> int:
 _REFERENCES = _references_to_a_new_array()
 
 
-def _fit(g: Any, like: Spec) -> Any:
+def fit(g: Any, like: Spec) -> Any:
     """Reverse broadcasting and casting: give `g` the shape and the dtype of `like`."""
     shape = like.shape
     if g.shape != shape:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import operator
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import ModuleType
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from .batching import Batch, call
 from .errors import GraphError, NoRuleError
 from .graph import (
     COMPOSITES,
@@ -22,6 +26,7 @@ from .graph import (
     RULES,
     Array,
     F,
+    Form,
     Function,
     Node,
     Spec,
@@ -41,6 +46,7 @@ Axis: TypeAlias = int | tuple[int, ...] | None
 # apply: every operation on tensors passes through here
 
 _ndarray, _new = np.ndarray, object.__new__
+_PACKAGE = os.path.dirname(__file__)
 _PLAIN = frozenset({np.ndarray, bool, int, float, complex})
 
 
@@ -69,7 +75,7 @@ def apply(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any] = NO_KWA
             arrays.append(a)
             parents.append(None)
         bit += bit
-    recording, hooks, _ = mode.get()
+    recording, hooks, *_ = mode.get()
     if not (tracked and recording):
         return _wrap(fun(*arrays, **kwargs), known.name)  # type: ignore[no-any-return]
     if kwargs:
@@ -90,15 +96,20 @@ def apply(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any] = NO_KWA
     else:
         kept = out if out_is_read else tuple([_spec(o) for o in out])
         node = Node((), np.dtype(float), known, parents, arrays, kwargs, kept)
+    frame: Any = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+    if frame is not None:
+        node.line = frame.f_code, frame.f_lasti
     operands = (*arrays, *(several or (out,))) if hooks else ()
     for i in unread:
         arrays[i] = parents[i] or _spec(arrays[i])
     for hook in hooks:
         hook(node, operands)
-    return tensor_of(out, node) if several is None else _parts(node, out)
+    return tensor_of(out, node) if several is None else parts_of(node, out)
 
 
-def _parts(call: Node, results: Any) -> Any:
+def parts_of(call: Node, results: Any) -> Any:
     """The results of a recorded call that returns several, as tensors."""
     parts = []
     for i, o in enumerate(results):
@@ -119,6 +130,8 @@ def _apply_without_rule(fun: Function, args: Sequence[Any], kwargs: Mapping[str,
         return _wrap(fun(*_unwrap(tuple(args)), **_unwrap(dict(kwargs))), name_of(fun))
     definition = COMPOSITES.get(fun)
     if definition is None:
+        if _late_rules_loaded():
+            return apply(fun, args, kwargs)
         given = f"({', '.join(f'{name}=' for name in kwargs)})" if kwargs else ""
         raise NoRuleError(
             f"{name_of(fun)}{given} has no derivative rule: call it on t.detach(), "
@@ -135,6 +148,18 @@ def _apply_without_rule(fun: Function, args: Sequence[Any], kwargs: Mapping[str,
     return definition(*args, **kwargs)
 
 
+def _late_rules_loaded() -> bool:
+    """Load the rules for a library's functions, if somebody has loaded the library meanwhile."""
+    late = [
+        rules
+        for library, rules in {"scipy.special": f"{__package__}.rules.special"}.items()
+        if library in sys.modules and rules not in sys.modules
+    ]
+    for rules in late:
+        importlib.import_module(rules)
+    return bool(late)
+
+
 def _tracked(values: Sequence[Any]) -> bool:
     """Whether a tracked tensor is among the values, or in lists and tuples of them."""
     for value in values:
@@ -144,6 +169,14 @@ def _tracked(values: Sequence[Any]) -> bool:
         elif type(value) in (list, tuple) and _tracked(value):
             return True
     return False
+
+
+def alias(x: Any) -> Any:
+    """The same array, as an operation: its result is a tensor that tells its derivatives apart."""
+    return x
+
+
+rule(alias, lambda g, _y, _x: g, form="linear")
 
 
 def _frozen(parameter: Any) -> Any:
@@ -189,12 +222,12 @@ def revive(node: Node) -> tuple[Any, list[Any]]:
     """The output and the arguments of a node as the tensors they were."""
     out = node.out
     if isinstance(out, tuple):
-        out = out if isinstance(out[0], Spec) else _parts(node, out)
+        out = out if isinstance(out[0], Spec) else parts_of(node, out)
     elif out is not None:
         out = tensor_of(out, node)
     return node if out is None else out, [
         a if parent is None or isinstance(a, Spec) else tensor_of(a, parent)
-        for a, parent in zip(node.args, node.parents or (), strict=True)
+        for a, parent in zip(node.args, node.parents or ())
     ]
 
 
@@ -572,6 +605,34 @@ class Tensor:
     def __array_function__(self, func: Function, types: Any, args: Any, kwargs: Any) -> Any:
         return _enter(func, args, kwargs)
 
+    # -- the array API standard
+
+    def __array_namespace__(self, *, api_version: str | None = None) -> ModuleType:
+        if api_version not in (None, "2021.12", "2022.12", "2023.12", "2024.12"):
+            raise ValueError(f"version {api_version!r} of the array API standard is not supported")
+        return sys.modules["tensorgrad"]
+
+    def to_device(self, device: Any, /, *, stream: Any = None) -> Tensor:
+        """Return this tensor, which must be on the device already: `"cpu"` for NumPy's arrays."""
+        if device != self.device or stream is not None:
+            raise ValueError(f"cannot move a tensor from device {self.device!r} to {device!r}")
+        return self
+
+    def __dlpack__(
+        self,
+        *,
+        stream: Any = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any:
+        return _untracked(self).__dlpack__(
+            stream=stream, max_version=max_version, dl_device=dl_device, copy=copy
+        )
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self._array.__dlpack_device__()
+
     # -- indexing, and assignment, which gives the handle a new value
 
     def __getitem__(self, index: Any) -> Tensor:
@@ -663,12 +724,15 @@ def assign(x: Any, value: Any, index: Any) -> Any:
 
 
 def asarray(
-    data: ArrayLike | Tensor, dtype: DTypeLike | None = None, copy: bool | None = None
+    data: ArrayLike | Tensor,
+    dtype: DTypeLike | None = None,
+    copy: bool | None = None,
+    device: Any = None,
 ) -> Tensor:
     """Return data as a tensor, sharing its memory where possible.
 
     A tensor keeps its graph. `copy=True` always copies, `copy=False` raises ValueError where a copy
-    would be needed.
+    would be needed. `device` is the one where the data is: see `Tensor.to_device`.
 
     >>> a = np.zeros(3)
     >>> t = tg.asarray(a, copy=False)
@@ -677,9 +741,11 @@ def asarray(
     Tensor([1., 0., 0.])
     """
     if not isinstance(data, Tensor):
-        if copy is False and not hasattr(data, "__array_function__"):
-            data = np.asarray(data, dtype, copy=False)
+        if not hasattr(data, "__array_function__"):
+            data = np.asarray(data, dtype, copy=copy)
         data = tensor_of(as_array(data, "asarray"), None)
+    if device is not None:
+        data = data.to_device(device)
     if dtype is not None and data.dtype != dtype:
         if copy is False:
             raise ValueError(f"asarray: a copy is needed to convert {data.dtype} to {dtype}")
@@ -720,9 +786,13 @@ def _enter(fun: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
 @functools.lru_cache(maxsize=1024)
 def _position_of_out(fun: Function) -> int:
     try:
-        return [*signature(fun).parameters].index("out")
-    except ValueError:  # it has no such parameter, or is written in C and has no signature
+        parameters = [*signature(fun).parameters.values()]
+    except ValueError:  # some functions written in C have no signature
         return sys.maxsize
+    positions = (
+        i for i, p in enumerate(parameters) if p.name == "out" and p.kind != p.KEYWORD_ONLY
+    )
+    return next(positions, sys.maxsize)
 
 
 def _plain_index(index: Any) -> Any:
@@ -738,12 +808,15 @@ def _plain_part(part: Any) -> Any:
     if isinstance(part, slice):
         bounds = part.start, part.stop, part.step
         return slice(*[None if b is None else operator.index(b) for b in bounds])
-    array = np.asarray(_untracked(part))
+    part = _untracked(part)
+    array = np.asarray(part)
     # The array of an empty list is one of floats, which cannot be an index.
     return array if array.size or isinstance(part, np.ndarray) else array.astype(np.intp)
 
 
-def differentiable(*vjps: Function | None, each: Function | None = None) -> Callable[[F], F]:
+def differentiable(
+    *vjps: Function | None, each: Function | None = None, form: Form | None = None
+) -> Callable[[F], F]:
     """Make a function of arrays an operation on tensors, with these derivatives.
 
     There is one vjp per array argument, called as `(g, out, *args, **kwargs)` with the cotangent
@@ -765,9 +838,11 @@ def differentiable(*vjps: Function | None, each: Function | None = None) -> Call
             for a in (*args, *kwargs.values()):
                 if isinstance(a, Tensor):
                     return _enter(operation, args, kwargs) if kwargs else apply(operation, args)
+                if type(a) is Batch:
+                    return call(operation, args, kwargs)
             return fun(*args, **kwargs)
 
-        rule(operation, *vjps, each=each)
+        rule(operation, *vjps, each=each, form=form)
         return operation  # type: ignore[return-value]
 
     return decorate

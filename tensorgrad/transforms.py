@@ -1,22 +1,39 @@
-"""Derivatives of functions, as functions: they nest to any order and mix with `backward()`."""
+"""Derivatives of functions, as functions: they nest to any order and mix with `backward()`.
+
+Arguments and results of the functions may be arrays, tensors and numbers, or nested lists, tuples,
+dicts and modules of them; what is returned has the same structure. Results are plain arrays; or
+tensors, where an argument is one, or where the function used tracked tensors from outside: then
+they can be differentiated further.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 
-from .graph import RULES, Function, Node, ancestors, enable_grad, mode, propagate, rule
-from .tensor import Tensor, apply, asarray, revive, tensor_of
+from .batching import Batch, NotBatchedError
+from .graph import (
+    PART,
+    RULES,
+    Array,
+    Function,
+    Node,
+    ancestors,
+    as_array,
+    enable_grad,
+    fit,
+    kept,
+    mode,
+    propagate,
+)
+from .structure import Structure, flatten
+from .tensor import Tensor, alias, apply, asarray, revive, tensor_of
 
-
-def _alias(x: Any) -> Any:
-    return x
-
-
-rule(_alias, lambda g, _y, _x: g)
+Mode = Literal["reverse", "forward"]
 
 
 def _fresh(primal: Any) -> Tensor:
@@ -28,18 +45,121 @@ def _fresh(primal: Any) -> Tensor:
             "convert to numpy.float64"
         )
     if x.requires_grad and mode.get().recording:
-        return apply(_alias, (x,))
-    return tensor_of(x.data, Node(x.shape, x.dtype, RULES[_alias], (None,), (None,)))
+        return apply(alias, (x,))
+    return tensor_of(x.data, Node(x.shape, x.dtype, RULES[alias], (None,), (None,)))
 
 
-def _ways(root: Node, ends: Sequence[Node]) -> tuple[list[Node], bool]:
-    """The nodes on the ways from `root` to `ends`, newest first; and does anything else join in?
+class _Linearized:
+    """A call of a function, and what it takes to carry derivatives through it, either way.
+
+    `ends` are the nodes of the primals, `roots` those of the results; `nodes` are all the nodes on
+    the ways between them, newest first.
+    """
+
+    def __init__(self, name: str, f: Function, primals: tuple[Any, ...], has_aux: bool) -> None:
+        self.name = name
+        self.recording = mode.get().recording
+        self.primals, self.structure = flatten(primals, name)
+        inputs = [_fresh(primal) for primal in self.primals]
+        self.ends = [x._node for x in inputs if x._node is not None]
+        with enable_grad():
+            y = f(*self.structure.build(inputs))
+        y, aux = y if has_aux else (y, None)
+        results, self.y_structure = flatten(y, name)
+        self.results = [asarray(result) for result in results]
+        roots = [y._node for y in self.results]
+        self.nodes, self.others = _ways([r for r in roots if r is not None], self.ends)
+        ways = set(self.nodes)
+        self.roots = [root if root in ways else None for root in roots]
+        self.tensors = any(isinstance(primal, Tensor) for primal in self.primals)
+        tracked = self.others and self.recording
+        self.y = self.y_structure.build(
+            y if tracked else self._result(y.data) for y in self.results
+        )
+        self.aux = None
+        if has_aux:
+            leaves, structure = flatten(aux, name, anything=True)
+            self.aux = structure.build(
+                self._result(a.data) if isinstance(a, Tensor) and not tracked else a for a in leaves
+            )
+
+    def pull(self, cotangents: Sequence[Any]) -> list[Any]:
+        """The cotangents of the primals, given those of the results."""
+        seeds: dict[Node, Any] = {}
+        for root, g in zip(self.roots, cotangents, strict=True):
+            if root is not None:
+                seeds[root] = g if root not in seeds else seeds[root] + g
+        found: dict[Node, Any] = {}
+        if seeds:
+            self.check()
+            recorded = self._recorded(cotangents)
+            found = propagate(
+                self.nodes,
+                {node: asarray(g) if recorded else _data(g).copy() for node, g in seeds.items()},
+                self.ends,
+                operands=revive if recorded else kept,
+            )
+        return [
+            np.zeros(end.shape, end.dtype) if end not in found else found[end] for end in self.ends
+        ]
+
+    def push(self, tangents: Sequence[Any]) -> list[Any]:
+        """The tangents of the results, given those of the primals."""
+        self.check()
+        recorded = self._recorded(tangents)
+        found = dict(zip(self.ends, tangents if recorded else map(_data, tangents), strict=True))
+        _push(reversed(self.nodes), found, revive if recorded else kept)
+        return [
+            np.zeros(y.shape, y.dtype) if root is None else found[root]
+            for root, y in zip(self.roots, self.results, strict=True)
+        ]
+
+    def check(self) -> None:
+        """Raise if the data of a leaf was changed since."""
+        roots = [root for root in self.roots if root is not None]
+        if roots:
+            ancestors(*roots, since=self.ends[0].serial)
+
+    def _recorded(self, given: Sequence[Any]) -> bool:
+        """Whether somebody outside could ask for the derivative of what is computed now."""
+        tracked = any(isinstance(g, Tensor) and g.requires_grad for g in given)
+        return mode.get().recording and (self.others or tracked)
+
+    def like_results(self, given: Any, what: str) -> list[Any]:
+        return _like(given, self.y_structure, self.results, f"{what} of an output")
+
+    def like_primals(self, given: Any, what: str) -> list[Any]:
+        return _like(given, self.structure, self.ends, f"{what} of a primal")
+
+    def _result(self, value: Any) -> Any:
+        """A computed array as the caller gets it."""
+        return asarray(value) if self.tensors else value
+
+    def of_primals(self, values: Sequence[Any]) -> Any:
+        """The cotangents of the primals in their structure: a tensor's is a tensor."""
+        return self.structure.build(
+            asarray(v) if isinstance(primal, Tensor) else v
+            for v, primal in zip(values, self.primals, strict=True)
+        )
+
+    def of_results(self, values: Sequence[Any]) -> Any:
+        return self.y_structure.build(map(self._result, values))
+
+
+def _data(value: Any) -> Any:
+    return value.data if isinstance(value, Tensor) else value
+
+
+def _ways(roots: Sequence[Node], ends: Sequence[Node]) -> tuple[list[Node], bool]:
+    """The nodes on the ways from the roots to the ends, newest first; does anything else join in?
 
     What else could join are tracked tensors that the differentiated function took from outside, or
     the ends' own past.
     """
+    if not (roots and ends):
+        return [], False
     since = ends[0].serial
-    nodes = ancestors(root, since)
+    nodes = ancestors(*roots, since=since)
     on_the_way = set(ends)
     others = False
     for node in reversed(nodes):
@@ -54,13 +174,107 @@ def _ways(root: Node, ends: Sequence[Node]) -> tuple[list[Node], bool]:
     return [node for node in nodes if node in on_the_way], others
 
 
-def vjp(f: Function, *primals: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:
+def _like(given: Any, structure: Structure, specs: Sequence[Any], what: str) -> list[Any]:
+    """The leaves of what the caller gave, checked against the structure and shapes it must have."""
+    leaves, actual = flatten(given, what)
+    if actual != structure:
+        raise TypeError(f"the {what} must have its structure, {structure}, not {actual}")
+    tensors = [asarray(leaf) for leaf in leaves]
+    for t, spec in zip(tensors, specs, strict=True):
+        if t.shape != spec.shape:
+            raise ValueError(f"the {what} of shape {spec.shape} has shape {t.shape}")
+    return [
+        t if t.dtype == spec.dtype else t.astype(spec.dtype)
+        for t, spec in zip(tensors, specs, strict=True)
+    ]
+
+
+# -- forward: tangents through the nodes, in the order in which they were computed
+
+
+def _push(nodes: Any, tangents: dict[Node, Any], operands: Function) -> None:
+    """Give each node (oldest first) its tangent, from those of its parents."""
+    for node in nodes:
+        if node in tangents:
+            continue
+        if node.rule is PART:
+            (call,) = node.parents
+            tangents[node] = tangents[call][node.args[0]]
+            continue
+        out, args = operands(node)
+        given = {i: tangents[p] for i, p in enumerate(node.parents) if p in tangents}
+        tangent = _tangent(node, out, args, given)
+        tangents[node] = np.asarray(tangent) if isinstance(tangent, np.generic) else tangent
+
+
+def _tangent(node: Node, out: Any, args: Sequence[Any], given: Mapping[int, Any]) -> Any:
+    """The tangent of a node's output, given those of some arguments."""
+    known, kwargs = node.rule, node.kwargs
+    assert known is not None
+    if known.form == "linear":
+        arity = min(known.arity, len(args))
+        zeros = [given.get(i, _zeros(a)) for i, a in enumerate(args[:arity])]
+        return known.fun(*zeros, *args[arity:], **kwargs)
+    total: Any = None
+    for i, tangent in given.items():
+        vjp = known.vjps[i]
+        if vjp is None:
+            continue
+        if known.form == "multilinear":
+            share = known.fun(*args[:i], tangent, *args[i + 1 :], **kwargs)
+        elif known.form == "elementwise":  # the Jacobian is diagonal, so it is its own transpose
+            g = tangent if tangent.shape == node.shape else np.broadcast_to(tangent, node.shape)
+            share = fit(vjp(g, out, *args, **kwargs), node)
+        else:
+            share = _transposed(functools.partial(vjp, **kwargs), node, out, args, i, tangent)
+        total = share if total is None else _sum(total, share)
+    return total
+
+
+def _sum(a: Any, b: Any) -> Any:
+    return tuple(map(_sum, a, b)) if isinstance(a, tuple) else a + b
+
+
+def _zeros(a: Any) -> Any:
+    """Zeros in place of an argument that has no tangent."""
+    return np.zeros(a.shape, a.dtype) if hasattr(a, "shape") else a * 0
+
+
+def _transposed(
+    vjp: Function, node: Node, out: Any, args: Sequence[Any], i: int, tangent: Any
+) -> Any:
+    """The tangent of a node's output: the vjp, a linear function of g, transposed."""
+    parent = node.parents[i] if node.parents else None
+    assert parent is not None
+    specs = out if isinstance(out, tuple) else (node,)
+    seeds = [tensor_of(np.zeros(o.shape, o.dtype), Node(o.shape, o.dtype)) for o in specs]
+    with enable_grad():
+        pulled = asarray(vjp(tuple(seeds) if isinstance(out, tuple) else seeds[0], out, *args))
+        pulled = fit(pulled, parent)
+    ends = [seed._node for seed in seeds if seed._node is not None]
+    found: dict[Node, Any] = {}
+    if pulled._node is not None:
+        nodes, _ = _ways([pulled._node], ends)
+        recorded = isinstance(tangent, Tensor)
+        if pulled._node in nodes:
+            found = propagate(
+                nodes, {pulled._node: tangent}, ends, operands=revive if recorded else kept
+            )
+    parts = tuple([found.get(end, np.zeros(end.shape, end.dtype)) for end in ends])
+    return parts if isinstance(out, tuple) else parts[0]
+
+
+# -- the transforms
+
+
+def vjp(
+    f: Function, *primals: Any, has_aux: bool = False
+) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:
     """Return `f(*primals)`, and the pullback of its cotangent to the cotangents of the primals.
 
-    The primals are real floating arrays, tensors or numbers; `f` returns one array. The pullback
-    takes a cotangent of the output's shape, and may be called any number of times. Results are
-    arrays; or tensors, where a primal is one, or where `f` used tracked tensors from outside: then
-    they can be differentiated further.
+    The primals are real floating. The pullback takes cotangents of the output's structure and
+    shapes, returns a tuple with one for each primal, and may be called any number of times. With
+    `has_aux`, `f` returns `(output, aux)`, and aux is returned as a third result.
 
     >>> y, pullback = tg.vjp(lambda x: x**2, np.array([1.0, 2.0]))
     >>> y
@@ -68,94 +282,261 @@ def vjp(f: Function, *primals: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...
     >>> pullback(np.array([1.0, 10.0]))
     (array([ 2., 40.]),)
     """
-    recording = mode.get().recording
-    inputs = [_fresh(primal) for primal in primals]
-    ends = [x._node for x in inputs if x._node is not None]
-    with enable_grad():
-        y = asarray(f(*inputs))
-    root = y._node
-    nodes, others = _ways(root, ends) if root is not None and ends else ([], False)
+    call = _Linearized("vjp", f, primals, has_aux)
 
-    def pullback(cotangent: Any) -> tuple[Any, ...]:
-        g = asarray(cotangent)
-        if g.dtype != y.dtype:
-            g = g.astype(y.dtype)
-        if g.shape != y.shape:
-            raise ValueError(f"pullback: cotangent of shape {g.shape}, output of shape {y.shape}")
-        found: dict[Node, Any] = {}
-        if root is not None and root in nodes:
-            ancestors(root, ends[0].serial)  # raises if the data of a leaf was changed since
-            if mode.get().recording and (others or g.requires_grad):
-                found = propagate(nodes, {root: g}, ends, operands=revive)
-            else:
-                found = propagate(nodes, {root: g.data.copy()}, ends)
-        results = [found.get(end) for end in ends]
-        return tuple(
-            _as(
-                type(primal) is Tensor, np.zeros(end.shape, end.dtype) if result is None else result
-            )
-            for primal, end, result in zip(primals, ends, results, strict=True)
-        )
+    def pullback(cotangent: Any) -> Any:
+        return call.of_primals(call.pull(call.like_results(cotangent, "cotangent")))
 
-    if others and recording:
-        return y, pullback
-    return _as(Tensor in map(type, primals), y.data), pullback
+    return (call.y, pullback, call.aux) if has_aux else (call.y, pullback)  # type: ignore[return-value]
 
 
-def _as(tensor: bool, result: Any) -> Any:
-    return tensor_of(result, None) if tensor and not isinstance(result, Tensor) else result
+def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+    """Return `f(*primals)`, and its derivative along the tangents, `J @ tangents`.
+
+    `primals` and `tangents` are tuples, one item for each argument, of the same structures and
+    shapes; the derivative has the structure and the shapes of the output. It is carried forward:
+    element-wise and linear functions cost as much again as the function itself.
+
+    >>> tg.jvp(np.sin, (np.array([0.0, np.pi]),), (np.array([1.0, 2.0]),))[1]
+    array([ 1., -2.])
+    """
+    call = _Linearized("jvp", f, tuple(primals), has_aux=False)
+    given = call.like_primals(tuple(tangents), "tangent")
+    return call.y, call.of_results(call.push(given))
 
 
-def value_and_grad(f: Function, argnums: int | Sequence[int] = 0) -> Function:
+def value_and_grad(
+    f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False
+) -> Function:
     """Return a function that computes both `f` and its gradient: `(value, gradient)`.
 
-    `f` returns one element. The gradient is that of the positional argument `argnums`, or a tuple
-    of those of several. See `vjp` for what arguments and results may be.
+    `f` returns one element; with `has_aux`, that and anything else, and the result is
+    `((value, aux), gradient)`. The gradient is that of the positional argument `argnums`, or a
+    tuple of those of several.
 
     >>> tg.value_and_grad(lambda x: np.sum(x**2))(np.array([1.0, 2.0]))
     (array(5.), array([2., 4.]))
+    >>> loss = lambda p, x: np.mean((p["w"] * x + p["b"]) ** 2)
+    >>> tg.value_and_grad(loss)({"w": 2.0, "b": 1.0}, np.array([0.0, 1.0]))
+    (array(5.), {'w': array(3.), 'b': array(4.)})
     """
-    positions = tuple(argnums) if isinstance(argnums, Sequence) else (argnums,)
 
     @functools.wraps(f)
     def with_gradient(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        def of_some(*chosen: Any) -> Any:
-            replaced = list(args)
-            for i, a in zip(positions, chosen, strict=True):
-                replaced[i] = a
-            return f(*replaced, **kwargs)
-
-        count = len(args)
-        if len({i % count for i in positions if -count <= i < count}) < len(positions):
-            raise ValueError(
-                f"grad: argnums {argnums} must name distinct ones of the {count} arguments given "
-                "by position"
-            )
-        value, pullback = vjp(of_some, *(args[i] for i in positions))
-        if value.size != 1:
-            raise ValueError(f"grad: the function must return one element, not shape {value.shape}")
-        if value.dtype.kind != "f":
-            raise TypeError(f"grad: the function must return a real float, not {value.dtype}")
-        gradients = pullback(np.ones(value.shape, value.dtype))
-        return value, gradients if isinstance(argnums, Sequence) else gradients[0]
+        of_some, chosen = _choose("grad", f, argnums, args, kwargs)
+        call = _Linearized("grad", of_some, chosen, has_aux)
+        _check_scalar(call)
+        cotangents = call.pull([np.ones(y.shape, y.dtype) for y in call.results])
+        gradients = _unless_several(argnums, call.of_primals(cotangents))
+        return ((call.y, call.aux) if has_aux else call.y), gradients
 
     return with_gradient
 
 
-def grad(f: Function, argnums: int | Sequence[int] = 0) -> Function:
+def grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Function:
     """Return the function that computes the gradient of `f`, which returns one element.
 
     The gradient is that of the positional argument `argnums`, or a tuple of those of several; zeros
-    where `f` does not depend on one. It can be differentiated again.
+    where `f` does not depend on one. With `has_aux`, `f` returns `(value, aux)`, and the result is
+    `(gradient, aux)`.
 
     >>> cube = lambda x: x**3
     >>> tg.grad(cube)(2.0), tg.grad(tg.grad(cube))(2.0)
     (array(12.), array(12.))
     """
-    both = value_and_grad(f, argnums)
+    both = value_and_grad(f, argnums, has_aux)
 
     @functools.wraps(f)
     def gradient(*args: Any, **kwargs: Any) -> Any:
-        return both(*args, **kwargs)[1]
+        value, gradients = both(*args, **kwargs)
+        return (gradients, value[1]) if has_aux else gradients
 
     return gradient
+
+
+def elementwise_grad(f: Function, argnums: int | Sequence[int] = 0) -> Function:
+    """Return the function that computes the derivative of each output element by its input's.
+
+    That is the gradient of the sum of the outputs: for an `f` that works element by element.
+
+    >>> tg.elementwise_grad(np.sin)(np.array([0.0, np.pi]))
+    array([ 1., -1.])
+    """
+
+    def total(*args: Any, **kwargs: Any) -> Any:
+        return sum(np.sum(y) for y in flatten(f(*args, **kwargs), "elementwise_grad")[0])
+
+    return functools.wraps(f)(grad(total, argnums))
+
+
+def jacobian(f: Function, argnums: int | Sequence[int] = 0, mode: Mode | None = None) -> Function:
+    """Return the function that computes all the derivatives of each output by each input.
+
+    For an output of shape `s` and an argument of shape `t` the Jacobian has shape `s + t`; for
+    nested ones it is the output's structure of the arguments' structure of such arrays. Rows are
+    carried backward ("reverse") or columns forward ("forward"), by default whichever are fewer, and
+    many of them at once.
+
+    >>> tg.jacobian(lambda x: x**2)(np.array([1.0, 2.0]))
+    array([[2., 0.],
+           [0., 4.]])
+    """
+    if mode not in (None, "reverse", "forward"):
+        raise ValueError(f'jacobian: mode must be "reverse" or "forward", not {mode!r}')
+
+    @functools.wraps(f)
+    def matrix(*args: Any, **kwargs: Any) -> Any:
+        of_some, chosen = _choose("jacobian", f, argnums, args, kwargs)
+        call = _Linearized("jacobian", of_some, chosen, has_aux=False)
+        rows, columns = (sum(a.size for a in side) for side in (call.results, call.ends))
+        if (mode or ("reverse" if rows <= columns else "forward")) == "reverse":
+            blocks = [
+                [
+                    block.reshape(y.shape + x.shape)
+                    for x, block in zip(call.ends, carried, strict=True)
+                ]
+                for y, carried in zip(
+                    call.results, _all_units(call, call.pull, call.results), strict=True
+                )
+            ]
+        else:
+            by_columns = _all_units(call, call.push, call.ends)
+            blocks = [
+                [
+                    np.moveaxis(carried[k], 0, -1).reshape(y.shape + x.shape)
+                    for x, carried in zip(call.ends, by_columns, strict=True)
+                ]
+                for k, y in enumerate(call.results)
+            ]
+        return call.y_structure.build(
+            _unless_several(argnums, call.of_primals(row)) for row in blocks
+        )
+
+    return matrix
+
+
+def _all_units(
+    call: _Linearized, carry: Callable[[Sequence[Any]], list[Any]], sides: Sequence[Any]
+) -> list[list[Any]]:
+    """What each unit vector of each side is carried to, stacked along a first axis."""
+    largest = max([node.size for node in call.nodes], default=1)
+    step = max(1, (1 << 22) // max(largest, 1))  # 32 MB of float64 in one array
+
+    def stacked(k: int, units: Array) -> list[Any]:
+        """Carry unit vectors of side k, and zeros of the others."""
+        zeros = [np.zeros(side.shape, side.dtype) for side in sides]
+        if not len(units):
+            return [np.zeros((0, *out.shape), out.dtype) for out in carry(zeros)]
+        if not call._recorded(()):
+            try:
+                return [
+                    out.arrays
+                    if isinstance(out, Batch)
+                    else np.broadcast_to(out, (len(units), *out.shape))
+                    for out in carry([*zeros[:k], Batch(units), *zeros[k + 1 :]])
+                ]
+            except NotBatchedError:
+                pass
+        one_by_one = [carry([*zeros[:k], unit, *zeros[k + 1 :]]) for unit in units]
+        return [np.stack(outs) for outs in zip(*one_by_one, strict=True)]
+
+    def of_side(k: int) -> list[Any]:
+        side = sides[k]
+        units = np.eye(side.size, dtype=side.dtype).reshape(side.size, *side.shape)
+        chunks = [stacked(k, units[i : i + step]) for i in range(0, max(side.size, 1), step)]
+        return chunks[0] if len(chunks) == 1 else list(map(np.concatenate, zip(*chunks)))
+
+    return [of_side(k) for k in range(len(sides))]
+
+
+def hessian(f: Function, argnums: int | Sequence[int] = 0) -> Function:
+    """Return the function that computes the second derivatives of `f`, which returns one element.
+
+    For an argument of shape `s` they have shape `s + s`.
+
+    >>> tg.hessian(lambda x: x[0] ** 2 * x[1])(np.array([1.0, 2.0]))
+    array([[4., 2.],
+           [2., 0.]])
+    """
+    return jacobian(grad(f, argnums), argnums)
+
+
+def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
+    """Return the product of the Hessian of `f` at `primals` with `tangents`, without the Hessian.
+
+    `f` returns one element. Primals and tangents are tuples, one item for each argument; so is the
+    product, unless there is one argument only.
+
+    >>> f = lambda x: x[0] ** 2 * x[1]
+    >>> tg.hvp(f, (np.array([1.0, 2.0]),), (np.array([1.0, 0.0]),))
+    array([4., 2.])
+    """
+    everything = tuple(range(len(primals)))
+    # The Hessian is symmetric: pulling back the gradient is cheaper than pushing it forward.
+    call = _Linearized("hvp", grad(f, everything), tuple(primals), has_aux=False)
+    product = call.of_primals(call.pull(call.like_primals(tuple(tangents), "tangent")))
+    return product if len(primals) > 1 else product[0]
+
+
+def _choose(
+    name: str, f: Function, argnums: int | Sequence[int], args: tuple[Any, ...], kwargs: Any
+) -> tuple[Function, tuple[Any, ...]]:
+    """`f` as a function of the positional arguments `argnums` alone, and those arguments."""
+    positions = tuple(argnums) if isinstance(argnums, Sequence) else (argnums,)
+    count = len(args)
+    if len({i % count for i in positions if -count <= i < count}) < len(positions):
+        raise ValueError(
+            f"{name}: argnums {argnums} must name distinct ones of the {count} arguments given "
+            "by position"
+        )
+
+    def of_some(*chosen: Any) -> Any:
+        replaced = list(args)
+        for i, a in zip(positions, chosen, strict=True):
+            replaced[i] = a
+        return f(*replaced, **kwargs)
+
+    return of_some, tuple([args[i] for i in positions])
+
+
+def _unless_several(argnums: int | Sequence[int], values: Any) -> Any:
+    return values if isinstance(argnums, Sequence) else values[0]
+
+
+def _check_scalar(call: _Linearized) -> None:
+    if len(call.results) != 1 or call.results[0].size != 1:
+        shapes = ", ".join(str(y.shape) for y in call.results)
+        raise ValueError(f"{call.name}: the function must return one element, not shape {shapes}")
+    if call.results[0].dtype.kind != "f":
+        raise TypeError(
+            f"{call.name}: the function must return a real float, not {call.results[0].dtype}"
+        )
+
+
+def ravel(params: Any) -> tuple[Any, Callable[[Any], Any]]:
+    """Return the elements of nested arrays as one vector, and the function that undoes this.
+
+    Both ways carry gradients. Of a module, these are its parameters; undoing it gives a copy.
+
+    >>> flat, unravel = tg.ravel({"w": np.ones((2, 2)), "b": 0.0})
+    >>> flat
+    array([1., 1., 1., 1., 0.])
+    >>> unravel(flat * 2)["w"]
+    array([[2., 2.],
+           [2., 2.]])
+    """
+    leaves, structure = flatten(params, "ravel")
+    arrays = [a if isinstance(a, Tensor) else as_array(a, "ravel") for a in leaves]
+    sizes = [math.prod(a.shape) for a in arrays]
+    flat = np.concatenate([np.reshape(a, -1) for a in arrays]) if arrays else np.zeros(0)
+
+    def unravel(vector: Any) -> Any:
+        if vector.shape != (sum(sizes),):
+            raise ValueError(f"unravel: a vector of shape {vector.shape}, not ({sum(sizes)},)")
+        stops = np.cumsum(sizes)
+        return structure.build(
+            vector[stop - size : stop].reshape(a.shape).astype(a.dtype)
+            for a, size, stop in zip(arrays, sizes, stops, strict=True)
+        )
+
+    return flat, unravel

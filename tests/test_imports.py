@@ -16,8 +16,8 @@ LAYERS = [
     {"errors", "scalar"},
     {"graph"},
     {"tensor"},
-    {"rules", "guard", "transforms", "data"},
-    {"gradcheck", "nn"},
+    {"rules", "guard", "transforms", "data", "fft", "interop"},
+    {"gradcheck", "nn", "array_api"},
     {"__init__"},
     {"__main__"},
 ]
@@ -100,5 +100,5 @@ def test_importing_needs_numpy_and_the_standard_library_alone() -> None:
 
 
 def test_public_names_exist_and_say_what_they_are() -> None:
-    for name in tensorgrad.__all__:
+    for name in set(tensorgrad.__all__) - {"newaxis"}:  # None
         assert getattr(tensorgrad, name).__doc__

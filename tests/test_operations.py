@@ -205,6 +205,39 @@ def test_functional_gradient_equals_backwards(op: Op, shapes: tuple[Shape, ...])
         assert_allclose(g, x.grad, rtol=1e-14, atol=1e-14)
 
 
+# -- forward derivatives, and many at once
+
+
+@each_case
+def test_jvp_and_vjp_are_adjoint(op: Op, shapes: tuple[Shape, ...]) -> None:
+    args, seed = draw(op, shapes)
+    rng = np.random.default_rng(3)
+    tangents = tuple(np.asarray(rng.normal(size=a.shape)) for a in args)
+    y, tangent = tg.jvp(op.fun, tuple(args), tangents)
+    _, pullback = tg.vjp(op.fun, *args)
+    assert type(tangent) is np.ndarray
+    assert (tangent.shape, tangent.dtype) == (y.shape, y.dtype)
+    backward = sum(np.sum(g * t) for g, t in zip(pullback(seed), tangents, strict=True))
+    assert_allclose(np.sum(seed * tangent), backward, rtol=1e-9, atol=1e-9)
+
+
+@each_operation
+def test_jacobian_of_many_rows_at_once(op: Op) -> None:
+    """Rows and columns carried together are those carried one by one."""
+    shapes = min(op.shapes, key=lambda s: abs(sum(map(np.prod, s)) - 4))
+    args, _ = draw(op, shapes)
+    y, pullback = tg.vjp(op.fun, *args)
+    units = np.eye(y.size).reshape(y.size, *y.shape).astype(y.dtype)
+    rows = [pullback(unit) for unit in units]
+    everything = tuple(range(len(args)))
+    for mode in "reverse", "forward":
+        blocks = tg.jacobian(op.fun, everything, mode)(*args)
+        for i, block in enumerate(blocks):
+            assert block.shape == y.shape + args[i].shape
+            expected = np.array([row[i] for row in rows]).reshape(block.shape)
+            assert_allclose(block, expected, rtol=1e-9, atol=1e-9)
+
+
 # -- operations without a derivative
 
 

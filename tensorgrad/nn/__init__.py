@@ -1,6 +1,29 @@
 """Networks of tensors: modules that hold parameters, layers, activations and losses."""
 
-from .activations import ACTIVATIONS, linear, relu, sigmoid
+from .activations import (
+    ACTIVATIONS,
+    celu,
+    elu,
+    gelu,
+    hardsigmoid,
+    hardswish,
+    hardtanh,
+    leaky_relu,
+    linear,
+    log_sigmoid,
+    log_softmax,
+    logsumexp,
+    mish,
+    relu,
+    relu6,
+    selu,
+    sigmoid,
+    silu,
+    softmax,
+    softplus,
+    softsign,
+    tanhshrink,
+)
 from .layers import MLP, Layer, Neuron
 from .losses import hinge_loss, mse_loss
 from .module import Module
@@ -11,9 +34,27 @@ __all__ = [
     "Layer",
     "Module",
     "Neuron",
+    "celu",
+    "elu",
+    "gelu",
+    "hardsigmoid",
+    "hardswish",
+    "hardtanh",
     "hinge_loss",
+    "leaky_relu",
     "linear",
+    "log_sigmoid",
+    "log_softmax",
+    "logsumexp",
+    "mish",
     "mse_loss",
     "relu",
+    "relu6",
+    "selu",
     "sigmoid",
+    "silu",
+    "softmax",
+    "softplus",
+    "softsign",
+    "tanhshrink",
 ]

@@ -1,17 +1,60 @@
-"""Activations: functions of a tensor or an array, element by element. Tanh is `numpy.tanh`."""
+"""Activations: functions of a tensor or an array, element by element. Tanh is `numpy.tanh`.
 
+Names and parameters are those of `torch.nn.functional`, with `axis` for `dim`; so are the derivatives
+at corners.
+"""
+
+import math
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from ..tensor import differentiable
+from .. import special
+from ..rules.selection import masked
+from ..special import expit as sigmoid
+from ..special import log_expit as log_sigmoid
+from ..special import logsumexp, silent
+from ..tensor import Axis, differentiable
 
 Activation: TypeAlias = Callable[[Any], Any]
 
+__all__ = [
+    "ACTIVATIONS",
+    "Activation",
+    "celu",
+    "elu",
+    "gelu",
+    "hardsigmoid",
+    "hardswish",
+    "hardtanh",
+    "leaky_relu",
+    "linear",
+    "log_sigmoid",
+    "log_softmax",
+    "logsumexp",
+    "mish",
+    "relu",
+    "relu6",
+    "selu",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "softplus",
+    "softsign",
+    "tanhshrink",
+]
 
-# Not g * (y > 0), which is nan where g is infinite.
-@differentiable(lambda g, y, _x: np.where(y <= 0, 0, g))
+
+def linear(x: Any) -> Any:
+    """Return `x` as it is: no activation."""
+    return x
+
+
+# -- straight pieces
+
+
+@differentiable(lambda g, y, _x: masked(g, y != 0))
 def relu(x: Any) -> Any:
     """Return the larger of `x` and 0; at 0 the derivative is 0.
 
@@ -21,20 +64,222 @@ def relu(x: Any) -> Any:
     return np.maximum(x, 0)
 
 
-@differentiable(lambda g, y, _x: g * (y * (1 - y)))
-def sigmoid(x: Any) -> Any:
-    """Return the logistic function, 1 / (1 + exp(-x)).
+def _leaky_relu_back(g: Any, _y: Any, x: Any, negative_slope: float = 0.01) -> Any:
+    positive = x > 0
+    return masked(g, positive) + negative_slope * masked(g, ~positive)
 
-    >>> tg.nn.sigmoid(np.array([-1000.0, 0.0, 1000.0]))
-    array([0. , 0.5, 1. ])
+
+@differentiable(_leaky_relu_back)
+def leaky_relu(x: Any, negative_slope: float = 0.01) -> Any:
+    """Return `x` above 0, and `negative_slope * x` below; at 0 the derivative is the latter's.
+
+    >>> tg.nn.leaky_relu(np.array([-100.0, 0.0, 2.0]))
+    array([-1.,  0.,  2.])
     """
-    with np.errstate(over="ignore", under="ignore"):  # exp gives inf or 0, and both are right here
-        return 1 / (1 + np.exp(-x))
+    return np.maximum(x, 0) + negative_slope * np.minimum(x, 0)
 
 
-def linear(x: Any) -> Any:
-    """Return `x` as it is: no activation."""
-    return x
+@differentiable(
+    lambda g, _y, x, min_val=-1, max_val=1: masked(g, ~((x <= min_val) | (x >= max_val)))
+)
+def hardtanh(x: Any, min_val: float = -1, max_val: float = 1) -> Any:
+    """Return `x` between two bounds, and the bound beyond, where and at which the derivative is 0.
+
+    >>> tg.nn.hardtanh(np.array([-2.0, 0.5, 2.0]))
+    array([-1. ,  0.5,  1. ])
+    """
+    return np.minimum(np.maximum(x, min_val), max_val)
+
+
+def relu6(x: Any) -> Any:
+    """Return `hardtanh(x, 0, 6)`.
+
+    >>> tg.nn.relu6(np.array([-2.0, 0.5, 8.0]))
+    array([0. , 0.5, 6. ])
+    """
+    return hardtanh(x, 0, 6)
+
+
+def hardsigmoid(x: Any) -> Any:
+    """Return `x / 6 + 1 / 2` between 0 and 1, the straight counterpart of `sigmoid`.
+
+    >>> tg.nn.hardsigmoid(np.array([-4.0, 0.0, 1.5]))
+    array([0.  , 0.5 , 0.75])
+    """
+    return relu6(x + 3) / 6
+
+
+def hardswish(x: Any) -> Any:
+    """Return `x * hardsigmoid(x)`, the counterpart of `silu`.
+
+    >>> tg.nn.hardswish(np.array([-4.0, 0.0, 1.5]))
+    array([-0.   ,  0.   ,  1.125])
+    """
+    return x * hardsigmoid(x)
+
+
+# -- exponentials
+
+
+def _elu_back(g: Any, _y: Any, x: Any, alpha: float = 1.0) -> Any:
+    positive = x > 0
+    return g * (positive + alpha * np.exp(np.minimum(x, 0)) * ~positive)
+
+
+@silent(_elu_back)
+def elu(x: Any, alpha: float = 1.0) -> Any:
+    """Return `x` above 0, and `alpha * (exp(x) - 1)` below; at 0 the derivative is the latter's.
+
+    >>> tg.nn.elu(np.array([-1000.0, 0.0, 2.0]))
+    array([-1.,  0.,  2.])
+    """
+    return np.maximum(x, 0) + alpha * np.expm1(np.minimum(x, 0))
+
+
+def selu(x: Any) -> Any:
+    """Return `elu` with the alpha and the scale that keep mean and variance at 0 and 1.
+
+    Klambauer and others, Self-Normalizing Neural Networks, 2017.
+
+    >>> tg.nn.selu(np.array([0.0, 1.0]))
+    array([0.        , 1.05070099])
+    """
+    return 1.0507009873554804934193349852946 * elu(x, 1.6732632423543772848170429916717)
+
+
+@silent(lambda g, _y, x, alpha=1.0: g * np.exp(np.minimum(x, 0) / alpha))
+def celu(x: Any, alpha: float = 1.0) -> Any:
+    """Return `x` above 0, and `alpha * (exp(x / alpha) - 1)` below: an `elu` without a corner.
+
+    >>> tg.nn.celu(np.array([-1000.0, 0.0, 2.0]), alpha=0.5)
+    array([-0.5,  0. ,  2. ])
+    """
+    return np.maximum(x, 0) + alpha * np.expm1(np.minimum(x, 0) / alpha)
+
+
+@silent(lambda g, _y, x, beta=1.0: g * sigmoid(beta * x))
+def softplus(x: Any, beta: float = 1.0) -> Any:
+    """Return log(1 + exp(beta * x)) / beta, a smooth `relu`, exact for every `x`.
+
+    >>> tg.nn.softplus(np.array([-1000.0, 0.0, 1000.0]))
+    array([0.00000000e+00, 6.93147181e-01, 1.00000000e+03])
+    """
+    return np.maximum(x, 0) + np.log1p(np.exp(-np.absolute(beta * x))) / beta
+
+
+def _silu_back(g: Any, _y: Any, x: Any) -> Any:
+    s = sigmoid(x)
+    return g * (s * (1 + x * (1 - s)))
+
+
+@silent(_silu_back)
+def silu(x: Any) -> Any:
+    """Return `x * sigmoid(x)`, also known as swish.
+
+    >>> tg.nn.silu(np.array([-1000.0, 0.0, 1000.0]))
+    array([  -0.,    0., 1000.])
+    """
+    return x * sigmoid(x)
+
+
+def mish(x: Any) -> Any:
+    """Return `x * tanh(softplus(x))`.
+
+    >>> tg.nn.mish(np.array([-1000.0, 0.0, 1000.0]))
+    array([  -0.,    0., 1000.])
+    """
+    return x * np.tanh(softplus(x))
+
+
+def gelu(x: Any, approximate: Literal["none", "tanh"] = "none") -> Any:
+    """Return `x` times the probability that a standard normal variable is less than `x`.
+
+    This needs SciPy. With `approximate="tanh"`, it is a function that differs by less than 0.0005
+    and needs NumPy alone: x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3))) / 2. Hendrycks and
+    Gimpel, Gaussian Error Linear Units, 2016.
+
+    >>> tg.nn.gelu(np.array([-1000.0, 0.0, 1000.0]), approximate="tanh")
+    array([  -0.,    0., 1000.])
+    """
+    if approximate not in ("none", "tanh"):
+        raise ValueError(f'gelu: approximate must be "none" or "tanh", not {approximate!r}')
+    return _gelu(x) if approximate == "none" else _gelu_by_tanh(x)
+
+
+def _gelu_back(g: Any, _y: Any, x: Any) -> Any:
+    density = np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
+    return g * (special.ndtr(x) + x * density).astype(x.dtype)  # SciPy has no float16
+
+
+@silent(_gelu_back)
+def _gelu(x: Any) -> Any:
+    return x * special.ndtr(x)
+
+
+def _bend(x: Any) -> tuple[Any, Any]:
+    """The argument of the sigmoid, for (1 + tanh(u)) / 2 is sigmoid(2 u), and its derivative.
+
+    Beyond 30 the sigmoid is 0 or 1.
+    """
+    x = np.maximum(np.minimum(x, 30), -30)
+    slope = 2 * math.sqrt(2 / math.pi)
+    return slope * (x + 0.044715 * x * x * x), x * (slope * (1 + 3 * 0.044715 * x * x))
+
+
+def _gelu_by_tanh_back(g: Any, _y: Any, x: Any) -> Any:
+    u, x_times_slope = _bend(x)
+    s = sigmoid(u)
+    return g * (s * (1 + x_times_slope * (1 - s)))
+
+
+@silent(_gelu_by_tanh_back)
+def _gelu_by_tanh(x: Any) -> Any:
+    return x * sigmoid(_bend(x)[0])
+
+
+def softsign(x: Any) -> Any:
+    """Return `x / (1 + |x|)`.
+
+    >>> tg.nn.softsign(np.array([-1.0, 0.0, 3.0]))
+    array([-0.5 ,  0.  ,  0.75])
+    """
+    return x / (1 + np.absolute(x))
+
+
+def tanhshrink(x: Any) -> Any:
+    """Return `x - tanh(x)`.
+
+    >>> tg.nn.tanhshrink(np.array([0.0, 1000.0]))
+    array([  0., 999.])
+    """
+    return x - np.tanh(x)
+
+
+# -- along an axis
+
+
+def softmax(x: Any, axis: Axis = -1) -> Any:
+    """Return exp(x) / sum(exp(x)), where the sum is over `axis`: an int, a tuple, or None, for all.
+
+    NaN where all of them are -inf. `tg.special.softmax` is the same over all axes by default.
+
+    >>> tg.nn.softmax(np.array([[1e4, 1e4], [1e4, -1e4]]))
+    array([[0.5, 0.5],
+           [1. , 0. ]])
+    """
+    return special.softmax(x, axis)
+
+
+def log_softmax(x: Any, axis: Axis = -1) -> Any:
+    """Return the logarithm of `softmax`: x - logsumexp(x), over `axis`.
+
+    `tg.special.log_softmax` is the same over all axes by default.
+
+    >>> tg.nn.log_softmax(np.array([[0.0, 0.0], [1e4, -1e4]]))
+    array([[-6.93147181e-01, -6.93147181e-01],
+           [ 0.00000000e+00, -2.00000000e+04]])
+    """
+    return special.log_softmax(x, axis)
 
 
 ACTIVATIONS: dict[str, Activation] = {

@@ -3,7 +3,9 @@
 from collections.abc import Iterable
 from typing import Any
 
-from ..tensor import Tensor
+from ..graph import RULES
+from ..structure import CONTAINERS
+from ..tensor import Tensor, alias, apply, asarray, tensor_of
 
 
 class Module:
@@ -41,7 +43,7 @@ class Module:
 
 def _collect(holder: Any, path: str, seen: set[int], found: list[tuple[str, Tensor]]) -> None:
     if isinstance(holder, Tensor):
-        if holder.requires_grad and holder.is_leaf and id(holder) not in seen:
+        if _is_parameter(holder) and id(holder) not in seen:
             seen.add(id(holder))
             found.append((path, holder))
         return
@@ -58,3 +60,45 @@ def _collect(holder: Any, path: str, seen: set[int], found: list[tuple[str, Tens
         seen.add(id(holder))
         for key, value in items:
             _collect(value, f"{path}.{key}" if path else str(key), seen, found)
+
+
+def _is_parameter(tensor: Tensor) -> bool:
+    """Whether it requires grad and was not computed, but perhaps by a transform, from a leaf."""
+    node = tensor._node
+    return node is not None and (node.rule is None or node.rule is RULES[alias])
+
+
+def _with_parameters(module: Module, values: list[Any]) -> Module:
+    """A copy of a module that has other parameters; they require grad, as parameters do."""
+    copies: dict[int, Any] = {}
+    for parameter, value in zip(module.parameters(), values, strict=True):
+        new = asarray(value)
+        if new.requires_grad:
+            new = new if _is_parameter(new) else apply(alias, (new,))
+        else:
+            new = tensor_of(new.data, None)
+            new.requires_grad = True
+        copies[id(parameter)] = new
+    copy: Module = _replaced(module, copies)
+    return copy
+
+
+def _replaced(holder: Any, copies: dict[int, Any]) -> Any:
+    """A copy of what holds parameters; `copies` has the new objects by the ids of the old ones."""
+    if id(holder) in copies:
+        return copies[id(holder)]
+    if isinstance(holder, Module):
+        copy = copies[id(holder)] = object.__new__(type(holder))
+        vars(copy).update({key: _replaced(v, copies) for key, v in vars(holder).items()})
+        return copy
+    if isinstance(holder, dict):
+        return type(holder)({key: _replaced(v, copies) for key, v in holder.items()})
+    if hasattr(holder, "_fields"):
+        return type(holder)(*(_replaced(v, copies) for v in holder))
+    if isinstance(holder, (list, tuple)):
+        return type(holder)([_replaced(v, copies) for v in holder])
+    return holder
+
+
+# Derivatives by a module are those by its parameters.
+CONTAINERS[Module] = (lambda module: dict(module.named_parameters()), _with_parameters)

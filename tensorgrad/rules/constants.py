@@ -1,26 +1,49 @@
-"""Functions whose result is piecewise constant, or no array at all: nothing to differentiate."""
+"""Functions with nothing to differentiate: piecewise constant ones, and those that make no array."""
 
 import operator
+from typing import Any
 
 import numpy as np
 
-from ..graph import piecewise_constant
+from ..graph import composite, piecewise_constant, rule
 
 piecewise_constant(
     # comparisons and logic
     operator.eq, operator.ne,
     np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal,
     np.logical_and, np.logical_or, np.logical_xor, np.logical_not,
-    np.isnan, np.isinf, np.isfinite, np.signbit, np.isclose, np.allclose,
-    np.array_equal, np.array_equiv, np.all, np.any, np.iscomplexobj, np.isrealobj,
+    np.isnan, np.isinf, np.isfinite, np.isneginf, np.isposinf, np.iscomplex, np.isreal, np.signbit,
+    np.isclose, np.allclose, np.array_equal, np.array_equiv, np.all, np.any, np.isin,
     # rounding
-    np.sign, np.floor, np.ceil, np.trunc, np.rint, np.round, np.floor_divide,
+    np.floor, np.ceil, np.trunc, np.rint, np.round, np.around, np.fix, np.floor_divide, np.spacing,
     # positions and counts
-    np.argmax, np.argmin, np.argsort, np.argwhere, np.nonzero, np.flatnonzero, np.count_nonzero,
-    np.searchsorted,
-    # descriptions, and arrays like another
-    np.shape, np.ndim, np.size, np.result_type, np.can_cast, np.may_share_memory,
-    np.shares_memory, np.zeros_like, np.ones_like, np.empty_like,
-    # text
-    np.array_repr, np.array_str, np.array2string,
+    np.argmax, np.argmin, np.nanargmax, np.nanargmin, np.argsort, np.argpartition, np.lexsort,
+    np.argwhere, np.nonzero, np.flatnonzero, np.count_nonzero, np.searchsorted, np.digitize,
+    np.linalg.matrix_rank,
 )  # fmt: skip
+if hasattr(np, "in1d"):  # until NumPy 2.3
+    piecewise_constant(np.in1d)
+
+# Functions of which no result is an array that follows the values.
+DESCRIPTIONS = {
+    np.shape, np.ndim, np.size, np.iscomplexobj, np.isrealobj,
+    np.result_type, np.common_type, np.min_scalar_type, np.can_cast,
+    np.may_share_memory, np.shares_memory, np.einsum_path,
+    # arrays and indices that are made for an array's shape
+    np.zeros_like, np.ones_like, np.empty_like,
+    np.diag_indices_from, np.tril_indices_from, np.triu_indices_from,
+    # text and files
+    np.array_repr, np.array_str, np.array2string,
+    np.save, np.savez, np.savez_compressed, np.savetxt,
+}  # fmt: skip
+piecewise_constant(*DESCRIPTIONS)
+
+# Linear in the weights; the values that are counted are whole numbers.
+rule(np.bincount, None, lambda g, _y, x, _weights, _minlength=0: g[x])
+
+
+@composite(np.sign)
+def _sign(x: Any) -> Any:
+    if x.dtype.kind == "c":
+        return x / np.where(x == 0, 1, np.absolute(x))
+    return np.sign(x.detach())

@@ -1,12 +1,22 @@
-"""Products of matrices and vectors."""
+"""Products of arrays.
 
+Of complex operands, a derivative is taken without conjugation (see `tensor.differentiable`).
+"""
+
+import functools
 import math
+import string
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from itertools import chain, count
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 
-from ..graph import rule
-from ..tensor import differentiable
+from ..graph import composite, rule
+from ..tensor import apply, asarray, differentiable
+from .indexing import scatter
 
 
 def _rows(a: Any) -> Any:
@@ -14,19 +24,21 @@ def _rows(a: Any) -> Any:
     return a if a.ndim == 2 else a.reshape(math.prod(a.shape[:-1]), a.shape[-1])
 
 
+def _times(matrices: Any, vectors: Any) -> Any:
+    return (matrices @ vectors[..., None])[..., 0]
+
+
 def _matmul_left(g: Any, _z: Any, _x: Any, y: Any) -> Any:
     if y.ndim == 1:
         return g[..., None] * y
-    if _x.ndim == 1:
-        return (y @ g[..., None])[..., 0]
-    return g @ y.mT
+    return _times(y, g) if _x.ndim == 1 else g @ y.mT
 
 
 def _matmul_right(g: Any, _z: Any, x: Any, _y: Any) -> Any:
     if x.ndim == 1:
         return g[..., None] * x if _y.ndim == 1 else x[:, None] * g[..., None, :]
     if _y.ndim == 1:
-        return (x.mT @ g[..., None])[..., 0]
+        return _times(x.mT, g)
     if _y.ndim == 2:  # one product, rather than a stack of them and its sum
         return _rows(x).mT @ _rows(g)
     return x.mT @ g
@@ -71,3 +83,222 @@ def affine(x: Any, weight: Any, bias: Any) -> Any:
     array([2., 2., 2.])
     """
     return np.inner(x, weight) + bias
+
+
+# -- stacks of vectors; the first one is conjugated
+
+rule(
+    np.vecdot,
+    lambda g, _z, _x, y: np.conjugate(g[..., None] * y),
+    lambda g, _z, x, _y: g[..., None] * np.conjugate(x),
+)
+_GUFUNCS = [np.matmul, np.vecdot]
+if hasattr(np, "matvec"):  # since NumPy 2.2
+    rule(
+        np.matvec,
+        lambda g, _z, _x, y: g[..., None] * y[..., None, :],
+        lambda g, _z, x, _y: _times(x.mT, g),
+    )
+    rule(
+        np.vecmat,
+        lambda g, _z, _x, y: np.conjugate(_times(y, g)),
+        lambda g, _z, x, _y: np.conjugate(x)[..., None] * g[..., None, :],
+    )
+    _GUFUNCS += [np.matvec, np.vecmat]
+
+
+def _along(ufunc: np.ufunc, *arrays: Any, dtype: Any = None, **places: Any) -> Any:
+    """A product of stacks whose vectors and matrices lie along other axes than the last."""
+    arrays = tuple([asarray(a) for a in arrays])
+    # NumPy's own errors for wrong axes, from arrays that cost nothing.
+    ufunc(*[np.ones((1,) * a.ndim, a.dtype) for a in arrays], dtype=dtype, **places)
+    kept = places.get("keepdims", False)
+    axes = places.get("axes") or [places.get("axis", -1)] * (len(arrays) + kept)
+    moved = [np.moveaxis(a, i, range(-np.size(i), 0)) for a, i in zip(arrays, axes)]
+    z = apply(ufunc, moved if dtype is None else [a.astype(dtype) for a in moved])
+    z = z[..., None] if kept else z
+    for i in axes[len(arrays) :]:
+        z = np.moveaxis(z, range(-np.size(i), 0), i)
+    return z
+
+
+for _ufunc in _GUFUNCS:
+    composite(_ufunc.__call__)(functools.partial(_along, _ufunc))
+
+
+@composite(np.linalg.matmul)
+def _linalg_matmul(x1: Any, x2: Any) -> Any:
+    return np.matmul(x1, x2)
+
+
+@composite(np.linalg.vecdot)
+def _linalg_vecdot(x1: Any, x2: Any, *, axis: int = -1) -> Any:
+    return _along(np.vecdot, x1, x2, axis=axis)
+
+
+# -- products of two arrays, by those above
+
+
+@composite(np.dot)
+def _dot(a: Any, b: Any) -> Any:
+    return np.inner(a, np.swapaxes(b, -1, -2) if np.ndim(a) and np.ndim(b) > 1 else b)
+
+
+@composite(np.vdot)
+def _vdot(a: Any, b: Any) -> Any:
+    return np.inner(np.conjugate(np.ravel(a)), np.ravel(b))
+
+
+@composite(np.outer)
+def _outer(a: Any, b: Any) -> Any:
+    return np.ravel(a)[:, None] * np.ravel(b)
+
+
+@composite(np.linalg.outer)
+def _linalg_outer(x1: Any, x2: Any) -> Any:
+    if not np.ndim(x1) == np.ndim(x2) == 1:
+        raise ValueError(f"linalg.outer: not vectors, of shapes {np.shape(x1)}, {np.shape(x2)}")
+    return np.outer(x1, x2)
+
+
+@composite(np.tensordot, np.linalg.tensordot)
+def _tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
+    a, b = asarray(a), asarray(b)
+    left, right = axes if np.iterable(axes) else (range(-axes, 0), range(axes))
+    left, right = normalize_axis_tuple(left, a.ndim), normalize_axis_tuple(right, b.ndim)
+    summed = [a.shape[i] for i in left]
+    if summed != [b.shape[i] for i in right]:
+        raise ValueError(
+            f"tensordot: shapes {a.shape} and {b.shape} do not match along {left} and {right}"
+        )
+    n, size = len(left), math.prod(summed)
+    a, b = np.moveaxis(a, left, range(-n, 0)), np.moveaxis(b, right, range(n))
+    rows, columns = a.shape[: a.ndim - n], b.shape[n:]
+    z = np.dot(a.reshape(math.prod(rows), size), b.reshape(size, math.prod(columns)))
+    return z.reshape(rows + columns)
+
+
+@composite(np.kron)
+def _kron(a: Any, b: Any) -> Any:
+    a, b = asarray(a), asarray(b)
+    n = max(a.ndim, b.ndim)
+    a, b = (x.reshape((1,) * (n - x.ndim) + x.shape) for x in (a, b))
+    blocks = np.expand_dims(a, [*range(1, 2 * n, 2)]) * np.expand_dims(b, [*range(0, 2 * n, 2)])
+    return blocks.reshape([i * j for i, j in zip(a.shape, b.shape)])
+
+
+def _in_space(a: Any) -> Any:
+    """Vectors of two components, with a third one that is zero."""
+    return a if a.shape[-1] == 3 else np.concatenate([a, np.zeros_like(a[..., :1])], -1)
+
+
+@differentiable(
+    lambda g, _c, _a, b: np.cross(_in_space(b), g)[..., : _a.shape[-1]],
+    lambda g, _c, a, _b: np.cross(g, _in_space(a))[..., : _b.shape[-1]],
+)
+def cross(a: Any, b: Any) -> Any:
+    """`np.cross` of vectors along the last axis, not both of which are plane."""
+    return np.cross(a, b)
+
+
+@composite(np.cross)
+def _cross(
+    a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None
+) -> Any:
+    if axis is not None:
+        axisa = axisb = axisc = axis
+    a, b = np.moveaxis(asarray(a), axisa, -1), np.moveaxis(asarray(b), axisb, -1)
+    if a.shape[-1] == b.shape[-1] == 2:
+        return cross(a, _in_space(b))[..., 2]
+    return np.moveaxis(cross(a, b), -1, axisc)
+
+
+@composite(np.linalg.cross)
+def _linalg_cross(x1: Any, x2: Any, *, axis: int = -1) -> Any:
+    if not np.shape(x1)[axis] == np.shape(x2)[axis] == 3:
+        raise ValueError(
+            f"linalg.cross: not vectors of 3 components along axis {axis}, "
+            f"of shapes {np.shape(x1)}, {np.shape(x2)}"
+        )
+    return np.cross(x1, x2, axis=axis)
+
+
+@composite(np.trace)
+def _trace(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None) -> Any:
+    return np.sum(np.diagonal(a, offset, axis1, axis2), axis=-1, dtype=dtype)
+
+
+@composite(np.linalg.trace)
+def _linalg_trace(x: Any, *, offset: int = 0, dtype: Any = None) -> Any:
+    return _trace(x, offset, -2, -1, dtype)
+
+
+# -- einsum
+
+
+def _terms(subscripts: str, ranks: Iterable[int]) -> list[list[int]]:
+    """A number for each axis of the operands and of the result; axes of one name share it.
+
+    The axes of an ellipsis are named by their distance from its end, as broadcasting aligns them.
+    """
+    inputs, arrow, result = subscripts.replace(" ", "").partition("->")
+    names = inputs.split(",")
+    widths = [n - len(term.replace("...", "")) for term, n in zip(names, ranks)]
+    if not arrow:
+        once = (c for c, n in Counter(inputs).items() if n == 1 and c.isalpha())
+        result = "..." + "".join(sorted(once))
+    number: dict[str | int, int] = defaultdict(count().__next__)
+
+    def numbered(term: str, width: int) -> list[int]:
+        before, dots, after = term.partition("...")
+        return [number[c] for c in (*before, *(range(-width, 0) if dots else ()), *after)]
+
+    return [*map(numbered, names, widths), numbered(result, max(widths))]
+
+
+def _einsum_back(
+    i: int,
+    g: Any,
+    _z: Any,
+    *operands: Any,
+    subscripts: str,
+    optimize: Any = False,
+    **_dtype_order_and_casting: Any,
+) -> Any:
+    *terms, result = _terms(subscripts, map(np.ndim, operands))
+    lengths = dict(zip(terms[i], operands[i].shape))
+    others = [(g, result), *((x, t) for j, (x, t) in enumerate(zip(operands, terms)) if j != i)]
+    named = {name for _, term in others for name in term}
+    kept = [name for name, n in lengths.items() if name in named and n != 1]
+    share = np.einsum(*chain(*others), kept, optimize=bool(optimize))
+    # Axes that this operand alone has, or that broadcasting stretched, are of length 1 here.
+    share = np.expand_dims(share, [k for k, name in enumerate(lengths) if name not in kept])
+    if len(lengths) == len(terms[i]):
+        return share
+    grid = dict(zip(lengths, np.ix_(*map(np.arange, lengths.values()))))
+    return scatter(share, tuple([grid[name] for name in terms[i]]), operands[i].shape)
+
+
+def einsum(*operands: Any, subscripts: str, **options: Any) -> Any:
+    """`np.einsum` with the arrays as its only arguments, so that each has a derivative."""
+    return np.einsum(subscripts, *operands, **options)
+
+
+rule(einsum, each=_einsum_back)
+_LETTERS: dict[Any, str] = dict(enumerate(string.ascii_uppercase + string.ascii_lowercase))
+
+
+@composite(np.einsum)
+def _einsum(*operands: Any, **options: Any) -> Any:
+    if isinstance(operands[0], str):
+        subscripts, *arrays = operands
+    else:  # array, axes, array, axes, ... and perhaps the result's axes
+
+        def term(axes: Sequence[Any]) -> str:
+            return "".join(["..." if i is Ellipsis else _LETTERS.get(i, "?") for i in axes])
+
+        arrays = list(operands[:-1:2])
+        subscripts = ",".join(map(term, operands[1::2]))
+        if len(operands) % 2:
+            subscripts += "->" + term(operands[-1])
+    return apply(einsum, arrays, {"subscripts": subscripts, **options})

@@ -1,5 +1,8 @@
 """Reductions. A vjp returns the cotangent with the reduced axes as axes of length 1."""
 
+import math
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,68 +12,343 @@ from ..graph import Function, composite, rule
 from ..tensor import Axis, apply
 
 _add: Function = np.add.reduce
+_multiply: Function = np.multiply.reduce
 _maximum: Function = np.maximum.reduce
 _minimum: Function = np.minimum.reduce
+
+MISSING: Any = np._NoValue  # what NumPy takes for "not given"
+
+
+def axes_of(x: Any, axis: Axis) -> tuple[int, ...]:
+    """The axes that a reduction of `x` along `axis` reduces, as numbers from 0."""
+    if axis is None or not x.ndim:
+        return tuple(range(x.ndim))
+    return normalize_axis_tuple(axis, x.ndim)
+
+
+def rows_of(x: Any, axes: Sequence[int]) -> Any:
+    """The array, which must not be empty, as a matrix: each slice along `axes` becomes a row."""
+    length = math.prod(x.shape[i] for i in axes)
+    return np.moveaxis(x, axes, range(-len(axes), 0)).reshape(x.size // length, length)
+
+
+def from_rows(rows: Any, axes: Sequence[int], shape: Sequence[int]) -> Any:
+    """The array of that shape whose `rows_of` these are."""
+    rest = [n for i, n in enumerate(shape) if i not in axes]
+    moved = rows.reshape([*rest, *(shape[i] for i in axes)])
+    return np.moveaxis(moved, range(-len(axes), 0), axes)
 
 
 def _keep_axes(reduced: Any, x: Any, axis: Axis, keepdims: bool) -> Any:
     """Give the result of reducing `x` its reduced axes back, as axes of length 1."""
     if keepdims or axis is None or not x.ndim:
         return reduced
-    axes = normalize_axis_tuple(axis, x.ndim)
+    axes = axes_of(x, axis)
     return reduced.reshape([1 if i in axes else n for i, n in enumerate(x.shape)])
 
 
-rule(
-    _add,
-    lambda g, _y, _x, axis=0, dtype=None, keepdims=False: (  # noqa: ARG005 (NumPy's name)
-        _keep_axes(g, _x, axis, keepdims)
-    ),
-)
+def _selected(g: Any, where: Any) -> Any:
+    return g if where is True else np.where(where, g, 0)
 
 
-def _mean_back(g: Any, _y: Any, _x: Any, axis: Axis, _dtype: Any, keepdims: bool) -> Any:
-    return _keep_axes(g, _x, axis, keepdims) * (max(_y.size, 1) / max(_x.size, 1))
+# -- sums and products
 
 
-def mean(a: Any, axis: Axis, dtype: Any, keepdims: bool) -> Any:
+def _sum_back(
+    g: Any,
+    _y: Any,
+    _x: Any,
+    *,
+    axis: Axis = 0,
+    keepdims: bool = False,
+    where: Any = True,
+    **_dtype_and_initial: Any,
+) -> Any:
+    return _selected(_keep_axes(g, _x, axis, keepdims), where)
+
+
+rule(_add, _sum_back)
+
+
+def _product_back(
+    g: Any,
+    _y: Any,
+    x: Any,
+    *,
+    axis: Axis = 0,
+    keepdims: bool = False,
+    initial: Any = None,
+    where: Any = True,
+    **_dtype: Any,
+) -> Any:
+    """The product of the others is that of those before and of those after: without division."""
+    if not x.size:
+        return np.zeros(x.shape, g.dtype)
+    axes = axes_of(x, axis)
+    rows = rows_of(x if where is True else np.where(where, x, 1), axes)
+    one = np.ones((len(rows), 1), np.result_type(g.dtype, np.float32))
+    before = np.multiply.accumulate(np.concatenate([one, rows[:, :-1]], axis=1), axis=1)
+    after = np.multiply.accumulate(np.concatenate([one, rows[:, :0:-1]], axis=1), axis=1)[:, ::-1]
+    g = _keep_axes(g if initial is None else g * initial, x, axis, keepdims)
+    return _selected(g * from_rows(before * after, axes, x.shape), where)
+
+
+rule(_multiply, _product_back)
+
+
+def _log_sum_back(exp: Function) -> Function:
+    def vjp(
+        g: Any,
+        y: Any,
+        x: Any,
+        *,
+        axis: Axis = 0,
+        keepdims: bool = False,
+        where: Any = True,
+        **_dtype_and_initial: Any,
+    ) -> Any:
+        shares = x - _keep_axes(y, x, axis, keepdims)
+        shares = exp(shares if where is True else np.where(where, shares, -np.inf))
+        return _keep_axes(g, x, axis, keepdims) * shares
+
+    return vjp
+
+
+rule(np.logaddexp.reduce, _log_sum_back(np.exp))
+rule(np.logaddexp2.reduce, _log_sum_back(np.exp2))
+
+
+# -- extrema
+
+
+def _extremum_back(
+    g: Any,
+    y: Any,
+    x: Any,
+    *,
+    axis: Axis = 0,
+    dtype: Any = None,
+    keepdims: bool = False,
+    initial: Any = None,
+    where: Any = True,
+) -> Any:
+    """The elements that equal the extremum, or the NaNs that became it, share equally."""
+    if dtype is not None:
+        x = x.astype(y.dtype)
+    g, y = (_keep_axes(a, x, axis, keepdims) for a in (g, y))
+
+    def chosen(a: Any) -> Any:
+        return (a == y) | ((a != a) & (y != y))
+
+    among = chosen(x) if where is True else chosen(x) & where
+    count = _add(among, axis=axis, keepdims=True, dtype=np.result_type(g.dtype, np.float32))
+    if initial is not None:
+        count = count + chosen(np.asarray(initial, y.dtype))
+    return np.where(among, g / count, 0)
+
+
+for _extremum in (_maximum, _minimum, np.fmax.reduce, np.fmin.reduce):
+    rule(_extremum, _extremum_back)
+
+
+def _nan_extremum_back(
+    g: Any,
+    y: Any,
+    x: Any,
+    axis: Axis = None,
+    _out: None = None,
+    keepdims: bool = False,
+    initial: Any = None,
+    where: Any = True,
+) -> Any:
+    options = {"axis": axis, "keepdims": keepdims, "initial": initial, "where": where}
+    return _extremum_back(g, y, x, **options)
+
+
+rule(np.nanmax, _nan_extremum_back)
+rule(np.nanmin, _nan_extremum_back)
+
+
+# -- means
+
+
+def _count(x: Any, y: Any, axis: Axis, where: Any, dtype: Any) -> Any:
+    """How many elements of `x` went into each of `y`."""
+    if where is True:
+        return np.asarray(x.size / max(y.size, 1), dtype)
+    return _add(np.broadcast_to(where, x.shape), axis=axis, dtype=dtype, keepdims=True)
+
+
+def _mean_back(
+    g: Any, _y: Any, _x: Any, axis: Axis, _dtype: Any, keepdims: bool, where: Any
+) -> Any:
+    count = _count(_x, _y, axis, where, np.result_type(g.dtype, np.float32))
+    return _selected(_keep_axes(g, _x, axis, keepdims) / np.maximum(count, 1), where)
+
+
+def mean(a: Any, axis: Axis, dtype: Any, keepdims: bool, where: Any) -> Any:
     """`np.mean` of an array."""
-    if axis is None and dtype is None and a.size and a.dtype.char in "fd":
+    if axis is None and dtype is None and where is True and a.size and a.dtype.char in "fd":
         return _add(a, axis=None, keepdims=keepdims) / a.size  # np.mean's way, in half its time
-    return np.mean(a, axis=axis, dtype=dtype, keepdims=keepdims)
+    return np.mean(a, axis=axis, dtype=dtype, keepdims=keepdims, where=where)
 
 
 rule(mean, _mean_back)
 
 
+def _nanmean_back(
+    g: Any,
+    _y: Any,
+    x: Any,
+    axis: Axis = None,
+    dtype: Any = None,
+    _out: None = None,
+    keepdims: bool = False,
+    *,
+    where: Any = True,
+) -> Any:
+    return _mean_back(g, _y, x, axis, dtype, keepdims, (x == x) & where)
+
+
+rule(np.nanmean, _nanmean_back)
+
+
+def dispersion(a: Any, *mean: Any, fun: Function, **options: Any) -> Any:
+    """`np.var` or one of its kin, with the mean as an argument, if it is given."""
+    return fun(a, **options, **dict(zip(("mean",), mean)))
+
+
+def _deviations(
+    g: Any,
+    y: Any,
+    x: Any,
+    *mean: Any,
+    fun: Function,
+    axis: Axis,
+    ddof: float,
+    keepdims: bool,
+    where: Any,
+    **_dtype: Any,
+) -> Any:
+    """The cotangent of `x`: that of its deviations from the mean, for these sum to zero."""
+    if fun in (np.nanvar, np.nanstd):
+        where = (x == x) & where
+    dtype = np.result_type(x.dtype, g.dtype, np.float32)
+    count = _count(x, y, axis, where, dtype)
+
+    def centered(a: Any) -> Any:
+        total = _add(a, axis=axis, dtype=dtype, keepdims=True, where=where)
+        return _selected(a - total / np.maximum(count, 1), where)
+
+    deviations = _selected(x - mean[0], where) if mean else centered(x)
+    if fun in (np.std, np.nanstd):
+        flat = y == 0
+        g = np.where(flat, 0, g * 0.5 / np.where(flat, 1, y))
+        if not mean:  # the rounding error of the mean would count where the deviation is as small
+            deviations = centered(deviations)
+    if x.dtype.kind == "c":
+        deviations = np.conjugate(deviations)
+    freedom = np.maximum(count - ddof, 0)
+    return _selected(_keep_axes(g + g, x, axis, keepdims) * deviations / freedom, where)
+
+
+rule(
+    dispersion, _deviations, lambda g, y, x, mean, **options: -_deviations(g, y, x, mean, **options)
+)
+
+
+# -- the functions, in terms of these
+
+
+def _options(initial: Any, where: Any, **options: Any) -> dict[str, Any]:
+    """The keywords of a ufunc's `reduce`, as plain arrays, without what was not given."""
+    if initial is not MISSING:
+        options["initial"] = initial if initial is None else np.asarray(initial)
+    if where is not True:
+        options["where"] = np.asarray(where)
+    return options
+
+
+def _total(
+    reduce: Function,
+    a: Any,
+    axis: Axis = None,
+    dtype: Any = None,
+    _out: None = None,
+    keepdims: bool = False,
+    initial: Any = MISSING,
+    where: Any = True,
+) -> Any:
+    options = _options(initial, where, axis=axis, dtype=dtype, keepdims=keepdims)
+    return apply(reduce, (a,), options)
+
+
+def _extreme(
+    reduce: Function,
+    a: Any,
+    axis: Axis = None,
+    _out: None = None,
+    keepdims: bool = False,
+    initial: Any = MISSING,
+    where: Any = True,
+) -> Any:
+    return apply(reduce, (a,), _options(initial, where, axis=axis, keepdims=keepdims))
+
+
+composite(np.sum)(partial(_total, _add))
+composite(np.prod)(partial(_total, _multiply))
+composite(np.max, np.amax)(partial(_extreme, _maximum))
+composite(np.min, np.amin)(partial(_extreme, _minimum))
+
+
+@composite(np.ptp)
+def _ptp(a: Any, axis: Axis = None, _out: None = None, keepdims: bool = False) -> Any:
+    return np.max(a, axis, keepdims=keepdims) - np.min(a, axis, keepdims=keepdims)
+
+
 @composite(np.mean)
-def _mean(a: Any, axis: Axis = None, dtype: Any = None, *, keepdims: bool = False) -> Any:
-    return apply(mean, (a, axis, dtype, keepdims))
+def _mean(
+    a: Any,
+    axis: Axis = None,
+    dtype: Any = None,
+    _out: None = None,
+    keepdims: bool = False,
+    *,
+    where: Any = True,
+) -> Any:
+    return apply(mean, (a, axis, dtype, keepdims, where))
 
 
-def _extremum(g: Any, y: Any, x: Any, axis: Axis = 0, keepdims: bool = False) -> Any:
-    # The elements that equal the extremum, or the NaNs that became it, share equally.
-    chosen = (x == _keep_axes(y, x, axis, keepdims)) | (x != x)
-    count = _add(chosen, axis=axis, keepdims=True, dtype=np.result_type(g.dtype, np.float32))
-    return np.where(chosen, _keep_axes(g, x, axis, keepdims) / count, 0)
+def _dispersion(
+    fun: Function,
+    a: Any,
+    axis: Axis = None,
+    dtype: Any = None,
+    _out: None = None,
+    ddof: float = 0,
+    keepdims: bool = False,
+    *,
+    where: Any = True,
+    mean: Any = MISSING,
+    correction: Any = MISSING,
+) -> Any:
+    if correction is not MISSING:
+        if ddof != 0:
+            raise ValueError(f"{fun.__name__}: give ddof={ddof} or correction, not both")
+        ddof = correction
+    arrays = (a,) if mean is MISSING else (a, mean)
+    options = _options(MISSING, where, axis=axis, dtype=dtype, ddof=ddof, keepdims=keepdims)
+    return apply(dispersion, arrays, {"fun": fun, "where": True, **options})
 
 
-rule(_maximum, _extremum)
-rule(_minimum, _extremum)
+for _fun in (np.var, np.std, np.nanvar, np.nanstd):
+    composite(_fun)(partial(_dispersion, _fun))
 
 
-@composite(np.sum)
-def _sum(a: Any, axis: Axis = None, dtype: Any = None, *, keepdims: bool = False) -> Any:
-    return apply(_add, (a,), {"axis": axis, "dtype": dtype, "keepdims": keepdims})
+def without_nan(fun: Function, filler: float, a: Any, *args: Any, **kwargs: Any) -> Any:
+    """Call `fun` on the array in which a number takes the place of NaN."""
+    return fun(np.where(np.isnan(a), filler, a), *args, **kwargs)
 
 
-@composite(np.max)
-@composite(np.amax)
-def _max(a: Any, axis: Axis = None, *, keepdims: bool = False) -> Any:
-    return apply(_maximum, (a,), {"axis": axis, "keepdims": keepdims})
-
-
-@composite(np.min)
-@composite(np.amin)
-def _min(a: Any, axis: Axis = None, *, keepdims: bool = False) -> Any:
-    return apply(_minimum, (a,), {"axis": axis, "keepdims": keepdims})
+composite(np.nansum)(partial(without_nan, np.sum, 0))
+composite(np.nanprod)(partial(without_nan, np.prod, 1))

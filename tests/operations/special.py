@@ -1,5 +1,91 @@
 """Special functions and activations."""
 
+from importlib.util import find_spec
 from typing import Any
 
-ROWS: list[Any] = []
+import numpy as np
+
+import tensorgrad as tg
+from tensorgrad import nn
+
+from .row import *
+
+SCIPY = find_spec("scipy") is not None
+POINTS: list[Any] = [(), (0,), (2, 3)]
+POINT_PAIRS: list[Any] = [((), ()), ((2, 1), (3,)), ((0,), ())]
+AXES: list[Any] = [(2, 3), (1, 2, 2), (0, 3)]
+probabilities = Domain(grid(1 / 16, 15 / 16))
+MASK = np.array([[True, False, True], [False, False, True]])
+WEIGHTS = np.array([[1.0, 2.0, 0.0], [0.5, 0.0, 3.0]])
+
+ROWS = [
+    # activations
+    Op("leaky_relu", nn.leaky_relu, nonzero, shapes=POINTS, analytic=False),
+    Op("leaky_relu slope", lambda x: nn.leaky_relu(x, negative_slope=-0.5), nonzero, shapes=POINTS, analytic=False),
+    Op("hardtanh", nn.hardtanh, halfway, shapes=POINTS, analytic=False),
+    Op("hardtanh bounds", lambda x: nn.hardtanh(x, max_val=0.5), halfway, shapes=POINTS, analytic=False),
+    Op("relu6", lambda x: nn.relu6(x * 8), halfway, shapes=POINTS, analytic=False),
+    Op("hardsigmoid", lambda x: nn.hardsigmoid(x * 4), halfway, shapes=POINTS, analytic=False),
+    Op("hardswish", lambda x: nn.hardswish(x * 4), halfway, shapes=POINTS, analytic=False),
+    Op("elu", nn.elu, nonzero, shapes=POINTS, analytic=False),
+    Op("elu alpha", lambda x: nn.elu(x, alpha=0.5), nonzero, shapes=POINTS, analytic=False),
+    Op("selu", nn.selu, nonzero, shapes=POINTS, analytic=False),
+    Op("celu", lambda x: nn.celu(x, 0.5), nonzero, shapes=POINTS, analytic=False),
+    Op("softplus", nn.softplus, nonzero, shapes=POINTS, analytic=False),
+    Op("softplus beta", lambda x: nn.softplus(x, beta=2), nonzero, shapes=POINTS, analytic=False),
+    Op("log_sigmoid", nn.log_sigmoid, nonzero, shapes=POINTS, analytic=False),
+    Op("silu", nn.silu, reals, shapes=POINTS),
+    Op("mish", nn.mish, nonzero, shapes=POINTS, analytic=False),
+    Op("gelu tanh", lambda x: nn.gelu(x, approximate="tanh"), reals, shapes=POINTS),
+    Op("softsign", nn.softsign, nonzero, shapes=POINTS, analytic=False),
+    Op("tanhshrink", nn.tanhshrink, reals, shapes=POINTS),
+    # along axes
+    Op("softmax", nn.softmax, reals, shapes=AXES),
+    Op("softmax axes", lambda x: tg.special.softmax(x, axis=(0, -1)), reals, shapes=AXES),
+    Op("softmax of all", tg.special.softmax, reals, shapes=[(), (3,), (2, 3)]),
+    Op("log_softmax", nn.log_softmax, reals, shapes=AXES),
+    Op("log_softmax of all", tg.special.log_softmax, reals, shapes=[(), (2, 3)]),
+    Op("log_softmax axis", lambda x: nn.log_softmax(x, axis=0), reals, shapes=[(2, 3), (2, 0)]),
+    Op("logsumexp", nn.logsumexp, reals, shapes=[(), (3,), (2, 3)]),
+    Op("logsumexp axis", lambda x: nn.logsumexp(x, axis=-1), reals, shapes=AXES),
+    Op("logsumexp axes", lambda x: nn.logsumexp(x, (0, -1), keepdims=True), reals, shapes=AXES),
+    Op("logsumexp weights", lambda x, b: nn.logsumexp(x, 1, b), reals, positive, shapes=[((2, 3), (2, 3)), ((2, 1), (3,)), ((3,), (2, 1))]),
+    Op("logsumexp weights of all", lambda x: nn.logsumexp(x, b=WEIGHTS, keepdims=True), reals, shapes=[(), (3,), (2, 3)]),
+    # special functions that need NumPy alone
+    Op("logit", tg.special.logit, probabilities, shapes=POINTS),
+    Op("xlogy", tg.special.xlogy, reals, positive, shapes=POINT_PAIRS),
+    Op("xlogy(x, 2)", lambda x: tg.special.xlogy(x, 2), reals, shapes=POINTS),
+    Op("xlogy(2.5, x)", lambda x: tg.special.xlogy(2.5, x), positive, shapes=POINTS),
+    Op("xlog1py", tg.special.xlog1py, reals, positive, shapes=POINT_PAIRS),
+    Op("entr", tg.special.entr, positive, shapes=POINTS),
+    # choosing by a mask
+    Op("safe_where", lambda x, y: tg.safe_where(MASK, np.exp, x, y), reals, reals, shapes=[((), ()), ((2, 3), (3,)), ((1, 3), (2, 1))]),
+    Op("safe_where x > 0", lambda x: tg.safe_where(x > 0, np.log, x), nonzero, shapes=POINTS, analytic=False),
+]  # fmt: skip
+
+if SCIPY:
+    from scipy import special as sp
+
+    ROWS += [
+        Op("gelu", nn.gelu, reals, shapes=POINTS),
+        *(Op(f"scipy {f.__name__}", f, reals, shapes=POINTS) for f in (sp.erf, sp.erfc, sp.erfcx, sp.ndtr, sp.log_ndtr)),
+        *(Op(f"scipy {f.__name__}", f, reals, shapes=POINTS, analytic=False) for f in (
+            sp.expit, sp.log_expit, sp.j0, sp.j1, sp.i0, sp.i1,
+        )),
+        *(Op(f"scipy {f.__name__}", f, nonzero, shapes=POINTS, analytic=False) for f in (sp.i0e, sp.i1e, sp.expi)),
+        *(Op(f"scipy {f.__name__}", f, probabilities, shapes=POINTS, analytic=False) for f in (
+            sp.erfinv, sp.erfcinv, sp.ndtri, sp.logit,
+        )),
+        *(Op(f"scipy {f.__name__}", f, positive, shapes=POINTS, analytic=False) for f in (
+            sp.gamma, sp.gammaln, sp.psi, sp.entr, sp.exp1, sp.k0, sp.k1, sp.y0, sp.y1,
+        )),
+        Op("scipy gammaln < 0", lambda x: sp.gammaln(x - 3), probabilities, shapes=POINTS, analytic=False),
+        Op("polygamma", lambda x: tg.special.polygamma(2, x), positive, shapes=POINTS, analytic=False),
+        *(Op(f"scipy {f.__name__}", f, positive, positive, shapes=POINT_PAIRS, analytic=False) for f in (
+            sp.beta, sp.betaln, sp.xlogy, sp.xlog1py, sp.rel_entr, sp.kl_div,
+        )),
+        *(Op(f"scipy {f.__name__}", lambda x, f=f: f([2, 0.5, 3], x), positive, shapes=[(), (2, 3)], analytic=False) for f in (
+            sp.jv, sp.yv, sp.iv, sp.kv, sp.ive, sp.gammainc, sp.gammaincc,
+        )),
+        Op("scipy betainc", lambda x: sp.betainc(2, [0.5, 1, 3], x), probabilities, shapes=[(), (2, 3)], analytic=False),
+    ]  # fmt: skip

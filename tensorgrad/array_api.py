@@ -1,0 +1,188 @@
+"""The functions, constants and dtypes of the Python array API standard, version 2024.12.
+
+They are NumPy's own, `tensorgrad.sin is numpy.sin`, because NumPy hands every call on a tensor to
+the tensor. Defined here are those that have no tensor among their arguments, and so must make one,
+and those in which NumPy's arguments or results differ from the standard's.
+
+Beware of this module's names: `bool`, `abs`, `max` and others hide Python's.
+"""
+
+from __future__ import annotations
+
+import builtins
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+# isort: off
+from numpy import (
+    __array_namespace_info__, linalg,
+    e, inf, nan, newaxis, pi,
+    bool, complex64, complex128, float32, float64,
+    int8, int16, int32, int64, uint8, uint16, uint32, uint64,
+    empty_like, full_like, ones_like, tril, triu, zeros_like,
+    astype, can_cast, isdtype, result_type,
+    abs, acos, acosh, add, asin, asinh, atan, atan2, atanh, bitwise_and, bitwise_invert,
+    bitwise_left_shift, bitwise_or, bitwise_right_shift, bitwise_xor, ceil, conj, copysign, cos,
+    cosh, divide, equal, exp, expm1, floor, floor_divide, greater, greater_equal, hypot, imag,
+    isfinite, isinf, isnan, less, less_equal, log, log1p, log2, log10, logaddexp, logical_and,
+    logical_not, logical_or, logical_xor, maximum, minimum, multiply, negative, nextafter,
+    not_equal, positive, pow, real, reciprocal, remainder, round, sign, signbit, sin, sinh, sqrt,
+    square, subtract, tan, tanh, trunc,
+    take, take_along_axis, argmax, argmin, count_nonzero, nonzero, searchsorted, where,
+    unique_all, unique_counts, unique_inverse, unique_values,
+    matmul, matrix_transpose, tensordot, vecdot,
+    broadcast_to, concat, expand_dims, flip, moveaxis, permute_dims, repeat, reshape, roll, squeeze,
+    stack, tile, unstack,
+    cumulative_prod, cumulative_sum, max, mean, min, prod, std, sum, var,
+    all, any, diff,
+)  # fmt: skip
+# isort: on
+
+from . import fft
+from .tensor import Tensor, asarray
+
+__all__ = [  # noqa: RUF022 (the standard's chapters)
+    "__array_api_version__", "__array_namespace_info__", "fft", "linalg",
+    # constants
+    "e", "inf", "nan", "newaxis", "pi",
+    # dtypes
+    "bool", "complex64", "complex128", "float32", "float64",
+    "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
+    # creation
+    "arange", "asarray", "empty", "empty_like", "eye", "from_dlpack", "full", "full_like",
+    "linspace", "meshgrid", "ones", "ones_like", "tril", "triu", "zeros", "zeros_like",
+    # dtypes of arrays
+    "astype", "can_cast", "finfo", "iinfo", "isdtype", "result_type",
+    # element by element
+    "abs", "acos", "acosh", "add", "asin", "asinh", "atan", "atan2", "atanh", "bitwise_and",
+    "bitwise_invert", "bitwise_left_shift", "bitwise_or", "bitwise_right_shift", "bitwise_xor",
+    "ceil", "clip", "conj", "copysign", "cos", "cosh", "divide", "equal", "exp", "expm1", "floor",
+    "floor_divide", "greater", "greater_equal", "hypot", "imag", "isfinite", "isinf", "isnan",
+    "less", "less_equal", "log", "log1p", "log2", "log10", "logaddexp", "logical_and",
+    "logical_not", "logical_or", "logical_xor", "maximum", "minimum", "multiply", "negative",
+    "nextafter", "not_equal", "positive", "pow", "real", "reciprocal", "remainder", "round", "sign",
+    "signbit", "sin", "sinh", "sqrt", "square", "subtract", "tan", "tanh", "trunc",
+    # indexing, searching, sorting, sets
+    "take", "take_along_axis", "argmax", "argmin", "count_nonzero", "nonzero", "searchsorted",
+    "where", "argsort", "sort", "unique_all", "unique_counts", "unique_inverse", "unique_values",
+    # linear algebra
+    "matmul", "matrix_transpose", "tensordot", "vecdot",
+    # shapes
+    "broadcast_arrays", "broadcast_to", "concat", "expand_dims", "flip", "moveaxis", "permute_dims",
+    "repeat", "reshape", "roll", "squeeze", "stack", "tile", "unstack",
+    # statistics and utilities
+    "cumulative_prod", "cumulative_sum", "max", "mean", "min", "prod", "std", "sum", "var",
+    "all", "any", "diff",
+]  # fmt: skip
+
+__array_api_version__ = "2024.12"
+
+
+def _in_a_tensor(create: Callable[..., Any]) -> Callable[..., Tensor]:
+    """Let a function that makes a new array return it as a tensor."""
+
+    @functools.wraps(create)
+    def creation(*args: Any, **kwargs: Any) -> Tensor:
+        return asarray(create(*args, **kwargs), copy=False)
+
+    creation.__doc__ = f"Return what `numpy.{create.__name__}` returns, as a tensor."
+    return creation
+
+
+arange = _in_a_tensor(np.arange)
+empty = _in_a_tensor(np.empty)
+eye = _in_a_tensor(np.eye)
+from_dlpack = _in_a_tensor(np.from_dlpack)
+full = _in_a_tensor(np.full)
+linspace = _in_a_tensor(np.linspace)
+ones = _in_a_tensor(np.ones)
+zeros = _in_a_tensor(np.zeros)
+
+
+def meshgrid(*arrays: Any, indexing: str = "xy") -> list[Tensor]:
+    """Return the coordinates of a grid as a list, where `numpy.meshgrid` returns a tuple.
+
+    >>> [x.shape for x in tg.meshgrid(tg.arange(3), tg.arange(2), indexing="ij")]
+    [(3, 2), (3, 2)]
+    """
+    return list(np.meshgrid(*arrays, indexing=indexing))  # type: ignore[call-overload]
+
+
+def broadcast_arrays(*arrays: Any) -> list[Tensor]:
+    """Return the arrays in their common shape as a list, where NumPy returns a tuple.
+
+    >>> [x.shape for x in tg.broadcast_arrays(tg.ones(3), tg.ones((2, 1)))]
+    [(2, 3), (2, 3)]
+    """
+    return list(np.broadcast_arrays(*arrays))  # type: ignore[arg-type]
+
+
+class FloatInfo(NamedTuple):
+    """The limits of a floating dtype as Python numbers."""
+
+    bits: int
+    eps: float
+    max: float
+    min: float
+    smallest_normal: float
+    dtype: np.dtype[Any]
+
+
+def finfo(kind: Any, /) -> FloatInfo:
+    """Return the limits of a floating dtype, or of an array's; of the parts, for a complex one.
+
+    >>> tg.finfo(tg.ones(3, dtype=tg.float32)).eps == 2**-23
+    True
+    """
+    info = np.finfo(result_type(kind))
+    eps, largest, least, normal = map(float, (info.eps, info.max, info.min, info.smallest_normal))
+    return FloatInfo(info.bits, eps, largest, least, normal, info.dtype)
+
+
+def iinfo(kind: Any, /) -> np.iinfo[Any]:
+    """Return the limits of an integer dtype, or of an array's.
+
+    >>> tg.iinfo(tg.asarray([1, 2], dtype=tg.int8)).max
+    127
+    """
+    return np.iinfo(result_type(kind))
+
+
+def clip(x: Any, /, min: Any = None, max: Any = None) -> Any:
+    """Return `numpy.clip(x, min, max)` in the dtype of `x`.
+
+    >>> tg.clip(tg.asarray([1, 5, 9]), 2, max=6)
+    Tensor([2, 5, 6])
+    """
+    clipped = np.clip(x, min, max)
+    return clipped if clipped.dtype == x.dtype else astype(clipped, x.dtype)
+
+
+def sort(
+    x: Any, /, *, axis: int = -1, descending: builtins.bool = False, stable: builtins.bool = True
+) -> Any:
+    """Return `numpy.sort` along an axis, or the elements in descending order.
+
+    >>> tg.sort(tg.asarray([2.0, 3.0, 1.0]), descending=True)
+    Tensor([3., 2., 1.])
+    """
+    if descending:
+        return flip(np.sort(flip(x, axis=axis), axis=axis, stable=stable), axis=axis)
+    return np.sort(x, axis=axis, stable=stable)
+
+
+def argsort(
+    x: Any, /, *, axis: int = -1, descending: builtins.bool = False, stable: builtins.bool = True
+) -> Any:
+    """Return the positions of the elements in the order of `sort`; equal ones keep their order.
+
+    >>> tg.argsort(tg.asarray([2, 3, 1, 3]), descending=True)
+    Tensor([1, 3, 0, 2])
+    """
+    if descending:  # of the reversed array, so that equal elements end up in their first order
+        backwards = np.argsort(flip(x, axis=axis), axis=axis, stable=stable)
+        return x.shape[axis] - 1 - flip(backwards, axis=axis)
+    return np.argsort(x, axis=axis, stable=stable)

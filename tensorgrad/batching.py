@@ -1,0 +1,285 @@
+"""Many arrays of one shape that NumPy code takes for one: so a derivative is carried in one pass."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+from .graph import RULES, Array, Function
+
+
+class NotBatchedError(TypeError, AttributeError):
+    """Something needs a plain array: carry the arrays through it one by one."""
+
+
+class Batch(NDArrayOperatorsMixin):
+    """Arrays of one shape, stacked along the first axis of `arrays`.
+
+    Its shape is that of one of them, and NumPy functions work on each: at once where they are
+    element-wise or in the table below, else one after the other.
+    """
+
+    __slots__ = ("arrays",)
+
+    def __init__(self, arrays: Array) -> None:
+        self.arrays = arrays
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.arrays.shape[1:]
+
+    @property
+    def ndim(self) -> int:
+        return self.arrays.ndim - 1
+
+    @property
+    def size(self) -> int:
+        return self.arrays.size // max(len(self.arrays), 1)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.arrays.dtype
+
+    @property
+    def base(self) -> None:
+        """None, as of an array that owns its memory: nobody writes to a batch."""
+
+    @property
+    def T(self) -> Batch:
+        return np.transpose(self)  # type: ignore[call-overload, no-any-return]
+
+    @property
+    def mT(self) -> Batch:
+        return Batch(self.arrays.mT)
+
+    @property
+    def real(self) -> Batch:
+        return Batch(self.arrays.real)
+
+    def reshape(self, *shape: Any) -> Batch:
+        return np.reshape(self, shape[0] if len(shape) == 1 else shape)  # type: ignore[call-overload, no-any-return]
+
+    def ravel(self) -> Batch:
+        return self.reshape(-1)
+
+    def astype(self, dtype: Any) -> Batch:
+        return Batch(self.arrays.astype(dtype))
+
+    def copy(self) -> Batch:
+        return Batch(self.arrays.copy())
+
+    def sum(self, axis: Any = None, keepdims: bool = False) -> Any:
+        return np.add.reduce(self, axis=axis, keepdims=keepdims)  # type: ignore[call-overload]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Any) -> Batch:
+        return Batch(self.arrays[_inner(self.arrays, index)])
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        index = _inner(self.arrays, index)
+        if isinstance(value, Batch):
+            (value,) = _aligned([value], self.arrays[index].ndim - 1)
+        self.arrays[index] = value
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Array:
+        raise NotBatchedError("a batch is no array")
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if method == "__call__" and ufunc.signature is None and not kwargs:
+            ndim = max([np.ndim(x) for x in inputs])
+            return _batches(ufunc(*_aligned(inputs, ndim)))
+        if ufunc is np.matmul and not kwargs:
+            return _matmul(*inputs)
+        fun = getattr(ufunc, method)
+        if method == "reduce":
+            return _reduced(fun, *inputs, **kwargs)
+        return _one_by_one(fun, inputs, kwargs)
+
+    def __array_function__(self, fun: Function, types: Any, args: Any, kwargs: Any) -> Any:
+        return call(fun, args, kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        raise NotBatchedError(f"a batch has no attribute {name!r}")
+
+
+def call(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Call a function, which is no ufunc, on batches among its arguments."""
+    if fun in BATCHED:
+        return BATCHED[fun](*args, **kwargs)
+    if fun in RULES and RULES[fun].form == "elementwise":
+        return Batch(fun(*_aligned(args, max(map(np.ndim, args))), **kwargs))
+    return _one_by_one(fun, args, kwargs)
+
+
+def _batches(out: Any) -> Any:
+    return tuple(map(Batch, out)) if isinstance(out, tuple) else Batch(out)
+
+
+def _inner(arrays: Array, index: Any) -> tuple[Any, ...]:
+    """The index into each of the arrays, as an index into all of them."""
+    parts = index if isinstance(index, tuple) else (index,)
+    if sum(isinstance(p, (np.ndarray, list)) for p in parts) > 1 or any(
+        isinstance(p, (bool, np.bool_)) for p in parts
+    ):
+        raise NotBatchedError("axes of several index arrays may move to the front")
+    advanced = [i for i, p in enumerate(parts) if isinstance(p, (np.ndarray, list))]
+    numbers = [i for i, p in enumerate(parts) if isinstance(p, (int, np.integer))]
+    if advanced and numbers:
+        raise NotBatchedError("axes of an array and a number may move to the front")
+    return (slice(None), *parts)
+
+
+def _aligned(values: Sequence[Any], ndim: int) -> list[Any]:
+    """The arrays of the batches among the values, with `ndim` axes after that of the batch."""
+    return [
+        v.arrays.reshape(len(v.arrays), *(1,) * (ndim - v.ndim), *v.shape)
+        if isinstance(v, Batch)
+        else v
+        for v in values
+    ]
+
+
+def _one_by_one(fun: Function, args: Sequence[Any], kwargs: Any) -> Any:
+    """Call `fun` on each of the arrays in turn."""
+
+    def item(value: Any, i: int) -> Any:
+        if isinstance(value, Batch):
+            return value.arrays[i]
+        if type(value) in (list, tuple):
+            return type(value)([item(v, i) for v in value])
+        return value
+
+    count = _count([*args, *kwargs.values()])
+    if not count:
+        raise NotBatchedError("an empty batch")
+    results = [
+        fun(*item(tuple(args), i), **{k: item(v, i) for k, v in kwargs.items()})
+        for i in range(count)
+    ]
+    if isinstance(results[0], (tuple, list)):
+        parts = [Batch(np.stack(part)) for part in zip(*results, strict=True)]
+        kind = type(results[0])
+        return kind(*parts) if hasattr(kind, "_fields") else kind(parts)
+    return Batch(np.stack(results))
+
+
+def _count(values: Sequence[Any]) -> int:
+    """How many arrays are in the batches among the values."""
+    for value in values:
+        if isinstance(value, Batch):
+            return len(value.arrays)
+        if type(value) in (list, tuple) and (count := _count(value)):
+            return count
+    return 0
+
+
+# -- functions of a whole batch at once
+
+
+def _matmul(x: Any, y: Any) -> Any:
+    row, column = np.ndim(x) == 1, np.ndim(y) == 1
+    x = x[None, :] if row else x
+    y = y[:, None] if column else y
+    out = np.matmul(*_aligned([x, y], max(np.ndim(x), np.ndim(y))))
+    out = out[..., 0, :] if row else out
+    return Batch(out[..., 0] if column else out)
+
+
+def _reduced(fun: Function, x: Any, axis: Any = 0, **kwargs: Any) -> Any:
+    axes = range(x.ndim) if axis is None else normalize_axis_tuple(axis, x.ndim)
+    return Batch(fun(x.arrays, axis=tuple([i + 1 for i in axes]), **kwargs))
+
+
+def _reshape(x: Any, shape: Any) -> Any:
+    shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
+    if -1 in shape:
+        known = -int(np.prod(shape))
+        shape = tuple([x.size // known if n == -1 else n for n in shape])
+    return Batch(x.arrays.reshape(len(x.arrays), *shape))
+
+
+def _transpose(x: Any, axes: Any = None) -> Any:
+    axes = range(x.ndim)[::-1] if axes is None else normalize_axis_tuple(axes, x.ndim)
+    return Batch(np.transpose(x.arrays, (0, *[i + 1 for i in axes])))
+
+
+def _swapaxes(x: Any, i: int, j: int) -> Any:
+    return Batch(
+        np.swapaxes(
+            x.arrays, *[k + 1 for k in normalize_axis_tuple((i, j), x.ndim, allow_duplicate=True)]
+        )
+    )
+
+
+def _moveaxis(x: Any, source: Any, destination: Any) -> Any:
+    source, destination = (
+        [i + 1 for i in normalize_axis_tuple(axes, x.ndim)] for axes in (source, destination)
+    )
+    return Batch(np.moveaxis(x.arrays, source, destination))
+
+
+def _expand_dims(x: Any, axis: Any) -> Any:
+    count = len(axis) if isinstance(axis, (tuple, list)) else 1
+    axes = normalize_axis_tuple(axis, x.ndim + count)
+    return Batch(np.expand_dims(x.arrays, tuple([i + 1 for i in axes])))
+
+
+def _broadcast_to(x: Any, shape: Any) -> Any:
+    shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
+    (arrays,) = _aligned([x], len(shape))
+    return Batch(np.broadcast_to(arrays, (len(arrays), *shape)))
+
+
+def _where(condition: Any, x: Any, y: Any) -> Any:
+    values = [condition, x, y]
+    return Batch(np.where(*_aligned(values, max(map(np.ndim, values)))))
+
+
+def _inner_product(x: Any, y: Any) -> Any:
+    if not (np.ndim(x) and np.ndim(y)):
+        return x * y
+    if np.ndim(x) > 2 or np.ndim(y) > 2:
+        return _one_by_one(np.inner, (x, y), {})
+    return _matmul(x, np.transpose(y))
+
+
+def _full_like(fun: Function) -> Callable[..., Any]:
+    def batched(x: Any, dtype: Any = None, shape: Any = None, **kwargs: Any) -> Any:
+        shape = None if shape is None else (len(x.arrays), *shape)
+        return Batch(fun(x.arrays, dtype=dtype, shape=shape, **kwargs))
+
+    return batched
+
+
+def _whole(fun: Function) -> Callable[..., Any]:
+    return lambda x, *args, **kwargs: Batch(fun(x.arrays, *args, **kwargs))
+
+
+BATCHED: dict[Function, Callable[..., Any]] = {
+    np.reshape: _reshape,
+    np.transpose: _transpose,
+    np.swapaxes: _swapaxes,
+    np.moveaxis: _moveaxis,
+    np.expand_dims: _expand_dims,
+    np.broadcast_to: _broadcast_to,
+    np.where: _where,
+    np.inner: _inner_product,
+    np.zeros_like: _full_like(np.zeros_like),
+    np.ones_like: _full_like(np.ones_like),
+    np.matrix_transpose: lambda x: x.mT,
+    np.real: _whole(np.real),
+    np.imag: _whole(np.imag),
+    np.astype: _whole(np.astype),
+    np.copy: _whole(np.copy),
+    np.shape: operator.attrgetter("shape"),
+    np.ndim: operator.attrgetter("ndim"),
+    np.size: operator.attrgetter("size"),
+    np.iscomplexobj: lambda x: np.iscomplexobj(x.arrays),
+}

@@ -1,0 +1,113 @@
+"""Trading time for memory: recompute in the backward pass instead of keeping."""
+
+from __future__ import annotations
+
+import functools
+import zlib
+from typing import Any
+
+import numpy as np
+
+from .errors import GraphError
+from .graph import F, Node, Rule, Spec, ancestors, enable_grad, kept, mode, name_of, propagate
+from .structure import flatten
+from .tensor import Tensor, parts_of, revive
+
+
+def checkpoint(f: F) -> F:
+    """Return `f`, whose intermediate results are computed again in the backward pass, not kept.
+
+    Results are tensors, or nested lists, tuples, dicts of them. Gradients also reach tensors that
+    `f` uses from outside. `f` must compute the same again: a GraphError says if it did not, as with
+    a random generator that has moved on.
+
+    >>> block = tg.checkpoint(lambda x: np.tanh(np.exp(np.tanh(x))))
+    >>> tg.grad(block)(0.5) == tg.grad(lambda x: np.tanh(np.exp(np.tanh(x))))(0.5)
+    np.True_
+    """
+
+    @functools.wraps(f)
+    def checkpointed(*args: Any, **kwargs: Any) -> Any:
+        if not mode.get().recording:
+            return f(*args, **kwargs)
+        run = functools.partial(f, *args, **kwargs)
+        start = Node((), np.dtype(float)).serial
+        outputs, structure = flatten(run(), "checkpoint")
+        tracked = [y for y in outputs if isinstance(y, Tensor) and y.requires_grad]
+        if not tracked:
+            return structure.build(outputs)
+        replay = _Replay(run, start, tracked)
+        call = Node(
+            (),
+            np.dtype(float),
+            Rule(f, tuple([functools.partial(replay, i) for i in range(len(replay.sources))])),
+            replay.sources,
+            out=tuple([Spec(y.shape, y.dtype) for y in tracked]),
+        )
+        detached = iter(parts_of(call, tuple([y.data for y in tracked])))
+        return structure.build(
+            next(detached) if isinstance(y, Tensor) and y.requires_grad else y for y in outputs
+        )
+
+    return checkpointed  # type: ignore[return-value]
+
+
+class _Replay:
+    """The derivative of a checkpointed call: run it again, and carry the cotangents through.
+
+    `sources` are the nodes that it takes from outside, as arguments or otherwise.
+    """
+
+    def __init__(self, run: Any, start: int, outputs: list[Tensor]) -> None:
+        self.run = run
+        self.name = name_of(run.func)
+        nodes = ancestors(*_roots(outputs), since=start)
+        self.sources = list(
+            dict.fromkeys(
+                parent
+                for node in nodes
+                for parent in node.parents or ()
+                if parent is not None and parent.serial < start
+            )
+        )
+        self.sums = [_checksum(y) for y in outputs]
+        self.cotangents: Any = None
+        self.shares: dict[Node, Any] = {}
+
+    def __call__(self, i: int, g: Any, _out: Any) -> Any:
+        """The cotangent of source `i`; the first call computes those of all."""
+        if self.cotangents is not g:
+            self.cotangents, self.shares = g, self._pull(g)
+        source = self.sources[i]
+        share = self.shares.pop(source, None)
+        if not self.shares:
+            self.cotangents = None
+        return np.zeros(source.shape, source.dtype) if share is None else share
+
+    def _pull(self, g: tuple[Any, ...]) -> dict[Node, Any]:
+        start = Node((), np.dtype(float)).serial
+        with enable_grad():
+            leaves, _ = flatten(self.run(), "checkpoint")
+        outputs = [y for y in leaves if isinstance(y, Tensor) and y.requires_grad]
+        if [_checksum(y) for y in outputs] != self.sums:
+            raise GraphError(
+                f"checkpoint: {self.name} computed something else the second time: it must "
+                "depend on nothing that has changed, such as a random generator"
+            )
+        nodes = ancestors(*_roots(outputs), since=start)
+        sources = sorted(self.sources, key=lambda node: node.serial, reverse=True)
+        recorded = any(isinstance(share, Tensor) for share in g)
+        seeds: dict[Node, Any] = {}
+        for root, share in zip(_roots(outputs), g, strict=True):
+            seeds[root] = share if root not in seeds else seeds[root] + share
+        return propagate(
+            [*nodes, *sources], seeds, self.sources, operands=revive if recorded else kept
+        )
+
+
+def _roots(tensors: list[Tensor]) -> list[Node]:
+    return [y._node for y in tensors if y._node is not None]
+
+
+def _checksum(y: Tensor) -> int:
+    return zlib.crc32(np.ascontiguousarray(y.data).tobytes())

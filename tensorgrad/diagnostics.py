@@ -1,0 +1,190 @@
+"""Looking into a computation: where a NaN comes from, and what each operation costs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .errors import AnomalyError
+from .graph import Function, Node, kept, mode, set_mode
+from .structure import flatten
+from .tensor import Tensor
+
+
+def detect_anomaly() -> set_mode:
+    """Raise an AnomalyError where a NaN or an infinity first appears, forward or backward.
+
+    The error names the operation and the line that called it. Within the `with` block, or the
+    decorated function, every recorded operation is looked at, and each step of `backward()`; this
+    costs time.
+
+    >>> x = tg.Tensor([0.0, 1.0], requires_grad=True)
+    >>> with tg.detect_anomaly():
+    ...     np.sum(np.sqrt(x)).backward()
+    Traceback (most recent call last):
+    tensorgrad.errors.AnomalyError: backward: the derivative of sqrt ... is inf at index (0,) ...
+    """
+    now = mode.get()
+    return set_mode(
+        hooks=(*now.hooks, _look_forward), backward_hooks=(*now.backward_hooks, _look_backward)
+    )
+
+
+def _look_forward(node: Node, arrays: Sequence[Any]) -> None:
+    given, results = arrays[: len(node.args)], arrays[len(node.args) :]
+    for out in results:
+        if not _finite(out) and all(map(_finite, given)):
+            raise AnomalyError(f"forward: {node} returned {_first(out)} for finite arguments")
+
+
+def _look_backward(node: Node, g: Any, share: Any) -> None:
+    if not _finite(share) and all(map(_finite, g if isinstance(g, tuple) else (g,))):
+        raise AnomalyError(
+            f"backward: the derivative of {node} is {_first(share)} for a finite cotangent"
+        )
+
+
+def _plain(value: Any) -> Any:
+    return value.data if isinstance(value, Tensor) else value
+
+
+def _finite(value: Any) -> bool:
+    value = _plain(value)
+    return getattr(value, "dtype", np.dtype(bool)).kind not in "fc" or bool(
+        np.isfinite(value).all()
+    )
+
+
+def _first(array: Any) -> str:
+    """The first element that is not finite, and where it is."""
+    array = _plain(array)
+    index = np.argwhere(~np.isfinite(array))[0]
+    return f"{array[tuple(index)]} at index {tuple(index.tolist())}"
+
+
+class Operation(NamedTuple):
+    """One recorded operation: seconds forward and backward, and the bytes it keeps in between."""
+
+    name: str
+    place: str
+    shape: tuple[int, ...]
+    forward: float
+    backward: float
+    bytes: int
+
+
+class Profile(NamedTuple):
+    """What `profile` found: the function's result, and its operations in order."""
+
+    result: Any
+    operations: list[Operation]
+
+    def __str__(self) -> str:
+        """A table: microseconds, bytes, and the line of the call."""
+        rows = [("operation", "shape", "forward us", "backward us", "kept bytes", "called at")]
+        total = Operation(
+            "total",
+            "",
+            (),
+            *[sum(column) for column in zip(*(o[3:] for o in self.operations), strict=True)]
+            or (0.0, 0.0, 0),
+        )
+        for o in [*self.operations, total]:
+            times = [f"{seconds * 1e6:.1f}" for seconds in (o.forward, o.backward)]
+            shape = str(o.shape) if o is not total else ""
+            rows.append((o.name, shape, *times, f"{o.bytes:,}", o.place))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        aligned = "<<>>><"
+        return "\n".join(
+            "  ".join(
+                f"{cell:{side}{width}}"
+                for cell, side, width in zip(row, aligned, widths, strict=True)
+            ).rstrip()
+            for row in rows
+        )
+
+
+def profile(f: Function, repeats: int = 5) -> Callable[..., Profile]:
+    """Return a function that calls `f` and reports what each recorded operation costs.
+
+    Afterwards every operation, and its derivative, is run again by itself, and the least time of
+    `repeats` is taken. The bytes are those of arrays that only the graph keeps alive, each counted
+    where it is kept first. Of arguments of `f`, tensors that require grad are tracked.
+
+    >>> w = tg.Tensor(np.ones((3, 2)), requires_grad=True)
+    >>> report = tg.profile(lambda x: np.sum(np.tanh(x @ w)))(np.ones((5, 3)))
+    >>> [(o.name, o.shape, o.bytes) for o in report.operations]
+    [('matmul', (5, 2), 0), ('tanh', (5, 2), 80), ('add.reduce', (), 0)]
+    """
+
+    def profiled(*args: Any, **kwargs: Any) -> Profile:
+        nodes: list[Node] = []
+        operands: list[Sequence[Any]] = []
+
+        def note(node: Node, arrays: Sequence[Any]) -> None:
+            nodes.append(node)
+            operands.append(arrays)
+
+        with set_mode(hooks=(*mode.get().hooks, note)):
+            result = f(*args, **kwargs)
+        given, _ = flatten((args, kwargs), "profile", anything=True)
+        seen = {id(_owner(_plain(a))) for a in given if hasattr(_plain(a), "dtype")}
+        operations = []
+        with np.errstate(all="ignore"):
+            for node, arrays in zip(nodes, operands, strict=True):
+                operations.append(_cost(node, arrays, repeats, seen))
+        return Profile(result, operations)
+
+    return profiled
+
+
+def _cost(node: Node, arrays: Sequence[Any], repeats: int, seen: set[int]) -> Operation:
+    known = node.rule
+    assert known is not None
+    parents = node.parents or ()
+    inputs, results = arrays[: len(node.args)], arrays[len(node.args) :]
+    out, args = kept(node)
+    seeds = tuple([np.ones(o.shape, o.dtype) for o in results])
+    g = seeds if isinstance(out, tuple) else seeds[0]
+
+    def backward() -> None:
+        for vjp, parent in zip(known.vjps, parents):
+            if vjp is not None and parent is not None:
+                vjp(g, out, *args, **node.kwargs)
+
+    leaves = {id(_owner(a)) for a, p in zip(args, parents) if p is not None and p.rule is None}
+    new = {
+        id(owner): owner.nbytes
+        for a in (*args, *(out if isinstance(out, tuple) else (out,)))
+        if isinstance(a, np.ndarray)
+        for owner in [_owner(a)]
+        if id(owner) not in seen and id(owner) not in leaves
+    }
+    seen.update(leaves, new)
+    return Operation(
+        known.name,
+        node.place,
+        results[0].shape,
+        _least(lambda: known.fun(*inputs, **node.kwargs), repeats),
+        _least(backward, repeats),
+        sum(new.values()),
+    )
+
+
+def _least(call: Callable[[], Any], repeats: int) -> float:
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def _owner(array: Any) -> Any:
+    """The array whose memory an array is a view of."""
+    while isinstance(getattr(array, "base", None), np.ndarray):
+        array = array.base
+    return array

@@ -1,0 +1,1 @@
+"""Solving, inverting and decomposing matrices, and their norms."""

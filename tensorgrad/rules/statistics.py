@@ -1,0 +1,210 @@
+"""Averages, order statistics and covariances."""
+
+import warnings
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ..errors import NoRuleError
+from ..graph import Function, composite, rule
+from ..tensor import Axis, apply, asarray
+from .indexing import spread
+from .reductions import axes_of, from_rows, rows_of
+
+# -- averages
+
+
+@composite(np.average)
+def _average(
+    a: Any,
+    axis: Axis = None,
+    weights: Any = None,
+    returned: bool = False,
+    *,
+    keepdims: bool = False,
+) -> Any:
+    a = asarray(a)
+    if weights is None:
+        average = np.mean(a, axis, keepdims=keepdims)
+        total = asarray(np.full(average.shape, a.size / average.size, average.dtype))
+    else:
+        weights = _along(asarray(weights), a, axis)
+        dtype = np.result_type(a.dtype, weights.dtype, *["f8"] * (a.dtype.kind in "biu"))
+        total = np.sum(weights, axis, dtype, keepdims=keepdims)
+        if np.any(total == 0):
+            raise ZeroDivisionError("average: the weights sum to zero")
+        average = np.sum(a.astype(dtype) * weights.astype(dtype), axis, keepdims=keepdims) / total
+    return (average, np.broadcast_to(total, average.shape).copy()) if returned else average
+
+
+def _along(weights: Any, a: Any, axis: Axis) -> Any:
+    """Weights of the shape of `a`, or of its axes, so that they broadcast with it."""
+    if weights.shape == a.shape:
+        return weights
+    if axis is None:
+        raise TypeError(
+            f"average: weights of shape {weights.shape} for shape {a.shape} need an axis"
+        )
+    axes = axes_of(a, axis)
+    if weights.shape != tuple([a.shape[i] for i in axes]):
+        raise ValueError(
+            f"average: weights of shape {weights.shape} do not fit axes {axes} of shape {a.shape}"
+        )
+    shape = [n if i in axes else 1 for i, n in enumerate(a.shape)]
+    return np.transpose(weights, np.argsort(axes)).reshape(shape)
+
+
+# -- order statistics
+
+
+def order_statistic(x: Any, *q: Any, fun: Function, **options: Any) -> Any:
+    """`np.median`, `np.quantile` or one of their kin."""
+    return fun(x, *q, **options)
+
+
+def _order_statistic_back(
+    g: Any, _y: Any, x: Any, *q: Any, fun: Function, axis: Axis, **options: Any
+) -> Any:
+    """The cotangent goes to the elements that the result lies between, in sorted order.
+
+    That order takes equal elements as they come. Where in it the result lies, a whole number or
+    between two, is the same statistic of the numbers 0, 1, ... of the elements in sorted order,
+    whatever the method. A result that is NaN belongs to the last element, a NaN.
+    """
+    if not x.size:
+        return np.zeros(x.shape, g.dtype)
+    axes = axes_of(x, axis)
+    rows = rows_of(x, axes)
+    slices, length = rows.shape
+    order = np.argsort(rows, axis=1, kind="stable")
+    places = rows_of(np.arange(1, x.size + 1).reshape(x.shape), axes)
+    places = np.take_along_axis(places, order, axis=1)
+    missing = np.isnan(rows)
+    missing = missing & ~np.all(missing, axis=1, keepdims=True)  # all: the forward pass warned
+    numbers = np.where(missing, np.nan, np.argsort(order, axis=1))
+    position = fun(from_rows(numbers, axes, x.shape), *q, axis=axis, **options)
+    position = np.where(np.isnan(position), length - 1, position).reshape(-1, slices)
+    low = np.floor(position).astype(np.intp)
+    share = (position - low).astype(g.dtype)
+    g, each = g.reshape(share.shape), np.arange(slices)
+    upper = places[each, np.minimum(low + 1, length - 1)]
+    return spread(g * (1 - share), places[each, low], x.shape) + spread(g * share, upper, x.shape)
+
+
+rule(order_statistic, _order_statistic_back)
+
+
+def _median(
+    fun: Function,
+    a: Any,
+    axis: Axis = None,
+    _out: None = None,
+    overwrite_input: bool = False,  # noqa: ARG001 (a permission of which no use is made)
+    keepdims: bool = False,
+) -> Any:
+    return apply(order_statistic, (a,), {"fun": fun, "axis": axis, "keepdims": keepdims})
+
+
+def _quantile(
+    fun: Function,
+    a: Any,
+    q: Any,
+    axis: Axis = None,
+    _out: None = None,
+    overwrite_input: bool = False,  # noqa: ARG001
+    method: str = "linear",
+    keepdims: bool = False,
+    *,
+    weights: Any = None,
+) -> Any:
+    options: dict[str, Any] = {"fun": fun, "axis": axis, "method": method, "keepdims": keepdims}
+    if weights is not None:  # they choose an element, so that the result does not grow with them
+        options["weights"] = asarray(weights).data
+    return apply(order_statistic, (a, q), options)
+
+
+for _middle in (np.median, np.nanmedian):
+    composite(_middle)(partial(_median, _middle))
+for _part in (np.quantile, np.percentile, np.nanquantile, np.nanpercentile):
+    composite(_part)(partial(_quantile, _part))
+
+
+# -- covariances
+
+
+@composite(np.cov)
+def _cov(
+    m: Any,
+    y: Any = None,
+    rowvar: bool = True,
+    bias: bool = False,
+    ddof: int | None = None,
+    fweights: Any = None,
+    aweights: Any = None,
+    *,
+    dtype: Any = None,
+) -> Any:
+    if ddof is None:
+        ddof = 0 if bias else 1
+    elif ddof != int(ddof):
+        raise ValueError(f"cov: ddof={ddof} must be an integer")
+    x = _variables(m, y, rowvar, dtype)
+    if not len(x):
+        return asarray(np.zeros((0, 0)))
+    weights = None
+    if fweights is not None:
+        weights = _observation_weights("fweights", fweights, x)
+        if np.any(weights != np.round(weights)):
+            raise TypeError("cov: fweights must be integers")
+    if aweights is not None:
+        aweights = _observation_weights("aweights", aweights, x)
+        weights = aweights if weights is None else weights * aweights
+    average, total = np.average(x, axis=1, weights=weights, returned=True)
+    freedom = x.shape[1] if weights is None else total[0]
+    if ddof and weights is not None and aweights is not None:
+        freedom = freedom - ddof * np.sum(weights * aweights) / total[0]
+    else:
+        freedom = freedom - ddof
+    if freedom <= 0:
+        warnings.warn("Degrees of freedom <= 0 for slice", RuntimeWarning, stacklevel=2)
+        freedom = 0.0
+    x = x - average[:, None]
+    other = x if weights is None else x * weights
+    product = x @ (np.conjugate(other) if x.dtype.kind == "c" else other).T
+    return np.squeeze((product * np.true_divide(1, freedom)).astype(product.dtype))
+
+
+def _variables(m: Any, y: Any, rowvar: bool, dtype: Any) -> Any:
+    """The variables of both arguments of `np.cov`, as rows of observations."""
+    given = [asarray(v) for v in (m, y) if v is not None]
+    if any(v.ndim > 2 for v in given):
+        raise ValueError(f"cov: arrays of more than 2 axes: shapes {[v.shape for v in given]}")
+    if dtype is None:
+        dtype = np.result_type(*(v.dtype for v in given), np.float64)
+    rows = [v.astype(dtype).reshape((1,) * (2 - v.ndim) + v.shape) for v in given]
+    if not rowvar:
+        turned = [given[0].ndim == 2, *(len(other) != 1 for other in rows[1:])]
+        rows = [v.T if turn else v for v, turn in zip(rows, turned, strict=True)]
+    return np.concatenate(rows) if len(rows[0]) and len(rows) > 1 else rows[0]
+
+
+def _observation_weights(name: str, weights: Any, x: Any) -> Any:
+    weights = asarray(weights).astype(np.float64)
+    if weights.shape != x.shape[1:]:
+        raise RuntimeError(f"cov: {name} of shape {weights.shape} for {x.shape[1]} observations")
+    if np.any(weights < 0):
+        raise ValueError(f"cov: {name} must not be negative")
+    return weights
+
+
+@composite(np.corrcoef)
+def _corrcoef(x: Any, y: Any = None, rowvar: bool = True, *, dtype: Any = None) -> Any:
+    c = _cov(x, y, rowvar, dtype=dtype)
+    if c.dtype.kind == "c":
+        raise NoRuleError("corrcoef has no derivative for complex arrays: use numpy.cov")
+    if c.ndim == 0:
+        return c / c
+    each = np.arange(len(c))
+    deviation = np.sqrt(c[each, each])
+    return np.clip(c / deviation[:, None] / deviation[None, :], -1, 1)

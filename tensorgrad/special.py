@@ -1,0 +1,268 @@
+"""Special functions, under the names of `scipy.special`, differentiable.
+
+Those defined here need NumPy alone. The others are SciPy's own functions, imported when one is first
+asked for: `tg.special.erf` is `scipy.special.erf`, and either takes tensors. Like SciPy's, they
+all return infinities and NaNs without a warning.
+
+>>> x = tg.Tensor([0.0, 1000.0], requires_grad=True)
+>>> tg.special.logsumexp(x)
+Tensor(1000., requires_grad=True)
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .graph import F, Function, as_array
+from .tensor import Axis, differentiable
+
+__all__ = [
+    "entr",
+    "expit",
+    "log_expit",
+    "log_softmax",
+    "logit",
+    "logsumexp",
+    "polygamma",
+    "softmax",
+    "xlog1py",
+    "xlogy",
+]
+
+_SCIPYS = (
+    "beta", "betainc", "betaln", "digamma", "erf", "erfc", "erfcinv", "erfcx", "erfinv", "exp1",
+    "expi", "gamma", "gammainc", "gammaincc", "gammaln", "i0", "i0e", "i1", "i1e", "iv", "ive",
+    "j0", "j1", "jv", "k0", "k1", "kl_div", "kv", "log_ndtr", "ndtr", "ndtri", "psi", "rel_entr",
+    "y0", "y1", "yv",
+)  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """Find SciPy's functions in SciPy."""
+    if name not in _SCIPYS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return globals().setdefault(name, getattr(_scipy(name), name))
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_SCIPYS]
+
+
+def _scipy(name: str) -> Any:
+    try:
+        return importlib.import_module("scipy.special")
+    except ImportError as error:
+        raise ImportError(
+            f"{name} needs SciPy, which is not installed: pip install tensorgrad[scipy]"
+        ) from error
+
+
+def silent(*vjps: Function | None) -> Callable[[F], F]:
+    """Make a function an operation, as `differentiable` does, that computes without a warning.
+
+    What overflows or underflows on the way to a right result is nobody's concern, also in the
+    derivatives. The function receives its arrays in one floating dtype: float64 for integers, and
+    for float16, to which the result returns, float32.
+    """
+    quiet = np.errstate(all="ignore")
+
+    def decorate(fun: F) -> F:
+        @functools.wraps(fun)
+        def computed(*args: Any, **kwargs: Any) -> Any:
+            arrays = [
+                a if isinstance(a, (int, float)) else as_array(a, fun.__name__)
+                for a in args[: len(vjps)]
+            ]
+            dtype = np.result_type(*arrays)
+            wide = np.float32 if dtype.char == "e" else np.result_type(dtype, 1.0)
+            arrays = [
+                a.astype(wide, copy=False) if hasattr(a, "astype") else np.asarray(a, wide)
+                for a in arrays
+            ]
+            out = fun(*arrays, *args[len(vjps) :], **kwargs)
+            return out.astype(dtype) if dtype.char == "e" else out
+
+        return differentiable(*(vjp and quiet(vjp) for vjp in vjps))(quiet(computed))  # type: ignore[return-value]
+
+    return decorate
+
+
+# -- the logistic function
+
+
+@silent(lambda g, y, _x: g * (y * (1 - y)))
+def expit(x: Any) -> Any:
+    """Return the logistic function, 1 / (1 + exp(-x)), which is also `tg.nn.sigmoid`.
+
+    >>> tg.special.expit(np.array([-1000.0, 0.0, 1000.0]))
+    array([0. , 0.5, 1. ])
+    """
+    return 1 / (1 + np.exp(-x))
+
+
+@silent(lambda g, _y, x: g * expit(-x))
+def log_expit(x: Any) -> Any:
+    """Return the logarithm of the logistic function, which is also `tg.nn.log_sigmoid`.
+
+    >>> tg.special.log_expit(np.array([-1000.0, 1000.0]))
+    array([-1000.,     0.])
+    """
+    return np.minimum(x, 0) - np.log1p(np.exp(-np.absolute(x)))
+
+
+@silent(lambda g, _y, x: g / (x * (1 - x)))
+def logit(x: Any) -> Any:
+    """Return log(x / (1 - x)), the inverse of `expit`: infinite at 0 and 1, NaN outside.
+
+    >>> tg.special.logit(np.array([0.0, 0.5, 1.0]))
+    array([-inf,   0.,  inf])
+    """
+    # Around 1/2 the quotient is near 1, where its rounding would cost the logarithm its digits.
+    middle = (x > 0.25) & (x < 0.75)
+    return np.where(middle, 2 * np.arctanh(2 * x - 1), np.log(x / (1 - x)))
+
+
+# -- products with a logarithm, and entropy
+
+
+def ratio(x: Any, y: Any) -> Any:
+    """The quotient x / y, which is 0 for x = 0 also where y is 0."""
+    return x / np.where(x == 0, 1, y)
+
+
+@silent(lambda g, _z, _x, y: g * np.log(y), lambda g, _z, x, y: g * ratio(x, y))
+def xlogy(x: Any, y: Any) -> Any:
+    """Return x * log(y), which is 0 for x = 0, unless y is NaN.
+
+    The derivative by x is log(y) everywhere, -inf at y = 0, and that by y is 0 for x = 0.
+
+    >>> tg.special.xlogy(np.array([0.0, 2.0]), np.array([0.0, 1.0]))
+    array([0., 0.])
+    """
+    return np.where((x == 0) & (y == y), 0, x * np.log(y))
+
+
+@silent(lambda g, _z, _x, y: g * np.log1p(y), lambda g, _z, x, y: g * ratio(x, 1 + y))
+def xlog1py(x: Any, y: Any) -> Any:
+    """Return x * log(1 + y), which is 0 for x = 0, unless y is NaN.
+
+    The derivatives are as those of `xlogy`.
+
+    >>> tg.special.xlog1py(np.array([0.0, 1.0]), np.array([-1.0, 1e-20]))
+    array([0.e+00, 1.e-20])
+    """
+    return np.where((x == 0) & (y == y), 0, x * np.log1p(y))
+
+
+@silent(lambda g, _y, x: -g * (np.log(x) + 1))
+def entr(x: Any) -> Any:
+    """Return the entropy -x * log(x), which is 0 at 0 and -inf below.
+
+    >>> tg.special.entr(np.array([-1.0, 0.0, 1.0]))
+    array([-inf,  -0.,  -0.])
+    """
+    return np.where(x < 0, -np.inf, -x * np.log(np.where(x == 0, 1, x)))
+
+
+# -- sums of exponentials
+
+
+def _sum(x: Any, axis: Axis) -> Any:
+    """The sum, with the summed axes as axes of length 1: of float16 in float32."""
+    return np.sum(x, axis=axis, dtype=np.float32 if x.dtype.char == "e" else None, keepdims=True)
+
+
+def _largest(x: Any, axis: Axis) -> Any:
+    return np.max(x, axis=axis, keepdims=True, initial=-np.inf)
+
+
+@silent(lambda g, y, _x, axis=None: y * (g - _sum(g * y, axis)))
+def softmax(x: Any, axis: Axis = None) -> Any:
+    """Return exp(x) / sum(exp(x)), where the sum is over `axis`: an int, a tuple, or None, for all.
+
+    NaN where all of them are -inf. `tg.nn.softmax` is the same over the last axis.
+
+    >>> tg.special.softmax(np.array([1e4, 1e4, -1e4]))
+    array([0.5, 0.5, 0. ])
+    """
+    terms = np.exp(x - _largest(x, axis))
+    return terms / _sum(terms, axis)
+
+
+@silent(lambda g, y, _x, axis=None: g - np.exp(y) * _sum(g, axis))
+def log_softmax(x: Any, axis: Axis = None) -> Any:
+    """Return the logarithm of `softmax`: x - logsumexp(x), over `axis`.
+
+    `tg.nn.log_softmax` is the same over the last axis.
+
+    >>> tg.special.log_softmax(np.array([1e4, -1e4]))
+    array([     0., -20000.])
+    """
+    x = x - _largest(x, axis)
+    return x - np.log(_sum(np.exp(x), axis))
+
+
+def logsumexp(a: Any, axis: Axis = None, b: Any = None, keepdims: bool = False) -> Any:
+    """Return log(sum(b * exp(a))), where the sum is over `axis`: an int, a tuple, or None, for all.
+
+    The weights `b` are 1 unless given, may be negative, and broadcast with `a`, which does not
+    count where they are 0. -inf where there is nothing to add, and NaN for a negative sum.
+
+    >>> tg.special.logsumexp(np.array([1e4, 1e4]), b=np.array([2, -1]))
+    array(10000.)
+    """
+    if b is None:
+        return _log_sum(a, axis, keepdims)
+    return _log_weighted_sum(a, b, axis, keepdims)
+
+
+def _weigh(b: Any, terms: Any) -> Any:
+    return terms if b is None else np.where(b == 0, 0, b * terms)
+
+
+def _log_of_sum(a: Any, b: Any, axis: Axis, keepdims: bool) -> Any:
+    top = _largest(a if b is None else np.where(b == 0, -np.inf, a), axis)
+    top = np.where(np.isfinite(top), top, 0)
+    y = np.log(_sum(_weigh(b, np.exp(a - top)), axis)) + top
+    return y if keepdims else np.squeeze(y, axis)
+
+
+def _terms(g: Any, y: Any, a: Any, b: Any, axis: Axis, keepdims: bool) -> Any:
+    """The cotangent times exp(a - y)."""
+    if axis is not None and not keepdims:
+        g, y = np.expand_dims(g, axis), np.expand_dims(y, axis)
+    terms = np.exp(a - y)
+    # Their sum is 1, but for the rounding of y, which for large y costs most digits.
+    total = _sum(_weigh(b, terms), axis)
+    return g * (terms / np.where(np.isfinite(y), total, 1))
+
+
+@silent(lambda g, y, a, axis, keepdims: _terms(g, y, a, None, axis, keepdims))
+def _log_sum(a: Any, axis: Axis, keepdims: bool) -> Any:
+    return _log_of_sum(a, None, axis, keepdims)
+
+
+@silent(
+    lambda g, y, a, b, axis, keepdims: _weigh(b, _terms(g, y, a, b, axis, keepdims)),
+    _terms,
+)
+def _log_weighted_sum(a: Any, b: Any, axis: Axis, keepdims: bool) -> Any:
+    return _log_of_sum(a, b, axis, keepdims)
+
+
+# -- derivatives of the gamma function
+
+
+@differentiable(None, lambda g, _y, n, x: g * polygamma(n + 1, x))
+def polygamma(n: Any, x: Any) -> Any:
+    """Return derivative `n` (whole numbers) of `digamma` at `x`; needs SciPy.
+
+    >>> tg.grad(lambda x: tg.special.polygamma(0, x))(1.0)
+    array(1.64493407)
+    """
+    return _scipy("polygamma").polygamma(n, x)

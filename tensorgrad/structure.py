@@ -1,0 +1,92 @@
+"""Nested lists, tuples, dicts and modules of arrays, taken apart and put together again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .tensor import Tensor
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What is left of a nested value when its leaves are taken out; equal for equal nesting.
+
+    `kind` is the type of the container, `keys` name its parts; of a leaf, both are None.
+    """
+
+    kind: type | None = None
+    keys: tuple[Any, ...] | None = None
+    parts: tuple[Structure, ...] = ()
+    make: Callable[[list[Any]], Any] = field(default=list, compare=False, repr=False)
+
+    def build(self, leaves: Iterable[Any]) -> Any:
+        """The nested value that has these leaves."""
+        leaves = iter(leaves)
+        return self._build(leaves)
+
+    def _build(self, leaves: Iterator[Any]) -> Any:
+        if self.kind is None:
+            return next(leaves)
+        return self.make([part._build(leaves) for part in self.parts])
+
+    def __str__(self) -> str:
+        if self.kind is None:
+            return "*"
+        parts = zip(self.keys or (), self.parts, strict=True)
+        return f"{self.kind.__name__}({', '.join(f'{key}={part}' for key, part in parts)})"
+
+
+LEAF = Structure()
+
+# For each further type of container: the named parts of one, and a copy of it with other parts.
+Parts = Callable[[Any], dict[str, Any]]
+Copy = Callable[[Any, list[Any]], Any]
+CONTAINERS: dict[type, tuple[Parts, Copy]] = {}
+
+
+def flatten(value: Any, name: str, anything: bool = False) -> tuple[list[Any], Structure]:
+    """The leaves of a nested value, in order, and its structure.
+
+    Leaves are arrays, tensors and numbers, or `anything`: without that, a TypeError names `name`.
+    None has no leaves.
+    """
+    leaves: list[Any] = []
+    return leaves, _take_apart(value, None if anything else name, leaves)
+
+
+def _take_apart(value: Any, name: str | None, leaves: list[Any]) -> Structure:
+    kind = type(value)
+    if isinstance(value, (Tensor, np.ndarray, np.generic, int, float, complex)):
+        leaves.append(value)
+        return LEAF
+
+    def structure(
+        keys: Iterable[Any], values: Iterable[Any], make: Callable[[list[Any]], Any]
+    ) -> Structure:
+        parts = tuple([_take_apart(v, name, leaves) for v in values])
+        return Structure(kind, tuple(keys), parts, make)
+
+    if value is None:
+        return structure((), (), lambda _: None)
+    if isinstance(value, dict):
+        keys = list(value)
+        return structure(keys, value.values(), lambda parts: kind(zip(keys, parts, strict=True)))
+    if hasattr(value, "_fields"):
+        return structure(value._fields, value, lambda parts: kind(*parts))
+    if isinstance(value, (list, tuple)):
+        return structure(range(len(value)), value, kind)
+    for container, (parts_of, copy) in CONTAINERS.items():
+        if isinstance(value, container):
+            named = parts_of(value)
+            return structure(named, named.values(), lambda parts: copy(value, parts))
+    if name is None or hasattr(value, "__array__"):
+        leaves.append(value)
+        return LEAF
+    raise TypeError(
+        f"{name}: {kind.__name__} is neither an array, a tensor or a number, nor a list, tuple, "
+        "dict or module of them"
+    )
