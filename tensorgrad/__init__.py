@@ -9,6 +9,7 @@ from .gradcheck import gradcheck
 from .graph import enable_grad, no_grad
 from .guard import guard
 from .nn import MLP, Layer, Neuron
+from .rules.selection import safe_where
 from .tensor import Tensor, differentiable
 from .transforms import (
     elementwise_grad,

@@ -1,4 +1,7 @@
-"""`python -m tensorgrad [--seed N]`: two networks learn, in a few seconds."""
+"""`python -m tensorgrad [--seed N]`: two networks learn, in a few seconds.
+
+`python -m tensorgrad support`: what becomes of each NumPy function on tensors.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +13,31 @@ from typing import Any
 
 import numpy as np
 
-from . import no_grad, scalar
+from . import no_grad, scalar, support
 from .data import moons
 from .graph import Array
 from .nn import MLP, hinge_loss
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the tour; `argv` are the arguments of the command line."""
+    """Run the tour or print a report; `argv` are the arguments of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m tensorgrad", description="Train two small networks, and show how it went."
     )
     parser.add_argument(
+        "report",
+        nargs="?",
+        choices=["support"],
+        help="print which NumPy functions have derivatives",
+    )
+    parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="of all that is random (default: 0)"
     )
-    seed = parser.parse_args(argv).seed
+    arguments = parser.parse_args(argv)
+    if arguments.report == "support":
+        print(support.report())
+        return
+    seed = arguments.seed
     if seed < 0:
         parser.error(f"argument --seed: {seed} is negative")
     rng = np.random.default_rng(seed)

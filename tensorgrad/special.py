@@ -1,8 +1,8 @@
 """Special functions, under the names of `scipy.special`, differentiable.
 
-Those defined here need NumPy alone. The others are SciPy's own functions, imported when one is first
-asked for: `tg.special.erf` is `scipy.special.erf`, and either takes tensors. Like SciPy's, they
-all return infinities and NaNs without a warning.
+Those defined here need NumPy alone. The others are SciPy's own functions, imported when one is
+first asked for: `tg.special.erf` is `scipy.special.erf`, and either takes tensors. Like SciPy's,
+they all return infinities and NaNs without a warning.
 
 >>> x = tg.Tensor([0.0, 1000.0], requires_grad=True)
 >>> tg.special.logsumexp(x)
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from .graph import F, Function, as_array
+from .graph import F, Form, Function
 from .tensor import Axis, differentiable
 
 __all__ = [
@@ -62,7 +62,7 @@ def _scipy(name: str) -> Any:
         ) from error
 
 
-def silent(*vjps: Function | None) -> Callable[[F], F]:
+def silent(*vjps: Function | None, form: Form | None = "elementwise") -> Callable[[F], F]:
     """Make a function an operation, as `differentiable` does, that computes without a warning.
 
     What overflows or underflows on the way to a right result is nobody's concern, also in the
@@ -75,7 +75,7 @@ def silent(*vjps: Function | None) -> Callable[[F], F]:
         @functools.wraps(fun)
         def computed(*args: Any, **kwargs: Any) -> Any:
             arrays = [
-                a if isinstance(a, (int, float)) else as_array(a, fun.__name__)
+                a if hasattr(a, "dtype") or isinstance(a, (int, float)) else np.asarray(a)
                 for a in args[: len(vjps)]
             ]
             dtype = np.result_type(*arrays)
@@ -87,7 +87,8 @@ def silent(*vjps: Function | None) -> Callable[[F], F]:
             out = fun(*arrays, *args[len(vjps) :], **kwargs)
             return out.astype(dtype) if dtype.char == "e" else out
 
-        return differentiable(*(vjp and quiet(vjp) for vjp in vjps))(quiet(computed))  # type: ignore[return-value]
+        quiet_vjps = [vjp and quiet(vjp) for vjp in vjps]
+        return differentiable(*quiet_vjps, form=form)(quiet(computed))  # type: ignore[return-value]
 
     return decorate
 
@@ -174,14 +175,15 @@ def entr(x: Any) -> Any:
 
 def _sum(x: Any, axis: Axis) -> Any:
     """The sum, with the summed axes as axes of length 1: of float16 in float32."""
-    return np.sum(x, axis=axis, dtype=np.float32 if x.dtype.char == "e" else None, keepdims=True)
+    dtype = np.float32 if x.dtype.char == "e" else None
+    return np.add.reduce(x, axis=axis, dtype=dtype, keepdims=True)
 
 
 def _largest(x: Any, axis: Axis) -> Any:
     return np.max(x, axis=axis, keepdims=True, initial=-np.inf)
 
 
-@silent(lambda g, y, _x, axis=None: y * (g - _sum(g * y, axis)))
+@silent(lambda g, y, _x, axis=None: y * (g - _sum(g * y, axis)), form=None)
 def softmax(x: Any, axis: Axis = None) -> Any:
     """Return exp(x) / sum(exp(x)), where the sum is over `axis`: an int, a tuple, or None, for all.
 
@@ -194,7 +196,7 @@ def softmax(x: Any, axis: Axis = None) -> Any:
     return terms / _sum(terms, axis)
 
 
-@silent(lambda g, y, _x, axis=None: g - np.exp(y) * _sum(g, axis))
+@silent(lambda g, y, _x, axis=None: g - np.exp(y) * _sum(g, axis), form=None)
 def log_softmax(x: Any, axis: Axis = None) -> Any:
     """Return the logarithm of `softmax`: x - logsumexp(x), over `axis`.
 
@@ -242,7 +244,7 @@ def _terms(g: Any, y: Any, a: Any, b: Any, axis: Axis, keepdims: bool) -> Any:
     return g * (terms / np.where(np.isfinite(y), total, 1))
 
 
-@silent(lambda g, y, a, axis, keepdims: _terms(g, y, a, None, axis, keepdims))
+@silent(lambda g, y, a, axis, keepdims: _terms(g, y, a, None, axis, keepdims), form=None)
 def _log_sum(a: Any, axis: Axis, keepdims: bool) -> Any:
     return _log_of_sum(a, None, axis, keepdims)
 
@@ -250,6 +252,7 @@ def _log_sum(a: Any, axis: Axis, keepdims: bool) -> Any:
 @silent(
     lambda g, y, a, b, axis, keepdims: _weigh(b, _terms(g, y, a, b, axis, keepdims)),
     _terms,
+    form=None,
 )
 def _log_weighted_sum(a: Any, b: Any, axis: Axis, keepdims: bool) -> Any:
     return _log_of_sum(a, b, axis, keepdims)
@@ -258,7 +261,11 @@ def _log_weighted_sum(a: Any, b: Any, axis: Axis, keepdims: bool) -> Any:
 # -- derivatives of the gamma function
 
 
-@differentiable(None, lambda g, _y, n, x: g * polygamma(n + 1, x))
+def _polygamma_back(g: Any, _y: Any, n: Any, x: Any) -> Any:
+    return g * polygamma(n + 1, x)
+
+
+@silent(None, _polygamma_back)
 def polygamma(n: Any, x: Any) -> Any:
     """Return derivative `n` (whole numbers) of `digamma` at `x`; needs SciPy.
 

@@ -401,6 +401,8 @@ calls = dict(
     softmax=lambda t: special.softmax(t, axis=1),
     log_softmax=lambda t: special.log_softmax(t, axis=0),
     xlogy=lambda t: special.xlogy(t, t),
+    erf=special.erf,
+    gammaln=special.gammaln,
     trapezoid=lambda t: integrate.trapezoid(t, axis=0),
     cumulative_trapezoid=lambda t: integrate.cumulative_trapezoid(t, axis=0),
     rosen=optimize.rosen,

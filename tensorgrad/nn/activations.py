@@ -1,7 +1,7 @@
 """Activations: functions of a tensor or an array, element by element. Tanh is `numpy.tanh`.
 
-Names and parameters are those of `torch.nn.functional`, with `axis` for `dim`; so are the derivatives
-at corners.
+Names and parameters are those of `torch.nn.functional`, with `axis` for `dim`; so are the
+derivatives at corners.
 """
 
 import math
@@ -54,7 +54,7 @@ def linear(x: Any) -> Any:
 # -- straight pieces
 
 
-@differentiable(lambda g, y, _x: masked(g, y != 0))
+@differentiable(lambda g, y, _x: masked(g, y != 0), form="elementwise")
 def relu(x: Any) -> Any:
     """Return the larger of `x` and 0; at 0 the derivative is 0.
 
@@ -69,7 +69,7 @@ def _leaky_relu_back(g: Any, _y: Any, x: Any, negative_slope: float = 0.01) -> A
     return masked(g, positive) + negative_slope * masked(g, ~positive)
 
 
-@differentiable(_leaky_relu_back)
+@differentiable(_leaky_relu_back, form="elementwise")
 def leaky_relu(x: Any, negative_slope: float = 0.01) -> Any:
     """Return `x` above 0, and `negative_slope * x` below; at 0 the derivative is the latter's.
 
@@ -79,10 +79,12 @@ def leaky_relu(x: Any, negative_slope: float = 0.01) -> Any:
     return np.maximum(x, 0) + negative_slope * np.minimum(x, 0)
 
 
-@differentiable(
-    lambda g, _y, x, min_val=-1, max_val=1: masked(g, ~((x <= min_val) | (x >= max_val)))
-)
-def hardtanh(x: Any, min_val: float = -1, max_val: float = 1) -> Any:
+def _hardtanh_back(g: Any, _y: Any, x: Any, min_val: float = -1.0, max_val: float = 1.0) -> Any:
+    return masked(g, ~((x <= min_val) | (x >= max_val)))
+
+
+@differentiable(_hardtanh_back, form="elementwise")
+def hardtanh(x: Any, min_val: float = -1.0, max_val: float = 1.0) -> Any:
     """Return `x` between two bounds, and the bound beyond, where and at which the derivative is 0.
 
     >>> tg.nn.hardtanh(np.array([-2.0, 0.5, 2.0]))

@@ -1,11 +1,10 @@
-"""Functions with nothing to differentiate: piecewise constant ones, and those that make no array."""
+"""Functions with nothing to differentiate: piecewise constant, or not of the values at all."""
 
 import operator
-from typing import Any
 
 import numpy as np
 
-from ..graph import composite, piecewise_constant, rule
+from ..graph import Function, piecewise_constant
 
 piecewise_constant(
     # comparisons and logic
@@ -21,11 +20,9 @@ piecewise_constant(
     np.argwhere, np.nonzero, np.flatnonzero, np.count_nonzero, np.searchsorted, np.digitize,
     np.linalg.matrix_rank,
 )  # fmt: skip
-if hasattr(np, "in1d"):  # until NumPy 2.3
-    piecewise_constant(np.in1d)
 
 # Functions of which no result is an array that follows the values.
-DESCRIPTIONS = {
+DESCRIPTIONS: set[Function] = {
     np.shape, np.ndim, np.size, np.iscomplexobj, np.isrealobj,
     np.result_type, np.common_type, np.min_scalar_type, np.can_cast,
     np.may_share_memory, np.shares_memory, np.einsum_path,
@@ -37,13 +34,3 @@ DESCRIPTIONS = {
     np.save, np.savez, np.savez_compressed, np.savetxt,
 }  # fmt: skip
 piecewise_constant(*DESCRIPTIONS)
-
-# Linear in the weights; the values that are counted are whole numbers.
-rule(np.bincount, None, lambda g, _y, x, _weights, _minlength=0: g[x])
-
-
-@composite(np.sign)
-def _sign(x: Any) -> Any:
-    if x.dtype.kind == "c":
-        return x / np.where(x == 0, 1, np.absolute(x))
-    return np.sign(x.detach())

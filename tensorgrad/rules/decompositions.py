@@ -1,1 +1,631 @@
-"""Solving, inverting and decomposing matrices, and their norms."""
+"""Solving, inverting and decomposing matrices, and their norms.
+
+All functions take stacks of matrices. Unless a docstring names another source, the formulas are
+those of Giles, "Collected matrix derivative results for forward and reverse mode" (2008). They hold
+for complex matrices too where they conjugate; what does not is refused there.
+
+Where a derivative is not determined (that of an eigenvector of a repeated eigenvalue, say), it is
+NaN if the loss uses it, and 0 if not: so the eigenvalues alone always have a derivative.
+"""
+
+import math
+import operator
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ..errors import NoRuleError
+from ..graph import composite, piecewise_constant, rule
+from ..tensor import Axis, asarray, differentiable
+from .reductions import axes_of
+
+piecewise_constant(np.linalg.matrix_rank)
+
+
+def _refuse_complex(name: str, *arrays: Any) -> None:
+    if any(a.dtype.kind == "c" for a in arrays):
+        raise NoRuleError(
+            f"{name} of a complex matrix has no derivative rule: detach() it, "
+            "or write its derivative with differentiable()"
+        )
+
+
+def _eye(like: Any) -> Any:
+    return np.eye(like.shape[-1], dtype=like.dtype)
+
+
+def _divided(x: Any, divisor: Any, used: Any) -> Any:
+    """`x / divisor`; where the divisor is zero, NaN for what is used and 0 for what is not."""
+    undetermined = np.where(used, np.nan, np.inf).astype(divisor.dtype)
+    return x / np.where(divisor == 0, undetermined, divisor)
+
+
+def _pairs(used: Any) -> Any:
+    """Which pairs of different columns have one that is used."""
+    different = ~np.eye(used.shape[-1], dtype=bool)
+    return (used[..., None, :] | used[..., :, None]) & different
+
+
+# -- inverses and linear equations
+
+
+rule(np.linalg.inv, lambda g, y, _a: -(y.mT @ g @ y.mT))
+
+
+def inverse(a: Any) -> Any:
+    """`np.linalg.inv`, but NaN, and no error, for a singular matrix.
+
+    >>> from tensorgrad.rules.decompositions import inverse
+    >>> inverse(np.array([[[2.0]], [[0.0]]])).ravel()
+    array([0.5, nan])
+    """
+    singular = (np.linalg.slogdet(a)[1] == -np.inf)[..., None, None]
+    return np.where(singular, np.nan, np.linalg.inv(np.where(singular, _eye(a), a)))
+
+
+def _solve_right(g: Any, _x: Any, a: Any, _b: Any) -> Any:
+    if _b.ndim == 1:
+        return np.linalg.solve(a.mT, g[..., None])[..., 0]
+    return np.linalg.solve(a.mT, g)
+
+
+def _solve_left(g: Any, x: Any, a: Any, _b: Any) -> Any:
+    h = _solve_right(g, x, a, _b)
+    return -(h[..., :, None] * x[..., None, :] if _b.ndim == 1 else h @ x.mT)
+
+
+rule(np.linalg.solve, _solve_left, _solve_right)
+
+
+@composite(np.linalg.tensorsolve)
+def _tensorsolve(a: Any, b: Any, axes: Sequence[int] | None = None) -> Any:
+    a, b = asarray(a), asarray(b)
+    if axes is not None:
+        a = np.transpose(a, [*(i for i in range(a.ndim) if i not in axes), *axes])
+    shape = a.shape[b.ndim - a.ndim :]
+    size = math.prod(shape)
+    return np.linalg.solve(a.reshape(size, size), b.reshape(-1)).reshape(shape)
+
+
+@composite(np.linalg.tensorinv)
+def _tensorinv(a: Any, ind: int = 2) -> Any:
+    if ind <= 0:
+        raise ValueError(f"tensorinv: ind must be positive, not {ind}")
+    rows = math.prod(a.shape[:ind])
+    matrix = a.reshape(rows, math.prod(a.shape[ind:]))
+    return np.linalg.inv(matrix).reshape(a.shape[ind:] + a.shape[:ind])
+
+
+@composite(np.linalg.matrix_power)
+def _matrix_power(a: Any, n: int) -> Any:
+    identity = np.linalg.matrix_power(a.data, 0)  # NumPy checks the shape
+    n = operator.index(n)
+    if n == 0:
+        return np.where(False, a, identity)  # tracked, as a**0 is
+    base, n = (np.linalg.inv(a), -n) if n < 0 else (a, n)
+    if n == 3:  # NumPy's order of the products, here and below
+        return base @ base @ base
+    power = None
+    while True:
+        n, odd = divmod(n, 2)
+        if odd:
+            power = base if power is None else power @ base
+        if not n:
+            return power
+        base = base @ base
+
+
+def _pinv_back(g: Any, y: Any, a: Any, *_options: Any, **_rtol: Any) -> Any:
+    h, adjoint = g.mT, np.conjugate(y).mT
+    rows = (h - a @ (y @ h)) @ (y @ adjoint)
+    columns = (adjoint @ y) @ (h - (h @ y) @ a)
+    return np.conjugate(rows + columns) - y.mT @ g @ y.mT
+
+
+@differentiable(_pinv_back)
+def pinv(a: Any, rcond: Any, hermitian: bool, **rtol: Any) -> Any:
+    """`np.linalg.pinv` of matrices of constant rank.
+
+    Golub and Pereyra, "The differentiation of pseudo-inverses and nonlinear least squares problems
+    whose variables separate" (1973), equation 4.12.
+    """
+    return np.linalg.pinv(a, rcond, hermitian, **rtol)
+
+
+@composite(np.linalg.pinv)
+def _pinv(a: Any, rcond: Any = None, hermitian: bool = False, **rtol: Any) -> Any:
+    if hermitian:
+        a = mirrored(a, "L")
+    cutoff = rtol.get("rtol") if rcond is None else rcond
+    if isinstance(cutoff, (int, float, np.ndarray)):
+        _refuse_cutoff("pinv", np.linalg.svdvals(a.data), cutoff)
+    return pinv(a, rcond, hermitian, **rtol)
+
+
+def _refuse_cutoff(name: str, values: Any, cutoff: Any) -> None:
+    """Refuse a cutoff that drops singular values other than zeros."""
+    largest = np.max(values, axis=-1, keepdims=True, initial=0)
+    dropped = values <= np.asarray(cutoff)[..., None] * largest
+    if np.any(dropped & (values > np.finfo(values.dtype).eps ** 0.75 * largest)):
+        raise NoRuleError(
+            f"{name} has no derivative for a cutoff of {cutoff}, which drops singular values "
+            f"that are not zero, of {values}: choose a smaller one, or compose it from svd"
+        )
+
+
+def _columns(v: Any) -> Any:
+    return v if v.ndim == 2 else v[:, None]
+
+
+def _lstsq_back(i: int, g: Any, out: Any, a: Any, b: Any, rcond: float) -> Any:
+    gx, x = _columns(g[0]), _columns(out[0])
+    y = np.linalg.pinv(a, rcond)
+    residual = _columns(b) - a @ x
+    h = y.mT @ gx
+    if g[1].size:
+        h = h + 2 * g[1] * residual
+    if i == 1:
+        return h.reshape(b.shape)
+    solution = residual @ (y @ h).mT + y.mT @ x @ (gx - y @ (a @ gx)).mT - h @ x.mT
+    return solution + _singular_values_back(g[3], None, a)
+
+
+@differentiable(partial(_lstsq_back, 0), partial(_lstsq_back, 1))
+def lstsq(a: Any, b: Any, rcond: float) -> Any:
+    """`np.linalg.lstsq` of a matrix of constant rank: `pinv(a) @ b`, and what comes with it."""
+    return np.linalg.lstsq(a, b, rcond)
+
+
+@composite(np.linalg.lstsq)
+def _lstsq(a: Any, b: Any, rcond: float | None = None) -> Any:
+    a, b = asarray(a), asarray(b)
+    _refuse_complex("lstsq", a, b)
+    if rcond is None:
+        rcond = float(np.finfo(float).eps) * max(a.shape[-2:])
+    elif not 0 < rcond < 1:  # what LAPACK takes for its own precision
+        rcond = float(np.finfo(float).epsneg)
+    results = lstsq(a, b, rcond)
+    _refuse_cutoff("lstsq", results[3].data, rcond)
+    return results
+
+
+# -- determinants
+
+
+def _slogdet_back(g: Any, out: Any, a: Any) -> Any:
+    weight = g[1]
+    if a.dtype.kind == "c":
+        weight = weight + 1j * np.imag(g[0] * out[0])
+    return weight[..., None, None] * inverse(a).mT
+
+
+rule(np.linalg.slogdet, _slogdet_back)
+rule(np.linalg.det, lambda g, _d, a: g[..., None, None] * cofactors(a))
+
+
+def _svd_of_square(a: Any) -> Any:
+    """The conjugates of u and vh, the singular values, and the determinant of `u @ vh`.
+
+    The singular values of a matrix that is not finite are NaN, where NumPy raises an error.
+    """
+    finite = np.all(np.isfinite(a), axis=(-2, -1))[..., None]
+    u, s, vh = np.linalg.svd(np.where(finite[..., None], a, 0))
+    phase = np.linalg.det(u @ vh)[..., None, None]
+    return np.conjugate(u), np.where(finite, s, np.nan), np.conjugate(vh), phase
+
+
+def _others(s: Any) -> Any:
+    """The products of all elements but one, along the last axis."""
+    one = np.ones_like(s[..., :1])
+    before = np.cumprod(np.concatenate([one, s[..., :-1]], -1), -1)
+    after = np.cumprod(np.concatenate([one, s[..., :0:-1]], -1), -1)
+    return before * after[..., ::-1]
+
+
+@differentiable(lambda g, _c, a: cofactors_back(a, g))
+def cofactors(a: Any) -> Any:
+    """The derivative of the determinant, of singular matrices too.
+
+    With `a = u @ diag(s) @ vh`, the cofactors are those of diag(s) times u, vh and det(u @ vh).
+
+    >>> from tensorgrad.rules.decompositions import cofactors
+    >>> cofactors(np.array([[1.0, 2.0], [2.0, 4.0]])).round(12)
+    array([[ 4., -2.],
+           [-2.,  1.]])
+    """
+    u, s, vh, phase = _svd_of_square(a)
+    return phase * (u @ (_others(s)[..., None] * vh))
+
+
+def _cofactors_back_back(h: Any, y: Any, a: Any, g: Any) -> Any:
+    """From `y = (c * <g, c> - c @ g.mT @ c) / det(a)`, for matrices that are not singular."""
+
+    def dot(x: Any, y: Any) -> Any:
+        return np.sum(x * y, axis=(-2, -1), keepdims=True)
+
+    c, d = cofactors(a), np.linalg.det(a)[..., None, None]
+    gc = h * dot(g, c) + g * dot(h, c) - h @ c.mT @ g - g @ c.mT @ h
+    return cofactors_back(a, gc / d) - c * dot(h, y) / d
+
+
+@differentiable(_cofactors_back_back, lambda h, _y, a, _g: cofactors_back(a, h))
+def cofactors_back(a: Any, g: Any) -> Any:
+    """The derivative of `sum(g * cofactors(a))`, of singular matrices too.
+
+    Of a diagonal matrix, the cofactor of one diagonal element changes with another one, and that
+    of an element off the diagonal with its mirror image, by the product of all the other elements.
+    """
+    u, s, vh, phase = _svd_of_square(a)
+    same = np.eye(s.shape[-1], dtype=bool)
+    others = np.where(same, 0, _others(np.where(same, 1, s[..., None, :])))
+    h = u.mT @ g @ vh.mT
+    diagonal = others @ np.diagonal(h, axis1=-2, axis2=-1)[..., None]
+    return phase * (u @ (np.where(same, diagonal, -others * h.mT)) @ vh)
+
+
+# -- symmetric matrices
+
+
+def _mirrored_back(g: Any, _y: Any, a: Any, uplo: str) -> Any:
+    h, mirror = np.conjugate(g.mT), np.conjugate(a.mT)
+    shared = (a == mirror) | np.eye(a.shape[-1], dtype=bool)
+    return np.where(shared, (g + h) / 2, np.where(_triangle(a, uplo), g + h, 0))
+
+
+def _triangle(a: Any, uplo: str) -> Any:
+    lower = np.tri(a.shape[-1], dtype=bool)
+    return lower.T if uplo in "uU" else lower
+
+
+@differentiable(_mirrored_back)
+def mirrored(a: Any, uplo: str) -> Any:
+    """The symmetric matrix that is meant by one triangle of `a`, the lower or the upper one.
+
+    NumPy reads one triangle only, so an element there has the derivative of both; but an element
+    and its mirror image that are equal share it, as those of a matrix that stays symmetric may.
+    Where `a` is computed from other arrays as a symmetric matrix, their gradients are the same.
+
+    >>> from tensorgrad.rules.decompositions import mirrored
+    >>> mirrored(np.array([[1.0, 9.0], [2.0, 3.0]]), "L")
+    array([[1., 2.],
+           [2., 3.]])
+    """
+    if a.ndim < 2 or a.shape[-1] != a.shape[-2]:
+        raise np.linalg.LinAlgError(f"a square matrix is needed, not an array of shape {a.shape}")
+    return np.where(_triangle(a, uplo), a, np.conjugate(a.mT))
+
+
+def _cholesky_back(g: Any, y: Any, _a: Any, upper: bool) -> Any:
+    if upper:
+        g, y = np.conjugate(g.mT), np.conjugate(y.mT)
+    half = np.tri(y.shape[-1]) - np.eye(y.shape[-1]) / 2
+    inner = np.linalg.solve(y.mT, half.astype(y.dtype) * (y.mT @ g))
+    return np.linalg.solve(np.conjugate(y).mT, inner.mT).mT
+
+
+@differentiable(_cholesky_back)
+def cholesky(a: Any, upper: bool) -> Any:
+    """`np.linalg.cholesky` of a symmetric matrix.
+
+    Murray, "Differentiation of the Cholesky decomposition" (2016).
+    """
+    return np.linalg.cholesky(a, upper=upper)
+
+
+@composite(np.linalg.cholesky)
+def _cholesky(a: Any, *, upper: bool = False) -> Any:
+    return cholesky(mirrored(a, "U" if upper else "L"), upper)
+
+
+def _eigh_back(g: Any, out: Any, _a: Any, _uplo: str) -> Any:
+    (gw, gv), (w, v) = g, out
+    used = np.any(gv != 0, axis=-2)
+    x = v.mT @ gv
+    turned = _divided((x - x.mT) / 2, w[..., None, :] - w[..., :, None], _pairs(used))
+    return v @ (_eye(v) * gw[..., None, :] + turned) @ v.mT
+
+
+@differentiable(_eigh_back)
+def eigh(a: Any, uplo: str) -> Any:
+    """`np.linalg.eigh` of a symmetric matrix."""
+    return np.linalg.eigh(a, uplo)  # type: ignore[arg-type]
+
+
+@composite(np.linalg.eigh)
+def _eigh(a: Any, UPLO: str = "L") -> Any:  # noqa: N803 (NumPy's name)
+    _refuse_complex("eigh", a)
+    return eigh(mirrored(a, UPLO), UPLO)
+
+
+def _eigvalsh_back(g: Any, _w: Any, a: Any, uplo: str) -> Any:
+    v = np.linalg.eigh(a, uplo)[1]  # type: ignore[arg-type]
+    return (np.conjugate(v) * g[..., None, :]) @ v.mT
+
+
+@differentiable(_eigvalsh_back)
+def eigvalsh(a: Any, uplo: str) -> Any:
+    """`np.linalg.eigvalsh` of a symmetric matrix."""
+    return np.linalg.eigvalsh(a, uplo)  # type: ignore[arg-type]
+
+
+@composite(np.linalg.eigvalsh)
+def _eigvalsh(a: Any, UPLO: str = "L") -> Any:  # noqa: N803 (NumPy's name)
+    return eigvalsh(mirrored(a, UPLO), UPLO)
+
+
+# -- eigenvalues of any square matrix
+
+
+def _eig_back(g: Any, out: Any, _a: Any) -> Any:
+    (gw, gv), (w, v) = g, out
+    # LAPACK gives a vector the length 1, and makes its largest component real by a factor.
+    along = np.sum(gv * v, axis=-2, keepdims=True)
+    across = gv - np.conjugate(v) * np.real(along)
+    if v.dtype.kind == "c":
+        size = np.where(np.imag(v) == 0, np.absolute(v), -1)
+        largest = np.argmax(size, axis=-2)[..., None, :] == np.arange(v.shape[-1])[:, None]
+        across = across - np.where(largest, 1j * np.imag(along) / np.where(largest, v, 1), 0)
+    pairs = _pairs(np.any(gv != 0, axis=-2))
+    turned = _divided(v.mT @ across, w[..., None, :] - w[..., :, None], pairs)
+    return np.linalg.solve(v.mT, (_eye(v) * gw[..., None, :] + turned) @ v.mT)
+
+
+rule(np.linalg.eig, _eig_back)
+
+
+def _eigvals_back(g: Any, y: Any, a: Any) -> Any:
+    w, v = np.linalg.eig(a)  # perhaps in another order than without the vectors
+    distance = np.absolute(w[..., :, None] - y[..., None, :])
+    same = distance == np.min(distance, axis=-1, keepdims=True, initial=np.inf)
+    g = (same / np.sum(same, axis=-1, keepdims=True)) @ g[..., None]
+    return np.linalg.solve(v.mT, g * v.mT)
+
+
+rule(np.linalg.eigvals, _eigvals_back)
+
+
+# -- singular values and orthogonal factors
+
+
+def _completed(g: Any, q: Any, count: int) -> Any:
+    """The cotangent of the first `count` orthonormal columns of q, which determine the others."""
+    first, others, g_others = q[..., :count], q[..., count:], g[..., count:]
+    if others.shape[-1] > 1 and np.any(g_others != 0):
+        raise NoRuleError(
+            f"svd or qr: the last {others.shape[-1]} columns that complete an orthonormal basis of "
+            f"shape {q.shape} can be chosen freely, so a loss that uses them has no derivative: "
+            "pass full_matrices=False to svd, mode='reduced' to qr"
+        )
+    return g[..., :count] - others @ (g_others.mT @ first)
+
+
+def _svd_back(g: Any, out: Any, _a: Any, _full_matrices: bool) -> Any:
+    u, s, v = out[0], out[1], out[2].mT
+    m, n, count = u.shape[-2], v.shape[-2], s.shape[-1]
+    gu, gv = _completed(g[0], u, count), _completed(g[2].mT, v, count)
+    u, v = u[..., :count], v[..., :count]
+    used = np.any((gu != 0), axis=-2) | np.any((gv != 0), axis=-2)
+    along_u, along_v = u.mT @ gu, v.mT @ gv
+    x, y = along_u - along_u.mT, along_v - along_v.mT
+    turned = _divided(x + y, s[..., None, :] - s[..., :, None], _pairs(used))
+    turned = turned + _divided(x - y, s[..., None, :] + s[..., :, None], _pairs(used))
+    inner = _eye(u) * _of_nonzero(g[1], s, m, n)[..., None, :] + turned / 2
+    out = u @ inner @ v.mT
+    if m > count:
+        out = out + _divided(gu - u @ along_u, s[..., None, :], used[..., None, :]) @ v.mT
+    if n > count:
+        out = out + u @ _divided(gv - v @ along_v, s[..., None, :], used[..., None, :]).mT
+    return out
+
+
+def _of_nonzero(g: Any, s: Any, m: int, n: int) -> Any:
+    """The cotangent of singular values of an (m, n) matrix, whose least slope at zero is 0."""
+    precision = max(m, n) * float(np.finfo(float).eps)  # NumPy computes in double precision
+    return np.where(s > precision * s[..., :1], g, 0)
+
+
+@differentiable(_svd_back)
+def svd(a: Any, full_matrices: bool) -> Any:
+    """`np.linalg.svd` of a real matrix.
+
+    Townsend, "Differentiating the singular value decomposition" (2016), with the quotients by
+    `s_j**2 - s_i**2` as partial fractions: their part in `s_j + s_i` is finite at equal values.
+    """
+    return np.linalg.svd(a, full_matrices)
+
+
+def _hermitian_svd_back(g: Any, out: Any, _a: Any) -> Any:
+    (gu, gs, gvh), (u, s, vh) = g, out
+    signs = np.sign(np.sum(u * vh.mT, axis=-2))
+    return _eigh_back((gs * signs, gu + gvh.mT * signs[..., None, :]), (s * signs, u), _a, "L")
+
+
+@differentiable(_hermitian_svd_back)
+def hermitian_svd(a: Any) -> Any:
+    """`np.linalg.svd` of a symmetric matrix, computed from its eigenvalues and eigenvectors."""
+    return np.linalg.svd(a, hermitian=True)
+
+
+def _singular_values_back(g: Any, _s: Any, a: Any) -> Any:
+    u, s, vh = np.linalg.svd(a, full_matrices=False)
+    return np.conjugate((u * _of_nonzero(g, s, *a.shape[-2:])[..., None, :]) @ vh)
+
+
+@differentiable(_singular_values_back)
+def singular_values(a: Any) -> Any:
+    """`np.linalg.svdvals`."""
+    return np.linalg.svd(a, compute_uv=False)
+
+
+@composite(np.linalg.svd)
+def _svd(
+    a: Any, full_matrices: bool = True, compute_uv: bool = True, hermitian: bool = False
+) -> Any:
+    if not compute_uv:
+        if hermitian:
+            return np.sort(np.absolute(np.linalg.eigvalsh(a)))[..., ::-1]
+        return singular_values(a)
+    _refuse_complex("svd", a)
+    return hermitian_svd(mirrored(a, "L")) if hermitian else svd(a, full_matrices)
+
+
+@composite(np.linalg.svdvals)
+def _svdvals(x: Any) -> Any:
+    return singular_values(x)
+
+
+def _qr_back(g: Any, out: Any, _a: Any, _mode: str) -> Any:
+    count = min(out[0].shape[-2], out[1].shape[-1])
+    gq, gr = _completed(g[0], out[0], count), g[1][..., :count, :]
+    q, r = out[0][..., :count], out[1][..., :count, :]
+    # The first columns of a wide matrix determine q, and q the rest of r.
+    gq = gq + q @ (r[..., count:] @ gr[..., count:].mT)
+    r = r[..., :count]
+    x = r @ gr[..., :count].mT - gq.mT @ q
+    symmetric = np.where(np.tri(count, dtype=bool), x, x.mT)
+    first = (gq + q @ symmetric) @ inverse(r).mT
+    return np.concatenate([first, q @ gr[..., count:]], -1)
+
+
+@differentiable(_qr_back)
+def qr(a: Any, mode: str) -> Any:
+    """`np.linalg.qr` of a real matrix, which returns q and r.
+
+    Walter and Lehmann, "Algorithmic differentiation of linear algebra functions with application
+    in optimum experimental design" (2010).
+    """
+    return np.linalg.qr(a, mode)  # type: ignore[call-overload]
+
+
+@composite(np.linalg.qr)
+def _qr(a: Any, mode: str = "reduced") -> Any:
+    _refuse_complex("qr", a)
+    if mode == "r":
+        return qr(a, "reduced")[1]
+    if mode not in ("reduced", "complete"):
+        raise NoRuleError(f"qr has no derivative in mode {mode!r}: use reduced, complete or r")
+    return qr(a, mode)
+
+
+# -- norms, and products of many matrices
+
+
+def _norm_back(g: Any, y: Any, x: Any, _ord: Any, axis: Axis, _keepdims: bool) -> Any:
+    shape = [1 if i in axes_of(x, axis) else n for i, n in enumerate(x.shape)]
+    g, y = g.reshape(shape), y.reshape(shape)
+    return np.conjugate(x) * np.where(y == 0, 0, g / np.where(y == 0, 1, y))
+
+
+@differentiable(_norm_back)
+def euclidean_norm(x: Any, order: Any, axis: Axis, keepdims: bool) -> Any:
+    """`np.linalg.norm` of an order that is the root of a sum of squares."""
+    return np.linalg.norm(x, order, axis, keepdims)
+
+
+def _power_norm_back(g: Any, y: Any, x: Any, order: float, axis: Axis, _keepdims: bool) -> Any:
+    shape = [1 if i in axes_of(x, axis) else n for i, n in enumerate(x.shape)]
+    g, y = g.reshape(shape), y.reshape(shape)
+    flat = (x == 0) | (y == 0)
+    return np.where(flat, 0, g * np.where(flat, 1, x / np.where(y == 0, 1, y)) ** (order - 1))
+
+
+@differentiable(_power_norm_back)
+def power_norm(x: Any, order: float, axis: Axis, keepdims: bool) -> Any:
+    """`np.linalg.norm` of vectors of non-negative numbers, of an order other than 0 and infinity.
+
+    An element that is zero has the derivative 0, by the absolute value it is if not by the power.
+    """
+    return np.linalg.norm(x, order, axis, keepdims)
+
+
+def _of_lengths(extremum: Callable[..., Any], inner: int) -> Callable[[Any], Any]:
+    """The extreme one among the sums of absolute values along one axis of matrices."""
+    return lambda x: extremum(np.sum(np.absolute(x), axis=inner), axis=-1)
+
+
+_largest = partial(np.max, initial=0)
+_VECTOR_NORMS: dict[Any, Callable[..., Any]] = {1: np.sum, np.inf: _largest, -np.inf: np.min}
+_MATRIX_NORMS: dict[Any, Callable[..., Any]] = {
+    1: _of_lengths(_largest, -2),
+    -1: _of_lengths(np.min, -2),
+    np.inf: _of_lengths(_largest, -1),
+    -np.inf: _of_lengths(np.min, -1),
+    2: lambda x: _largest(np.linalg.svdvals(x), axis=-1),
+    -2: lambda x: np.min(np.linalg.svdvals(x), axis=-1),
+    "nuc": lambda x: np.sum(np.linalg.svdvals(x), axis=-1),
+}
+
+
+@composite(np.linalg.norm)
+def _norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:  # noqa: A002
+    axes = axes_of(x, axis)
+    kind = len(axes)
+    euclidean = {1: (None, 2), 2: (None, "fro", "f")}.get(kind, ())
+    if ord in euclidean or (ord is None and axis is None):
+        return euclidean_norm(x, ord, axis, keepdims)
+    if kind == 1 and ord in _VECTOR_NORMS:
+        return _VECTOR_NORMS[ord](np.absolute(x), axis=axes, keepdims=keepdims)
+    if kind == 1 and ord != 0 and not isinstance(ord, str):
+        return power_norm(np.absolute(x), ord, axis, keepdims)
+    if kind == 2 and ord in _MATRIX_NORMS:
+        norms = _MATRIX_NORMS[ord](np.moveaxis(x, axes, (-2, -1)))
+        shape = [1 if i in axes else n for i, n in enumerate(x.shape)]
+        return norms.reshape(shape) if keepdims else norms
+    return np.linalg.norm(x.detach(), ord, axis, keepdims)  # a count, or NumPy's error
+
+
+@composite(np.linalg.vector_norm)
+def _vector_norm(x: Any, *, axis: Axis = None, keepdims: bool = False, ord: Any = 2) -> Any:  # noqa: A002
+    axes = axes_of(x, axis) if isinstance(axis, tuple) or axis is None else (axis,)
+    if len(axes) == 1:
+        rows, along = x, axes[0]
+    else:
+        rest = [n for i, n in enumerate(x.shape) if i not in axes]
+        count = math.prod(x.shape[i] for i in axes)
+        rows, along = np.moveaxis(x, axes, range(len(axes))).reshape(count, *rest), 0
+    norms = np.linalg.norm(rows, ord, along)
+    shape = [1 if i in axes_of(x, axis) else n for i, n in enumerate(x.shape)]
+    return norms.reshape(shape) if keepdims else norms
+
+
+@composite(np.linalg.matrix_norm)
+def _matrix_norm(x: Any, *, keepdims: bool = False, ord: Any = "fro") -> Any:  # noqa: A002
+    return np.linalg.norm(x, ord, (-2, -1), keepdims)
+
+
+@composite(np.linalg.cond)
+def _cond(x: Any, p: Any = None) -> Any:
+    if x.ndim > 1 and 0 in x.shape[-2:]:
+        raise np.linalg.LinAlgError("cond is not defined on empty matrices")
+    with np.errstate(all="ignore"):
+        if p in (None, 2, -2):
+            s = np.linalg.svdvals(x)
+            number = s[..., -1] / s[..., 0] if p == -2 else s[..., 0] / s[..., -1]
+        else:
+            number = np.linalg.norm(x, p, (-2, -1)) * np.linalg.norm(inverse(x), p, (-2, -1))
+    singular = np.isnan(number) & ~np.any(np.isnan(x), axis=(-2, -1))
+    return np.where(singular, np.inf, number)
+
+
+def _multi_dot_back(i: int, g: Any, _y: Any, *arrays: Any) -> Any:
+    matrices = list(arrays)
+    if arrays[0].ndim == 1:
+        matrices[0] = arrays[0][None, :]
+    if arrays[-1].ndim == 1:
+        matrices[-1] = arrays[-1][:, None]
+    before, after = ([m.T for m in reversed(part)] for part in (matrices[:i], matrices[i + 1 :]))
+    g = g.reshape(len(matrices[0]), matrices[-1].shape[1])
+    return np.linalg.multi_dot([*before, g, *after]).reshape(arrays[i].shape)
+
+
+@differentiable(each=_multi_dot_back)
+def multi_dot(*arrays: Any) -> Any:
+    """`np.linalg.multi_dot` of three or more arrays, given one by one."""
+    return np.linalg.multi_dot(arrays)
+
+
+@composite(np.linalg.multi_dot)
+def _multi_dot(arrays: Sequence[Any]) -> Any:
+    return np.dot(*arrays) if len(arrays) == 2 else multi_dot(*arrays)

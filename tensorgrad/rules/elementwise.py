@@ -163,7 +163,11 @@ def spherical_bessel(u: Any, n: int) -> Any:
     return np.where(near, series, bessel)
 
 
-@differentiable(lambda g, _y, x, n: g * ((bessel_i(x, n - 1) + bessel_i(x, n + 1)) / 2))
+def _bessel_i_back(g: Any, _y: Any, x: Any, n: int) -> Any:
+    return g * ((bessel_i(x, n - 1) + bessel_i(x, n + 1)) / 2)
+
+
+@differentiable(_bessel_i_back)
 def bessel_i(x: Any, n: int) -> Any:
     """The modified Bessel function of the first kind, of whole order n.
 
@@ -272,8 +276,8 @@ def _extremum_but_nan(g: Any, z: Any, x: Any, y: Any) -> Any:
 
 for _choice in np.maximum, np.minimum:
     rule(_choice, _extremum, lambda g, z, x, y: _extremum(g, z, y, x))
-for _choice in np.fmax, np.fmin:
-    rule(_choice, _extremum_but_nan, lambda g, z, x, y: _extremum_but_nan(g, z, y, x))
+for _other_choice in np.fmax, np.fmin:
+    rule(_other_choice, _extremum_but_nan, lambda g, z, x, y: _extremum_but_nan(g, z, y, x))
 
 rule(
     np.where,

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from ..errors import GraphError
-from ..graph import F, Function, composite, in_place, name_of, piecewise_constant, rule
-from ..tensor import Axis, Tensor, asarray, assign, differentiable
+from ..graph import F, Function, composite, in_place, name_of, piecewise_constant, rule, signature
+from ..tensor import Tensor, apply, asarray, assign, differentiable
 
 # -- x[index], and x[index] = value
 
@@ -62,7 +61,8 @@ def _places(index: Any, shape: tuple[int, ...], count: int) -> Any:
     if isinstance(rows, np.ndarray) and all(part == slice(None) for part in before):
         axis = len(before)
         step = math.prod(shape[axis + 1 :])
-        rows = np.where(rows < 0, rows + shape[axis], rows).astype(np.intp) * step
+        rows = rows.astype(np.intp)
+        rows = np.where(rows < 0, rows + shape[axis], rows) * step
         first = np.arange(0, math.prod(shape), step * shape[axis]).reshape(-1, *[1] * rows.ndim, 1)
         return first + rows[..., None] + np.arange(step)
     return None
@@ -80,12 +80,12 @@ def _last_written(g: Any, _y: Any, _x: Any, _value: Any, index: Any) -> Any:
 
 
 rule(operator.getitem, lambda g, _y, _x, index: scatter(g, index, _x.shape), form="linear")
-rule(
-    assign, lambda g, _y, _x, _value, index: assign(g, 0, index), _last_written, form="linear"
-)
+rule(assign, lambda g, _y, _x, _value, index: assign(g, 0, index), _last_written, form="linear")
 
 
 # -- reading along an axis
+
+piecewise_constant(np.tril_indices_from, np.triu_indices_from, np.diag_indices_from)
 
 
 def along_axis(axis: int, indices: Any) -> tuple[Any, ...]:
@@ -94,15 +94,21 @@ def along_axis(axis: int, indices: Any) -> tuple[Any, ...]:
 
 
 def _take_back(
-    g: Any, _y: Any, _a: Any, indices: Any, axis: Axis = None, _out: None = None, mode: str = "raise"
+    g: Any,
+    _y: Any,
+    _a: Any,
+    indices: Any,
+    axis: int | None = None,
+    _out: None = None,
+    mode: Any = "raise",
 ) -> Any:
-    shape = (_a.size,) if axis is None else _a.shape
-    axis = 0 if axis is None else normalize_axis_index(axis, _a.ndim)
+    shape = (_a.size,) if axis is None else _a.shape or (1,)
+    axis = normalize_axis_index(axis or 0, len(shape))
     indices = _within(np.asarray(indices), shape[axis], mode)
     return scatter(g, along_axis(axis, indices), shape).reshape(_a.shape)
 
 
-def _within(indices: Any, n: int, mode: str) -> Any:
+def _within(indices: Any, n: int, mode: Any) -> Any:
     """The indices that a mode of `np.take` makes of those beyond the length `n`."""
     if mode == "raise":
         return indices
@@ -129,7 +135,7 @@ def _aligned_index(shape: tuple[int, ...], indices: Any, axis: int) -> tuple[Any
     axis = normalize_axis_index(axis, len(shape))
     if indices.ndim != len(shape):
         raise ValueError(
-            f"indices of shape {indices.shape} must have as many axes as the array, of shape {shape}"
+            f"indices of shape {indices.shape} must have as many axes as an array of shape {shape}"
         )
     index = list(np.ogrid[tuple([slice(n) for n in shape])])
     index[axis] = indices
@@ -201,18 +207,71 @@ def _insert(arr: Any, obj: Any, values: Any, axis: int | None = None) -> Any:
 
 
 def _writes(fun: Function) -> Callable[[F], F]:
-    """Define what `fun` writes into a tensor, given the arguments that NumPy's function takes.
-
-    That function is called first, on a copy, so that what it refuses is refused.
-    """
+    """Define what `fun` does to a tensor, given NumPy's arguments, all of them."""
 
     def register(definition: F) -> F:
         @in_place(fun)
-        def write(target: Any, *args: Any, **kwargs: Any) -> None:
-            if not isinstance(target, Tensor):
-                raise GraphError
-            definition(target, *args, **kwargs)
+        def write(*args: Any, **kwargs: Any) -> None:
+            bound = signature(fun).bind(*args, **kwargs)
+            bound.apply_defaults()
+            target = bound.args[0]
+            plain = [a.data if isinstance(a, Tensor) else a for a in bound.args]
+            if isinstance(target, Tensor):
+                fun(target.data.copy(), *plain[1:])  # which refuses what NumPy refuses
+                definition(*bound.args)
+            elif any(isinstance(a, Tensor) and a.requires_grad for a in bound.args):
+                raise TypeError(
+                    f"{name_of(fun)}: cannot write a tensor that requires grad into an array: "
+                    "make the array a tensor, or detach() the values"
+                )
+            else:
+                fun(*plain)
 
         return definition
 
     return register
+
+
+def _write_in_turn(target: Any, places: Any, values: Any) -> None:
+    """Write at places in C order; values that run out start over."""
+    if places.size and np.size(values):
+        flat = np.ravel(target)
+        flat[places] = np.resize(values, places.size)
+        target[...] = flat.reshape(target.shape)
+
+
+@_writes(np.put)
+def _put(a: Any, ind: Any, v: Any, mode: Any) -> None:
+    _write_in_turn(a, _within(np.ravel(np.asarray(ind)), a.size, mode), v)
+
+
+@_writes(np.place)
+def _place(arr: Any, mask: Any, vals: Any) -> None:
+    _write_in_turn(arr, np.flatnonzero(asarray(mask).data), vals)
+
+
+@_writes(np.putmask)
+def _putmask(a: Any, mask: Any, values: Any) -> None:
+    places = np.flatnonzero(asarray(mask).data)
+    if np.size(values):
+        _write_in_turn(a, places, np.resize(values, a.size)[places])
+
+
+@_writes(np.fill_diagonal)
+def _fill_diagonal(a: Any, val: Any, wrap: bool) -> None:
+    mask = np.zeros(a.shape, bool)
+    np.fill_diagonal(mask, True, wrap)
+    _write_in_turn(a, np.flatnonzero(mask), val)
+
+
+@_writes(np.copyto)
+def _copyto(dst: Any, src: Any, _casting: str, where: Any) -> None:
+    dst[...] = np.where(asarray(where).data, src, dst)
+
+
+@_writes(np.put_along_axis)
+def _put_along_axis(arr: Any, indices: Any, values: Any, axis: int | None) -> None:
+    if axis is None:
+        _write_in_turn(arr, np.asarray(indices), np.broadcast_to(asarray(values), indices.shape))
+    else:
+        arr[_aligned_index(arr.shape, np.asarray(indices), axis)] = values

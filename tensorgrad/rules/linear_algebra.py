@@ -44,7 +44,7 @@ def _matmul_right(g: Any, _z: Any, x: Any, _y: Any) -> Any:
     return x.mT @ g
 
 
-rule(np.matmul, _matmul_left, _matmul_right)
+rule(np.matmul, _matmul_left, _matmul_right, form="multilinear")
 
 
 def _inner_left(g: Any, _z: Any, _x: Any, y: Any) -> Any:
@@ -65,7 +65,7 @@ def _inner_right(g: Any, _z: Any, x: Any, _y: Any) -> Any:
     return (g.reshape(len(rows), math.prod(_y.shape[:-1])).mT @ rows).reshape(_y.shape)
 
 
-rule(np.inner, _inner_left, _inner_right)
+rule(np.inner, _inner_left, _inner_right, form="multilinear")
 
 
 @differentiable(
@@ -91,6 +91,7 @@ rule(
     np.vecdot,
     lambda g, _z, _x, y: np.conjugate(g[..., None] * y),
     lambda g, _z, x, _y: g[..., None] * np.conjugate(x),
+    form="multilinear",
 )
 _GUFUNCS = [np.matmul, np.vecdot]
 if hasattr(np, "matvec"):  # since NumPy 2.2
@@ -98,24 +99,29 @@ if hasattr(np, "matvec"):  # since NumPy 2.2
         np.matvec,
         lambda g, _z, _x, y: g[..., None] * y[..., None, :],
         lambda g, _z, x, _y: _times(x.mT, g),
+        form="multilinear",
     )
     rule(
         np.vecmat,
         lambda g, _z, _x, y: np.conjugate(_times(y, g)),
         lambda g, _z, x, _y: np.conjugate(x)[..., None] * g[..., None, :],
+        form="multilinear",
     )
     _GUFUNCS += [np.matvec, np.vecmat]
 
 
 def _along(ufunc: np.ufunc, *arrays: Any, dtype: Any = None, **places: Any) -> Any:
     """A product of stacks whose vectors and matrices lie along other axes than the last."""
-    arrays = tuple([asarray(a) for a in arrays])
+    operands: list[Any] = [asarray(a) for a in arrays]
     # NumPy's own errors for wrong axes, from arrays that cost nothing.
-    ufunc(*[np.ones((1,) * a.ndim, a.dtype) for a in arrays], dtype=dtype, **places)
+    ufunc(*[np.ones((1,) * a.ndim, a.dtype) for a in operands], dtype=dtype, **places)
     kept = places.get("keepdims", False)
     axes = places.get("axes") or [places.get("axis", -1)] * (len(arrays) + kept)
-    moved = [np.moveaxis(a, i, range(-np.size(i), 0)) for a, i in zip(arrays, axes)]
-    z = apply(ufunc, moved if dtype is None else [a.astype(dtype) for a in moved])
+    if dtype is not None:
+        operands = [a.astype(dtype) for a in operands]
+    z: Any = apply(
+        ufunc, [np.moveaxis(a, i, range(-np.size(i), 0)) for a, i in zip(operands, axes)]
+    )
     z = z[..., None] if kept else z
     for i in axes[len(arrays) :]:
         z = np.moveaxis(z, range(-np.size(i), 0), i)
@@ -195,6 +201,7 @@ def _in_space(a: Any) -> Any:
 @differentiable(
     lambda g, _c, _a, b: np.cross(_in_space(b), g)[..., : _a.shape[-1]],
     lambda g, _c, a, _b: np.cross(g, _in_space(a))[..., : _b.shape[-1]],
+    form="multilinear",
 )
 def cross(a: Any, b: Any) -> Any:
     """`np.cross` of vectors along the last axis, not both of which are plane."""
@@ -207,7 +214,8 @@ def _cross(
 ) -> Any:
     if axis is not None:
         axisa = axisb = axisc = axis
-    a, b = np.moveaxis(asarray(a), axisa, -1), np.moveaxis(asarray(b), axisb, -1)
+    a, b = asarray(a), asarray(b)
+    a, b = np.moveaxis(a, axisa, -1), np.moveaxis(b, axisb, -1)
     if a.shape[-1] == b.shape[-1] == 2:
         return cross(a, _in_space(b))[..., 2]
     return np.moveaxis(cross(a, b), -1, axisc)
@@ -284,7 +292,7 @@ def einsum(*operands: Any, subscripts: str, **options: Any) -> Any:
     return np.einsum(subscripts, *operands, **options)
 
 
-rule(einsum, each=_einsum_back)
+rule(einsum, each=_einsum_back, form="multilinear")
 _LETTERS: dict[Any, str] = dict(enumerate(string.ascii_uppercase + string.ascii_lowercase))
 
 
@@ -302,3 +310,17 @@ def _einsum(*operands: Any, **options: Any) -> Any:
         if len(operands) % 2:
             subscripts += "->" + term(operands[-1])
     return apply(einsum, arrays, {"subscripts": subscripts, **options})
+
+
+# -- sums of weights
+
+
+@differentiable(None, lambda g, _y, x, _weights, _minlength: g[x])
+def bincount(x: Any, weights: Any, minlength: int) -> Any:
+    """`np.bincount`, whose result is linear in the weights."""
+    return np.bincount(x, weights, minlength)
+
+
+@composite(np.bincount)
+def _bincount(x: Any, weights: Any = None, minlength: int = 0) -> Any:
+    return bincount(np.asarray(x), weights, minlength)

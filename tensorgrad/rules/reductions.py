@@ -83,7 +83,7 @@ def _product_back(
 ) -> Any:
     """The product of the others is that of those before and of those after: without division."""
     if not x.size:
-        return np.zeros(x.shape, g.dtype)
+        return np.zeros_like(g, shape=x.shape)
     axes = axes_of(x, axis)
     rows = rows_of(x if where is True else np.where(where, x, 1), axes)
     one = np.ones((len(rows), 1), np.result_type(g.dtype, np.float32))

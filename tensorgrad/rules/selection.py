@@ -11,7 +11,11 @@ from .indexing import scatter
 _BITS = {2: np.int16, 4: np.int32, 8: np.int64}
 
 
-@differentiable(lambda g, _y, _x, mask: masked(g, mask))
+def _masked_back(g: Any, _y: Any, _x: Any, mask: Any) -> Any:
+    return masked(g, mask)
+
+
+@differentiable(_masked_back, form="elementwise")
 def masked(x: Any, mask: Any) -> Any:
     """Return the elements of `x` where the mask is true, and zeros elsewhere.
 

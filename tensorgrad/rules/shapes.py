@@ -1,61 +1,478 @@
-"""Changes of shape, and joining arrays."""
+"""Changes of shape: reordering, joining, splitting, repeating and padding."""
 
+import itertools
+import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
+from numpy.lib.stride_tricks import sliding_window_view
 
-from ..graph import composite, rule
-from ..tensor import apply
+from ..errors import NoRuleError
+from ..graph import Function, as_array, composite, rule
+from ..tensor import Axis, Tensor, apply, asarray, differentiable
+from .indexing import along_axis, scatter
 
-rule(np.reshape, lambda g, _y, _x, _shape: g.reshape(_x.shape))
-rule(np.expand_dims, lambda g, _y, _x, _axis: g.reshape(_x.shape))
-rule(np.squeeze, lambda g, _y, _x, _axis=None: g.reshape(_x.shape))
-rule(np.broadcast_to, lambda g, _y, _x, _shape: g)
-rule(np.matrix_transpose, lambda g, _y, _x: g.mT)
-rule(np.swapaxes, lambda g, _y, _x, i, j: np.swapaxes(g, i, j))
-rule(np.moveaxis, lambda g, _y, _x, source, to: np.moveaxis(g, to, source))
+# -- one array, in another shape
 
 
-def _transpose_back(g: Any, _y: Any, _x: Any, axes: Sequence[int] | None = None) -> Any:
-    return np.transpose(g, None if axes is None else np.argsort([i % g.ndim for i in axes]))
+def reshape(x: Any, shape: Any, order: Any = "C", copy: bool | None = None) -> Any:
+    """`np.reshape` in one of the orders that do not depend on the memory layout, C and F."""
+    return x.reshape(shape, order=order, copy=copy)
 
 
-rule(np.transpose, _transpose_back)
+def _reshape_back(
+    g: Any, _y: Any, _x: Any, _shape: Any, order: Any = "C", _copy: bool | None = None
+) -> Any:
+    return g.reshape(_x.shape) if order == "C" else np.reshape(g, _x.shape, order)
+
+
+rule(reshape, _reshape_back, form="linear")
+
+
+@composite(np.reshape)
+def _reshape(a: Any, shape: Any, order: Any = "C", *, copy: bool | None = None) -> Any:
+    if order == "C" and copy is None:
+        return apply(reshape, (a, shape))
+    return apply(reshape, (a, shape, _plain_order(a, order), copy))
+
+
+def _plain_order(a: Tensor, order: Any) -> Any:
+    """The order that "A" stands for: Fortran's, where the array lies in memory so."""
+    return order if order != "A" else "F" if a.data.flags.fnc else "C"
 
 
 @composite(np.ravel)
-def _ravel(a: Any) -> Any:
-    return a.reshape(-1)
+def _ravel(a: Any, order: Any = "C") -> Any:
+    if order == "K":  # the axes with the longest strides first
+        axes = np.argsort([-abs(step) for step in a.data.strides], stable=True)
+        return np.transpose(a, axes).reshape(-1)
+    return np.reshape(a, -1, order)
 
 
-def concatenate(*arrays: Any, axis: int) -> Any:
-    """`np.concatenate` with its arrays as arguments, so that each has a derivative."""
-    return np.concatenate(arrays, axis)
+rule(np.expand_dims, lambda g, _y, _x, _axis: g.reshape(_x.shape), form="linear")
+rule(np.squeeze, lambda g, _y, _x, _axis=None: g.reshape(_x.shape), form="linear")
+rule(np.broadcast_to, lambda g, _y, _x, _shape, _subok=False: g, form="linear")
 
 
-def _part(i: int, g: Any, _y: Any, *_arrays: Any, axis: int) -> Any:
-    start = sum(a.shape[axis] for a in _arrays[:i])
-    part = slice(start, start + _arrays[i].shape[axis])
-    return g[(slice(None),) * (axis % g.ndim) + (part,)]
+def _with_one_or_several(fun: Function) -> None:
+    @composite(fun)
+    def at_least(*arys: Any) -> Any:
+        results = [np.reshape(a, fun(a.data).shape) for a in map(asarray, arys)]
+        return results[0] if len(results) == 1 else tuple(results)
 
 
-def stack(*arrays: Any, axis: int) -> Any:
-    """`np.stack` with its arrays as arguments, so that each has a derivative."""
-    return np.stack(arrays, axis)
+for _at_least in np.atleast_1d, np.atleast_2d, np.atleast_3d:
+    _with_one_or_several(_at_least)
 
 
-rule(concatenate, each=_part)
-rule(stack, each=lambda i, g, _y, *_arrays, axis: np.moveaxis(g, axis, 0)[i])
+@composite(np.broadcast_arrays)
+def _broadcast_arrays(*args: Any, subok: bool = False) -> Any:  # noqa: ARG001
+    arrays = [*map(asarray, args)]
+    shape = np.broadcast_shapes(*[a.shape for a in arrays])
+    return tuple([np.broadcast_to(a, shape) for a in arrays])
+
+
+@composite(np.meshgrid)
+def _meshgrid(
+    *xi: Any,
+    copy: bool = True,  # noqa: ARG001
+    sparse: bool = False,
+    indexing: Any = "xy",
+) -> Any:
+    arrays = [*map(asarray, xi)]
+    grids = np.meshgrid(*[a.data for a in arrays], sparse=True, indexing=indexing)
+    reshaped = [a.reshape(grid.shape) for a, grid in zip(arrays, grids)]
+    return tuple(reshaped) if sparse else np.broadcast_arrays(*reshaped)
+
+
+@composite(np.full_like)
+def _full_like(
+    a: Any,
+    fill_value: Any,
+    dtype: Any = None,
+    order: Any = "K",  # noqa: ARG001
+    subok: bool = True,  # noqa: ARG001
+    shape: Any = None,
+    *,
+    device: Any = None,  # noqa: ARG001
+) -> Any:
+    full = np.broadcast_to(asarray(fill_value), a.shape if shape is None else shape)
+    return full.astype(a.dtype if dtype is None else dtype)
+
+
+# -- one array, in another order
+
+rule(np.flip, lambda g, _y, _x, axis=None: np.flip(g, axis), form="linear")
+rule(np.fliplr, lambda g, _y, _x: np.fliplr(g), form="linear")
+rule(np.flipud, lambda g, _y, _x: np.flipud(g), form="linear")
+rule(np.tril, lambda g, _y, _x, k=0: np.tril(g, k), form="linear")
+rule(np.triu, lambda g, _y, _x, k=0: np.triu(g, k), form="linear")
+for _matrix_transpose in np.matrix_transpose, np.linalg.matrix_transpose:
+    rule(_matrix_transpose, lambda g, _y, _x: g.mT, form="linear")
+rule(np.swapaxes, lambda g, _y, _x, i, j: np.swapaxes(g, i, j), form="linear")
+rule(np.moveaxis, lambda g, _y, _x, source, to: np.moveaxis(g, to, source), form="linear")
+rule(
+    np.roll,
+    lambda g, _y, _x, shift, axis=None: np.roll(g, np.negative(shift), axis),
+    form="linear",
+)
+rule(np.rot90, lambda g, _y, _x, k=1, axes=(0, 1): np.rot90(g, np.negative(k), axes), form="linear")
+
+
+def _transpose_back(g: Any, _y: Any, _x: Any, axes: Any = None) -> Any:
+    return np.transpose(g, None if axes is None else np.argsort(normalize_axis_tuple(axes, g.ndim)))
+
+
+rule(np.transpose, _transpose_back, form="linear")
+
+# -- joining
+
+
+def concatenate(*arrays: Any, axis: int, starts: Any, **options: Any) -> Any:  # noqa: ARG001
+    """`np.concatenate` of its arguments; the derivative asks where each `starts`."""
+    return np.concatenate(arrays, axis, **options)
+
+
+def _part(i: int, g: Any, _y: Any, *_arrays: Any, axis: int, starts: Any, **_options: Any) -> Any:
+    return g[along_axis(axis, slice(starts[i], starts[i + 1]))]
+
+
+def stack(*arrays: Any, axis: int, **options: Any) -> Any:
+    """`np.stack` of its arguments."""
+    return np.stack(arrays, axis, **options)
+
+
+rule(concatenate, each=_part, form="linear")
+rule(
+    stack,
+    each=lambda i, g, _y, *_arrays, axis, **_options: g[along_axis(axis, i)],
+    form="linear",
+)
+
+_MOST = 256  # Each derivative is passed all arrays, so that the time grows as their square.
+
+
+def _joined(join: Function, arrays: Sequence[Any], axis: int, options: dict[str, Any]) -> Any:
+    """The arrays joined along an axis, and first in groups if they are many."""
+    if len(arrays) > _MOST:
+        groups = [arrays[i : i + _MOST] for i in range(0, len(arrays), _MOST)]
+        return _concatenate([_joined(join, group, axis, options) for group in groups], axis)
+    if join is concatenate:
+        lengths = [math.prod(a.shape[axis : axis + 1]) for a in arrays]
+        options = {"starts": (0, *itertools.accumulate(lengths)), **options}
+    return apply(join, arrays, {"axis": axis, **options})
+
+
+def _items(arrays: Any) -> Sequence[Any]:
+    """The arrays to join: those in a sequence, or along the first axis of a tensor."""
+    if isinstance(arrays, Tensor):
+        return np.unstack(arrays)
+    return [as_array(a, "concatenate") for a in arrays]
 
 
 @composite(np.concatenate)
-def _concatenate(arrays: Sequence[Any], axis: int | None = 0) -> Any:
+def _concatenate(arrays: Any, axis: int | None = 0, **options: Any) -> Any:
+    arrays = _items(arrays)
     if axis is None:
         arrays, axis = [np.ravel(a) for a in arrays], 0
-    return apply(concatenate, tuple(arrays), {"axis": axis})
+    return _joined(concatenate, arrays, normalize_axis_index(axis, arrays[0].ndim), options)
 
 
 @composite(np.stack)
-def _stack(arrays: Sequence[Any], axis: int = 0) -> Any:
-    return apply(stack, tuple(arrays), {"axis": axis})
+def _stack(arrays: Any, axis: int = 0, **options: Any) -> Any:
+    arrays = _items(arrays)
+    return _joined(stack, arrays, normalize_axis_index(axis, arrays[0].ndim + 1), options)
+
+
+@composite(np.hstack)
+def _hstack(tup: Any, **options: Any) -> Any:
+    arrays = [np.atleast_1d(a) for a in _items(tup)]
+    return np.concatenate(arrays, min(arrays[0].ndim - 1, 1), **options)
+
+
+@composite(np.vstack)
+def _vstack(tup: Any, **options: Any) -> Any:
+    return np.concatenate([np.atleast_2d(a) for a in _items(tup)], 0, **options)
+
+
+@composite(np.dstack)
+def _dstack(tup: Any) -> Any:
+    return np.concatenate([np.atleast_3d(a) for a in _items(tup)], 2)
+
+
+@composite(np.column_stack)
+def _column_stack(tup: Any) -> Any:
+    columns = [a if a.ndim > 1 else np.reshape(a, (-1, 1)) for a in _items(tup)]
+    return np.concatenate(columns, 1)
+
+
+@composite(np.append)
+def _append(arr: Any, values: Any, axis: int | None = None) -> Any:
+    return np.concatenate([asarray(arr), asarray(values)], axis)
+
+
+@composite(np.block)
+def _block(arrays: Any) -> Any:
+    depth, first = 0, arrays
+    while isinstance(first, list):
+        depth, first = depth + 1, first[0]
+
+    def plain(part: Any) -> Any:
+        return [*map(plain, part)] if isinstance(part, list) else asarray(part).data
+
+    ndim = np.block(plain(arrays)).ndim  # NumPy refuses what is no block
+
+    def joined(part: Any, axis: int) -> Any:
+        if axis:
+            return np.concatenate([joined(p, axis + 1) for p in part], axis)
+        part = asarray(part)
+        return part.reshape((1,) * (ndim - part.ndim) + part.shape)
+
+    return joined(arrays, -depth)
+
+
+# -- splitting
+
+
+def pieces(x: Any, indices_or_sections: Any, axis: int) -> Any:
+    """`np.array_split`, as a tuple."""
+    return tuple(np.array_split(x, indices_or_sections, axis))
+
+
+def _pieces_back(g: Any, _y: Any, _x: Any, indices_or_sections: Any, axis: int) -> Any:
+    joined = np.concatenate(g, axis)
+    numbers = np.arange(_x.shape[axis])
+    taken = np.concatenate(np.array_split(numbers, indices_or_sections))
+    if np.array_equal(taken, numbers):
+        return joined
+    return scatter(joined, along_axis(axis % _x.ndim, taken), _x.shape)  # they overlap
+
+
+rule(pieces, _pieces_back, form="linear")
+rule(np.unstack, lambda g, _y, _x, *, axis=0: np.stack(g, axis), form="linear")
+
+
+@composite(np.array_split)
+def _array_split(ary: Any, indices_or_sections: Any, axis: int = 0) -> Any:
+    return [*apply(pieces, (ary, indices_or_sections, axis))]
+
+
+@composite(np.split)
+def _split(ary: Any, indices_or_sections: Any, axis: int = 0) -> Any:
+    np.split(ary.data, indices_or_sections, axis)  # NumPy checks the arguments, on views
+    return np.array_split(ary, indices_or_sections, axis)
+
+
+def _split_along(fun: Function, axis: int, ary: Any, indices_or_sections: Any) -> Any:
+    fun(ary.data, indices_or_sections)
+    return np.array_split(ary, indices_or_sections, axis % ary.ndim)
+
+
+composite(np.hsplit)(partial(_split_along, np.hsplit, 1))
+composite(np.vsplit)(partial(_split_along, np.vsplit, 0))
+composite(np.dsplit)(partial(_split_along, np.dsplit, 2))
+
+
+# -- repeating
+
+
+def _repeat_back(g: Any, _y: Any, _a: Any, repeats: Any, axis: int | None = None) -> Any:
+    shape = (_a.size,) if axis is None else _a.shape or (1,)
+    axis = normalize_axis_index(axis or 0, len(shape))
+    if np.size(repeats) != 1:
+        numbers = np.repeat(np.arange(shape[axis]), repeats)
+        return scatter(g, along_axis(axis, numbers), shape).reshape(_a.shape)
+    each = (*shape[: axis + 1], np.ravel(repeats)[0], *shape[axis + 1 :])
+    return np.sum(g.reshape(each), axis + 1).reshape(_a.shape)
+
+
+rule(np.repeat, _repeat_back, form="linear")
+
+
+@composite(np.tile)
+def _tile(A: Any, reps: Any) -> Any:  # noqa: N803
+    reps = np.atleast_1d(reps).tolist()
+    ndim = max(A.ndim, len(reps))
+    shape = (1,) * (ndim - A.ndim) + A.shape
+    pairs = [*zip([1] * (ndim - len(reps)) + reps, shape)]
+    ones = [length for n in shape for length in (1, n)]
+    tiled = np.broadcast_to(A.reshape(ones), [length for pair in pairs for length in pair])
+    return tiled.reshape([repeats * n for repeats, n in pairs])
+
+
+# -- windows
+
+
+@differentiable(
+    lambda g, _y, _windows, window, axes, _shape: sliding_window_view(g, window, axes),
+    form="linear",
+)
+def _overlaid(windows: Any, window: Any, axes: Any, shape: tuple[int, ...]) -> Any:
+    """The sum of all windows, each where it was cut out."""
+    out = np.zeros(shape, np.result_type(windows.dtype, np.float32))
+    lengths = windows.shape[: len(shape)]
+    for offsets in np.ndindex(*window):
+        starts = [0] * len(shape)
+        for axis, offset in zip(axes, offsets):
+            starts[axis] += offset
+        part = tuple([slice(start, start + n) for start, n in zip(starts, lengths)])
+        out[part] += windows[(..., *offsets)]
+    return out.astype(windows.dtype, copy=False)
+
+
+def _sliding_window_back(
+    g: Any, _y: Any, _x: Any, _window_shape: Any, axis: Axis = None, **_options: Any
+) -> Any:
+    axes = normalize_axis_tuple(range(_x.ndim) if axis is None else axis, _x.ndim, "axis", True)
+    return _overlaid(g, g.shape[_x.ndim :], axes, _x.shape)
+
+
+rule(sliding_window_view, _sliding_window_back, form="linear")
+
+
+# -- padding, of a tensor x along its first axis
+
+
+def _filled(x: Any, widths: Any, values: Any) -> Any:
+    """Pad with values, or rows of values, one before and one after."""
+    before, after = [
+        np.broadcast_to(asarray(value).astype(x.dtype), (width, *x.shape[1:]))
+        for width, value in zip(widths, values)
+    ]
+    return np.concatenate([before, x, after])
+
+
+def _constant(x: Any, widths: Any, constant_values: Any = (0, 0)) -> Any:
+    return _filled(x, widths, constant_values)
+
+
+def _ramps(x: Any, widths: Any, end_values: Any = (0, 0)) -> Any:
+    def ramp(width: int, end: Any, edge: Any) -> Any:
+        edge = edge.astype(np.result_type(edge.dtype, np.float64))
+        steps = np.arange(width).reshape(-1, *[1] * (x.ndim - 1))
+        return (steps * ((edge - end) / max(width, 1)) + end).astype(x.dtype)
+
+    before, after = map(ramp, widths, end_values, (x[:1], x[-1:]))
+    return np.concatenate([before, x, after[::-1]])
+
+
+def _statistic(fun: Function, x: Any, widths: Any, stat_length: Any = (None, None)) -> Any:
+    lengths = [len(x) if n is None else min(int(n), len(x)) for n in stat_length]
+    rows = x[: lengths[0]], x[len(x) - lengths[1] :]
+    return _filled(x, widths, [fun(part, axis=0, keepdims=True) for part in rows])
+
+
+def _moved(mode: Any, x: Any, widths: Any) -> Any:
+    return np.take(x, np.pad(np.arange(len(x)), widths, mode), 0)
+
+
+def _reflected(mode: str, x: Any, widths: Any, reflect_type: str = "even") -> Any:
+    if reflect_type != "odd" or len(x) == 1:
+        return _moved(mode, x, widths)
+    before, after = widths
+    edge = 1 if mode == "reflect" else 0  # elements at the edge that are not repeated
+    period = len(x) - edge
+    while before or after:
+        reach = (len(x) - edge) // period * period
+        left, right = min(before, reach), min(after, reach)
+        end = len(x) - edge
+        x = np.concatenate(
+            [
+                2 * x[:1] - x[edge : edge + left][::-1],
+                x,
+                2 * x[-1:] - x[end - right : end][::-1],
+            ]
+        )
+        before, after = before - left, after - right
+    return x
+
+
+_PADDINGS: dict[Any, Function] = {
+    "constant": _constant,
+    "empty": _constant,  # NumPy leaves there what was in memory
+    "edge": partial(_moved, "edge"),
+    "wrap": partial(_moved, "wrap"),
+    "reflect": partial(_reflected, "reflect"),
+    "symmetric": partial(_reflected, "symmetric"),
+    "linear_ramp": _ramps,
+    "maximum": partial(_statistic, np.max),
+    "minimum": partial(_statistic, np.min),
+    "mean": partial(_statistic, np.mean),
+    "median": partial(_statistic, np.median),
+}
+
+
+@composite(np.pad)
+def _pad(array: Any, pad_width: Any, mode: Any = "constant", **options: Any) -> Any:
+    padding = None if callable(mode) else _PADDINGS.get(mode)
+    if padding is None:
+        raise NoRuleError(f"pad has no derivative in mode {mode!r}: detach() the tensors")
+    if isinstance(pad_width, dict):
+        given, pad_width = pad_width, np.zeros((array.ndim, 2), int)
+        for axis, width in given.items():
+            pad_width[axis] = width
+    if np.asarray(pad_width).dtype.kind != "i" or np.any(np.less(pad_width, 0)):
+        raise ValueError(f"pad: the widths must be whole numbers from 0 on, not {pad_width}")
+    pairs = {
+        name: np.broadcast_to(asarray(value), (array.ndim, 2))
+        for name, value in options.items()
+        if name != "reflect_type" and value is not None
+    }
+    padded: Any = array.copy()
+    for axis, widths in enumerate(np.broadcast_to(pad_width, (array.ndim, 2)).tolist()):
+        if any(widths):
+            if not array.shape[axis] and mode not in ("constant", "empty"):
+                raise ValueError(f"pad: cannot extend the empty axis {axis} in mode {mode!r}")
+            row = {name: value[axis] for name, value in pairs.items()}
+            x = np.moveaxis(padded, axis, 0)
+            padded = np.moveaxis(padding(x, widths, **{**options, **row}), 0, axis)
+    return padded
+
+
+# -- zeros at the ends, and functions of parts
+
+
+@composite(np.trim_zeros)
+def _trim_zeros(filt: Any, trim: str = "fb", axis: Axis = None) -> Any:
+    trim = trim.lower()
+    if trim not in ("f", "b", "fb", "bf"):
+        raise ValueError(f"trim_zeros: trim is made of 'f' and 'b', not {trim!r}")
+    axes = normalize_axis_tuple(range(filt.ndim) if axis is None else axis, filt.ndim)
+    places = np.argwhere(filt.data)
+    index = [slice(None)] * filt.ndim
+    for i in axes:
+        start = places[:, i].min() if len(places) and "f" in trim else 0
+        stop = places[:, i].max() + 1 if "b" in trim else filt.shape[i]
+        index[i] = slice(start, stop) if len(places) else slice(0, 0)
+    return filt[tuple(index)]
+
+
+@composite(np.apply_along_axis)
+def _apply_along_axis(func1d: Function, axis: int, arr: Any, *args: Any, **kwargs: Any) -> Any:
+    arr = asarray(arr)
+    axis = normalize_axis_index(axis, arr.ndim)
+    rows = np.moveaxis(arr, axis, -1)
+    *outer, length = rows.shape
+    if not math.prod(outer):
+        raise ValueError(f"apply_along_axis: there is nothing along the axes {outer}")
+    rows = np.unstack(rows.reshape(math.prod(outer), length))
+    results = asarray(np.stack([func1d(row, *args, **kwargs) for row in rows]))
+    results = results.reshape(*outer, *results.shape[1:])
+    inner = results.ndim - len(outer)
+    return np.moveaxis(results, [*range(-inner, 0)], [*range(axis, axis + inner)])
+
+
+@composite(np.apply_over_axes)
+def _apply_over_axes(func: Function, a: Any, axes: Any) -> Any:
+    for axis in np.atleast_1d(axes).tolist():
+        axis = normalize_axis_index(axis, a.ndim)
+        reduced = func(a, axis)
+        if reduced.ndim < a.ndim:
+            reduced = np.expand_dims(reduced, axis)
+        if reduced.ndim != a.ndim:
+            raise ValueError(f"apply_over_axes: {func} made {reduced.ndim} axes of {a.ndim}")
+        a = reduced
+    return a

@@ -1,17 +1,21 @@
 """Fourier transforms, convolution, interpolation and polynomials."""
 
+import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy import fft
 
 from ..errors import NoRuleError
 from ..graph import Function, composite, rule
-from ..tensor import Axis, apply
+from ..tensor import apply, asarray
 from .indexing import scatter
 
 # -- Fourier transforms
+
+Norm: TypeAlias = Literal["backward", "ortho", "forward"] | None
+
 
 
 def _resized(x: Any, shape: tuple[int, ...]) -> Any:
@@ -37,7 +41,7 @@ def _spectral(transform: Function, back: Function) -> None:
     """Set the derivative of a transform of n elements: it is linear, and `back` its transpose."""
 
     def vjp(
-        g: Any, _y: Any, _x: Any, n: int | None = None, axis: int = -1, norm: str | None = None
+        g: Any, _y: Any, _x: Any, n: int | None = None, axis: int = -1, norm: Norm = None
     ) -> Any:
         return _resized(back(g, _x.shape[axis] if n is None else n, axis, norm), _x.shape)
 
@@ -48,7 +52,7 @@ def _hermitian(transform: Function, back: Function) -> None:
     """Set the derivative of a transform to n real elements, from the first half of n."""
 
     def vjp(
-        g: Any, _y: Any, _x: Any, _n: int | None = None, axis: int = -1, norm: str | None = None
+        g: Any, _y: Any, _x: Any, _n: int | None = None, axis: int = -1, norm: Norm = None
     ) -> Any:
         return _resized(back(g, None, axis, norm) * _multiplicity(g, axis), _x.shape)
 
@@ -79,21 +83,21 @@ def _lengths(
 
 
 @composite(fft.fftn)
-def _fftn(a: Any, s: Any = None, axes: Any = None, norm: str | None = None) -> Any:
+def _fftn(a: Any, s: Any = None, axes: Any = None, norm: Norm = None) -> Any:
     for n, axis in reversed(_lengths(a, s, axes)):
         a = fft.fft(a, n, axis, norm)
     return a
 
 
 @composite(fft.ifftn)
-def _ifftn(a: Any, s: Any = None, axes: Any = None, norm: str | None = None) -> Any:
+def _ifftn(a: Any, s: Any = None, axes: Any = None, norm: Norm = None) -> Any:
     for n, axis in reversed(_lengths(a, s, axes)):
         a = fft.ifft(a, n, axis, norm)
     return a
 
 
 @composite(fft.rfftn)
-def _rfftn(a: Any, s: Any = None, axes: Any = None, norm: str | None = None) -> Any:
+def _rfftn(a: Any, s: Any = None, axes: Any = None, norm: Norm = None) -> Any:
     *others, (n, axis) = _lengths(a, s, axes)
     a = fft.rfft(a, n, axis, norm)
     for n, axis in reversed(others):
@@ -102,7 +106,7 @@ def _rfftn(a: Any, s: Any = None, axes: Any = None, norm: str | None = None) -> 
 
 
 @composite(fft.irfftn)
-def _irfftn(a: Any, s: Any = None, axes: Any = None, norm: str | None = None) -> Any:
+def _irfftn(a: Any, s: Any = None, axes: Any = None, norm: Norm = None) -> Any:
     *others, (last, axis) = _lengths(a, s, axes)
     for n, other in others:
         a = fft.ifft(a, n, other, norm)
@@ -111,7 +115,7 @@ def _irfftn(a: Any, s: Any = None, axes: Any = None, norm: str | None = None) ->
 
 def _planar(two: Function, several: Function) -> None:
     @composite(two)
-    def _(a: Any, s: Any = None, axes: Any = (-2, -1), norm: str | None = None) -> Any:
+    def _(a: Any, s: Any = None, axes: Any = (-2, -1), norm: Norm = None) -> Any:
         return several(a, s, axes, norm)
 
 
@@ -123,14 +127,195 @@ _planar(fft.irfft2, fft.irfftn)
 # -- convolution
 
 
-def _whole(g: Any, a: Any, v: Any) -> Any:
-    """The cotangent of the full convolution of `a` and `v`, of which the result was the middle."""
-    size = np.size(a) + np.size(v) - 1
+def _correlated(g: Any, size: int, other: Any) -> Any:
+    """The cotangent of one factor of a convolution, of which `g`'s part is the middle of `size`."""
     start = (size - len(g)) // 2
-    return scatter(g, slice(start, start + len(g)), (size,))
+    whole = scatter(g, slice(start, start + len(g)), (size,))
+    return np.correlate(whole, np.conjugate(np.ravel(other)), "valid")
 
 
-def _convolve_back(g: Any, a: Any, v: Any) -> Any:
-    return np.correlate(_whole(g, a, v), np.conjugate(np.ravel(v)), "valid")
+rule(
+    np.convolve,
+    lambda g, _z, _a, v, _mode="full": _correlated(g, _a.size + np.size(v) - 1, v),
+    lambda g, _z, a, _v, _mode="full": _correlated(g, np.size(a) + _v.size - 1, a),
+    form="multilinear",
+)
 
 
+@composite(np.correlate)
+def _correlate(a: Any, v: Any, mode: Any = "valid") -> Any:
+    if len(v) > len(a):
+        return np.convolve(np.conjugate(v), a[::-1], mode)[::-1]
+    return np.convolve(a, np.conjugate(v)[::-1], mode)
+
+
+# -- interpolation
+
+
+def interp(x: Any, xp: Any, fp: Any, left: Any, right: Any) -> Any:
+    """`np.interp` of float64 arrays, without a period."""
+    return np.interp(x, xp, fp, left, right)
+
+
+def _interp_by_x(g: Any, _z: Any, x: Any, xp: Any, fp: Any, *_left_and_right: Any) -> Any:
+    """At a point, where two slopes meet, the one of the least norm between them."""
+    widths = xp[1:] - xp[:-1]
+    slopes = (fp[1:] - fp[:-1]) / np.where(widths == 0, 1, widths)
+    slopes = np.concatenate([[0.0], slopes, [0.0]])
+    before, after = (slopes[np.asarray(np.searchsorted(xp, x, side))] for side in ("left", "right"))
+    smaller = np.where(np.absolute(before) < np.absolute(after), before, after)
+    return g * np.where(before * after <= 0, 0, smaller)
+
+
+def _interp_by_fp(g: Any, _z: Any, x: Any, xp: Any, _fp: Any, left: Any, right: Any) -> Any:
+    g = g if left is None else np.where(x < xp[0], 0, g)
+    g = g if right is None else np.where(x > xp[-1], 0, g)
+    # The point before x, of the last interval at most; a single point is both ends, -1 and 0.
+    i = np.clip(np.asarray(np.searchsorted(xp, x, "right")) - 1, 0, len(xp) - 2)
+    width = xp[i + 1] - xp[i]
+    weight = np.clip((x - xp[i]) / np.where(width == 0, 1, width), 0, 1)
+    return scatter(g * (1 - weight), i, _fp.shape) + scatter(g * weight, i + 1, _fp.shape)
+
+
+def _interp_by_xp(g: Any, z: Any, x: Any, xp: Any, fp: Any, left: Any, right: Any) -> Any:
+    # A point that moves by d lowers the line there by d times the slope.
+    return -_interp_by_fp(_interp_by_x(g, z, x, xp, fp), z, x, xp, fp, left, right)
+
+
+rule(interp, _interp_by_x, _interp_by_xp, _interp_by_fp)
+
+
+@composite(np.interp)
+def _interp(
+    x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period: Any = None
+) -> Any:
+    if np.iscomplexobj(fp):
+        parts: list[Any] = [
+            [value if value is None else part(value) for value in (fp, left, right)]
+            for part in (np.real, np.imag)
+        ]
+        real, imag = (np.interp(x, xp, *values, period) for values in parts)
+        return real + 1j * imag
+    x, xp, fp = (asarray(values, np.float64) for values in (x, xp, fp))
+    if period is not None:
+        if period == 0:
+            raise ValueError("interp: period must not be 0")
+        period, left, right = np.absolute(period), None, None
+        x, xp = x % period, xp % period
+        order = np.argsort(xp)
+        xp, fp = xp[order], fp[order]
+        xp = np.concatenate([xp[-1:] - period, xp, xp[:1] + period])
+        fp = np.concatenate([fp[-1:], fp, fp[:1]])
+    return apply(interp, (x, xp, fp, left, right))
+
+
+# -- polynomials, by their coefficients from the highest power on
+
+
+@composite(np.polyval)
+def _polyval(p: Any, x: Any) -> Any:
+    x = asarray(x)
+    y = np.zeros_like(x)
+    for coefficient in p:
+        y = y * x + coefficient
+    return y
+
+
+@composite(np.polyder)
+def _polyder(p: Any, m: int = 1) -> Any:
+    if m < 0:
+        raise ValueError(f"polyder: the order {m} is negative; see polyint")
+    for _ in range(m):
+        p = p[:-1] * np.arange(len(p) - 1, 0, -1)
+    return p
+
+
+@composite(np.polyint)
+def _polyint(p: Any, m: int = 1, k: Any = None) -> Any:
+    if m < 0:
+        raise ValueError(f"polyint: the order {m} is negative; see polyder")
+    constants = np.ravel(0.0 if k is None else k)
+    if len(constants) == 1:
+        constants = np.broadcast_to(constants, (m,))
+    if len(constants) < m:
+        raise ValueError(f"polyint: {len(constants)} constants k for the order {m}")
+    for constant in constants[:m]:
+        p = np.concatenate([p / np.arange(len(p), 0, -1), np.reshape(constant, (1,))])
+    return p
+
+
+def _aligned(*polynomials: Any) -> list[Any]:
+    """The coefficients as vectors of one length, with zeros in front."""
+    vectors = [np.ravel(asarray(p)) for p in polynomials]
+    length = max(map(len, vectors))
+    return [np.concatenate([np.zeros(length - len(p), p.dtype), p]) for p in vectors]
+
+
+@composite(np.polyadd)
+def _polyadd(a1: Any, a2: Any) -> Any:
+    return np.add(*_aligned(a1, a2))
+
+
+@composite(np.polysub)
+def _polysub(a1: Any, a2: Any) -> Any:
+    return np.subtract(*_aligned(a1, a2))
+
+
+def _without_zeros(p: Any) -> Any:
+    """The coefficients from the first on that is not zero, or the last."""
+    p = np.ravel(asarray(p))
+    return p[next((i for i, c in enumerate(p.numpy()) if c != 0), -1) :]
+
+
+@composite(np.polymul)
+def _polymul(a1: Any, a2: Any) -> Any:
+    return np.convolve(_without_zeros(a1), _without_zeros(a2))
+
+
+@composite(np.polydiv)
+def _polydiv(u: Any, v: Any) -> Any:
+    remainder, v = np.ravel(asarray(u)) + 0.0, np.ravel(asarray(v)) + 0.0
+    quotient = []
+    for k in range(len(remainder) - len(v) + 1):
+        quotient.append(1.0 / v[0] * remainder[k])
+        remainder[k : k + len(v)] -= quotient[-1] * v
+    first = 0
+    while first < len(remainder) - 1 and np.allclose(remainder[first], 0, rtol=1e-14):
+        first += 1
+    return np.stack(quotient) if quotient else np.zeros(1, remainder.dtype), remainder[first:]
+
+
+@composite(np.poly)
+def _poly(seq_of_zeros: Any) -> Any:
+    if seq_of_zeros.ndim > 1 or seq_of_zeros.dtype.kind == "c":
+        raise NoRuleError("poly has no derivative for a matrix, or for complex zeros: detach() it")
+    zeros = np.ravel(seq_of_zeros)
+    zeros = zeros.astype(np.mintypecode(zeros.dtype.char))
+    p = np.ones(1, zeros.dtype)
+    for zero in zeros:
+        p = np.convolve(p, np.stack([np.ones_like(zero), -zero]))
+    return p
+
+
+def _vander_back(g: Any, _y: Any, x: Any, _n: int | None = None, increasing: bool = False) -> Any:
+    powers = np.arange(g.shape[1])
+    powers = powers if increasing else powers[::-1]
+    return np.sum(g * powers * np.expand_dims(x, 1) ** np.maximum(powers - 1, 0), axis=1)
+
+
+rule(np.vander, _vander_back)
+
+
+@composite(np.polyfit)
+def _polyfit(x: Any, y: Any, deg: int, rcond: float | None = None, *, w: Any = None) -> Any:
+    x, y = asarray(x) + 0.0, asarray(y) + 0.0
+    weights = 1.0 if w is None else np.reshape(asarray(w), (-1, 1))
+    columns = np.vander(x, deg + 1) * weights
+    scale = np.sqrt(np.sum(columns * columns, axis=0))
+    wanted = y if w is None else (y.T * w).T
+    rcond = len(x) * np.finfo(x.dtype).eps if rcond is None else rcond
+    p, _, rank, _ = np.linalg.lstsq(columns / scale, wanted, rcond)
+    if rank != deg + 1:
+        message = "Polyfit may be poorly conditioned"
+        warnings.warn(message, np.exceptions.RankWarning, stacklevel=2)
+    return (p.T / scale).T

@@ -1,1 +1,152 @@
 """Sorting, searching and selecting."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..graph import Function, composite, piecewise_constant, signature
+from ..tensor import Tensor, asarray
+
+piecewise_constant(np.argpartition, np.lexsort, np.digitize, np.isin)
+
+# -- sorting: among equal elements, the first ones come first
+
+
+@composite(np.sort)
+def _sort(
+    a: Any,
+    axis: int | None = -1,
+    kind: str | None = None,  # noqa: ARG001
+    order: Any = None,
+    *,
+    stable: bool | None = None,  # noqa: ARG001
+) -> Any:
+    a, axis = _axis_of_sort(a, axis)
+    return np.take_along_axis(a, np.argsort(a.data, axis, order=order, stable=True), axis)
+
+
+@composite(np.partition)
+def _partition(
+    a: Any, kth: Any, axis: int | None = -1, kind: Any = "introselect", order: Any = None
+) -> Any:
+    a, axis = _axis_of_sort(a, axis)
+    values = np.partition(a.data, kth, axis, kind, order)
+    places = np.empty(values.shape, np.intp)
+    ranked, origins = [np.argsort(x, axis, stable=True) for x in (values, a.data)]
+    np.put_along_axis(places, ranked, origins, axis)
+    return np.take_along_axis(a, places, axis)
+
+
+def _axis_of_sort(a: Any, axis: int | None) -> tuple[Any, int]:
+    return (np.ravel(a), 0) if axis is None else (a, axis)
+
+
+# -- sets
+
+
+def _origins(values: Any, elements: Any) -> Any:
+    """Where among `elements` each of the values is: the second of two equal values at the second.
+
+    >>> from tensorgrad.rules.sorting import _origins
+    >>> _origins(np.array([7.0, 5.0, 7.0]), np.array([7.0, 7.0, 5.0, 7.0]))
+    array([0, 2, 1])
+    """
+    order = np.argsort(elements, stable=True)
+    rank = np.argsort(values, stable=True)
+    ordered = values[rank]
+    copies = np.arange(ordered.size) - np.searchsorted(ordered, ordered)
+    origins = np.empty(values.shape, np.intp)
+    origins[rank] = order[np.searchsorted(elements[order], ordered) + copies]
+    return origins
+
+
+def _picks(*funs: Function, arity: int = 1) -> None:
+    """Define functions whose (first) result holds elements of their first `arity` arguments.
+
+    An element that there is more than once is the first one.
+    """
+
+    def definition_of(fun: Function) -> Function:
+        def definition(*args: Any, **kwargs: Any) -> Any:
+            bound = signature(fun).bind(*args, **kwargs)
+            arrays, options = bound.args[:arity], bound.args[arity:]
+            elements = np.concatenate([*map(np.ravel, map(asarray, arrays))])
+            results = fun(*[asarray(a).data for a in arrays], *options, **bound.kwargs)
+            several = isinstance(results, tuple)
+            values, *others = results if several else (results,)
+            picked = elements[_origins(values, elements.data)].astype(values.dtype)
+            if not several:
+                return picked
+            kind = getattr(type(results), "_make", tuple)
+            return kind([picked, *map(asarray, others)])
+
+        return definition
+
+    for fun in funs:
+        composite(fun)(definition_of(fun))
+
+
+_picks(np.unique_values, np.unique_all, np.unique_counts, np.unique_inverse)
+_picks(np.union1d, np.intersect1d, np.setdiff1d, np.setxor1d, arity=2)
+
+
+@composite(np.unique)
+def _unique(
+    ar: Any,
+    return_index: bool = False,
+    return_inverse: bool = False,
+    return_counts: bool = False,
+    axis: int | None = None,
+    **options: Any,
+) -> Any:
+    options = {"return_inverse": return_inverse, "return_counts": return_counts, **options}
+    _, index, *others = np.unique(ar.data, return_index=True, axis=axis, **options)
+    values = np.take(ar, index, axis)
+    others = [index, *others] if return_index else others
+    return (values, *map(asarray, others)) if others else values
+
+
+# -- choices
+
+
+@composite(np.select)
+def _select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0) -> Any:
+    conditions = [asarray(c).data for c in condlist]
+    choices = [_plain(c) for c in choicelist]
+    like = np.select(conditions, choices, _plain(default))
+    result = default
+    for condition, choice in zip(reversed(conditions), reversed(choicelist)):
+        result = np.where(condition, choice, result)
+    return asarray(result).astype(like.dtype, copy=False)
+
+
+def _plain(a: Any) -> Any:
+    return a.data if isinstance(a, Tensor) else a
+
+
+@composite(np.choose)
+def _choose(a: Any, choices: Sequence[Any], _out: None = None, mode: Any = "raise") -> Any:
+    choices = [*choices]
+    a = asarray(a).data
+    np.choose(a, [_plain(c) for c in choices], mode=mode)  # which refuses an index out of bounds
+    a = np.arange(len(choices)).take(a, mode=mode)
+    return np.select([a == i for i in range(len(choices))], choices)
+
+
+@composite(np.piecewise)
+def _piecewise(x: Any, condlist: Any, funclist: Sequence[Any], *args: Any, **kw: Any) -> Any:
+    x = asarray(x)
+    places: dict[int, Any] = {}  # of the elements that each function receives
+
+    def noting(i: int) -> Function:
+        return lambda numbers: places.setdefault(i, numbers)
+
+    conditions = [*map(_plain, condlist)] if type(condlist) is list else _plain(condlist)
+    numbers = np.arange(x.size).reshape(x.shape)
+    np.piecewise(numbers, conditions, [noting(i) for i in range(len(funclist))])
+    y = asarray(np.zeros(x.size, x.dtype))
+    for i, numbers in places.items():
+        fun = funclist[i]
+        y[numbers] = fun(np.ravel(x)[numbers], *args, **kw) if callable(fun) else fun
+    return y.reshape(x.shape)

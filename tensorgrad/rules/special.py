@@ -1,21 +1,30 @@
-"""SciPy's special functions. To be imported once `scipy.special` is: nothing else here imports it."""
+"""SciPy's special functions; imported when one of them is first called on a tracked tensor."""
 
+import importlib
 import math
 from typing import Any
 
 import numpy as np
-from scipy import special as sp
 
-from .. import special
-from ..graph import RULES, rule
+from .. import graph, special
+from ..graph import Function
+
+sp: Any = importlib.import_module("scipy.special")
 
 _ROOT_PI = math.sqrt(math.pi)
 _ROOT_2PI = math.sqrt(2 * math.pi)
 
+
+def rule(fun: Function, *vjps: Function | None) -> None:
+    """Set the derivatives of a function, which are as silent as SciPy's functions."""
+    quiet = np.errstate(all="ignore")
+    graph.rule(fun, *(vjp and quiet(vjp) for vjp in vjps))
+
+
 for _ours in (
     special.entr, special.expit, special.log_expit, special.logit, special.xlog1py, special.xlogy,
 ):  # fmt: skip
-    rule(getattr(sp, _ours.__name__), *RULES[_ours].vjps)
+    graph.rule(getattr(sp, _ours.__name__), *graph.RULES[_ours].vjps)
 
 
 # -- the error function and the normal distribution
@@ -30,10 +39,11 @@ def _erfcx_back(g: Any, _y: Any, x: Any) -> Any:
     x = x.astype(np.float64)  # the difference below cancels all but a fraction 1 / (2 x**2)
     near = x < 20
     v = 0.5 / np.square(np.where(near, 20, x))
-    series = v * (1 - 3 * v * (1 - 5 * v * (1 - 7 * v * (1 - 9 * v * (1 - 11 * v)))))  # DLMF 7.12.1
-    return g * np.where(
-        near, 2 * x * sp.erfcx(np.where(near, x, 20)) - 2 / _ROOT_PI, -2 / _ROOT_PI * series
-    )
+    series: Any = 0.0
+    for n in range(13, 0, -2):  # DLMF 7.12.1
+        series = n * v * (1 - series)
+    product = x * sp.erfcx(np.where(near, x, 20))
+    return g * (2 * np.where(near, product - 1 / _ROOT_PI, -series / _ROOT_PI))
 
 
 rule(sp.erf, lambda g, _y, x: g * _bell(x))
@@ -58,11 +68,11 @@ rule(sp.betaln, lambda g, _z, a, b: g * (sp.psi(a) - sp.psi(a + b)),
 
 
 def _gammainc_back(g: Any, _z: Any, a: Any, x: Any) -> Any:
-    return g * np.exp(special.xlogy(a - 1, x) - x - sp.gammaln(a))
+    return g * np.exp(special.xlogy(a - 1.0, x) - x - sp.gammaln(a))
 
 
 def _betainc_back(g: Any, _z: Any, a: Any, b: Any, x: Any) -> Any:
-    return g * np.exp(special.xlogy(a - 1, x) + special.xlog1py(b - 1, -x) - sp.betaln(a, b))
+    return g * np.exp(special.xlogy(a - 1.0, x) + special.xlog1py(b - 1.0, -x) - sp.betaln(a, b))
 
 
 rule(sp.gammainc, None, _gammainc_back)
@@ -96,10 +106,10 @@ rule(sp.j1, lambda g, _y, x: g * (0.5 * (sp.j0(x) - sp.jv(2, x))))
 rule(sp.y1, lambda g, _y, x: g * (0.5 * (sp.y0(x) - sp.yv(2, x))))
 rule(sp.i1, lambda g, _y, x: g * (0.5 * (sp.i0(x) + sp.iv(2, x))))
 rule(sp.k1, lambda g, _y, x: -g * (0.5 * (sp.k0(x) + sp.kv(2, x))))
-rule(sp.jv, None, lambda g, _y, v, x: g * (0.5 * (sp.jv(v - 1, x) - sp.jv(v + 1, x))))
-rule(sp.yv, None, lambda g, _y, v, x: g * (0.5 * (sp.yv(v - 1, x) - sp.yv(v + 1, x))))
-rule(sp.iv, None, lambda g, _y, v, x: g * (0.5 * (sp.iv(v - 1, x) + sp.iv(v + 1, x))))
-rule(sp.kv, None, lambda g, _y, v, x: -g * (0.5 * (sp.kv(v - 1, x) + sp.kv(v + 1, x))))
+rule(sp.jv, None, lambda g, _y, v, x: g * (0.5 * (sp.jv(v - 1.0, x) - sp.jv(v + 1.0, x))))
+rule(sp.yv, None, lambda g, _y, v, x: g * (0.5 * (sp.yv(v - 1.0, x) - sp.yv(v + 1.0, x))))
+rule(sp.iv, None, lambda g, _y, v, x: g * (0.5 * (sp.iv(v - 1.0, x) + sp.iv(v + 1.0, x))))
+rule(sp.kv, None, lambda g, _y, v, x: -g * (0.5 * (sp.kv(v - 1.0, x) + sp.kv(v + 1.0, x))))
 
 # Those scaled by exp(-|x|) have a corner at 0.
 rule(sp.i0e, lambda g, y, x: g * (sp.i1e(x) - np.sign(x) * y))
@@ -107,5 +117,5 @@ rule(sp.i1e, lambda g, y, x: g * (0.5 * (sp.i0e(x) + sp.ive(2, x)) - np.sign(x) 
 rule(
     sp.ive,
     None,
-    lambda g, y, v, x: g * (0.5 * (sp.ive(v - 1, x) + sp.ive(v + 1, x)) - np.sign(x) * y),
+    lambda g, y, v, x: g * (0.5 * (sp.ive(v - 1.0, x) + sp.ive(v + 1.0, x)) - np.sign(x) * y),
 )

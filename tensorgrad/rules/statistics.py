@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import NoRuleError
 from ..graph import Function, composite, rule
-from ..tensor import Axis, apply, asarray
+from ..tensor import Axis, Tensor, apply, asarray
 from .indexing import spread
 from .reductions import axes_of, from_rows, rows_of
 
@@ -73,7 +73,7 @@ def _order_statistic_back(
     whatever the method. A result that is NaN belongs to the last element, a NaN.
     """
     if not x.size:
-        return np.zeros(x.shape, g.dtype)
+        return np.zeros_like(g, shape=x.shape)
     axes = axes_of(x, axis)
     rows = rows_of(x, axes)
     slices, length = rows.shape
@@ -118,6 +118,14 @@ def _quantile(
     *,
     weights: Any = None,
 ) -> Any:
+    if isinstance(q, Tensor):
+        if q.requires_grad:
+            raise NoRuleError(f"{fun.__name__} has no derivative for q: detach() it")
+        q = q.data
+    if np.ndim(q) > 1 and fun in (np.nanquantile, np.nanpercentile):
+        raise NoRuleError(  # for some axes, NumPy mixes up those of the result
+            f"{fun.__name__} has no derivative for q of shape {np.shape(q)}: flatten q, and reshape"
+        )
     options: dict[str, Any] = {"fun": fun, "axis": axis, "method": method, "keepdims": keepdims}
     if weights is not None:  # they choose an element, so that the result does not grow with them
         options["weights"] = asarray(weights).data
@@ -151,7 +159,7 @@ def _cov(
         raise ValueError(f"cov: ddof={ddof} must be an integer")
     x = _variables(m, y, rowvar, dtype)
     if not len(x):
-        return asarray(np.zeros((0, 0)))
+        return x @ x.T
     weights = None
     if fweights is not None:
         weights = _observation_weights("fweights", fweights, x)

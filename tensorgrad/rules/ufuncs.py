@@ -12,9 +12,24 @@ from ..tensor import Axis, Tensor, apply, asarray, assign
 
 
 @composite(np.ufunc.__call__)
-def _call(ufunc: np.ufunc, *inputs: Any, where: Any = True, dtype: Any = None) -> Any:
-    if dtype is not None:
-        inputs = tuple([asarray(x).astype(dtype) for x in inputs])
+def _call(
+    ufunc: np.ufunc,
+    *inputs: Any,
+    where: Any = True,
+    dtype: Any = None,
+    casting: Any = "same_kind",
+    order: str = "K",
+    subok: bool = True,
+) -> Any:
+    del order, subok  # the layout in memory, and subclasses: not seen from outside
+    if dtype is not None or casting != "same_kind":
+        nothing, wanted = (None,) * ufunc.nin, (dtype and np.dtype(dtype),) * ufunc.nout
+        dtypes = ufunc.resolve_dtypes(
+            (*map(_kind, inputs), *(None,) * ufunc.nout),
+            signature=(*nothing, *wanted),
+            casting=casting,
+        )
+        inputs = tuple([asarray(x).astype(d) for x, d in zip(inputs, dtypes)])
     if where is True:
         return apply(ufunc, inputs)
     # Elements that are not selected stay 0, where NumPy leaves what was in memory.
@@ -30,6 +45,11 @@ def _call(ufunc: np.ufunc, *inputs: Any, where: Any = True, dtype: Any = None) -
         return apply(assign, (np.zeros(shape, result.dtype), result, where))
 
     return tuple(map(placed, results)) if isinstance(results, tuple) else placed(results)
+
+
+def _kind(x: Any) -> Any:
+    """The type of a Python number, which adapts to the other operands, else a dtype."""
+    return type(x) if type(x) in (int, float, complex) else asarray(x).dtype
 
 
 @composite(np.ufunc.outer)

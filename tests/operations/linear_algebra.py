@@ -156,6 +156,10 @@ ROWS = [
     Op("einsum of an array", lambda x: np.einsum("ij,j", np.arange(6).reshape(2, 3), x), reals,
        shapes=VECTORS[:1]),
     Op("einsum of x twice", lambda x: np.einsum("ij,jk->ik", x, x), reals, shapes=[(2, 2)]),
+    Op("bincount", lambda w: np.bincount([2, 0, 2], weights=w), reals, shapes=[(3,)],
+       analytic=False),
+    Op("bincount minlength", lambda w: np.bincount(np.array([3, 1]), w, 6), reals, shapes=[(2,)],
+       analytic=False),
     Op("mse_loss", tg.nn.mse_loss, reals, reals, shapes=[
         ((), ()), ((3,), (3,)), ((2, 3), (2, 3)),
     ]),

@@ -1,0 +1,114 @@
+"""`python -m tensorgrad support`: what becomes of each public NumPy function on tensors."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterable
+from inspect import isclass, ismodule
+
+import numpy as np
+
+from .graph import COMPOSITES, CONSTANTS, IN_PLACE, RULES, Function
+from .rules.constants import DESCRIPTIONS
+from .tensor import Tensor
+
+# A deprecated alias of vstack, which NumPy does not hand over itself.
+DIFFERENTIABLE = "row_stack"
+
+# Functions that make arrays of numbers or of other objects, tell facts, or set NumPy up: none of
+# them follows the values of an array.
+CONSTANT = """
+    arange bartlett blackman diag_indices empty eye fft.fftfreq fft.rfftfreq fromfunction hamming
+    hanning identity indices mask_indices ones tri tril_indices triu_indices zeros
+    from_dlpack frombuffer fromfile fromiter fromregex fromstring genfromtxt load loadtxt
+    base_repr binary_repr broadcast_shapes datetime_data format_float_positional
+    format_float_scientific isdtype isfortran isscalar issubdtype iterable mintypecode promote_types
+    typename
+    frompyfunc get_include get_printoptions getbufsize geterr geterrcall info nested_iters
+    printoptions set_printoptions setbufsize seterr seterrcall show_config show_runtime
+    test linalg.test fft.test
+"""
+
+# Functions that a tensor which requires grad is refused by, and why.
+NOT_SUPPORTED = {
+    "they make a plain array of it: use tensorgrad.asarray, numpy.copy or numpy.stack": """
+        array asanyarray asarray asarray_chkfinite ascontiguousarray asfortranarray asmatrix bmat
+        full kaiser require""",
+    "they take whole numbers, bits or dates": """
+        bitwise_and bitwise_count bitwise_invert bitwise_left_shift bitwise_not bitwise_or
+        bitwise_right_shift bitwise_xor busday_count busday_offset datetime_as_string gcd invert
+        is_busday isnat ix_ lcm left_shift packbits ravel_multi_index right_shift unpackbits
+        unravel_index""",
+    "deprecated: use isin and trapezoid": "in1d trapz",
+    "their counts jump, and the edges between them move: detach() it": """
+        histogram histogram2d histogram_bin_edges histogramdd""",
+}
+
+
+CLASSES: dict[str, Callable[[str, Function], bool]] = {
+    "differentiable": lambda name, fun: (
+        fun in RULES or fun in COMPOSITES or fun in IN_PLACE or name in DIFFERENTIABLE.split()
+    ),
+    "piecewise constant": lambda _, fun: fun in CONSTANTS and fun not in DESCRIPTIONS,
+    "constant": lambda name, fun: fun in DESCRIPTIONS or name in CONSTANT.split(),
+    "not supported": lambda name, _: any(name in names.split() for names in NOT_SUPPORTED.values()),
+}
+
+
+def functions() -> dict[str, Function]:
+    """The public functions of `numpy`, `numpy.linalg` and `numpy.fft`, by name."""
+    modules = {"": np, "linalg.": np.linalg, "fft.": np.fft}
+    return {
+        prefix + name: fun
+        for prefix, module in modules.items()
+        for name, fun in sorted(vars(module).items())
+        if callable(fun) and not (name.startswith("_") or isclass(fun) or ismodule(fun))
+    }
+
+
+def support() -> dict[str, list[str]]:
+    """The names of the functions in each class.
+
+    >>> from tensorgrad.support import support
+    >>> table = support()
+    >>> [next(kind for kind in table if name in table[kind]) for name in ("tanh", "ceil", "shape")]
+    ['differentiable', 'piecewise constant', 'constant']
+    """
+    return {
+        kind: [name for name, fun in functions().items() if belongs(name, fun)]
+        for kind, belongs in CLASSES.items()
+    }
+
+
+def report() -> str:
+    """The table as text."""
+    table = support()
+    lines = [f"The {len(functions())} functions of NumPy {np.__version__}, by what becomes of them"]
+
+    def section(title: str, names: Iterable[str]) -> None:
+        text = textwrap.fill(" ".join(names), 96, break_long_words=False, break_on_hyphens=False)
+        lines.extend(["", title, textwrap.indent(text, "    ")])
+
+    def count(kind: str) -> str:
+        return f"{kind[0].upper()}{kind[1:]} ({len(table[kind])})"
+
+    section(f"{count('differentiable')}:", table["differentiable"])
+    section(
+        f"{count('piecewise constant')}: the result requires no grad.", table["piecewise constant"]
+    )
+    section(f"{count('constant')}: no result follows the values.", table["constant"])
+    lines.extend(["", f"{count('not supported')}: an error on a tensor that requires grad."])
+    for reason, names in NOT_SUPPORTED.items():
+        section(f"  {reason}", sorted({*names.split()} & {*table["not supported"]}))
+    methods = "outer", "reduce", "accumulate", "reduceat", "at"
+    section(
+        "Methods of the ufuncs: as the ufunc, also with where= and dtype=; no at, which writes.",
+        [m for m in methods if getattr(np.ufunc, m) in COMPOSITES],
+    )
+    array = np.empty(0)
+    missing = {*dir(array)} - {*dir(Tensor)}
+    section(
+        "Attributes of ndarray that a tensor has not:",
+        [a for a in sorted(missing) if not a.startswith("_") and hasattr(array, a)],
+    )
+    return "\n".join(lines)
