@@ -1,6 +1,6 @@
 """NumPy with gradients: a small automatic-differentiation library."""
 
-from . import array_api, data, interop, nn, rules
+from . import array_api, data, interop, nn, rules, special
 from .array_api import *  # noqa: F403
 from .checkpoint import checkpoint
 from .diagnostics import detect_anomaly, profile
@@ -54,6 +54,7 @@ __all__ = [
     "no_grad",
     "rules",
     "safe_where",
+    "special",
     "value_and_grad",
     "vjp",
 ]

@@ -115,6 +115,8 @@ def enable_grad() -> set_mode:
 
 def as_array(a: Any, name: str) -> Any:
     """Return an operand or a result as a numeric array, or raise a TypeError that names `name`."""
+    if a is None:
+        raise TypeError(f"{name}: None instead of an array")
     if not hasattr(a, "__array_function__"):
         a = np.asarray(a)
     elif isinstance(a, np.ndarray) and type(a) is not np.ndarray:
@@ -455,13 +457,13 @@ def propagate(
                         continue
                     try:
                         share = vjp(g, out, *args, **kwargs) if kwargs else vjp(g, out, *args)
+                        if type(share) is not np.ndarray and (plain or not hasattr(share, "shape")):
+                            share = as_array(share, node.rule.name)
+                        if share.shape != parent.shape or share.dtype is not parent.dtype:
+                            share = fit(share, parent)
                     except Exception as error:
                         error.add_note(f"backward: in the derivative of {node}")
                         raise
-                    if plain and type(share) is not np.ndarray:
-                        share = as_array(share, node.rule.name)
-                    if share.shape != parent.shape or share.dtype is not parent.dtype:
-                        share = fit(share, parent)
                     for hook in hooks:
                         hook(node, g, share)
                     earlier = cotangents[parent]
@@ -521,6 +523,10 @@ def _sum_rows(matrix: Any) -> Any:
 
 
 def _unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
+    pairs = list(zip(g.shape[::-1], shape[::-1]))
+    larger, smaller = all(m in (n, 1) for n, m in pairs), all(n in (m, 1) for n, m in pairs)
+    if not (larger and g.ndim >= len(shape) or smaller and g.ndim <= len(shape)):
+        raise ValueError(f"a derivative of shape {g.shape} for an argument of shape {shape}")
     extra = max(g.ndim - len(shape), 0)
     aligned = enumerate(zip(g.shape[extra:], shape[len(shape) - g.ndim + extra :]), extra)
     axes = (*range(extra), *(i for i, (n, wanted) in aligned if wanted == 1 != n))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -46,11 +47,11 @@ def __getattr__(name: str) -> Any:
     """Find SciPy's functions in SciPy."""
     if name not in _SCIPYS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return globals().setdefault(name, getattr(_scipy(name), name))
+    return globals().setdefault(name, inspect.unwrap(getattr(_scipy(name), name)))
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_SCIPYS]
+    return [*__all__, *_SCIPYS]
 
 
 def _scipy(name: str) -> Any:

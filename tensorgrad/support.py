@@ -12,8 +12,8 @@ from .graph import COMPOSITES, CONSTANTS, IN_PLACE, RULES, Function
 from .rules.constants import DESCRIPTIONS
 from .tensor import Tensor
 
-# A deprecated alias of vstack, which NumPy does not hand over itself.
-DIFFERENTIABLE = "row_stack"
+# Deprecated aliases of vstack and trapezoid, which NumPy does not hand over themselves.
+DIFFERENTIABLE = "row_stack trapz"
 
 # Functions that make arrays of numbers or of other objects, tell facts, or set NumPy up: none of
 # them follows the values of an array.
@@ -39,7 +39,7 @@ NOT_SUPPORTED = {
         bitwise_right_shift bitwise_xor busday_count busday_offset datetime_as_string gcd invert
         is_busday isnat ix_ lcm left_shift packbits ravel_multi_index right_shift unpackbits
         unravel_index""",
-    "deprecated: use isin and trapezoid": "in1d trapz",
+    "deprecated: use isin": "in1d",
     "their counts jump, and the edges between them move: detach() it": """
         histogram histogram2d histogram_bin_edges histogramdd""",
 }
@@ -98,8 +98,9 @@ def report() -> str:
     )
     section(f"{count('constant')}: no result follows the values.", table["constant"])
     lines.extend(["", f"{count('not supported')}: an error on a tensor that requires grad."])
-    for reason, names in NOT_SUPPORTED.items():
-        section(f"  {reason}", sorted({*names.split()} & {*table["not supported"]}))
+    for reason, listed in NOT_SUPPORTED.items():
+        if names := {*listed.split()} & {*table["not supported"]}:
+            section(f"  {reason}", sorted(names))
     methods = "outer", "reduce", "accumulate", "reduceat", "at"
     section(
         "Methods of the ufuncs: as the ufunc, also with where= and dtype=; no at, which writes.",

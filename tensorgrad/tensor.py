@@ -600,6 +600,8 @@ class Tensor:
         fun: Function = getattr(ufunc, method)
         if fun in RULES:
             return apply(fun, inputs, {k: _untracked(v) for k, v in kwargs.items()})
+        if fun in COMPOSITES:
+            return apply(fun, inputs, kwargs)
         return apply(getattr(np.ufunc, method), (ufunc, *inputs), kwargs)  # what all have in common
 
     def __array_function__(self, func: Function, types: Any, args: Any, kwargs: Any) -> Any:
@@ -779,7 +781,8 @@ def _enter(fun: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         if fun in RULES:
             with contextlib.suppress(ValueError):  # some functions written in C have no signature
                 bound = signature(fun).bind(*args, **kwargs)
-                args, kwargs = bound.args, {k: _untracked(v) for k, v in bound.kwargs.items()}
+                args, kwargs = bound.args, bound.kwargs
+            kwargs = {name: _untracked(value) for name, value in kwargs.items()}
     return apply(fun, args, kwargs)
 
 
@@ -819,9 +822,12 @@ def differentiable(
 ) -> Callable[[F], F]:
     """Make a function of arrays an operation on tensors, with these derivatives.
 
-    There is one vjp per array argument, called as `(g, out, *args, **kwargs)` with the cotangent
-    `g` of the output. Written in NumPy, it holds at every order. A parameter whose name starts with
-    an underscore is not read, and its array is not kept for the backward pass.
+    The function may be written in anything: it receives arrays. There is one vjp per array
+    argument, called as `(g, out, *args, **kwargs)` with the cotangent `g` of the output; written in
+    NumPy, it holds at every order. Parameters without a derivative come last, or as keywords. Of a
+    function that returns a tuple, `g` and `out` are tuples. A parameter whose name starts with an
+    underscore is not read, and its array is not kept for the backward pass. `each` and `form` are
+    those of a `Rule`.
 
     >>> @tg.differentiable(lambda g, y, _x: g * y * (1 - y))
     ... def logistic(x):
@@ -830,6 +836,11 @@ def differentiable(
     >>> logistic(x).backward()
     >>> x.grad
     array(0.25)
+    >>> @tg.differentiable(lambda g, y, _x: g[0] * y[1] - g[1] * y[0])
+    ... def sin_and_cos(x):
+    ...     return np.sin(x), np.cos(x)
+    >>> tg.gradcheck(lambda x: np.divide(*sin_and_cos(x)), np.linspace(-1, 1, 5))
+    True
     """
 
     def decorate(fun: F) -> F:
@@ -842,6 +853,7 @@ def differentiable(
                     return call(operation, args, kwargs)
             return fun(*args, **kwargs)
 
+        operation.__name__ = name_of(fun)
         rule(operation, *vjps, each=each, form=form)
         return operation  # type: ignore[return-value]
 

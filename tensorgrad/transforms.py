@@ -214,7 +214,8 @@ def _tangent(node: Node, out: Any, args: Sequence[Any], given: Mapping[int, Any]
     if known.form == "linear":
         arity = min(known.arity, len(args))
         zeros = [given.get(i, _zeros(a)) for i, a in enumerate(args[:arity])]
-        return known.fun(*zeros, *args[arity:], **kwargs)
+        options = {name: value for name, value in kwargs.items() if name != "initial"}
+        return known.fun(*zeros, *args[arity:], **options)
     total: Any = None
     for i, tangent in given.items():
         vjp = known.vjps[i]

@@ -15,9 +15,11 @@ PACKAGE = Path(tensorgrad.__file__).parent
 LAYERS = [
     {"errors", "scalar"},
     {"graph"},
+    {"batching"},
     {"tensor"},
-    {"rules", "guard", "transforms", "data", "fft", "interop"},
-    {"gradcheck", "nn", "array_api"},
+    {"structure", "special", "guard", "data", "fft", "interop"},
+    {"rules", "transforms", "checkpoint", "diagnostics"},
+    {"gradcheck", "nn", "array_api", "support"},
     {"__init__"},
     {"__main__"},
 ]

@@ -276,12 +276,10 @@ def test_tensor_of_tensors_stacks_with_gradient_or_refuses(nested: Any) -> None:
 @pytest.mark.parametrize(
     ("fun", "name"),
     [
-        (np.frexp, "frexp"),
-        (np.spacing, "spacing"),
         (np.histogram, "histogram"),
-        (lambda t: np.fft.hfft(t), "hfft"),
+        (np.lib.stride_tricks.as_strided, "as_strided"),
         (np.frompyfunc(abs, 1, 1), "abs"),
-        (lambda t: np.ldexp(t, np.array([1, 2])), "ldexp"),
+        (lambda t: np.linalg.qr(np.stack([t, t]), "raw"), "qr"),
     ],
 )
 def test_a_function_without_a_rule_fails_at_the_forward_call(fun: Any, name: str) -> None:
@@ -321,8 +319,7 @@ def test_an_argument_without_a_derivative_works_or_is_refused_by_name(fun: Any) 
 
 def test_tracked_condition_or_index_is_refused_or_untracked() -> None:
     t = leaf([1.0, 0.0])
-    with pytest.raises(TypeError, match="where"):
-        np.where(t, 1.0, 2.0)
+    assert not np.where(t, 1.0, 2.0).requires_grad
     with pytest.raises((TypeError, IndexError)):
         np.arange(3)[t]
     with pytest.raises(TypeError, match="detach"):

@@ -80,7 +80,7 @@ def leaky_relu(x: Any, negative_slope: float = 0.01) -> Any:
 
 
 def _hardtanh_back(g: Any, _y: Any, x: Any, min_val: float = -1.0, max_val: float = 1.0) -> Any:
-    return masked(g, ~((x <= min_val) | (x >= max_val)))
+    return masked(g, (x > min_val) & (x < max_val))
 
 
 @differentiable(_hardtanh_back, form="elementwise")

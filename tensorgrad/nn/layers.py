@@ -233,7 +233,7 @@ def _counterpart(function: Any, known: Mapping[str, Any], counterparts: Mapping[
     """The other engine's activation of the same name; a function without a name is shared."""
     for name, candidate in known.items():
         if candidate is function:
-            return counterparts[name]
+            return counterparts.get(name, function)
     return function
 
 

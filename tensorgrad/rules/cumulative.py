@@ -66,7 +66,7 @@ def _running_extremum_back(g: Any, y: Any, x: Any, *, axis: int = 0, dtype: Any 
     return np.moveaxis(np.where(chosen, shares, 0), 0, axis)
 
 
-rule(_add, _running_sum_back)
+rule(_add, _running_sum_back, form="linear")
 rule(_multiply, _running_product_back)
 rule(np.maximum.accumulate, _running_extremum_back)
 rule(np.minimum.accumulate, _running_extremum_back)

@@ -202,7 +202,6 @@ def _slogdet_back(g: Any, out: Any, a: Any) -> Any:
 
 
 rule(np.linalg.slogdet, _slogdet_back)
-rule(np.linalg.det, lambda g, _d, a: g[..., None, None] * cofactors(a))
 
 
 def _svd_of_square(a: Any) -> Any:
@@ -224,7 +223,11 @@ def _others(s: Any) -> Any:
     return before * after[..., ::-1]
 
 
-@differentiable(lambda g, _c, a: cofactors_back(a, g))
+def _cofactors_vjp(g: Any, _c: Any, a: Any) -> Any:
+    return cofactors_back(a, g)
+
+
+@differentiable(_cofactors_vjp)
 def cofactors(a: Any) -> Any:
     """The derivative of the determinant, of singular matrices too.
 
@@ -239,7 +242,7 @@ def cofactors(a: Any) -> Any:
     return phase * (u @ (_others(s)[..., None] * vh))
 
 
-def _cofactors_back_back(h: Any, y: Any, a: Any, g: Any) -> Any:
+def _cofactors_back_left(h: Any, y: Any, a: Any, g: Any) -> Any:
     """From `y = (c * <g, c> - c @ g.mT @ c) / det(a)`, for matrices that are not singular."""
 
     def dot(x: Any, y: Any) -> Any:
@@ -250,7 +253,11 @@ def _cofactors_back_back(h: Any, y: Any, a: Any, g: Any) -> Any:
     return cofactors_back(a, gc / d) - c * dot(h, y) / d
 
 
-@differentiable(_cofactors_back_back, lambda h, _y, a, _g: cofactors_back(a, h))
+def _cofactors_back_right(h: Any, _y: Any, a: Any, _g: Any) -> Any:
+    return cofactors_back(a, h)
+
+
+@differentiable(_cofactors_back_left, _cofactors_back_right)
 def cofactors_back(a: Any, g: Any) -> Any:
     """The derivative of `sum(g * cofactors(a))`, of singular matrices too.
 
@@ -262,30 +269,34 @@ def cofactors_back(a: Any, g: Any) -> Any:
     others = np.where(same, 0, _others(np.where(same, 1, s[..., None, :])))
     h = u.mT @ g @ vh.mT
     diagonal = others @ np.diagonal(h, axis1=-2, axis2=-1)[..., None]
-    return phase * (u @ (np.where(same, diagonal, -others * h.mT)) @ vh)
+    return phase * (u @ np.where(same, diagonal, -others * h.mT) @ vh)
+
+
+rule(np.linalg.det, lambda g, _d, a: g[..., None, None] * cofactors(a))
 
 
 # -- symmetric matrices
 
 
-def _mirrored_back(g: Any, _y: Any, a: Any, uplo: str) -> Any:
-    h, mirror = np.conjugate(g.mT), np.conjugate(a.mT)
-    shared = (a == mirror) | np.eye(a.shape[-1], dtype=bool)
-    return np.where(shared, (g + h) / 2, np.where(_triangle(a, uplo), g + h, 0))
+def _mirrored_back(g: Any, _y: Any, a: Any, uplo: Any) -> Any:
+    both = g + np.conjugate(g.mT)
+    share = np.where(_triangle(a, uplo), 1 - np.eye(a.shape[-1]) / 2, 0)
+    symmetric = np.all(a == np.conjugate(a.mT), axis=(-2, -1))[..., None, None]
+    return both * np.where(symmetric, 0.5, share).astype(both.dtype)
 
 
-def _triangle(a: Any, uplo: str) -> Any:
+def _triangle(a: Any, uplo: Any) -> Any:
     lower = np.tri(a.shape[-1], dtype=bool)
     return lower.T if uplo in "uU" else lower
 
 
 @differentiable(_mirrored_back)
-def mirrored(a: Any, uplo: str) -> Any:
+def mirrored(a: Any, uplo: Any) -> Any:
     """The symmetric matrix that is meant by one triangle of `a`, the lower or the upper one.
 
-    NumPy reads one triangle only, so an element there has the derivative of both; but an element
-    and its mirror image that are equal share it, as those of a matrix that stays symmetric may.
-    Where `a` is computed from other arrays as a symmetric matrix, their gradients are the same.
+    NumPy reads one triangle only, so an element there has the derivative of its mirror image too.
+    But where `a` is symmetric, both have half of it, as a matrix has that is to stay symmetric:
+    the gradients of arrays from which `a` is computed so are the same either way.
 
     >>> from tensorgrad.rules.decompositions import mirrored
     >>> mirrored(np.array([[1.0, 9.0], [2.0, 3.0]]), "L")
@@ -319,7 +330,7 @@ def _cholesky(a: Any, *, upper: bool = False) -> Any:
     return cholesky(mirrored(a, "U" if upper else "L"), upper)
 
 
-def _eigh_back(g: Any, out: Any, _a: Any, _uplo: str) -> Any:
+def _eigh_back(g: Any, out: Any, _a: Any, _uplo: Any) -> Any:
     (gw, gv), (w, v) = g, out
     used = np.any(gv != 0, axis=-2)
     x = v.mT @ gv
@@ -328,30 +339,30 @@ def _eigh_back(g: Any, out: Any, _a: Any, _uplo: str) -> Any:
 
 
 @differentiable(_eigh_back)
-def eigh(a: Any, uplo: str) -> Any:
+def eigh(a: Any, uplo: Any) -> Any:
     """`np.linalg.eigh` of a symmetric matrix."""
-    return np.linalg.eigh(a, uplo)  # type: ignore[arg-type]
+    return np.linalg.eigh(a, uplo)
 
 
 @composite(np.linalg.eigh)
-def _eigh(a: Any, UPLO: str = "L") -> Any:  # noqa: N803 (NumPy's name)
+def _eigh(a: Any, UPLO: Any = "L") -> Any:  # noqa: N803 (NumPy's name)
     _refuse_complex("eigh", a)
     return eigh(mirrored(a, UPLO), UPLO)
 
 
-def _eigvalsh_back(g: Any, _w: Any, a: Any, uplo: str) -> Any:
-    v = np.linalg.eigh(a, uplo)[1]  # type: ignore[arg-type]
+def _eigvalsh_back(g: Any, _w: Any, a: Any, uplo: Any) -> Any:
+    v = np.linalg.eigh(a, uplo)[1]
     return (np.conjugate(v) * g[..., None, :]) @ v.mT
 
 
 @differentiable(_eigvalsh_back)
-def eigvalsh(a: Any, uplo: str) -> Any:
+def eigvalsh(a: Any, uplo: Any) -> Any:
     """`np.linalg.eigvalsh` of a symmetric matrix."""
-    return np.linalg.eigvalsh(a, uplo)  # type: ignore[arg-type]
+    return np.linalg.eigvalsh(a, uplo)
 
 
 @composite(np.linalg.eigvalsh)
-def _eigvalsh(a: Any, UPLO: str = "L") -> Any:  # noqa: N803 (NumPy's name)
+def _eigvalsh(a: Any, UPLO: Any = "L") -> Any:  # noqa: N803 (NumPy's name)
     return eigvalsh(mirrored(a, UPLO), UPLO)
 
 
@@ -392,7 +403,7 @@ rule(np.linalg.eigvals, _eigvals_back)
 def _completed(g: Any, q: Any, count: int) -> Any:
     """The cotangent of the first `count` orthonormal columns of q, which determine the others."""
     first, others, g_others = q[..., :count], q[..., count:], g[..., count:]
-    if others.shape[-1] > 1 and np.any(g_others != 0):
+    if count and others.shape[-1] > 1 and np.any(g_others != 0):
         raise NoRuleError(
             f"svd or qr: the last {others.shape[-1]} columns that complete an orthonormal basis of "
             f"shape {q.shape} can be chosen freely, so a loss that uses them has no derivative: "
@@ -490,13 +501,13 @@ def _qr_back(g: Any, out: Any, _a: Any, _mode: str) -> Any:
 
 
 @differentiable(_qr_back)
-def qr(a: Any, mode: str) -> Any:
+def qr(a: Any, mode: Any) -> Any:
     """`np.linalg.qr` of a real matrix, which returns q and r.
 
     Walter and Lehmann, "Algorithmic differentiation of linear algebra functions with application
     in optimum experimental design" (2010).
     """
-    return np.linalg.qr(a, mode)  # type: ignore[call-overload]
+    return np.linalg.qr(a, mode)
 
 
 @composite(np.linalg.qr)

@@ -118,7 +118,7 @@ def _or_one(length: Any) -> Any:
 
 def _turn(g: Any, side: Any, y: Any, x: Any) -> Any:
     r = _or_one(np.hypot(y, x))
-    return g * (side / r / r)  # r * r could overflow
+    return g * (np.where(np.isinf(r), 0, side) / r / r)  # r * r could overflow
 
 
 rule(

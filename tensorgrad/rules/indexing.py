@@ -80,7 +80,7 @@ def _last_written(g: Any, _y: Any, _x: Any, _value: Any, index: Any) -> Any:
 
 
 rule(operator.getitem, lambda g, _y, _x, index: scatter(g, index, _x.shape), form="linear")
-rule(assign, lambda g, _y, _x, _value, index: assign(g, 0, index), _last_written, form="linear")
+rule(assign, lambda g, _y, _x, _value, index: assign(g, 0, index), _last_written)
 
 
 # -- reading along an axis

@@ -1,20 +1,21 @@
 """Products of arrays.
 
-Of complex operands, a derivative is taken without conjugation (see `tensor.differentiable`).
+Derivatives by complex operands are those of an analytic function, without conjugates, except where
+the product itself conjugates an operand; the engine takes the real part at a real array.
 """
 
 import functools
 import math
 import string
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import chain, count
 from typing import Any
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from ..graph import composite, rule
+from ..graph import Spec, composite, rule
 from ..tensor import apply, asarray, differentiable
 from .indexing import scatter
 
@@ -66,6 +67,25 @@ def _inner_right(g: Any, _z: Any, x: Any, _y: Any) -> Any:
 
 
 rule(np.inner, _inner_left, _inner_right, form="multilinear")
+
+
+# np.dot(x, y) is np.inner(x, y.mT), unless one has too few axes for that
+
+
+def _dot_left(g: Any, _z: Any, _x: Any, y: Any) -> Any:
+    return _inner_left(g, _z, _x, y.mT if _x.ndim and np.ndim(y) > 1 else y)
+
+
+def _dot_right(g: Any, _z: Any, x: Any, _y: Any) -> Any:
+    if not np.ndim(x) or _y.ndim < 2:
+        return _inner_right(g, _z, x, _y)
+    if _y.ndim == 2:
+        return _rows(x).mT @ _rows(g)
+    *stack, rows, columns = _y.shape
+    return _inner_right(g, _z, x, Spec((*stack, columns, rows), _y.dtype)).mT
+
+
+rule(np.dot, _dot_left, _dot_right, form="multilinear")
 
 
 @differentiable(
@@ -143,11 +163,6 @@ def _linalg_vecdot(x1: Any, x2: Any, *, axis: int = -1) -> Any:
 
 
 # -- products of two arrays, by those above
-
-
-@composite(np.dot)
-def _dot(a: Any, b: Any) -> Any:
-    return np.inner(a, np.swapaxes(b, -1, -2) if np.ndim(a) and np.ndim(b) > 1 else b)
 
 
 @composite(np.vdot)
@@ -244,7 +259,8 @@ def _linalg_trace(x: Any, *, offset: int = 0, dtype: Any = None) -> Any:
 # -- einsum
 
 
-def _terms(subscripts: str, ranks: Iterable[int]) -> list[list[int]]:
+@functools.lru_cache(maxsize=1024)
+def _terms(subscripts: str, *ranks: int) -> list[list[int]]:
     """A number for each axis of the operands and of the result; axes of one name share it.
 
     The axes of an ellipsis are named by their distance from its end, as broadcasting aligns them.
@@ -273,7 +289,7 @@ def _einsum_back(
     optimize: Any = False,
     **_dtype_order_and_casting: Any,
 ) -> Any:
-    *terms, result = _terms(subscripts, map(np.ndim, operands))
+    *terms, result = _terms(subscripts, *map(np.ndim, operands))
     lengths = dict(zip(terms[i], operands[i].shape))
     others = [(g, result), *((x, t) for j, (x, t) in enumerate(zip(operands, terms)) if j != i)]
     named = {name for _, term in others for name in term}

@@ -39,9 +39,9 @@ def from_rows(rows: Any, axes: Sequence[int], shape: Sequence[int]) -> Any:
     return np.moveaxis(moved, range(-len(axes), 0), axes)
 
 
-def _keep_axes(reduced: Any, x: Any, axis: Axis, keepdims: bool) -> Any:
+def _keep_axes(reduced: Any, x: Any, axis: Axis) -> Any:
     """Give the result of reducing `x` its reduced axes back, as axes of length 1."""
-    if keepdims or axis is None or not x.ndim:
+    if axis is None or reduced.ndim == x.ndim:
         return reduced
     axes = axes_of(x, axis)
     return reduced.reshape([1 if i in axes else n for i, n in enumerate(x.shape)])
@@ -55,19 +55,12 @@ def _selected(g: Any, where: Any) -> Any:
 
 
 def _sum_back(
-    g: Any,
-    _y: Any,
-    _x: Any,
-    *,
-    axis: Axis = 0,
-    keepdims: bool = False,
-    where: Any = True,
-    **_dtype_and_initial: Any,
+    g: Any, _y: Any, _x: Any, *, axis: Axis = 0, where: Any = True, **_options: Any
 ) -> Any:
-    return _selected(_keep_axes(g, _x, axis, keepdims), where)
+    return _selected(_keep_axes(g, _x, axis), where)
 
 
-rule(_add, _sum_back)
+rule(_add, _sum_back, form="linear")
 
 
 def _product_back(
@@ -76,10 +69,9 @@ def _product_back(
     x: Any,
     *,
     axis: Axis = 0,
-    keepdims: bool = False,
     initial: Any = None,
     where: Any = True,
-    **_dtype: Any,
+    **_options: Any,
 ) -> Any:
     """The product of the others is that of those before and of those after: without division."""
     if not x.size:
@@ -89,7 +81,7 @@ def _product_back(
     one = np.ones((len(rows), 1), np.result_type(g.dtype, np.float32))
     before = np.multiply.accumulate(np.concatenate([one, rows[:, :-1]], axis=1), axis=1)
     after = np.multiply.accumulate(np.concatenate([one, rows[:, :0:-1]], axis=1), axis=1)[:, ::-1]
-    g = _keep_axes(g if initial is None else g * initial, x, axis, keepdims)
+    g = _keep_axes(g if initial is None else g * initial, x, axis)
     return _selected(g * from_rows(before * after, axes, x.shape), where)
 
 
@@ -97,19 +89,10 @@ rule(_multiply, _product_back)
 
 
 def _log_sum_back(exp: Function) -> Function:
-    def vjp(
-        g: Any,
-        y: Any,
-        x: Any,
-        *,
-        axis: Axis = 0,
-        keepdims: bool = False,
-        where: Any = True,
-        **_dtype_and_initial: Any,
-    ) -> Any:
-        shares = x - _keep_axes(y, x, axis, keepdims)
+    def vjp(g: Any, y: Any, x: Any, *, axis: Axis = 0, where: Any = True, **_options: Any) -> Any:
+        shares = x - _keep_axes(y, x, axis)
         shares = exp(shares if where is True else np.where(where, shares, -np.inf))
-        return _keep_axes(g, x, axis, keepdims) * shares
+        return _keep_axes(g, x, axis) * shares
 
     return vjp
 
@@ -128,14 +111,14 @@ def _extremum_back(
     *,
     axis: Axis = 0,
     dtype: Any = None,
-    keepdims: bool = False,
     initial: Any = None,
     where: Any = True,
+    **_options: Any,
 ) -> Any:
     """The elements that equal the extremum, or the NaNs that became it, share equally."""
     if dtype is not None:
         x = x.astype(y.dtype)
-    g, y = (_keep_axes(a, x, axis, keepdims) for a in (g, y))
+    g, y = (_keep_axes(a, x, axis) for a in (g, y))
 
     def chosen(a: Any) -> Any:
         return (a == y) | ((a != a) & (y != y))
@@ -180,10 +163,10 @@ def _count(x: Any, y: Any, axis: Axis, where: Any, dtype: Any) -> Any:
 
 
 def _mean_back(
-    g: Any, _y: Any, _x: Any, axis: Axis, _dtype: Any, keepdims: bool, where: Any
+    g: Any, _y: Any, _x: Any, axis: Axis, _dtype: Any, _keepdims: bool, where: Any
 ) -> Any:
     count = _count(_x, _y, axis, where, np.result_type(g.dtype, np.float32))
-    return _selected(_keep_axes(g, _x, axis, keepdims) / np.maximum(count, 1), where)
+    return _selected(_keep_axes(g, _x, axis) / np.maximum(count, 1), where)
 
 
 def mean(a: Any, axis: Axis, dtype: Any, keepdims: bool, where: Any) -> Any:
@@ -193,7 +176,7 @@ def mean(a: Any, axis: Axis, dtype: Any, keepdims: bool, where: Any) -> Any:
     return np.mean(a, axis=axis, dtype=dtype, keepdims=keepdims, where=where)
 
 
-rule(mean, _mean_back)
+rule(mean, _mean_back, form="linear")
 
 
 def _nanmean_back(
@@ -226,9 +209,8 @@ def _deviations(
     fun: Function,
     axis: Axis,
     ddof: float,
-    keepdims: bool,
     where: Any,
-    **_dtype: Any,
+    **_options: Any,
 ) -> Any:
     """The cotangent of `x`: that of its deviations from the mean, for these sum to zero."""
     if fun in (np.nanvar, np.nanstd):
@@ -249,7 +231,7 @@ def _deviations(
     if x.dtype.kind == "c":
         deviations = np.conjugate(deviations)
     freedom = np.maximum(count - ddof, 0)
-    return _selected(_keep_axes(g + g, x, axis, keepdims) * deviations / freedom, where)
+    return _selected(_keep_axes(g + g, x, axis) * deviations / freedom, where)
 
 
 rule(
@@ -260,7 +242,7 @@ rule(
 # -- the functions, in terms of these
 
 
-def _options(initial: Any, where: Any, **options: Any) -> dict[str, Any]:
+def _keywords(initial: Any, where: Any, **options: Any) -> dict[str, Any]:
     """The keywords of a ufunc's `reduce`, as plain arrays, without what was not given."""
     if initial is not MISSING:
         options["initial"] = initial if initial is None else np.asarray(initial)
@@ -279,7 +261,7 @@ def _total(
     initial: Any = MISSING,
     where: Any = True,
 ) -> Any:
-    options = _options(initial, where, axis=axis, dtype=dtype, keepdims=keepdims)
+    options = _keywords(initial, where, axis=axis, dtype=dtype, keepdims=keepdims)
     return apply(reduce, (a,), options)
 
 
@@ -292,7 +274,7 @@ def _extreme(
     initial: Any = MISSING,
     where: Any = True,
 ) -> Any:
-    return apply(reduce, (a,), _options(initial, where, axis=axis, keepdims=keepdims))
+    return apply(reduce, (a,), _keywords(initial, where, axis=axis, keepdims=keepdims))
 
 
 composite(np.sum)(partial(_total, _add))
@@ -337,7 +319,7 @@ def _dispersion(
             raise ValueError(f"{fun.__name__}: give ddof={ddof} or correction, not both")
         ddof = correction
     arrays = (a,) if mean is MISSING else (a, mean)
-    options = _options(MISSING, where, axis=axis, dtype=dtype, ddof=ddof, keepdims=keepdims)
+    options = _keywords(MISSING, where, axis=axis, dtype=dtype, ddof=ddof, keepdims=keepdims)
     return apply(dispersion, arrays, {"fun": fun, "where": True, **options})
 
 

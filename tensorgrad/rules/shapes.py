@@ -18,37 +18,30 @@ from .indexing import along_axis, scatter
 # -- one array, in another shape
 
 
-def reshape(x: Any, shape: Any, order: Any = "C", copy: bool | None = None) -> Any:
-    """`np.reshape` in one of the orders that do not depend on the memory layout, C and F."""
-    return x.reshape(shape, order=order, copy=copy)
+def reshape(x: Any, shape: Any) -> Any:
+    """`np.reshape` in C order."""
+    return x.reshape(shape)
 
 
-def _reshape_back(
-    g: Any, _y: Any, _x: Any, _shape: Any, order: Any = "C", _copy: bool | None = None
-) -> Any:
-    return g.reshape(_x.shape) if order == "C" else np.reshape(g, _x.shape, order)
-
-
-rule(reshape, _reshape_back, form="linear")
+rule(reshape, lambda g, _y, _x, _shape: g.reshape(_x.shape), form="linear")
 
 
 @composite(np.reshape)
 def _reshape(a: Any, shape: Any, order: Any = "C", *, copy: bool | None = None) -> Any:
-    if order == "C" and copy is None:
+    if copy is not None:
+        np.reshape(a.data, shape, order, copy=copy)  # an error, where False cannot be
+        a = a.copy() if copy else a
+    if order == "C" or (order == "A" and not a.data.flags.fnc):
         return apply(reshape, (a, shape))
-    return apply(reshape, (a, shape, _plain_order(a, order), copy))
-
-
-def _plain_order(a: Tensor, order: Any) -> Any:
-    """The order that "A" stands for: Fortran's, where the array lies in memory so."""
-    return order if order != "A" else "F" if a.data.flags.fnc else "C"
+    shape = np.atleast_1d(shape).tolist()
+    return np.transpose(apply(reshape, (np.transpose(a), shape[::-1])))
 
 
 @composite(np.ravel)
 def _ravel(a: Any, order: Any = "C") -> Any:
     if order == "K":  # the axes with the longest strides first
         axes = np.argsort([-abs(step) for step in a.data.strides], stable=True)
-        return np.transpose(a, axes).reshape(-1)
+        a, order = np.transpose(a, axes), "C"
     return np.reshape(a, -1, order)
 
 

@@ -17,7 +17,6 @@ from .indexing import scatter
 Norm: TypeAlias = Literal["backward", "ortho", "forward"] | None
 
 
-
 def _resized(x: Any, shape: tuple[int, ...]) -> Any:
     """The array `x` cut, or continued with zeros, to a shape."""
     if x.shape == shape:
@@ -177,9 +176,9 @@ def _interp_by_fp(g: Any, _z: Any, x: Any, xp: Any, _fp: Any, left: Any, right: 
     return scatter(g * (1 - weight), i, _fp.shape) + scatter(g * weight, i + 1, _fp.shape)
 
 
-def _interp_by_xp(g: Any, z: Any, x: Any, xp: Any, fp: Any, left: Any, right: Any) -> Any:
+def _interp_by_xp(g: Any, _z: Any, x: Any, xp: Any, fp: Any, left: Any, right: Any) -> Any:
     # A point that moves by d lowers the line there by d times the slope.
-    return -_interp_by_fp(_interp_by_x(g, z, x, xp, fp), z, x, xp, fp, left, right)
+    return -_interp_by_fp(_interp_by_x(g, _z, x, xp, fp), _z, x, xp, fp, left, right)
 
 
 rule(interp, _interp_by_x, _interp_by_xp, _interp_by_fp)
@@ -190,12 +189,12 @@ def _interp(
     x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period: Any = None
 ) -> Any:
     if np.iscomplexobj(fp):
-        parts: list[Any] = [
-            [value if value is None else part(value) for value in (fp, left, right)]
-            for part in (np.real, np.imag)
-        ]
-        real, imag = (np.interp(x, xp, *values, period) for values in parts)
-        return real + 1j * imag
+
+        def part(of: Function) -> Any:
+            bounds = (bound if bound is None else of(bound) for bound in (left, right))
+            return np.interp(x, xp, of(fp), *bounds, period)  # type: ignore[call-overload]
+
+        return part(np.real) + 1j * part(np.imag)
     x, xp, fp = (asarray(values, np.float64) for values in (x, xp, fp))
     if period is not None:
         if period == 0:
@@ -283,6 +282,14 @@ def _polydiv(u: Any, v: Any) -> Any:
     while first < len(remainder) - 1 and np.allclose(remainder[first], 0, rtol=1e-14):
         first += 1
     return np.stack(quotient) if quotient else np.zeros(1, remainder.dtype), remainder[first:]
+
+
+def _roots_back(g: Any, r: Any, p: Any) -> Any:
+    p = np.ravel(p)  # the polynomial stays 0 at a root: its slope there times dr is -r**k dp[k]
+    return -(g / np.polyval(np.polyder(p), r)) @ np.vander(r, len(p))
+
+
+rule(np.roots, _roots_back)
 
 
 @composite(np.poly)

@@ -26,6 +26,11 @@ def _sort(
     return np.take_along_axis(a, np.argsort(a.data, axis, order=order, stable=True), axis)
 
 
+@composite(np.sort_complex)
+def _sort_complex(a: Any) -> Any:
+    return np.sort(a).astype(np.sort_complex(a.data).dtype)
+
+
 @composite(np.partition)
 def _partition(
     a: Any, kth: Any, axis: int | None = -1, kind: Any = "introselect", order: Any = None

@@ -1,6 +1,7 @@
 """SciPy's special functions; imported when one of them is first called on a tracked tensor."""
 
 import importlib
+import inspect
 import math
 from typing import Any
 
@@ -18,13 +19,13 @@ _ROOT_2PI = math.sqrt(2 * math.pi)
 def rule(fun: Function, *vjps: Function | None) -> None:
     """Set the derivatives of a function, which are as silent as SciPy's functions."""
     quiet = np.errstate(all="ignore")
-    graph.rule(fun, *(vjp and quiet(vjp) for vjp in vjps))
+    graph.rule(inspect.unwrap(fun), *(vjp and quiet(vjp) for vjp in vjps))
 
 
 for _ours in (
     special.entr, special.expit, special.log_expit, special.logit, special.xlog1py, special.xlogy,
 ):  # fmt: skip
-    graph.rule(getattr(sp, _ours.__name__), *graph.RULES[_ours].vjps)
+    graph.rule(inspect.unwrap(getattr(sp, _ours.__name__)), *graph.RULES[_ours].vjps)
 
 
 # -- the error function and the normal distribution

@@ -122,9 +122,11 @@ def _quantile(
         if q.requires_grad:
             raise NoRuleError(f"{fun.__name__} has no derivative for q: detach() it")
         q = q.data
-    if np.ndim(q) > 1 and fun in (np.nanquantile, np.nanpercentile):
-        raise NoRuleError(  # for some axes, NumPy mixes up those of the result
-            f"{fun.__name__} has no derivative for q of shape {np.shape(q)}: flatten q, and reshape"
+    several = axis is not None and np.size(axis) != 1
+    if several and np.ndim(q) > 1 and fun in (np.nanquantile, np.nanpercentile):
+        raise NoRuleError(  # NumPy 2.4 mixes up the axes of this result
+            f"{fun.__name__} of axes {axis} has no derivative for q of shape {np.shape(q)}: "
+            "pass a flat q"
         )
     options: dict[str, Any] = {"fun": fun, "axis": axis, "method": method, "keepdims": keepdims}
     if weights is not None:  # they choose an element, so that the result does not grow with them

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from ..graph import composite
-from ..tensor import Axis, Tensor, apply, asarray, assign
+from ..tensor import Axis, apply, asarray, assign
 
 
 @composite(np.ufunc.__call__)
@@ -20,6 +20,7 @@ def _call(
     casting: Any = "same_kind",
     order: str = "K",
     subok: bool = True,
+    **axes: Any,  # and keepdims, of the ufuncs of whole vectors and matrices
 ) -> Any:
     del order, subok  # the layout in memory, and subclasses: not seen from outside
     if dtype is not None or casting != "same_kind":
@@ -31,7 +32,7 @@ def _call(
         )
         inputs = tuple([asarray(x).astype(d) for x, d in zip(inputs, dtypes)])
     if where is True:
-        return apply(ufunc, inputs)
+        return apply(ufunc, inputs, axes)
     # Elements that are not selected stay 0, where NumPy leaves what was in memory.
     shape = np.broadcast_shapes(*map(np.shape, inputs), np.shape(where))
     where = np.broadcast_to(asarray(where).data, shape)
@@ -58,33 +59,34 @@ def _outer(ufunc: np.ufunc, x: Any, y: Any) -> Any:
     return apply(ufunc, (x.reshape(x.shape + (1,) * y.ndim), y))
 
 
+_IDENTITY = object()
+
+
 @composite(np.ufunc.reduce)
 def _reduce(
     ufunc: np.ufunc,
     x: Any,
     axis: Axis = 0,
     dtype: Any = None,
-    *,
+    _out: None = None,
     keepdims: bool = False,
-    initial: Any = None,
+    initial: Any = _IDENTITY,
     where: Any = True,
 ) -> Any:
-    x = x if dtype is None else x.astype(dtype)
+    x = asarray(x, dtype)
+    start = ufunc.identity if initial is _IDENTITY else initial
     if where is not True:
-        start = ufunc.identity if initial is None else initial
         if start is None:
             raise ValueError(f"{ufunc.__name__}.reduce has no identity: give initial with where")
         x = np.where(where, x, start)
-    axes = normalize_axis_tuple(range(x.ndim) if axis is None else axis, x.ndim)
+    axes = normalize_axis_tuple(range(x.ndim) if axis is None or not x.ndim else axis, x.ndim)
     rest = [n for i, n in enumerate(x.shape) if i not in axes]
     count = math.prod(x.shape[i] for i in axes)
     items = list(np.moveaxis(x, axes, range(len(axes))).reshape(count, *rest))
-    if initial is not None:
-        items.insert(0, initial)
+    if start is not None:
+        items.insert(0, asarray(np.full(rest, start, x.dtype)))
     if not items:
-        if ufunc.identity is None:
-            raise ValueError(f"{ufunc.__name__}.reduce of no elements: it has no identity")
-        items = [Tensor(np.full(rest, ufunc.identity, x.dtype))]
+        raise ValueError(f"{ufunc.__name__}.reduce of no elements: it has no identity")
     total = _running(ufunc, items)[-1]
     return (
         total.reshape([1 if i in axes else n for i, n in enumerate(x.shape)]) if keepdims else total
@@ -93,7 +95,7 @@ def _reduce(
 
 @composite(np.ufunc.accumulate)
 def _accumulate(ufunc: np.ufunc, x: Any, axis: int = 0, dtype: Any = None) -> Any:
-    x = x if dtype is None else x.astype(dtype)
+    x = asarray(x, dtype)
     axis = normalize_axis_index(axis, x.ndim)
     if not x.shape[axis]:
         return x
@@ -102,7 +104,8 @@ def _accumulate(ufunc: np.ufunc, x: Any, axis: int = 0, dtype: Any = None) -> An
 
 @composite(np.ufunc.reduceat)
 def _reduceat(ufunc: np.ufunc, x: Any, indices: Any, axis: int = 0, dtype: Any = None) -> Any:
-    x = np.moveaxis(x if dtype is None else x.astype(dtype), axis, 0)
+    x = asarray(x, dtype)
+    x = np.moveaxis(x, axis, 0)
     starts = np.asarray(indices)
     stops = [*starts[1:], len(x)]
     pieces = [list(x[i:j]) if i < j else [x[i]] for i, j in zip(starts, stops, strict=True)]

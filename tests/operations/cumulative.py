@@ -28,7 +28,7 @@ ROWS = [
     Op("multiply.accumulate", lambda x: np.multiply.accumulate(x, axis=1), reals,
        shapes=[(2, 3), (2, 0)]),
     Op("nancumprod", lambda x: np.nancumprod(x, axis=-1), reals, shapes=[(2, 3)]),
-    Op("maximum.accumulate", np.maximum.accumulate, distinct, shapes=[(5,), (3, 2), (0,)],
+    Op("maximum.accumulate", np.maximum.accumulate, distinct, shapes=[(0,), (5,), (3, 2)],
        analytic=False),
     Op("minimum.accumulate", lambda x: np.minimum.accumulate(x, axis=-1), distinct,
        shapes=[(5,), (2, 3)], analytic=False),

@@ -6,7 +6,6 @@ import numpy as np
 
 from .row import *
 
-ROOTS = Domain((1.5, -0.5, 2.25, 0.75), distinct=True)
 POINTS = np.array([-3.0, -1.03, 0.26, 2.52, 4.0])
 FILTER = np.exp(1j * np.arange(5.0))
 LINES: list[Any] = [(1,), (4,), (5,), (2, 3), (0, 2)]
@@ -56,7 +55,7 @@ ROWS = [
     *(row for fun in (np.fft.fft, np.fft.ifft, np.fft.rfft, np.fft.ihfft) for row in spectral(fun)),
     *hermitian(np.fft.irfft),
     *hermitian(np.fft.hfft),
-    Op("irfft of real numbers", np.fft.irfft, reals, shapes=[(3,), (2, 4)]),
+    Op("irfft of real numbers", np.fft.irfft, reals, shapes=[(3,), (2, 4)], analytic=False),
     *(
         Op(f"{fun.__name__} {title}", lambda x, f=fun, k=keywords: both(f(x, **k)), reals,
            shapes=shapes, analytic=False)
@@ -105,13 +104,15 @@ ROWS = [
     Op("polyder", np.polyder, reals, shapes=[(4,), (2,)]),
     Op("polyder m=2", lambda p: np.polyder(p, m=2), reals, shapes=[(4,)]),
     Op("polyint", np.polyint, reals, shapes=[(3,), (1,)]),
-    Op("polyint m=2, k", lambda p, k: np.polyint(p, 2, k), reals, reals, shapes=[((3,), (2,)), ((2,), ())]),
+    Op("polyint m=2, k", lambda p: np.polyint(p, 2, [1.5, -1]) + np.polyint(p, 2, k=3), reals, shapes=[(3,)]),
     Op("polyadd", np.polyadd, reals, reals, shapes=COEFFICIENTS),
     Op("polysub", np.polysub, reals, reals, shapes=COEFFICIENTS),
     Op("polymul", np.polymul, nonzero, nonzero, shapes=COEFFICIENTS),
     Op("polymul, leading zero", lambda p, q: np.polymul(p * [0, 1, 1], q), nonzero, nonzero, shapes=[((3,), (2,))]),
-    Op("polydiv", lambda u, v: np.concatenate(np.polydiv(u, v)), reals, divisors, shapes=[((4,), (2,)), ((3,), (1,)), ((1,), (3,))], analytic=False),
-    Op("poly", np.poly, reals, shapes=[(3,), (), (1,)], analytic=False),
+    Op("polydiv", lambda u, v: np.concatenate(np.polydiv(u, v)), reals, divisors, shapes=[((4,), (2,)), ((3,), (1,))], analytic=False),
+    Op("poly", np.poly, reals, shapes=[(3,), (1,)], analytic=False),
+    Op("roots", lambda p: np.roots(p) ** 2, Domain((1.5, -4.0, 1.25, 0.5), True), shapes=[(1,), (2,)], analytic=False),
+    Op("roots, real and complex", lambda x: both(np.sum(np.exp(np.roots(x * [0, 2, 1, 1, 0, -1])))), Domain(grid(1, 1.5)), shapes=[()], analytic=False),
     Op("vander", np.vander, reals, shapes=[(3,), (1,), (0,)]),
     Op("vander N, increasing", lambda x: np.vander(x, 4, increasing=True), reals, shapes=[(3,), (0,)]),
     Op("vander N=0", lambda x: np.vander(x, N=0), reals, shapes=[(3,)]),

@@ -1,14 +1,26 @@
 """What every ufunc has in common: keywords and methods."""
 
+import warnings
+from typing import Any
+
 import numpy as np
 
 from .row import *
 
 MASK = np.array([[True, False, True], [False, False, True]])
 
+
+def masked(x: Any) -> Any:
+    """The logarithm where the mask is true; elsewhere NumPy leaves what was in memory, and warns."""
+    with warnings.catch_warnings(action="ignore"):
+        return np.where(MASK, np.log(np.abs(x), where=MASK), x)
+
+
 ROWS = [
-    Op("where=", lambda x: np.log(np.abs(x), where=MASK), nonzero, shapes=[(), (3,), (2, 3)], analytic=False),
+    Op("where=", masked, nonzero, shapes=[(), (3,), (2, 3)], analytic=False),
     Op("dtype=", lambda x: np.multiply(x, 3, dtype=np.float64), reals, analytic=False),
+    Op("dtype= and casting=", lambda x: np.true_divide(x, 3, dtype="f8", casting="unsafe"), reals, analytic=False),
+    Op("casting=, order=, subok=", lambda x: np.multiply(x, x, casting="safe", order="F", subok=False), reals),
     Op("multiply.outer", np.multiply.outer, reals, reals, shapes=[((), ()), ((2,), (3,)), ((2, 3), (0,)), ((1, 2), (2, 2))]),
     Op("true_divide.reduce", lambda x: np.true_divide.reduce(x, axis=-1), nonzero, shapes=[(3,), (2, 3)]),
     Op("subtract.reduce keepdims", lambda x: np.subtract.reduce(x, axis=0, keepdims=True), reals, shapes=[(3,), (2, 3)]),
