@@ -10,6 +10,7 @@ from pathlib import Path
 BENCHMARKS = {
     "scalar": "the tensor engine against the scalar one, for growing batch and width",
     "peers": "one training step, and one small operation, in tensorgrad and in other libraries",
+    "derivatives": "grad, jacobian and hessian of small functions, beside other libraries",
     "memory": "a long chain, memory over many steps, and peak memory against what rules need",
 }
 
@@ -27,7 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description=__doc__,
-        epilog="\n".join(f"{name:8} {text}" for name, text in BENCHMARKS.items()),
+        epilog="\n".join(f"{name:11} {text}" for name, text in BENCHMARKS.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("benchmark", nargs="?", choices=BENCHMARKS, default="scalar")

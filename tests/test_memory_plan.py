@@ -100,14 +100,19 @@ def test_every_kept_array_is_read(recorded: list[Node]) -> None:
             if parent is None:
                 continue
             log: set[Any] = set()
-            out = node if node.out is None else watch(node.out, "out", log)
             args = [watch(a, i, log) for i, a in enumerate(node.args)]
-            g = np.ones(node.shape, node.dtype)
+            if isinstance(node.out, tuple):
+                out = tuple(watch(o, "out", log) for o in node.out)
+                g = tuple(np.ones(o.shape, o.dtype) for o in node.out)
+            else:
+                out = node if node.out is None else watch(node.out, "out", log)
+                g = np.ones(node.shape, node.dtype)
             with np.errstate(all="ignore"):
                 node.rule.vjps[position](g, out, *args, **node.kwargs)  # type: ignore[misc]
             for label, name in parameters(node.rule, position, node).items():
                 is_array = label == "out" or label < node.rule.arity
                 kept = out if label == "out" else args[label]
+                kept = kept[0] if isinstance(kept, tuple) else kept
                 if is_array and isinstance(kept, Watched) and not name.startswith("_"):
                     read[node.rule.name, position, name] |= label in log
     assert [place for place, was_read in read.items() if not was_read] == []
@@ -123,7 +128,8 @@ def test_arrays_that_are_not_read_are_not_kept(recorded: list[Node]) -> None:
             if parent is not None:
                 names = parameters(node.rule, position, node)
                 wanted |= {label for label, name in names.items() if not name.startswith("_")}
-        assert (node.out is not None) == ("out" in wanted)
+        out = node.out[0] if isinstance(node.out, tuple) else node.out
+        assert isinstance(out, np.ndarray) == ("out" in wanted)
         for i, a in enumerate(node.args[: node.rule.arity]):
             assert not isinstance(a, np.ndarray) or i in wanted, (node.rule.name, i)
 

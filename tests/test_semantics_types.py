@@ -277,7 +277,6 @@ def test_tensor_of_tensors_stacks_with_gradient_or_refuses(nested: Any) -> None:
     ("fun", "name"),
     [
         (np.histogram, "histogram"),
-        (np.lib.stride_tricks.as_strided, "as_strided"),
         (np.frompyfunc(abs, 1, 1), "abs"),
         (lambda t: np.linalg.qr(np.stack([t, t]), "raw"), "qr"),
     ],

@@ -19,7 +19,7 @@ import numpy as np
 from ..errors import NoRuleError
 from ..graph import composite, piecewise_constant, rule
 from ..tensor import Axis, asarray, differentiable
-from .reductions import axes_of
+from .reductions import MISSING, axes_of
 
 piecewise_constant(np.linalg.matrix_rank)
 
@@ -117,7 +117,7 @@ def _matrix_power(a: Any, n: int) -> Any:
         base = base @ base
 
 
-def _pinv_back(g: Any, y: Any, a: Any, *_options: Any, **_rtol: Any) -> Any:
+def _pinv_back(g: Any, y: Any, a: Any, *_options: Any) -> Any:
     h, adjoint = g.mT, np.conjugate(y).mT
     rows = (h - a @ (y @ h)) @ (y @ adjoint)
     columns = (adjoint @ y) @ (h - (h @ y) @ a)
@@ -125,23 +125,23 @@ def _pinv_back(g: Any, y: Any, a: Any, *_options: Any, **_rtol: Any) -> Any:
 
 
 @differentiable(_pinv_back)
-def pinv(a: Any, rcond: Any, hermitian: bool, **rtol: Any) -> Any:
+def pinv(a: Any, rcond: Any, hermitian: bool, rtol: Any) -> Any:
     """`np.linalg.pinv` of matrices of constant rank.
 
     Golub and Pereyra, "The differentiation of pseudo-inverses and nonlinear least squares problems
     whose variables separate" (1973), equation 4.12.
     """
-    return np.linalg.pinv(a, rcond, hermitian, **rtol)
+    return np.linalg.pinv(a, rcond, hermitian, rtol=rtol)
 
 
 @composite(np.linalg.pinv)
-def _pinv(a: Any, rcond: Any = None, hermitian: bool = False, **rtol: Any) -> Any:
+def _pinv(a: Any, rcond: Any = None, hermitian: bool = False, *, rtol: Any = MISSING) -> Any:
     if hermitian:
         a = mirrored(a, "L")
-    cutoff = rtol.get("rtol") if rcond is None else rcond
-    if isinstance(cutoff, (int, float, np.ndarray)):
+    cutoff = rtol if rcond is None else rcond
+    if cutoff is not MISSING and cutoff is not None:  # NumPy's own cutoffs drop zeros alone
         _refuse_cutoff("pinv", np.linalg.svdvals(a.data), cutoff)
-    return pinv(a, rcond, hermitian, **rtol)
+    return pinv(a, rcond, hermitian, rtol)
 
 
 def _refuse_cutoff(name: str, values: Any, cutoff: Any) -> None:

@@ -58,7 +58,7 @@ def _places(index: Any, shape: tuple[int, ...], count: int) -> Any:
     if count < 512 or len(shape) < 2:
         return None
     *before, rows = index if isinstance(index, tuple) else (index,)
-    if isinstance(rows, np.ndarray) and all(part == slice(None) for part in before):
+    if isinstance(rows, np.ndarray) and all(type(p) is slice and p == slice(None) for p in before):
         axis = len(before)
         step = math.prod(shape[axis + 1 :])
         rows = rows.astype(np.intp)
@@ -105,7 +105,8 @@ def _take_back(
     shape = (_a.size,) if axis is None else _a.shape or (1,)
     axis = normalize_axis_index(axis or 0, len(shape))
     indices = _within(np.asarray(indices), shape[axis], mode)
-    return scatter(g, along_axis(axis, indices), shape).reshape(_a.shape)
+    share = scatter(g, along_axis(axis, indices), shape)
+    return share if shape == _a.shape else share.reshape(_a.shape)  # a view would be copied
 
 
 def _within(indices: Any, n: int, mode: Any) -> Any:

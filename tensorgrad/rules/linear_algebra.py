@@ -331,12 +331,12 @@ def _einsum(*operands: Any, **options: Any) -> Any:
 # -- sums of weights
 
 
-@differentiable(None, lambda g, _y, x, _weights, _minlength: g[x])
-def bincount(x: Any, weights: Any, minlength: int) -> Any:
+@differentiable(lambda g, _y, _weights, x, _minlength: g[x], form="linear")
+def bincount(weights: Any, x: Any, minlength: int) -> Any:
     """`np.bincount`, whose result is linear in the weights."""
     return np.bincount(x, weights, minlength)
 
 
 @composite(np.bincount)
 def _bincount(x: Any, weights: Any = None, minlength: int = 0) -> Any:
-    return bincount(np.asarray(x), weights, minlength)
+    return bincount(weights, np.asarray(x), minlength)

@@ -53,7 +53,9 @@ rule(np.broadcast_to, lambda g, _y, _x, _shape, _subok=False: g, form="linear")
 def _with_one_or_several(fun: Function) -> None:
     @composite(fun)
     def at_least(*arys: Any) -> Any:
-        results = [np.reshape(a, fun(a.data).shape) for a in map(asarray, arys)]
+        arrays = [*map(asarray, arys)]
+        shapes = [fun(a.data).shape for a in arrays]
+        results = [a if a.shape == s else a.reshape(s) for a, s in zip(arrays, shapes)]
         return results[0] if len(results) == 1 else tuple(results)
 
 
@@ -326,7 +328,21 @@ def _sliding_window_back(
 rule(sliding_window_view, _sliding_window_back, form="linear")
 
 
-# -- padding, of a tensor x along its first axis
+# -- padding
+
+
+def padded(x: Any, widths: Any, constant_values: Any) -> Any:
+    """`np.pad` with constants."""
+    return np.pad(x, widths, constant_values=constant_values)
+
+
+def _unpadded(g: Any, _y: Any, _x: Any, widths: Any, _constant_values: Any) -> Any:
+    return g[tuple([slice(before, before + n) for (before, _), n in zip(widths, _x.shape)])]
+
+
+rule(padded, _unpadded)
+
+# The other modes, and tracked constants, pad the first axis of a tensor x.
 
 
 def _filled(x: Any, widths: Any, values: Any) -> Any:
@@ -409,20 +425,24 @@ def _pad(array: Any, pad_width: Any, mode: Any = "constant", **options: Any) -> 
             pad_width[axis] = width
     if np.asarray(pad_width).dtype.kind != "i" or np.any(np.less(pad_width, 0)):
         raise ValueError(f"pad: the widths must be whole numbers from 0 on, not {pad_width}")
+    widths = np.broadcast_to(pad_width, (array.ndim, 2)).tolist()
+    constants = options.get("constant_values", 0)
+    if mode in ("constant", "empty") and not getattr(constants, "requires_grad", False):
+        return apply(padded, (array, widths, constants))
     pairs = {
         name: np.broadcast_to(asarray(value), (array.ndim, 2))
         for name, value in options.items()
         if name != "reflect_type" and value is not None
     }
-    padded: Any = array.copy()
-    for axis, widths in enumerate(np.broadcast_to(pad_width, (array.ndim, 2)).tolist()):
-        if any(widths):
-            if not array.shape[axis] and mode not in ("constant", "empty"):
+    x: Any = array.copy()
+    for axis, width in enumerate(widths):
+        if any(width):
+            if not x.shape[axis] and mode != "constant":
                 raise ValueError(f"pad: cannot extend the empty axis {axis} in mode {mode!r}")
             row = {name: value[axis] for name, value in pairs.items()}
-            x = np.moveaxis(padded, axis, 0)
-            padded = np.moveaxis(padding(x, widths, **{**options, **row}), 0, axis)
-    return padded
+            rows = padding(np.moveaxis(x, axis, 0), width, **{**options, **row})
+            x = np.moveaxis(rows, 0, axis)
+    return x
 
 
 # -- zeros at the ends, and functions of parts

@@ -146,8 +146,6 @@ ROWS = [
         shapes=[(2, 2), (2, 3, 3), (3, 2), (2, 3), (1, 1), (0, 2, 2), (0, 0), (1, 0)]),
     row("svd full_matrices", lambda x: joined(np.linalg.svd(apart(x), False), 0, 1, 2),
         reals, shapes=[(4, 2), (2, 4), (2, 3, 1), (0, 2), (2, 0)]),
-    row("svd of rows and values", lambda x: joined(np.linalg.svd(apart(x)), 0, 1), reals,
-        shapes=[(2, 4)]),
     row("svd hermitian", lambda x: joined(np.linalg.svd(indefinite(x), hermitian=True), 0, 1, 2),
         reals, shapes=[(3, 3)]),
     row("svd hermitian values", lambda x: np.linalg.svd(indefinite(x), True, False, True),

@@ -116,4 +116,6 @@ ROWS = [
     Op("vander", np.vander, reals, shapes=[(3,), (1,), (0,)]),
     Op("vander N, increasing", lambda x: np.vander(x, 4, increasing=True), reals, shapes=[(3,), (0,)]),
     Op("vander N=0", lambda x: np.vander(x, N=0), reals, shapes=[(3,)]),
+    Op("polyfit", lambda x, y: np.polyfit(x, y, 1), distinct, reals, shapes=[((4,), (4,)), ((3,), (3, 2))], analytic=False),
+    Op("polyfit w", lambda y, w: np.polyfit([0.5, -1.0, 2.0, 1.5], y, deg=2, w=w), reals, positive, shapes=[((4,), (4,))], analytic=False),
 ]  # fmt: skip
