@@ -252,7 +252,9 @@ def _log_sum(a: Any, axis: Axis, keepdims: bool) -> Any:
 
 @silent(
     lambda g, y, a, b, axis, keepdims: _weigh(b, _terms(g, y, a, b, axis, keepdims)),
-    _terms,
+    lambda g, y, a, b, axis, keepdims: np.broadcast_to(
+        _terms(g, y, a, b, axis, keepdims), np.broadcast_shapes(np.shape(a), np.shape(b))
+    ),
     form=None,
 )
 def _log_weighted_sum(a: Any, b: Any, axis: Axis, keepdims: bool) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from .tensor import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Structure:
     """What is left of a nested value when its leaves are taken out; equal for equal nesting.
 
@@ -59,34 +60,35 @@ def flatten(value: Any, name: str, anything: bool = False) -> tuple[list[Any], S
 
 
 def _take_apart(value: Any, name: str | None, leaves: list[Any]) -> Structure:
-    kind = type(value)
     if isinstance(value, (Tensor, np.ndarray, np.generic, int, float, complex)):
         leaves.append(value)
         return LEAF
-
-    def structure(
-        keys: Iterable[Any], values: Iterable[Any], make: Callable[[list[Any]], Any]
-    ) -> Structure:
-        parts = tuple([_take_apart(v, name, leaves) for v in values])
-        return Structure(kind, tuple(keys), parts, make)
-
-    if value is None:
-        return structure((), (), lambda _: None)
-    if isinstance(value, dict):
-        keys = list(value)
-        return structure(keys, value.values(), lambda parts: kind(zip(keys, parts, strict=True)))
-    if hasattr(value, "_fields"):
-        return structure(value._fields, value, lambda parts: kind(*parts))
+    kind = type(value)
+    keys: Iterable[Any]
+    values: Iterable[Any]
+    make: Callable[[list[Any]], Any]
     if isinstance(value, (list, tuple)):
-        return structure(range(len(value)), value, kind)
-    for container, (parts_of, copy) in CONTAINERS.items():
-        if isinstance(value, container):
-            named = parts_of(value)
-            return structure(named, named.values(), lambda parts: copy(value, parts))
-    if name is None or hasattr(value, "__array__"):
-        leaves.append(value)
-        return LEAF
-    raise TypeError(
-        f"{name}: {kind.__name__} is neither an array, a tensor or a number, nor a list, tuple, "
-        "dict or module of them"
-    )
+        names = getattr(value, "_fields", None)
+        keys, values = names or range(len(value)), value
+        make = kind if names is None else lambda parts: kind(*parts)
+    elif isinstance(value, dict):
+        keys = list(value)
+        values, make = value.values(), lambda parts: kind(zip(keys, parts, strict=True))
+    elif value is None:
+        keys, values, make = (), (), lambda _: None
+    else:
+        for container, (parts_of, copy) in CONTAINERS.items():
+            if isinstance(value, container):
+                keys = parts_of(value)
+                values, make = keys.values(), functools.partial(copy, value)
+                break
+        else:
+            if name is None or hasattr(value, "__array__"):
+                leaves.append(value)
+                return LEAF
+            raise TypeError(
+                f"{name}: {kind.__name__} is neither an array, a tensor or a number, nor a list, "
+                "tuple, dict or module of them"
+            )
+    parts = tuple([_take_apart(v, name, leaves) for v in values])
+    return Structure(kind, tuple(keys), parts, make)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -56,74 +57,80 @@ class _Linearized:
     the ways between them, newest first.
     """
 
-    def __init__(self, name: str, f: Function, primals: tuple[Any, ...], has_aux: bool) -> None:
+    def __init__(
+        self, name: str, f: Function, primals: tuple[Any, ...], has_aux: bool = False
+    ) -> None:
         self.name = name
         self.recording = mode.get().recording
         self.primals, self.structure = flatten(primals, name)
         inputs = [_fresh(primal) for primal in self.primals]
         self.ends = [x._node for x in inputs if x._node is not None]
-        with enable_grad():
-            y = f(*self.structure.build(inputs))
-        y, aux = y if has_aux else (y, None)
+        recorded = f if self.recording else enable_grad()(f)
+        y = recorded(*self.structure.build(inputs))
+        y, self._aux = y if has_aux else (y, None)
         results, self.y_structure = flatten(y, name)
         self.results = [asarray(result) for result in results]
         roots = [y._node for y in self.results]
         self.nodes, self.others = _ways([r for r in roots if r is not None], self.ends)
         ways = set(self.nodes)
         self.roots = [root if root in ways else None for root in roots]
-        self.tensors = any(isinstance(primal, Tensor) for primal in self.primals)
-        tracked = self.others and self.recording
-        self.y = self.y_structure.build(
-            y if tracked else self._result(y.data) for y in self.results
-        )
-        self.aux = None
-        if has_aux:
-            leaves, structure = flatten(aux, name, anything=True)
-            self.aux = structure.build(
-                self._result(a.data) if isinstance(a, Tensor) and not tracked else a for a in leaves
-            )
+        self.tensors = any([isinstance(primal, Tensor) for primal in self.primals])
+
+    @property
+    def y(self) -> Any:
+        """What the function returned."""
+        return self.y_structure.build(map(self._returned, self.results))
+
+    @property
+    def aux(self) -> Any:
+        """What else the function returned."""
+        leaves, structure = flatten(self._aux, self.name, anything=True)
+        return structure.build(self._returned(a) if isinstance(a, Tensor) else a for a in leaves)
+
+    def _returned(self, y: Tensor) -> Any:
+        """A tensor that the function returned, as the caller gets it."""
+        return y if self.others and self.recording else self._result(y.data)
 
     def pull(self, cotangents: Sequence[Any]) -> list[Any]:
-        """The cotangents of the primals, given those of the results."""
+        """The cotangents of the primals, given those of the results; None stands for zeros."""
         seeds: dict[Node, Any] = {}
         for root, g in zip(self.roots, cotangents, strict=True):
-            if root is not None:
+            if root is not None and g is not None:
                 seeds[root] = g if root not in seeds else seeds[root] + g
-        found: dict[Node, Any] = {}
-        if seeds:
-            self.check()
-            recorded = self._recorded(cotangents)
-            found = propagate(
-                self.nodes,
-                {node: asarray(g) if recorded else _data(g).copy() for node, g in seeds.items()},
-                self.ends,
-                operands=revive if recorded else kept,
-            )
-        return [
-            np.zeros(end.shape, end.dtype) if end not in found else found[end] for end in self.ends
-        ]
+        recorded = self._recorded(cotangents)
+        found = propagate(
+            self.nodes,
+            {node: asarray(g) if recorded else _data(g).copy() for node, g in seeds.items()},
+            set(self.ends),
+            operands=revive if recorded else kept,
+        )
+        return [found[end] if end in found else np.zeros(end.shape, end.dtype) for end in self.ends]
 
     def push(self, tangents: Sequence[Any]) -> list[Any]:
-        """The tangents of the results, given those of the primals."""
-        self.check()
+        """The tangents of the results, given those of the primals; None stands for zeros."""
         recorded = self._recorded(tangents)
-        found = dict(zip(self.ends, tangents if recorded else map(_data, tangents), strict=True))
+        found = {
+            end: t if recorded else _data(t)
+            for end, t in zip(self.ends, tangents, strict=True)
+            if t is not None
+        }
         _push(reversed(self.nodes), found, revive if recorded else kept)
         return [
-            np.zeros(y.shape, y.dtype) if root is None else found[root]
+            found[root] if root in found else np.zeros(y.shape, y.dtype)
             for root, y in zip(self.roots, self.results, strict=True)
         ]
 
     def check(self) -> None:
-        """Raise if the data of a leaf was changed since."""
+        """Raise if the data of a leaf was changed since the call."""
         roots = [root for root in self.roots if root is not None]
         if roots:
             ancestors(*roots, since=self.ends[0].serial)
 
     def _recorded(self, given: Sequence[Any]) -> bool:
         """Whether somebody outside could ask for the derivative of what is computed now."""
-        tracked = any(isinstance(g, Tensor) and g.requires_grad for g in given)
-        return mode.get().recording and (self.others or tracked)
+        return mode.get().recording and (
+            self.others or any([isinstance(g, Tensor) and g.requires_grad for g in given])
+        )
 
     def like_results(self, given: Any, what: str) -> list[Any]:
         return _like(given, self.y_structure, self.results, f"{what} of an output")
@@ -163,14 +170,12 @@ def _ways(roots: Sequence[Node], ends: Sequence[Node]) -> tuple[list[Node], bool
     on_the_way = set(ends)
     others = False
     for node in reversed(nodes):
-        parents = node.parents or ()
-        if not on_the_way.isdisjoint(parents):
-            on_the_way.add(node)
-        others = (
-            others
-            or (node.rule is None and node not in on_the_way)
-            or any(parent is not None and parent.serial < since for parent in parents)
-        )
+        for parent in node.parents or ():
+            if parent in on_the_way:
+                on_the_way.add(node)
+            elif parent is not None and parent.serial < since:
+                others = True
+        others = others or (node.rule is None and node not in on_the_way)
     return [node for node in nodes if node in on_the_way], others
 
 
@@ -193,16 +198,15 @@ def _like(given: Any, structure: Structure, specs: Sequence[Any], what: str) -> 
 
 
 def _push(nodes: Any, tangents: dict[Node, Any], operands: Function) -> None:
-    """Give each node (oldest first) its tangent, from those of its parents."""
+    """Give each node (oldest first) its tangent, if its parents have any."""
     for node in nodes:
-        if node in tangents:
+        given = {i: tangents[p] for i, p in enumerate(node.parents) if p in tangents}
+        if node in tangents or not given:
             continue
         if node.rule is PART:
-            (call,) = node.parents
-            tangents[node] = tangents[call][node.args[0]]
+            tangents[node] = given[0][node.args[0]]
             continue
         out, args = operands(node)
-        given = {i: tangents[p] for i, p in enumerate(node.parents) if p in tangents}
         tangent = _tangent(node, out, args, given)
         tangents[node] = np.asarray(tangent) if isinstance(tangent, np.generic) else tangent
 
@@ -286,6 +290,7 @@ def vjp(
     call = _Linearized("vjp", f, primals, has_aux)
 
     def pullback(cotangent: Any) -> Any:
+        call.check()
         return call.of_primals(call.pull(call.like_results(cotangent, "cotangent")))
 
     return (call.y, pullback, call.aux) if has_aux else (call.y, pullback)  # type: ignore[return-value]
@@ -301,7 +306,7 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
     >>> tg.jvp(np.sin, (np.array([0.0, np.pi]),), (np.array([1.0, 2.0]),))[1]
     array([ 1., -2.])
     """
-    call = _Linearized("jvp", f, tuple(primals), has_aux=False)
+    call = _Linearized("jvp", f, tuple(primals))
     given = call.like_primals(tuple(tangents), "tangent")
     return call.y, call.of_results(call.push(given))
 
@@ -324,14 +329,19 @@ def value_and_grad(
 
     @functools.wraps(f)
     def with_gradient(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        of_some, chosen = _choose("grad", f, argnums, args, kwargs)
-        call = _Linearized("grad", of_some, chosen, has_aux)
-        _check_scalar(call)
-        cotangents = call.pull([np.ones(y.shape, y.dtype) for y in call.results])
-        gradients = _unless_several(argnums, call.of_primals(cotangents))
+        call, gradients = _gradient(f, argnums, has_aux, args, kwargs)
         return ((call.y, call.aux) if has_aux else call.y), gradients
 
     return with_gradient
+
+
+def _gradient(
+    f: Function, argnums: int | Sequence[int], has_aux: bool, args: tuple[Any, ...], kwargs: Any
+) -> tuple[_Linearized, Any]:
+    call = _Linearized("grad", *_choose("grad", f, argnums, args, kwargs), has_aux)
+    _check_scalar(call)
+    cotangents = call.pull([np.ones(y.shape, y.dtype) for y in call.results])
+    return call, _unless_several(argnums, call.of_primals(cotangents))
 
 
 def grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Function:
@@ -345,12 +355,11 @@ def grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -
     >>> tg.grad(cube)(2.0), tg.grad(tg.grad(cube))(2.0)
     (array(12.), array(12.))
     """
-    both = value_and_grad(f, argnums, has_aux)
 
     @functools.wraps(f)
     def gradient(*args: Any, **kwargs: Any) -> Any:
-        value, gradients = both(*args, **kwargs)
-        return (gradients, value[1]) if has_aux else gradients
+        call, gradients = _gradient(f, argnums, has_aux, args, kwargs)
+        return (gradients, call.aux) if has_aux else gradients
 
     return gradient
 
@@ -365,7 +374,8 @@ def elementwise_grad(f: Function, argnums: int | Sequence[int] = 0) -> Function:
     """
 
     def total(*args: Any, **kwargs: Any) -> Any:
-        return sum(np.sum(y) for y in flatten(f(*args, **kwargs), "elementwise_grad")[0])
+        totals = map(np.sum, flatten(f(*args, **kwargs), "elementwise_grad")[0])
+        return functools.reduce(operator.add, totals)
 
     return functools.wraps(f)(grad(total, argnums))
 
@@ -387,8 +397,7 @@ def jacobian(f: Function, argnums: int | Sequence[int] = 0, mode: Mode | None = 
 
     @functools.wraps(f)
     def matrix(*args: Any, **kwargs: Any) -> Any:
-        of_some, chosen = _choose("jacobian", f, argnums, args, kwargs)
-        call = _Linearized("jacobian", of_some, chosen, has_aux=False)
+        call = _Linearized("jacobian", *_choose("jacobian", f, argnums, args, kwargs))
         rows, columns = (sum(a.size for a in side) for side in (call.results, call.ends))
         if (mode or ("reverse" if rows <= columns else "forward")) == "reverse":
             blocks = [
@@ -420,26 +429,28 @@ def _all_units(
     call: _Linearized, carry: Callable[[Sequence[Any]], list[Any]], sides: Sequence[Any]
 ) -> list[list[Any]]:
     """What each unit vector of each side is carried to, stacked along a first axis."""
-    largest = max([node.size for node in call.nodes], default=1)
+    largest = max(map(math.prod, {node.shape for node in call.nodes}), default=1)
     step = max(1, (1 << 22) // max(largest, 1))  # 32 MB of float64 in one array
 
     def stacked(k: int, units: Array) -> list[Any]:
         """Carry unit vectors of side k, and zeros of the others."""
-        zeros = [np.zeros(side.shape, side.dtype) for side in sides]
+
+        def carried(unit: Any) -> list[Any]:
+            return carry([unit if i == k else None for i in range(len(sides))])
+
         if not len(units):
-            return [np.zeros((0, *out.shape), out.dtype) for out in carry(zeros)]
+            return [np.zeros((0, *out.shape), out.dtype) for out in carried(None)]
         if not call._recorded(()):
             try:
                 return [
                     out.arrays
                     if isinstance(out, Batch)
                     else np.broadcast_to(out, (len(units), *out.shape))
-                    for out in carry([*zeros[:k], Batch(units), *zeros[k + 1 :]])
+                    for out in carried(Batch(units))
                 ]
             except NotBatchedError:
                 pass
-        one_by_one = [carry([*zeros[:k], unit, *zeros[k + 1 :]]) for unit in units]
-        return [np.stack(outs) for outs in zip(*one_by_one, strict=True)]
+        return [np.stack(outs) for outs in zip(*map(carried, units), strict=True)]
 
     def of_side(k: int) -> list[Any]:
         side = sides[k]
@@ -474,7 +485,7 @@ def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
     """
     everything = tuple(range(len(primals)))
     # The Hessian is symmetric: pulling back the gradient is cheaper than pushing it forward.
-    call = _Linearized("hvp", grad(f, everything), tuple(primals), has_aux=False)
+    call = _Linearized("hvp", grad(f, everything), tuple(primals))
     product = call.of_primals(call.pull(call.like_primals(tuple(tangents), "tangent")))
     return product if len(primals) > 1 else product[0]
 

@@ -199,3 +199,15 @@ def test_calls_that_are_refused() -> None:
         np.multiply(x, 2, dtype=np.int64)
     with pytest.raises(NoRuleError, match="ldexp"):
         np.ldexp(x, x)
+
+
+def test_reductions_without_a_derivative() -> None:
+    for x in leaf([1.0, 0.0]), leaf(np.zeros(0)):
+        for ufunc in np.logical_and, np.logical_or:
+            out = ufunc.reduce(x, keepdims=True)
+            assert not out.requires_grad
+            assert out.dtype == bool
+            assert_array_equal(out.data, ufunc.reduce(x.data, keepdims=True))
+    with pytest.raises(ValueError, match="no identity"):
+        np.subtract.reduce(leaf(np.zeros(0)))
+    assert_array_equal(np.subtract.reduce(leaf(3.0)).data, 3)

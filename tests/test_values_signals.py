@@ -90,6 +90,23 @@ def test_roots_solve_their_polynomial() -> None:
     assert_allclose(p.grad, [-2, -1, -0.5], rtol=1e-12)
 
 
+def test_polyfit() -> None:
+    points = [np.array([0.5, -1.0, 2.0, 1.5]), np.array([1.0, 3.0, -2.0, 0.5])]
+    weights = np.array([1.0, 0.5, 2.0, 1.0])
+
+    def f(x: Any, y: Any) -> Any:
+        columns = np.stack([y, 2 * y], axis=1)
+        weighted = np.polyfit(x, y, 2, w=weights * x**2)
+        return np.sum(np.polyfit(x, columns, 1) * [1.0, 2]) + np.sum(weighted * [1.0, 2, 3])
+
+    value, gradients = tg.value_and_grad(f, (0, 1))(*points)
+    assert_allclose(value, f(*points), rtol=1e-12)
+    for i, g in enumerate(gradients):
+        assert_allclose(g, central_differences(f, points, i), rtol=1e-7, atol=1e-7)
+    with pytest.warns(np.exceptions.RankWarning):
+        np.polyfit([1, 1], leaf([1.0, 2.0]), 1)
+
+
 def test_calls_that_are_refused() -> None:
     x = leaf([1.0, 2.0])
     with pytest.raises(NoRuleError, match="interp has no derivative for its argument 3"):

@@ -175,8 +175,8 @@ def bessel_i(x: Any, n: int) -> Any:
     power where the integrand is periodic.
 
     >>> from tensorgrad.rules.elementwise import bessel_i
-    >>> bessel_i(np.array([0.0, 1.0]), 1).round(12)
-    array([0.          , 0.565159103992])
+    >>> bessel_i(np.array([0.0, 1.0]), 1).round(6)
+    array([0.      , 0.565159])
     """
     largest = np.max(np.fmin(np.absolute(x), 710), initial=0)  # exp(710) is infinite
     count = 8 + int(2 * math.sqrt(largest))

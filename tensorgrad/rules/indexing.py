@@ -26,7 +26,7 @@ def scatter(values: Any, index: Any, shape: tuple[int, ...]) -> Any:
         out = np.zeros_like(values, shape=shape)
         out[index] = values
         return out
-    out = np.zeros_like(values, shape=shape, dtype=_wide(values))
+    out = np.zeros_like(values, shape=shape, dtype=wide(values), order="C")
     places = _places(index, shape, values.size)
     if places is None:
         np.add.at(out, index, values)
@@ -35,7 +35,7 @@ def scatter(values: Any, index: Any, shape: tuple[int, ...]) -> Any:
     return out.astype(values.dtype, copy=False)
 
 
-def _wide(a: Any) -> Any:
+def wide(a: Any) -> Any:
     """The dtype to add up in: float16 is too short for long sums."""
     return np.result_type(a.dtype, np.float32)
 
@@ -71,12 +71,13 @@ def _places(index: Any, shape: tuple[int, ...], count: int) -> Any:
 def _last_written(g: Any, _y: Any, _x: Any, _value: Any, index: Any) -> Any:
     """The cotangent of the assigned values: of those that a repeated index overwrote, zero."""
     part = g[index]
-    if _names_elements_once(index):
-        return part
-    numbers = np.arange(part.size).reshape(part.shape)
-    written = np.empty(g.shape, numbers.dtype)
-    written[index] = numbers
-    return np.where(written[index] == numbers, part, 0)
+    if not _names_elements_once(index):
+        numbers = np.arange(part.size).reshape(part.shape)
+        written = np.empty(g.shape, numbers.dtype)
+        written[index] = numbers
+        part = np.where(written[index] == numbers, part, 0)
+    extra = np.ndim(_value) - part.ndim  # axes of length 1 that the assignment ignored
+    return part.reshape((1,) * extra + part.shape) if extra > 0 else part
 
 
 rule(operator.getitem, lambda g, _y, _x, index: scatter(g, index, _x.shape), form="linear")
@@ -128,12 +129,14 @@ def _compress(condition: Any, a: Any, axis: int | None = None) -> Any:
 
 @composite(np.extract)
 def _extract(condition: Any, arr: Any) -> Any:
-    return np.take(arr, np.flatnonzero(asarray(condition).data))
+    return np.take(asarray(arr), np.flatnonzero(asarray(condition).data))
 
 
 def _aligned_index(shape: tuple[int, ...], indices: Any, axis: int) -> tuple[Any, ...]:
     """The index of the elements that `indices` names along an axis, and in order along others."""
     axis = normalize_axis_index(axis, len(shape))
+    if indices.dtype.kind not in "iu":
+        raise IndexError(f"indices of dtype {indices.dtype} must be integers")
     if indices.ndim != len(shape):
         raise ValueError(
             f"indices of shape {indices.shape} must have as many axes as an array of shape {shape}"

@@ -13,7 +13,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from ..errors import NoRuleError
 from ..graph import Function, as_array, composite, rule
 from ..tensor import Axis, Tensor, apply, asarray, differentiable
-from .indexing import along_axis, scatter
+from .indexing import along_axis, scatter, wide
 
 # -- one array, in another shape
 
@@ -28,20 +28,23 @@ rule(reshape, lambda g, _y, _x, _shape: g.reshape(_x.shape), form="linear")
 
 @composite(np.reshape)
 def _reshape(a: Any, shape: Any, order: Any = "C", *, copy: bool | None = None) -> Any:
-    if copy is not None:
-        np.reshape(a.data, shape, order, copy=copy)  # an error, where False cannot be
-        a = a.copy() if copy else a
-    if order == "C" or (order == "A" and not a.data.flags.fnc):
+    if order == "C" and copy is None:
         return apply(reshape, (a, shape))
-    shape = np.atleast_1d(shape).tolist()
-    return np.transpose(apply(reshape, (np.transpose(a), shape[::-1])))
+    shape = np.reshape(a.data, shape, order, copy=copy).shape  # NumPy checks the arguments
+    if order in ("F", "f") or (order in ("A", "a") and a.data.flags.fnc):
+        a = np.transpose(apply(reshape, (np.transpose(a), shape[::-1])))
+    else:
+        a = apply(reshape, (a, shape))
+    return a.copy() if copy else a
 
 
 @composite(np.ravel)
 def _ravel(a: Any, order: Any = "C") -> Any:
-    if order == "K":  # the axes with the longest strides first
-        axes = np.argsort([-abs(step) for step in a.data.strides], stable=True)
-        a, order = np.transpose(a, axes), "C"
+    if order in ("K", "k"):  # the axes with the longest strides first
+        strides = [abs(step) if n > 1 else 0 for step, n in zip(a.data.strides, a.shape)]
+        if a.size and any(n > 1 and not step for step, n in zip(strides, a.shape)):
+            raise NoRuleError("ravel has no derivative in order K of a broadcast array: use C")
+        a, order = np.transpose(a, np.argsort(np.negative(strides), stable=True)), "C"
     return np.reshape(a, -1, order)
 
 
@@ -281,7 +284,7 @@ def _repeat_back(g: Any, _y: Any, _a: Any, repeats: Any, axis: int | None = None
         numbers = np.repeat(np.arange(shape[axis]), repeats)
         return scatter(g, along_axis(axis, numbers), shape).reshape(_a.shape)
     each = (*shape[: axis + 1], np.ravel(repeats)[0], *shape[axis + 1 :])
-    return np.sum(g.reshape(each), axis + 1).reshape(_a.shape)
+    return np.sum(g.reshape(each), axis + 1, dtype=wide(g)).reshape(_a.shape)
 
 
 rule(np.repeat, _repeat_back, form="linear")
@@ -307,7 +310,7 @@ def _tile(A: Any, reps: Any) -> Any:  # noqa: N803
 )
 def _overlaid(windows: Any, window: Any, axes: Any, shape: tuple[int, ...]) -> Any:
     """The sum of all windows, each where it was cut out."""
-    out = np.zeros(shape, np.result_type(windows.dtype, np.float32))
+    out = np.zeros(shape, wide(windows))
     lengths = windows.shape[: len(shape)]
     for offsets in np.ndindex(*window):
         starts = [0] * len(shape)
@@ -331,13 +334,14 @@ rule(sliding_window_view, _sliding_window_back, form="linear")
 # -- padding
 
 
-def padded(x: Any, widths: Any, constant_values: Any) -> Any:
-    """`np.pad` with constants."""
-    return np.pad(x, widths, constant_values=constant_values)
+def padded(x: Any, widths: Any, mode: Any, **options: Any) -> Any:
+    """`np.pad` with constants, or with what was in memory."""
+    return np.pad(x, widths, mode, **options)
 
 
-def _unpadded(g: Any, _y: Any, _x: Any, widths: Any, _constant_values: Any) -> Any:
-    return g[tuple([slice(before, before + n) for (before, _), n in zip(widths, _x.shape)])]
+def _unpadded(g: Any, _y: Any, _x: Any, widths: Any, _mode: Any, **_options: Any) -> Any:
+    starts = np.broadcast_to(widths, (_x.ndim, 2))[:, 0].tolist()
+    return g[tuple([slice(start, start + n) for start, n in zip(starts, _x.shape)])]
 
 
 rule(padded, _unpadded)
@@ -368,8 +372,9 @@ def _ramps(x: Any, widths: Any, end_values: Any = (0, 0)) -> Any:
     return np.concatenate([before, x, after[::-1]])
 
 
-def _statistic(fun: Function, x: Any, widths: Any, stat_length: Any = (None, None)) -> Any:
-    lengths = [len(x) if n is None else min(int(n), len(x)) for n in stat_length]
+def _statistic(fun: Function, x: Any, widths: Any, stat_length: Any = None) -> Any:
+    given = (len(x), len(x)) if stat_length is None else stat_length
+    lengths = [min(int(n), len(x)) for n in given]
     rows = x[: lengths[0]], x[len(x) - lengths[1] :]
     return _filled(x, widths, [fun(part, axis=0, keepdims=True) for part in rows])
 
@@ -401,7 +406,7 @@ def _reflected(mode: str, x: Any, widths: Any, reflect_type: str = "even") -> An
 
 _PADDINGS: dict[Any, Function] = {
     "constant": _constant,
-    "empty": _constant,  # NumPy leaves there what was in memory
+    "empty": padded,
     "edge": partial(_moved, "edge"),
     "wrap": partial(_moved, "wrap"),
     "reflect": partial(_reflected, "reflect"),
@@ -425,17 +430,16 @@ def _pad(array: Any, pad_width: Any, mode: Any = "constant", **options: Any) -> 
             pad_width[axis] = width
     if np.asarray(pad_width).dtype.kind != "i" or np.any(np.less(pad_width, 0)):
         raise ValueError(f"pad: the widths must be whole numbers from 0 on, not {pad_width}")
-    widths = np.broadcast_to(pad_width, (array.ndim, 2)).tolist()
-    constants = options.get("constant_values", 0)
-    if mode in ("constant", "empty") and not getattr(constants, "requires_grad", False):
-        return apply(padded, (array, widths, constants))
+    constants = options.get("constant_values")
+    if mode == "empty" or (mode == "constant" and not getattr(constants, "requires_grad", False)):
+        return apply(padded, (array, pad_width, mode), options)
     pairs = {
         name: np.broadcast_to(asarray(value), (array.ndim, 2))
         for name, value in options.items()
         if name != "reflect_type" and value is not None
     }
     x: Any = array.copy()
-    for axis, width in enumerate(widths):
+    for axis, width in enumerate(np.broadcast_to(pad_width, (array.ndim, 2)).tolist()):
         if any(width):
             if not x.shape[axis] and mode != "constant":
                 raise ValueError(f"pad: cannot extend the empty axis {axis} in mode {mode!r}")
@@ -465,14 +469,13 @@ def _trim_zeros(filt: Any, trim: str = "fb", axis: Axis = None) -> Any:
 
 @composite(np.apply_along_axis)
 def _apply_along_axis(func1d: Function, axis: int, arr: Any, *args: Any, **kwargs: Any) -> Any:
-    arr = asarray(arr)
     axis = normalize_axis_index(axis, arr.ndim)
     rows = np.moveaxis(arr, axis, -1)
     *outer, length = rows.shape
     if not math.prod(outer):
         raise ValueError(f"apply_along_axis: there is nothing along the axes {outer}")
     rows = np.unstack(rows.reshape(math.prod(outer), length))
-    results = asarray(np.stack([func1d(row, *args, **kwargs) for row in rows]))
+    results: Any = asarray(np.stack([func1d(row, *args, **kwargs) for row in rows]))
     results = results.reshape(*outer, *results.shape[1:])
     inner = results.ndim - len(outer)
     return np.moveaxis(results, [*range(-inner, 0)], [*range(axis, axis + inner)])

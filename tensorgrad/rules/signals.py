@@ -9,7 +9,7 @@ from numpy import fft
 
 from ..errors import NoRuleError
 from ..graph import Function, composite, rule
-from ..tensor import apply, asarray
+from ..tensor import apply, asarray, differentiable
 from .indexing import scatter
 
 # -- Fourier transforms
@@ -75,7 +75,7 @@ def _lengths(
     """The length and the axis of each transform, as NumPy's functions of several axes take them."""
     if axes is None:
         axes = range(-(a.ndim if s is None else len(s)), 0)
-    s = s or [None] * len(axes)
+    s = [None] * len(axes) if s is None else s
     return [
         (a.shape[axis] if n in (None, -1) else n, axis) for n, axis in zip(s, axes, strict=True)
     ]
@@ -127,7 +127,7 @@ _planar(fft.irfft2, fft.irfftn)
 
 
 def _correlated(g: Any, size: int, other: Any) -> Any:
-    """The cotangent of one factor of a convolution, of which `g`'s part is the middle of `size`."""
+    """The cotangent of a factor of a full convolution, of `size`, whose middle was the result."""
     start = (size - len(g)) // 2
     whole = scatter(g, slice(start, start + len(g)), (size,))
     return np.correlate(whole, np.conjugate(np.ravel(other)), "valid")
@@ -326,3 +326,78 @@ def _polyfit(x: Any, y: Any, deg: int, rcond: float | None = None, *, w: Any = N
         message = "Polyfit may be poorly conditioned"
         warnings.warn(message, np.exceptions.RankWarning, stacklevel=2)
     return (p.T / scale).T
+
+
+# -- points in between
+
+
+def _weighted_points(g: Any, stop: bool, num: int, endpoint: bool, axis: int) -> Any:
+    """The sum of the points' cotangents, as often as each point moves with one of the ends."""
+    weights = np.linspace(0, 1, num, endpoint, dtype=g.dtype)
+    return np.tensordot(weights if stop else 1 - weights, np.moveaxis(g, axis, 0), 1)
+
+
+@differentiable(
+    lambda g, _y, _a, _b, *options: _weighted_points(g, False, *options[:3]),
+    lambda g, _y, _a, _b, *options: _weighted_points(g, True, *options[:3]),
+    form="linear",
+)
+def linspace(start: Any, stop: Any, num: int, endpoint: bool, axis: int, dtype: Any) -> Any:
+    """`np.linspace`, without the step."""
+    return np.linspace(start, stop, num, endpoint, dtype=dtype, axis=axis)
+
+
+@composite(np.linspace)
+def _linspace(
+    start: Any,
+    stop: Any,
+    num: int = 50,
+    endpoint: bool = True,
+    retstep: bool = False,
+    dtype: Any = None,
+    axis: int = 0,
+    *,
+    device: Any = None,  # noqa: ARG001 (there is one)
+) -> Any:
+    points = linspace(start, stop, num, endpoint, axis, dtype)
+    steps = num - 1 if endpoint else num
+    return (points, (stop - start) / steps if steps else np.nan) if retstep else points
+
+
+@composite(np.logspace)
+def _logspace(
+    start: Any,
+    stop: Any,
+    num: int = 50,
+    endpoint: bool = True,
+    base: Any = 10.0,
+    dtype: Any = None,
+    axis: int = 0,
+) -> Any:
+    if np.ndim(base):
+        shape = np.broadcast_shapes(np.shape(start), np.shape(stop), np.shape(base))
+        start, stop = (np.broadcast_to(asarray(end), shape) for end in (start, stop))
+        base = np.expand_dims(base, axis)
+    powers = np.power(base, np.linspace(start, stop, num, endpoint, axis=axis))
+    return powers if dtype is None else powers.astype(dtype)
+
+
+@differentiable(
+    lambda g, y, a, _b, *options: _weighted_points(g * y, False, *options[:3]) / a,
+    lambda g, y, _a, b, *options: _weighted_points(g * y, True, *options[:3]) / b,
+)
+def geomspace(start: Any, stop: Any, num: int, endpoint: bool, axis: int, dtype: Any) -> Any:
+    """`np.geomspace`: the weighted geometric means of the ends."""
+    return np.geomspace(start, stop, num, endpoint, dtype, axis)
+
+
+@composite(np.geomspace)
+def _geomspace(
+    start: Any,
+    stop: Any,
+    num: int = 50,
+    endpoint: bool = True,
+    dtype: Any = None,
+    axis: int = 0,
+) -> Any:
+    return geomspace(start, stop, num, endpoint, axis, dtype)

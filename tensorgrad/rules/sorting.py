@@ -150,7 +150,7 @@ def _piecewise(x: Any, condlist: Any, funclist: Sequence[Any], *args: Any, **kw:
     conditions = [*map(_plain, condlist)] if type(condlist) is list else _plain(condlist)
     numbers = np.arange(x.size).reshape(x.shape)
     np.piecewise(numbers, conditions, [noting(i) for i in range(len(funclist))])
-    y = asarray(np.zeros(x.size, x.dtype))
+    y = np.where(False, np.ravel(x), np.zeros((), x.dtype))  # tracked, whatever is written
     for i, numbers in places.items():
         fun = funclist[i]
         y[numbers] = fun(np.ravel(x)[numbers], *args, **kw) if callable(fun) else fun

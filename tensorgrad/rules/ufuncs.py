@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
-from ..graph import composite
+from ..graph import CONSTANTS, composite
 from ..tensor import Axis, apply, asarray, assign
 
 
@@ -59,38 +59,43 @@ def _outer(ufunc: np.ufunc, x: Any, y: Any) -> Any:
     return apply(ufunc, (x.reshape(x.shape + (1,) * y.ndim), y))
 
 
-_IDENTITY = object()
-
-
 @composite(np.ufunc.reduce)
 def _reduce(
-    ufunc: np.ufunc,
+    ufunc: Any,
     x: Any,
     axis: Axis = 0,
     dtype: Any = None,
     _out: None = None,
     keepdims: bool = False,
-    initial: Any = _IDENTITY,
+    initial: Any = np._NoValue,
     where: Any = True,
 ) -> Any:
+    if ufunc in CONSTANTS:
+        return ufunc.reduce(x.detach(), axis, dtype, None, keepdims, initial, where)
     x = asarray(x, dtype)
-    start = ufunc.identity if initial is _IDENTITY else initial
-    if where is not True:
-        if start is None:
-            raise ValueError(f"{ufunc.__name__}.reduce has no identity: give initial with where")
-        x = np.where(where, x, start)
     axes = normalize_axis_tuple(range(x.ndim) if axis is None or not x.ndim else axis, x.ndim)
-    rest = [n for i, n in enumerate(x.shape) if i not in axes]
-    count = math.prod(x.shape[i] for i in axes)
-    items = list(np.moveaxis(x, axes, range(len(axes))).reshape(count, *rest))
+
+    def items(a: Any) -> Any:
+        """The array with what is to be reduced on one axis, the first."""
+        rest = [n for i, n in enumerate(x.shape) if i not in axes]
+        count = math.prod(x.shape[i] for i in axes)
+        return np.moveaxis(a, axes, range(len(axes))).reshape(count, *rest)
+
+    values = items(x)
+    start = ufunc.identity if initial is np._NoValue else initial
     if start is not None:
-        items.insert(0, asarray(np.full(rest, start, x.dtype)))
-    if not items:
-        raise ValueError(f"{ufunc.__name__}.reduce of no elements: it has no identity")
-    total = _running(ufunc, items)[-1]
-    return (
-        total.reshape([1 if i in axes else n for i, n in enumerate(x.shape)]) if keepdims else total
-    )
+        total = np.sum(values[:0], axis=0) + start  # of its shape, and tracked also where it is all
+    elif where is not True or not len(values):
+        raise ValueError(f"{ufunc.__name__}.reduce has no identity: give an initial value")
+    else:
+        total, values = values[0], values[1:]
+    if where is True:
+        total = _running(ufunc, [total, *values])[-1]
+    else:
+        for value, chosen in zip(values, items(np.broadcast_to(where, x.shape))):
+            total = np.where(chosen, apply(ufunc, (total, value)), total)
+    shape = [1 if i in axes else n for i, n in enumerate(x.shape)]
+    return total.reshape(shape) if keepdims else total
 
 
 @composite(np.ufunc.accumulate)

@@ -69,7 +69,7 @@ ROWS = [
     Op("choose clip", lambda x: np.choose([3, -1, 0], x, mode="clip"), reals,
        shapes=[(2,), (2, 3), (1, 3)]),
     Op("piecewise",
-       lambda x: np.piecewise(x, [x < -1, x > 1], [lambda v, p: v * p, lambda v, p: v**p, 3.0], 2),
+       lambda x: np.piecewise(x, [x < -1.03, x > 1.03], [lambda v, p: v * p, lambda v, p: v**p, 3.0], 2),
        nonzero, shapes=[(), (3,), (2, 3)], analytic=False),
     Op("piecewise overlapping", lambda x: np.piecewise(x, [x < 1.03, x > 0.03], [np.exp, np.sum]),
        distinct, shapes=[(3,), (2, 3)], analytic=False),

@@ -31,4 +31,5 @@ ROWS = [
     Op("hypot.reduce", np.hypot.reduce, nonzero, shapes=[(1,), (3, 2), (0, 2)], analytic=False),
     Op("hypot.reduce of several axes", lambda x: np.hypot.reduce(x, axis=None, keepdims=True, initial=0.5, where=MASK), nonzero,
        shapes=[(2, 3)], analytic=False),
+    Op("subtract.reduce where", lambda x: np.subtract.reduce(x, initial=0.5, where=MASK), reals, shapes=[(2, 3)]),
 ]  # fmt: skip
