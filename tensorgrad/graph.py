@@ -158,6 +158,11 @@ _serial = itertools.count(1)
 _by_serial = operator.attrgetter("serial")
 
 
+def now() -> int:
+    """A serial number that is greater than those of all nodes so far."""
+    return next(_serial)
+
+
 class Node(Spec):
     """One recorded operation, or a leaf (`rule` None); as a `Spec`, it describes its own output.
 
@@ -166,7 +171,8 @@ class Node(Spec):
     Tensor, so that dropping the last Tensor frees the graph at once. `parents` is None once the
     graph is freed. Serial numbers grow in the order of computation, so that a leaf younger than an
     operation on it has had its data changed since. `line` is where the user called the operation:
-    the code and the position in it.
+    the code and the position in it. Of a leaf, `out` is None, or the array in which its data must
+    stay, as it is a view of an optimizer's vector.
     """
 
     __slots__ = ("args", "grad", "keeps_grad", "kwargs", "line", "out", "parents", "rule", "serial")
@@ -207,7 +213,7 @@ class Node(Spec):
 
     def touch(self) -> None:
         """Make a leaf younger than every operation on it: its data has changed."""
-        self.serial = next(_serial)
+        self.serial = now()
 
     def free(self) -> None:
         """Let go of everything that the backward pass needed."""

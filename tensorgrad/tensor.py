@@ -312,7 +312,8 @@ class Tensor:
         """The array itself. What is assigned is copied, unless it is this very array, as in `+=`.
 
         A leaf that requires grad keeps its shape and dtype, and is marked as changed: a graph that
-        used it refuses `backward()`. Graphs borrow the array of an untracked tensor, as they borrow
+        used it refuses `backward()`. One that an optimizer holds keeps its place in the optimizer's
+        memory too. Graphs borrow the array of an untracked tensor, as they borrow
         plain arrays; `guard` finds who changes one too early.
         """
         return self._array
@@ -329,7 +330,10 @@ class Tensor:
             array = as_array(_untracked(value), "data")
             if node is not None and array.shape != node.shape:
                 raise ValueError(f"cannot assign data of shape {array.shape} to a {node}")
-            self._array = array.astype(array.dtype if node is None else node.dtype)
+            if node is None or node.out is None:
+                self._array = array.astype(array.dtype if node is None else node.dtype)
+            else:
+                node.out[...] = array
         if node is not None:
             node.touch()
 

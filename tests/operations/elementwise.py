@@ -184,4 +184,5 @@ ROWS = [
        shapes=[((3,), (3,), (3,))], analytic=False),
     Op("clip of integers", lambda a, b: np.clip([0, 1, 5], a, b), Domain((0.53, -0.47)), Domain((1.53, 7.5)),
        shapes=[((), (3,))], analytic=False),
+    Op("imag(sign(complex + x))", lambda x: np.imag(np.sign(x + 1j)), reals, analytic=False),
 ]  # fmt: skip

@@ -125,4 +125,5 @@ ROWS = [
     Op("logspace base", lambda x: np.logspace(0.0, 1.5, 3, base=x), positive, shapes=[(), (2,)]),
     Op("geomspace", lambda x, y: np.geomspace(x, y, 4), positive, positive, shapes=[((), ()), ((2,), (2,))]),
     Op("geomspace negative", lambda x: np.geomspace(-1.0, -x, 3, endpoint=False), positive, shapes=[(), (2,)]),
+    Op("polyfit", lambda y: np.polyfit([0.0, 1.0, 2.0, 4.0], y * np.float32(1), 1), reals, shapes=[(4,), (4, 2)]),
 ]  # fmt: skip
