@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +12,6 @@ import numpy as np
 
 from .timing import (
     Table,
-    UnequalError,
     digits,
     fastest,
     introduce,
@@ -181,7 +181,7 @@ def _problems() -> Iterator[Problem]:
     def layers(*widths: int) -> dict[str, Any]:
         return {
             name: part
-            for i, (m, n) in enumerate(zip(widths, widths[1:]), 1)
+            for i, (m, n) in enumerate(itertools.pairwise(widths), 1)
             for name, part in ((f"w{i}", normal((m, n)) / m**0.5), (f"b{i}", normal(n)))
         }
 
@@ -204,7 +204,9 @@ def _problems() -> Iterator[Problem]:
     yield Problem("tanh(x) exp(-x²), 100", "elementwise_grad", _bump, (normal(100),))
     a = normal((3, 3))
     yield Problem("50 steps of Euler's method", "grad", _energy, (normal(3), a))
-    yield Problem("50 steps of Euler's method", "jacobian", functools.partial(_flow, 50), (normal(3), a))
+    yield Problem(
+        "50 steps of Euler's method", "jacobian", functools.partial(_flow, 50), (normal(3), a)
+    )
 
 
 def _data(normal: Callable[..., Any], nin: int) -> tuple[Any, Any]:

@@ -1,16 +1,17 @@
-"""Many arrays of one shape that NumPy code takes for one: so a derivative is carried in one pass."""
+"""Many arrays that NumPy code takes for one, so that derivatives are carried in one pass."""
 
 from __future__ import annotations
 
+import contextlib
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.lib.array_utils import normalize_axis_tuple
+from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from .graph import RULES, Array, Function
+from .graph import RULES, Array, Function, signature
 
 
 class NotBatchedError(TypeError, AttributeError):
@@ -79,28 +80,37 @@ class Batch(NDArrayOperatorsMixin):
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, index: Any) -> Batch:
-        return Batch(self.arrays[_inner(self.arrays, index)])
+    def __getitem__(self, index: Any) -> Any:
+        return call(operator.getitem, (self, index), {})
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        index = _inner(self.arrays, index)
+        index = _inner(index)
         if isinstance(value, Batch):
             (value,) = _aligned([value], self.arrays[index].ndim - 1)
         self.arrays[index] = value
 
-    def __array__(self, dtype: Any = None, copy: Any = None) -> Array:
-        raise NotBatchedError("a batch is no array")
+    def _refuse(self, *_args: Any, **_kwargs: Any) -> Any:
+        raise NotBatchedError("a batch is no array, and no number")
+
+    __array__ = __bool__ = __index__ = __int__ = __float__ = __complex__ = _refuse
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         if method == "__call__" and ufunc.signature is None and not kwargs:
-            ndim = max([np.ndim(x) for x in inputs])
-            return _batches(ufunc(*_aligned(inputs, ndim)))
+            out = ufunc(*_aligned(inputs, max(map(_ndim, inputs))))
+            return tuple(map(Batch, out)) if isinstance(out, tuple) else Batch(out)
         if ufunc is np.matmul and not kwargs:
             return _matmul(*inputs)
         fun = getattr(ufunc, method)
-        if method == "reduce":
-            return _reduced(fun, *inputs, **kwargs)
-        return _one_by_one(fun, inputs, kwargs)
+        if method == "at":
+            x, index, *values = inputs
+            if not isinstance(x, Batch):
+                raise NotBatchedError("many values for one array")
+            values = _aligned(values, x[index].ndim)
+            return fun(x.arrays, _inner(index), *values)
+        try:
+            return BY_METHOD[method](fun, *inputs, **kwargs)
+        except (KeyError, NotBatchedError):
+            return _one_by_one(fun, inputs, kwargs)
 
     def __array_function__(self, fun: Function, types: Any, args: Any, kwargs: Any) -> Any:
         return call(fun, args, kwargs)
@@ -111,18 +121,22 @@ class Batch(NDArrayOperatorsMixin):
 
 def call(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Call a function, which is no ufunc, on batches among its arguments."""
-    if fun in BATCHED:
-        return BATCHED[fun](*args, **kwargs)
     if fun in RULES and RULES[fun].form == "elementwise":
-        return Batch(fun(*_aligned(args, max(map(np.ndim, args))), **kwargs))
+        return Batch(fun(*_aligned(args, max(map(_ndim, args))), **kwargs))
+    batched = BATCHED.get(fun)
+    if batched is None and getattr(fun, "__module__", "").startswith(f"{__package__}."):
+        batched = getattr(fun, "__wrapped__", None)  # the body of our own operation is NumPy code
+    if batched is not None:
+        with contextlib.suppress(NotBatchedError):
+            return batched(*args, **kwargs)
     return _one_by_one(fun, args, kwargs)
 
 
-def _batches(out: Any) -> Any:
-    return tuple(map(Batch, out)) if isinstance(out, tuple) else Batch(out)
+def _ndim(value: Any) -> int:
+    return value.ndim if hasattr(value, "ndim") else np.ndim(value)  # type: ignore[no-any-return]
 
 
-def _inner(arrays: Array, index: Any) -> tuple[Any, ...]:
+def _inner(index: Any) -> tuple[Any, ...]:
     """The index into each of the arrays, as an index into all of them."""
     parts = index if isinstance(index, tuple) else (index,)
     if sum(isinstance(p, (np.ndarray, list)) for p in parts) > 1 or any(
@@ -138,12 +152,14 @@ def _inner(arrays: Array, index: Any) -> tuple[Any, ...]:
 
 def _aligned(values: Sequence[Any], ndim: int) -> list[Any]:
     """The arrays of the batches among the values, with `ndim` axes after that of the batch."""
-    return [
-        v.arrays.reshape(len(v.arrays), *(1,) * (ndim - v.ndim), *v.shape)
-        if isinstance(v, Batch)
-        else v
-        for v in values
-    ]
+    aligned = []
+    for value in values:
+        if type(value) is Batch:
+            value = value.arrays
+            if missing := ndim + 1 - value.ndim:
+                value = value.reshape(len(value), *(1,) * missing, *value.shape[1:])
+        aligned.append(value)
+    return aligned
 
 
 def _one_by_one(fun: Function, args: Sequence[Any], kwargs: Any) -> Any:
@@ -184,10 +200,10 @@ def _count(values: Sequence[Any]) -> int:
 
 
 def _matmul(x: Any, y: Any) -> Any:
-    row, column = np.ndim(x) == 1, np.ndim(y) == 1
+    row, column = _ndim(x) == 1, _ndim(y) == 1
     x = x[None, :] if row else x
     y = y[:, None] if column else y
-    out = np.matmul(*_aligned([x, y], max(np.ndim(x), np.ndim(y))))
+    out = np.matmul(*_aligned([x, y], max(_ndim(x), _ndim(y))))
     out = out[..., 0, :] if row else out
     return Batch(out[..., 0] if column else out)
 
@@ -195,6 +211,84 @@ def _matmul(x: Any, y: Any) -> Any:
 def _reduced(fun: Function, x: Any, axis: Any = 0, **kwargs: Any) -> Any:
     axes = range(x.ndim) if axis is None else normalize_axis_tuple(axis, x.ndim)
     return Batch(fun(x.arrays, axis=tuple([i + 1 for i in axes]), **kwargs))
+
+
+def _accumulated(fun: Function, x: Any, axis: Any = 0, **kwargs: Any) -> Any:
+    return Batch(fun(x.arrays, axis=_from_the_end(axis, x.ndim), **kwargs))
+
+
+def _from_the_end(axis: Any, ndim: int) -> Any:
+    """Axes as negative numbers, which are the same ones of all the arrays."""
+    if isinstance(axis, (tuple, list)):
+        return tuple([_from_the_end(i, ndim) for i in axis])
+    return normalize_axis_index(axis, ndim) - ndim
+
+
+def _along(fun: Function, whole: bool = False) -> Callable[..., Any]:
+    """A function along an axis, or several; for axis=None, `whole` says, along all of them."""
+    of = signature(fun)
+
+    def batched(*args: Any, **kwargs: Any) -> Any:
+        given = of.bind(*args, **kwargs)
+        given.apply_defaults()
+        x, *others = given.args
+        axis = given.arguments["axis"]
+        if not isinstance(x, Batch) or _count(others) or (axis is None and not whole):
+            raise NotBatchedError(f"{fun.__name__} of a batch like this")
+        axis = range(x.ndim) if axis is None else axis
+        given.arguments["axis"] = _from_the_end(
+            [*axis] if whole and np.iterable(axis) else axis, x.ndim
+        )
+        return Batch(fun(x.arrays, *given.args[1:], **given.kwargs))
+
+    return batched
+
+
+def _matrices(fun: Function) -> Callable[..., Any]:
+    """A function of the last two axes."""
+
+    def batched(x: Any, *args: Any, **kwargs: Any) -> Any:
+        if x.ndim < 2:
+            raise NotBatchedError(f"{fun.__name__} of vectors")
+        return Batch(fun(x.arrays, *args, **kwargs))
+
+    return batched
+
+
+def _getitem(x: Any, index: Any) -> Any:
+    return Batch(x.arrays[_inner(index)])
+
+
+def _together(arrays: Sequence[Any]) -> list[Array]:
+    """All arrays as many times as there are in the batches among them."""
+    count = _count(arrays)
+    return [
+        a.arrays if isinstance(a, Batch) else np.broadcast_to(a, (count, *np.shape(a)))
+        for a in arrays
+    ]
+
+
+def _joined(join: Function, more: int) -> Callable[..., Any]:
+    def batched(arrays: Any, axis: Any = 0) -> Any:
+        if axis is None:
+            raise NotBatchedError(f"{join.__name__} of flattened arrays")
+        return Batch(join(_together(arrays), _from_the_end(axis, _ndim(arrays[0]) + more)))
+
+    return batched
+
+
+def _dot(x: Any, y: Any) -> Any:
+    if not (_ndim(x) and _ndim(y)):
+        return x * y
+    if _ndim(x) > 2 or _ndim(y) > 2:
+        raise NotBatchedError("a product of stacks")
+    return _matmul(x, y)
+
+
+def _solve(a: Any, b: Any) -> Any:
+    vector = _ndim(b) == 1
+    z = np.linalg.solve(*_aligned([a, b[:, None] if vector else b], max(_ndim(a), _ndim(b))))
+    return Batch(z[..., 0] if vector else z)
 
 
 def _reshape(x: Any, shape: Any) -> Any:
@@ -239,15 +333,13 @@ def _broadcast_to(x: Any, shape: Any) -> Any:
 
 def _where(condition: Any, x: Any, y: Any) -> Any:
     values = [condition, x, y]
-    return Batch(np.where(*_aligned(values, max(map(np.ndim, values)))))
+    return Batch(np.where(*_aligned(values, max(map(_ndim, values)))))
 
 
 def _inner_product(x: Any, y: Any) -> Any:
-    if not (np.ndim(x) and np.ndim(y)):
+    if not (_ndim(x) and _ndim(y)):
         return x * y
-    if np.ndim(x) > 2 or np.ndim(y) > 2:
-        return _one_by_one(np.inner, (x, y), {})
-    return _matmul(x, np.transpose(y))
+    return _dot(x, np.transpose(y) if _ndim(y) < 3 else y)
 
 
 def _full_like(fun: Function) -> Callable[..., Any]:
@@ -262,7 +354,17 @@ def _whole(fun: Function) -> Callable[..., Any]:
     return lambda x, *args, **kwargs: Batch(fun(x.arrays, *args, **kwargs))
 
 
+BY_METHOD = {"reduce": _reduced, "accumulate": _accumulated}
 BATCHED: dict[Function, Callable[..., Any]] = {
+    operator.getitem: _getitem,
+    np.concatenate: _joined(np.concatenate, 0),
+    np.stack: _joined(np.stack, 1),
+    np.dot: _dot,
+    np.linalg.solve: _solve,
+    **{f: _along(f, whole=True) for f in (np.sum, np.mean, np.any, np.all, np.flip)},
+    **{f: _along(f) for f in (np.take, np.roll, np.repeat, np.cumsum, np.fft.fft, np.fft.ifft)},
+    **{f: _along(f) for f in (np.fft.rfft, np.fft.irfft, np.fft.hfft, np.fft.ihfft)},
+    **{f: _matrices(f) for f in (np.tril, np.triu, np.linalg.inv)},
     np.reshape: _reshape,
     np.transpose: _transpose,
     np.swapaxes: _swapaxes,

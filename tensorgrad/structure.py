@@ -26,8 +26,7 @@ class Structure:
 
     def build(self, leaves: Iterable[Any]) -> Any:
         """The nested value that has these leaves."""
-        leaves = iter(leaves)
-        return self._build(leaves)
+        return self._build(iter(leaves))
 
     def _build(self, leaves: Iterator[Any]) -> Any:
         if self.kind is None:

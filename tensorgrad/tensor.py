@@ -313,8 +313,8 @@ class Tensor:
 
         A leaf that requires grad keeps its shape and dtype, and is marked as changed: a graph that
         used it refuses `backward()`. One that an optimizer holds keeps its place in the optimizer's
-        memory too. Graphs borrow the array of an untracked tensor, as they borrow
-        plain arrays; `guard` finds who changes one too early.
+        memory too. Graphs borrow the array of an untracked tensor, as they borrow plain arrays;
+        `guard` finds who changes one too early.
         """
         return self._array
 
@@ -508,9 +508,14 @@ class Tensor:
 
     # -- methods of the array
 
-    def reshape(self, *shape: Any) -> Tensor:
+    def reshape(
+        self, *shape: Any, order: Literal["C", "F", "A"] = "C", copy: bool | None = None
+    ) -> Tensor:
         """Return the elements in another shape, of which one length may be -1."""
-        return apply(np.reshape, (self, shape[0] if len(shape) == 1 else shape))
+        shape = shape[0] if len(shape) == 1 else shape
+        if order == "C" and copy is None:
+            return apply(np.reshape, (self, shape))
+        return np.reshape(self, shape, order=order, copy=copy)  # type: ignore[call-overload, no-any-return]
 
     def transpose(self, *axes: Any) -> Tensor:
         """Return the tensor with its axes permuted, by default reversed."""
@@ -527,6 +532,10 @@ class Tensor:
     def sort(self, axis: int = -1) -> None:
         """Give this tensor its elements in ascending order."""
         self._become(np.sort, (self, axis))
+
+    def partition(self, kth: Any, axis: int = -1) -> None:
+        """Give this tensor its elements so that those at `kth` are where `sort` would put them."""
+        self._become(np.partition, (self, kth, axis))
 
     def fill(self, value: Any) -> None:
         """Give each element this value."""
@@ -555,7 +564,7 @@ class Tensor:
     def __iter__(self) -> Iterator[Tensor]:
         if self.ndim == 0:
             raise TypeError("iteration over a 0-d tensor")
-        return (self[i] for i in range(len(self)))
+        return iter(np.unstack(self))
 
     def __bool__(self) -> bool:
         return bool(self._array)

@@ -51,30 +51,30 @@ def _fresh(primal: Any) -> Tensor:
 
 
 class _Linearized:
-    """A call of a function, and what it takes to carry derivatives through it, either way.
+    """A call of a function of `primals`, one value, nested or not; and derivatives either way.
 
     `ends` are the nodes of the primals, `roots` those of the results; `nodes` are all the nodes on
     the ways between them, newest first.
     """
 
-    def __init__(
-        self, name: str, f: Function, primals: tuple[Any, ...], has_aux: bool = False
-    ) -> None:
+    def __init__(self, name: str, f: Function, primals: Any, has_aux: bool = False) -> None:
         self.name = name
         self.recording = mode.get().recording
         self.primals, self.structure = flatten(primals, name)
         inputs = [_fresh(primal) for primal in self.primals]
         self.ends = [x._node for x in inputs if x._node is not None]
         recorded = f if self.recording else enable_grad()(f)
-        y = recorded(*self.structure.build(inputs))
-        y, self._aux = y if has_aux else (y, None)
+        y = recorded(self.structure.build(inputs))
+        self._aux: Any = None
+        if has_aux:
+            y, self._aux = y
         results, self.y_structure = flatten(y, name)
         self.results = [asarray(result) for result in results]
         roots = [y._node for y in self.results]
         self.nodes, self.others = _ways([r for r in roots if r is not None], self.ends)
         ways = set(self.nodes)
         self.roots = [root if root in ways else None for root in roots]
-        self.tensors = any([isinstance(primal, Tensor) for primal in self.primals])
+        self.tensors = any(isinstance(primal, Tensor) for primal in self.primals)
 
     @property
     def y(self) -> Any:
@@ -129,7 +129,7 @@ class _Linearized:
     def _recorded(self, given: Sequence[Any]) -> bool:
         """Whether somebody outside could ask for the derivative of what is computed now."""
         return mode.get().recording and (
-            self.others or any([isinstance(g, Tensor) and g.requires_grad for g in given])
+            self.others or any(isinstance(g, Tensor) and g.requires_grad for g in given)
         )
 
     def like_results(self, given: Any, what: str) -> list[Any]:
@@ -287,7 +287,7 @@ def vjp(
     >>> pullback(np.array([1.0, 10.0]))
     (array([ 2., 40.]),)
     """
-    call = _Linearized("vjp", f, primals, has_aux)
+    call = _Linearized("vjp", lambda given: f(*given), primals, has_aux)
 
     def pullback(cotangent: Any) -> Any:
         call.check()
@@ -306,7 +306,7 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
     >>> tg.jvp(np.sin, (np.array([0.0, np.pi]),), (np.array([1.0, 2.0]),))[1]
     array([ 1., -2.])
     """
-    call = _Linearized("jvp", f, tuple(primals))
+    call = _Linearized("jvp", lambda given: f(*given), tuple(primals))
     given = call.like_primals(tuple(tangents), "tangent")
     return call.y, call.of_results(call.push(given))
 
@@ -341,7 +341,7 @@ def _gradient(
     call = _Linearized("grad", *_choose("grad", f, argnums, args, kwargs), has_aux)
     _check_scalar(call)
     cotangents = call.pull([np.ones(y.shape, y.dtype) for y in call.results])
-    return call, _unless_several(argnums, call.of_primals(cotangents))
+    return call, call.of_primals(cotangents)
 
 
 def grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Function:
@@ -418,9 +418,7 @@ def jacobian(f: Function, argnums: int | Sequence[int] = 0, mode: Mode | None = 
                 ]
                 for k, y in enumerate(call.results)
             ]
-        return call.y_structure.build(
-            _unless_several(argnums, call.of_primals(row)) for row in blocks
-        )
+        return call.y_structure.build(map(call.of_primals, blocks))
 
     return matrix
 
@@ -485,16 +483,18 @@ def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
     """
     everything = tuple(range(len(primals)))
     # The Hessian is symmetric: pulling back the gradient is cheaper than pushing it forward.
-    call = _Linearized("hvp", grad(f, everything), tuple(primals))
+    gradient = grad(f, everything)
+    call = _Linearized("hvp", lambda given: gradient(*given), tuple(primals))
     product = call.of_primals(call.pull(call.like_primals(tuple(tangents), "tangent")))
     return product if len(primals) > 1 else product[0]
 
 
 def _choose(
     name: str, f: Function, argnums: int | Sequence[int], args: tuple[Any, ...], kwargs: Any
-) -> tuple[Function, tuple[Any, ...]]:
-    """`f` as a function of the positional arguments `argnums` alone, and those arguments."""
-    positions = tuple(argnums) if isinstance(argnums, Sequence) else (argnums,)
+) -> tuple[Function, Any]:
+    """`f` as a function of the argument `argnums`, or of a tuple of those, and that argument."""
+    several = isinstance(argnums, Sequence)
+    positions: Any = argnums if several else (argnums,)
     count = len(args)
     if len({i % count for i in positions if -count <= i < count}) < len(positions):
         raise ValueError(
@@ -502,17 +502,13 @@ def _choose(
             "by position"
         )
 
-    def of_some(*chosen: Any) -> Any:
+    def of_chosen(chosen: Any) -> Any:
         replaced = list(args)
-        for i, a in zip(positions, chosen, strict=True):
+        for i, a in zip(positions, chosen if several else (chosen,), strict=True):
             replaced[i] = a
         return f(*replaced, **kwargs)
 
-    return of_some, tuple([args[i] for i in positions])
-
-
-def _unless_several(argnums: int | Sequence[int], values: Any) -> Any:
-    return values if isinstance(argnums, Sequence) else values[0]
+    return of_chosen, tuple([args[i] for i in positions]) if several else args[positions[0]]
 
 
 def _check_scalar(call: _Linearized) -> None:

@@ -1,23 +1,60 @@
-"""Losses: functions of predictions and targets whose value training makes smaller."""
+"""Losses: functions of predictions and targets whose value training makes smaller.
 
-from typing import Any
+Names, parameters, defaults and formulas are those of `torch.nn.functional`, with `axis` for `dim`.
+Tensors, arrays and lists go in. `reduction` says what becomes of the losses of the elements or
+samples: their "mean", their "sum", or "none", to have them as they are.
+"""
+
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from ..data import check_classes, one_hot
+from ..rules.indexing import scatter
+from ..special import silent, xlogy
 from ..tensor import differentiable
-from .activations import relu
+from .activations import log_sigmoid, log_softmax, relu, softmax
 from .layers import as_input
 
+Reduction: TypeAlias = Literal["mean", "sum", "none"]
 
-def mse_loss(prediction: Any, target: Any) -> Any:
+
+def _reduced(losses: Any, reduction: str) -> Any:
+    _check_reduction(reduction)
+    return losses if reduction == "none" else getattr(np, reduction)(losses)
+
+
+def _check_reduction(reduction: str) -> None:
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f'reduction must be "mean", "sum" or "none", not {reduction!r}')
+
+
+def _pair(name: str, prediction: Any, target: Any) -> tuple[Any, Any]:
+    prediction = as_input(prediction, None)
+    target = as_input(target, prediction.dtype)
+    if prediction.shape != target.shape:
+        raise ValueError(
+            f"{name}: a prediction of shape {prediction.shape} and a target of shape "
+            f"{target.shape}: the shapes must be equal; reshape one of them"
+        )
+    return prediction, target
+
+
+# -- distances
+
+
+def mse_loss(prediction: Any, target: Any, reduction: Reduction = "mean") -> Any:
     """Return the mean of the squared differences, for two of one shape.
 
-    Tensors, arrays or lists. Raises ValueError for two shapes, also where NumPy would broadcast.
+    Raises ValueError for two shapes, also where NumPy would broadcast.
 
     >>> tg.nn.mse_loss(np.array([1.0, 2.0]), [1.0, 4.0])
     np.float64(2.0)
     """
-    return _mean_square(*_pair("mse_loss", prediction, target))
+    prediction, target = _pair("mse_loss", prediction, target)
+    if reduction == "mean":
+        return _mean_square(prediction, target)
+    return _reduced(np.square(prediction - target), reduction)
 
 
 def _mean_square_back(g: Any, _y: Any, x: Any, t: Any) -> Any:
@@ -30,29 +67,339 @@ def _mean_square(x: Any, t: Any) -> Any:
     return np.mean(difference * difference)
 
 
-def hinge_loss(prediction: Any, target: Any) -> Any:
+def l1_loss(prediction: Any, target: Any, reduction: Reduction = "mean") -> Any:
+    """Return the mean of the absolute differences, for two of one shape.
+
+    Where they agree the derivative is 0. Raises ValueError for two shapes.
+
+    >>> tg.nn.l1_loss(np.array([1.0, 2.0]), [1.0, 4.0])
+    np.float64(1.0)
+    """
+    prediction, target = _pair("l1_loss", prediction, target)
+    return _reduced(np.absolute(prediction - target), reduction)
+
+
+def huber_loss(
+    prediction: Any, target: Any, reduction: Reduction = "mean", delta: float = 1.0
+) -> Any:
+    """Return half the squared difference up to `delta`, and a straight line beyond: the mean.
+
+    The line goes on with the slope `delta`, so that outliers pull no harder. Huber, Robust
+    Estimation of a Location Parameter, 1964. Raises ValueError for two shapes.
+
+    >>> tg.nn.huber_loss(np.array([1.0, 3.0]), [0.0, 0.0], reduction="none")
+    array([0.5, 2.5])
+    """
+    if not delta > 0:
+        raise ValueError(f"huber_loss: delta must be positive, not {delta}")
+    prediction, target = _pair("huber_loss", prediction, target)
+    return _reduced(_huber(prediction - target, delta), reduction)
+
+
+@differentiable(lambda g, _y, x, delta: g * np.clip(x, -delta, delta), form="elementwise")
+def _huber(x: Any, delta: float) -> Any:
+    size = np.absolute(x)
+    bent = np.minimum(size, delta)
+    return bent * (size - 0.5 * bent)
+
+
+def smooth_l1_loss(
+    prediction: Any, target: Any, reduction: Reduction = "mean", beta: float = 1.0
+) -> Any:
+    """Return the absolute difference with its corner rounded within `beta`: the mean.
+
+    It is `huber_loss` with delta `beta`, divided by `beta`; for `beta` 0, it is `l1_loss`.
+
+    >>> tg.nn.smooth_l1_loss(np.array([1.0, 3.0]), [0.0, 0.0], reduction="none", beta=2.0)
+    array([0.25, 2.  ])
+    """
+    if beta == 0:
+        return l1_loss(prediction, target, reduction)
+    return huber_loss(prediction, target, reduction, delta=beta) / beta
+
+
+# -- one of several classes
+
+
+def cross_entropy(
+    prediction: Any,
+    target: Any,
+    weight: Any = None,
+    ignore_index: int = -100,
+    reduction: Reduction = "mean",
+    label_smoothing: float = 0.0,
+) -> Any:
+    """Return the mean of minus the logarithm of the softmax at the target's class.
+
+    The prediction holds scores (logits) of C classes: shape (n, C), (C,) or (n, C, d1, ...). A
+    target of integers holds classes from 0 to C - 1, shape (n,), () or (n, d1, ...); where it is
+    `ignore_index`, the sample does not count. A floating target holds the probability of every
+    class, in the prediction's shape. `label_smoothing` moves so much of the target's probability
+    to all classes equally. `weight`, shape (C,), weighs the classes: of integers, the mean is then
+    the weighted one. Right for scores of any size. Raises IndexError for a class that there is not,
+    and ValueError for shapes that do not fit.
+
+    >>> scores = np.array([[0.0, 0.0], [1e4, -1e4]])
+    >>> tg.nn.cross_entropy(scores, [1, 1], reduction="none")
+    array([6.93147181e-01, 2.00000000e+04])
+    >>> print(f"{tg.nn.cross_entropy(scores[:1], [[0.25, 0.75]]):.4f}")
+    0.6931
+    """
+    _check_reduction(reduction)
+    scores, target, weight = _by_class("cross_entropy", prediction, target, weight)
+    count = scores.shape[-1]
+    if target.dtype.kind == "f":
+        p = (1 - label_smoothing) * target + label_smoothing / count
+        return _reduced(_expected_loss(scores, p, weight), reduction)
+    scores, classes, known = _known("cross_entropy", scores, target, ignore_index)
+    weights = 1 if weight is None else weight[classes]
+    total = 1 if reduction != "mean" else classes.size if weight is None else np.sum(weights)
+    if label_smoothing:
+        p = one_hot(classes, count, scores.dtype)
+        p = (1 - label_smoothing) * p + label_smoothing / count
+        losses = _expected_loss(scores, p, weight)
+        losses = losses if reduction == "none" else np.sum(losses) / total
+    else:
+        losses = _class_loss(scores, classes, weights, total, () if reduction == "none" else None)
+    return losses if known is None or reduction != "none" else scatter(losses, known, target.shape)
+
+
+def _class_loss_back(
+    g: Any, _y: Any, x: Any, classes: Any, weights: Any, total: Any, _axis: Any
+) -> Any:
+    error = softmax(x) - (classes[..., None] == np.arange(x.shape[-1]))
+    return np.expand_dims(g * weights / total, -1) * error
+
+
+@silent(_class_loss_back, form=None)
+def _class_loss(x: Any, classes: Any, weights: Any, total: Any, axis: Any) -> Any:
+    x = x - np.maximum.reduce(x, axis=-1, keepdims=True)
+    chosen = x.reshape(-1, x.shape[-1])[np.arange(classes.size), classes.reshape(-1)]
+    losses = np.log(np.add.reduce(np.exp(x), axis=-1)) - chosen.reshape(classes.shape)
+    return np.add.reduce(weights * losses, axis=axis) / total
+
+
+def _expected_loss(scores: Any, p: Any, weight: Any) -> Any:
+    """The losses of all classes, weighed by their probabilities in the target."""
+    return -np.sum((p if weight is None else weight * p) * log_softmax(scores), axis=-1)
+
+
+def nll_loss(
+    prediction: Any,
+    target: Any,
+    weight: Any = None,
+    ignore_index: int = -100,
+    reduction: Reduction = "mean",
+) -> Any:
+    """Return the mean of minus the prediction at the target's class.
+
+    The prediction holds logarithms of probabilities, as `log_softmax(x, axis=1)` returns. The rest
+    is as for `cross_entropy` with a target of integers.
+
+    >>> tg.nn.nll_loss(np.log([[0.5, 0.5], [0.25, 0.75]]), [0, 0], reduction="none")
+    array([0.69314718, 1.38629436])
+    """
+    _check_reduction(reduction)
+    scores, target, weight = _by_class("nll_loss", prediction, target, weight)
+    if target.dtype.kind == "f":
+        raise TypeError("nll_loss: the target must hold classes, as integers: use target.astype")
+    scores, classes, known = _known("nll_loss", scores, target, ignore_index)
+    losses = -np.take_along_axis(scores, classes[..., None], -1)[..., 0]
+    if weight is not None:
+        losses = losses * weight[classes]
+    if reduction == "none":
+        return losses if known is None else scatter(losses, known, target.shape)
+    if reduction == "sum" or weight is None:
+        return _reduced(losses, reduction)
+    return np.sum(losses) / np.sum(weight[classes])
+
+
+def _by_class(name: str, prediction: Any, target: Any, weight: Any) -> tuple[Any, Any, Any]:
+    """The scores and the target with the classes on the last axis, and the weight; all checked."""
+    scores, target = as_input(prediction, None), as_input(target, None)
+    if not scores.ndim:
+        raise ValueError(f"{name}: a prediction of shape (): it must have an axis of classes")
+    if target.dtype.kind not in "iuf":
+        raise TypeError(f"{name}: a target of dtype {target.dtype}; use target.astype(int)")
+    count = scores.shape[min(1, scores.ndim - 1)]
+    floating = target.dtype.kind == "f"
+    expected = scores.shape if floating else scores.shape[:1][: scores.ndim - 1] + scores.shape[2:]
+    if target.shape != expected:
+        raise ValueError(
+            f"{name}: a prediction of shape {scores.shape} needs a target of "
+            f"{'probabilities' if floating else 'classes'} of shape {expected}, not "
+            f"{target.shape}" + "; classes must be integers: use target.astype(int)" * floating
+        )
+    if weight is not None:
+        weight = np.asarray(weight, scores.dtype)
+        if weight.shape != (count,):
+            raise ValueError(f"{name}: a weight of shape {weight.shape} for {count} classes")
+    if scores.ndim > 2:
+        scores = np.moveaxis(scores, 1, -1)
+        target = np.moveaxis(target, 1, -1) if floating else target
+    return scores, target if floating else np.asarray(target), weight
+
+
+def _known(name: str, scores: Any, classes: Any, ignore_index: int) -> tuple[Any, Any, Any]:
+    """The scores and the classes of samples that count, and which do: None for all of them."""
+    known = classes != ignore_index
+    if known.all():
+        known = None
+    else:
+        scores, classes = scores[known], classes[known]
+    check_classes(name, classes, scores.shape[-1])
+    return scores, classes, known
+
+
+# -- yes or no
+
+
+def binary_cross_entropy(
+    prediction: Any, target: Any, weight: Any = None, reduction: Reduction = "mean"
+) -> Any:
+    """Return the mean of -(t * log(p) + (1 - t) * log(1 - p)), for probabilities of one shape.
+
+    No logarithm counts below -100, so that a sure and wrong prediction has the loss 100, and the
+    denominator p * (1 - p) of the derivative not below 1e-12. `weight` weighs the losses, and
+    broadcasts. Raises ValueError for a prediction outside of 0 and 1, and for two shapes. For
+    scores in place of probabilities, `binary_cross_entropy_with_logits` is exact.
+
+    >>> tg.nn.binary_cross_entropy(np.array([0.5, 0.0]), [1.0, 1.0], reduction="none")
+    array([  0.69314718, 100.        ])
+    """
+    prediction, target = _pair("binary_cross_entropy", prediction, target)
+    if np.any((prediction < 0) | (prediction > 1)):
+        raise ValueError(
+            "binary_cross_entropy: a prediction outside of 0 and 1: probabilities are needed; "
+            "for other scores use binary_cross_entropy_with_logits"
+        )
+    return _reduced(_weighed(_binary_loss(prediction, target), weight), reduction)
+
+
+def _weighed(losses: Any, weight: Any) -> Any:
+    return losses if weight is None else losses * as_input(weight, losses.dtype)
+
+
+def _clamped_logs(p: Any) -> tuple[Any, Any]:
+    return np.maximum(np.log(p), -100), np.maximum(np.log1p(-p), -100)
+
+
+def _binary_loss_back(g: Any, _y: Any, p: Any, t: Any) -> Any:
+    return g * ((p - t) / np.maximum(p * (1 - p), 1e-12))
+
+
+def _binary_loss_back_target(g: Any, _y: Any, p: Any, _t: Any) -> Any:
+    yes, no = _clamped_logs(p)
+    return g * (no - yes)
+
+
+@silent(_binary_loss_back, _binary_loss_back_target)
+def _binary_loss(p: Any, t: Any) -> Any:
+    yes, no = _clamped_logs(p)
+    return -(t * yes + (1 - t) * no)
+
+
+def binary_cross_entropy_with_logits(
+    prediction: Any,
+    target: Any,
+    weight: Any = None,
+    reduction: Reduction = "mean",
+    pos_weight: Any = None,
+) -> Any:
+    """Return `binary_cross_entropy` of the sigmoid of the prediction, exact for every score.
+
+    The first term, that of the target 1, is weighed by `pos_weight`, and the loss by `weight`; both
+    broadcast. Raises ValueError for two shapes.
+
+    >>> scores = np.array([0.0, -1e4])
+    >>> tg.nn.binary_cross_entropy_with_logits(scores, [1.0, 1.0], reduction="none")
+    array([6.93147181e-01, 1.00000000e+04])
+    """
+    prediction, target = _pair("binary_cross_entropy_with_logits", prediction, target)
+    yes = _weighed(target * log_sigmoid(prediction), pos_weight)
+    no = (1 - target) * log_sigmoid(-prediction)
+    return _reduced(_weighed(-(yes + no), weight), reduction)
+
+
+def hinge_loss(prediction: Any, target: Any, reduction: Reduction = "mean") -> Any:
     """Return the mean of max(0, 1 - target * prediction), for two of one shape.
 
-    A target is the class -1 or 1, and a prediction a score, right with margin if beyond it.
-    Tensors, arrays or lists. Raises ValueError for two shapes, and for another target.
+    A target is the class -1 or 1, and a prediction a score, right with margin if beyond it. Raises
+    ValueError for two shapes, and for another target.
 
     >>> tg.nn.hinge_loss(np.array([-3.0, 0.5]), [-1, 1])
     np.float64(0.25)
     """
     prediction, target = _pair("hinge_loss", prediction, target)
+    _check_signs("hinge_loss", target)
+    return _reduced(relu(1 - target * prediction), reduction)
+
+
+def _check_signs(name: str, target: Any) -> None:
     if not np.all(np.abs(target) == 1):
         raise ValueError(
-            "hinge_loss: a target other than -1 and 1; make classes 0 and 1 such by 2 * target - 1"
+            f"{name}: a target other than -1 and 1; make classes 0 and 1 such by 2 * target - 1"
         )
-    return np.mean(relu(1 - target * prediction))
 
 
-def _pair(name: str, prediction: Any, target: Any) -> tuple[Any, Any]:
-    prediction = as_input(prediction, None)
-    target = as_input(target, prediction.dtype)
-    if prediction.shape != target.shape:
-        raise ValueError(
-            f"{name}: a prediction of shape {prediction.shape} and a target of shape "
-            f"{target.shape}: the shapes must be equal; reshape one of them"
-        )
-    return prediction, target
+# -- distributions and directions
+
+
+def kl_div(
+    prediction: Any,
+    target: Any,
+    reduction: Literal["mean", "sum", "none", "batchmean"] = "mean",
+    log_target: bool = False,
+) -> Any:
+    """Return the mean of t * (log(t) - prediction): of the Kullback-Leibler divergence's terms.
+
+    The prediction holds logarithms of probabilities; the target, of the same shape, probabilities
+    t, or with `log_target` their logarithms. The divergence itself is the sum: "batchmean" is the
+    sum divided by the length of the first axis. Raises ValueError for two shapes.
+
+    >>> p, t = np.array([[0.5, 0.5]]), np.array([[0.0, 1.0]])
+    >>> print(f"{tg.nn.kl_div(np.log(p), t, reduction='batchmean'):.4f}")
+    0.6931
+    """
+    prediction, target = _pair("kl_div", prediction, target)
+    if log_target:
+        losses = np.exp(target) * (target - prediction)
+    else:
+        losses = xlogy(target, target) - target * prediction
+    if reduction == "batchmean":
+        return np.sum(losses) / len(losses)
+    return _reduced(losses, reduction)
+
+
+def cosine_similarity(x1: Any, x2: Any, axis: int = 1, eps: float = 1e-8) -> Any:
+    """Return the cosine of the angle between vectors, which lie along an axis.
+
+    The two broadcast. A norm counts as `eps` at least, so that the zero vector gives 0.
+
+    >>> tg.nn.cosine_similarity(np.array([[1.0, 0.0], [0.0, 0.0]]), np.array([[2.0, 2.0]]))
+    array([0.70710678, 0.        ])
+    """
+    x1, x2 = as_input(x1, None), as_input(x2, None)
+    norms = [np.maximum(np.linalg.norm(x, axis=axis, keepdims=True), eps) for x in (x1, x2)]
+    return np.sum((x1 / norms[0]) * (x2 / norms[1]), axis=axis)
+
+
+def cosine_embedding_loss(
+    x1: Any, x2: Any, target: Any, margin: float = 0.0, reduction: Reduction = "mean"
+) -> Any:
+    """Return the mean of 1 - cos for pairs of target 1, and of max(0, cos - margin) for -1.
+
+    The vectors have shape (n, d) or (d,), the target (n,) or (). Raises ValueError for other
+    shapes, and for another target.
+
+    >>> up, aside = np.array([[0.0, 1.0]]), np.array([[1.0, 0.0]])
+    >>> tg.nn.cosine_embedding_loss(up, aside, [1]), tg.nn.cosine_embedding_loss(up, up, [-1])
+    (np.float64(1.0), np.float64(1.0))
+    """
+    x1, x2 = _pair("cosine_embedding_loss", x1, x2)
+    similarity, target = _pair(
+        "cosine_embedding_loss", cosine_similarity(x1, x2, axis=-1), as_input(target, None)
+    )
+    _check_signs("cosine_embedding_loss", target)
+    losses = np.where(target == 1, 1 - similarity, relu(similarity - margin))
+    return _reduced(losses, reduction)

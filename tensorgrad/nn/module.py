@@ -1,18 +1,26 @@
-"""What the parts of a network have in common: they hold parameters."""
+"""What the parts of a network have in common: they hold parameters, and know their names."""
 
-from collections.abc import Iterable
-from typing import Any
+from __future__ import annotations
 
-from ..graph import RULES
+import reprlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, ClassVar, Self, TypeAlias
+
+import numpy as np
+
+from ..graph import RULES, Array, no_grad
 from ..structure import CONTAINERS
 from ..tensor import Tensor, alias, apply, asarray, tensor_of
+
+State: TypeAlias = dict[str, Array]
 
 
 class Module:
     """A part of a network: an object whose attributes hold its parameters.
 
     A parameter is a tensor, not a computed one, that requires grad. It is found wherever it is: in
-    an attribute, in another module there, or in a list, tuple or dict of them.
+    an attribute, in another module there, or in a list, tuple or dict of them; nothing is
+    registered. Other tensors are kept and restored with the parameters, but not trained.
 
     >>> class Line(tg.nn.Module):
     ...     def __init__(self):
@@ -23,49 +31,323 @@ class Module:
     ...         return self.slope * x + self.shifts[0]
     >>> [name for name, parameter in Line().named_parameters()]
     ['slope', 'shifts.0']
+    >>> Line()
+    Line(
+      slope: parameter of shape ()
+      shifts.0: parameter of shape ()
+    )  # 2 parameters
     """
+
+    training: bool = True
+    """Whether the module is being trained: dropout, for one, does nothing otherwise."""
+
+    buffers: ClassVar[tuple[str, ...]] = ()
+    """The names of attributes that hold tensors which are never parameters."""
 
     def named_parameters(self) -> list[tuple[str, Tensor]]:
         """Every parameter once, with the dotted path on which it is found first."""
-        found: list[tuple[str, Tensor]] = []
-        _collect(self, "", set(), found)
-        return found
+        return [(path, p) for path, p in _tensors(self) if _is_parameter(p)]
 
     def parameters(self) -> list[Tensor]:
         """Every parameter once, in the order in which the attributes were set."""
         return [parameter for _, parameter in self.named_parameters()]
+
+    def named_modules(self) -> list[tuple[str, Module]]:
+        """This module, by the name `""`, and every one in it, with the path where it is first."""
+        return [(path, m) for path, m in _walk(self, "", set()) if isinstance(m, Module)]
+
+    def modules(self) -> list[Module]:
+        """This module and every one in it, each once."""
+        return [module for _, module in self.named_modules()]
 
     def zero_grad(self) -> None:
         """Forget the gradient of every parameter: `grad` is None again."""
         for parameter in self.parameters():
             parameter.zero_grad()
 
+    # -- what training changes
 
-def _collect(holder: Any, path: str, seen: set[int], found: list[tuple[str, Tensor]]) -> None:
-    if isinstance(holder, Tensor):
-        if _is_parameter(holder) and id(holder) not in seen:
-            seen.add(id(holder))
-            found.append((path, holder))
-        return
-    items: Iterable[tuple[Any, Any]]
+    def train(self, mode: bool = True) -> Self:
+        """Say of this module and those in it that they are being trained, or used (False)."""
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self) -> Self:
+        """Say of this module and those in it that they are used, and not trained."""
+        return self.train(False)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Freeze (False) or thaw (True) the floating tensors of this module and of those in it.
+
+        A frozen parameter is not listed by `parameters()`, and keeps its place in the state. Of
+        the tensors that are never parameters, a class gives the names in `buffers`.
+
+        >>> net = tg.nn.MLP(3, [4, 1])
+        >>> _ = net.layers[0].requires_grad_(False)
+        >>> [name for name, _ in net.named_parameters()]
+        ['layers.1.weight', 'layers.1.bias']
+        """
+        never = {
+            id(getattr(module, name, None)) for module in self.modules() for name in module.buffers
+        }
+        for _, tensor in _tensors(self):
+            if tensor.is_leaf and tensor.dtype.kind == "f" and id(tensor) not in never:
+                tensor.requires_grad = requires_grad
+        return self
+
+    # -- the state
+
+    def state_dict(self) -> State:
+        """Copies of the arrays of all tensors that were not computed, by their dotted paths.
+
+        A tensor found on several paths is there by each of these names, as in PyTorch.
+
+        >>> {name: a.shape for name, a in tg.nn.Linear(3, 2).state_dict().items()}
+        {'weight': (2, 3), 'bias': (2,)}
+        """
+        return {path: tensor.data.copy() for path, tensor in _state(self)}
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
+        """Take the arrays of a state: all of them or, if one does not fit, none.
+
+        The values are arrays, or tensors, PyTorch's among them; dtypes stay the module's own. Where
+        names are missing or unexpected, and for arrays of other shapes, or of dtypes that cannot be
+        cast, a ValueError lists them all. Without `strict`, missing and unexpected names are passed
+        over.
+
+        >>> net, other = tg.nn.Linear(3, 2), tg.nn.Linear(3, 2)
+        >>> net.load_state_dict(other.state_dict())
+        >>> bool(np.all(net(np.ones(3)) == other(np.ones(3))))
+        True
+        """
+        own = dict(_state(self))
+        arrays = {name: _plain(value) for name, value in state.items() if name in own}
+        faults = [f"missing: {name}" for name in own if strict and name not in state]
+        faults += [f"unexpected: {name}" for name in state if strict and name not in own]
+        for name, array in arrays.items():
+            wanted = own[name]
+            if array.shape != wanted.shape:
+                faults.append(f"of another shape: {name} is {array.shape}, not {wanted.shape}")
+            elif not np.can_cast(array.dtype, wanted.dtype, "same_kind"):
+                faults.append(f"of another dtype: {name} is {array.dtype}, not {wanted.dtype}")
+        if faults:
+            raise ValueError(
+                f"load_state_dict: the state is not that of this {type(self).__name__}, and "
+                "nothing was loaded; "
+                + ("strict=False passes over missing and unexpected names" if strict else "")
+                + "".join(f"\n  {fault}" for fault in faults)
+            )
+        for name, array in arrays.items():
+            if own[name].requires_grad:
+                own[name].data = array
+            else:
+                own[name].data[...] = array
+
+    # -- for the reader
+
+    @reprlib.recursive_repr()
+    def __repr__(self) -> str:
+        parts = "".join(f"  {path}: {_described(part)}\n" for path, part in _parts(self))
+        name = type(self).__name__
+        return f"{name}(\n{parts})  # {_count(self):,} parameters" if parts else f"{name}()"
+
+    def summary(self, *inputs: Any) -> str:
+        """Return a table of the modules: path, type, shape of the output, number of parameters.
+
+        Shapes are those for the example `inputs`, for which a copy of the network is called as in
+        use, not training; without inputs, the column is left out. A module's number is that of its
+        own parameters, without those in other modules.
+
+        >>> net = tg.nn.Sequential(tg.nn.Linear(3, 4), tg.nn.Tanh(), tg.nn.Linear(4, 1))
+        >>> print(net.summary(np.ones((8, 3))))
+        path  module      output  parameters
+              Sequential  (8, 1)           0
+        0     Linear      (8, 4)          16
+        1     Tanh        (8, 4)           0
+        2     Linear      (8, 1)           5
+        total                             21
+        """
+        named = self.named_modules()
+        counts = {id(module): 0 for _, module in named}
+        for holder, parameter in _first_holders(self):
+            counts[id(holder)] += parameter.size
+        rows = [[path, type(m).__name__, f"{counts[id(m)]:,}"] for path, m in named]
+        rows = [["path", "module", "parameters"], *rows, ["total", "", f"{_count(self):,}"]]
+        if inputs:
+            shapes = ["output", *_output_shapes(self, inputs), ""]
+            for row, shape in zip(rows, shapes, strict=True):
+                row.insert(2, shape)
+        widths = [max(map(len, column)) for column in zip(*rows)]
+        return "\n".join(
+            "  ".join([*map(str.ljust, row[:-1], widths), row[-1].rjust(widths[-1])])
+            for row in rows
+        )
+
+
+class Sequential(Module):
+    """Modules, or other functions of one tensor, one after another.
+
+    Their names are "0", "1" ..., or the keys of one dict that is given. An index gives a module, a
+    slice a Sequential of some.
+
+    >>> net = tg.nn.Sequential(tg.nn.Linear(2, 3, rng=0), np.tanh, tg.nn.Linear(3, 1, rng=0))
+    >>> net
+    Sequential(
+      0: Linear(2, 3)
+      1: tanh
+      2: Linear(3, 1)
+    )  # 13 parameters
+    >>> net(np.ones((5, 2))).shape, len(net), net[-1]
+    ((5, 1), 3, Linear(3, 1))
+    >>> list(net.state_dict())
+    ['0.weight', '0.bias', '2.weight', '2.bias']
+    """
+
+    def __init__(self, *modules: Callable[[Any], Any] | Mapping[str, Callable[[Any], Any]]) -> None:
+        if len(modules) == 1 and isinstance(modules[0], Mapping):
+            self.steps: dict[str, Any] = dict(modules[0])
+        else:
+            self.steps = {str(i): module for i, module in enumerate(modules)}
+        for name, step in self.steps.items():
+            if not callable(step):
+                raise TypeError(f"Sequential: {name} is a {type(step).__name__}, not a function")
+
+    def __call__(self, x: Any) -> Any:
+        """Return the last module's output."""
+        for step in self.steps.values():
+            x = step(x)
+        return x
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.steps.values())
+
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return Sequential(dict([*self.steps.items()][index]))
+        return [*self.steps.values()][index]
+
+
+# -- finding what a module holds
+
+
+def _items(holder: Any) -> Iterable[tuple[Any, Any]]:
+    """What a module, dict, list or tuple holds, by name; nothing of anything else."""
+    if isinstance(holder, Sequential):
+        return {**holder.steps, **{k: v for k, v in vars(holder).items() if k != "steps"}}.items()
     if isinstance(holder, Module):
-        items = vars(holder).items()
-    elif isinstance(holder, dict):
-        items = holder.items()
-    elif isinstance(holder, (list, tuple)):
-        items = enumerate(holder)
-    else:
+        return vars(holder).items()
+    if isinstance(holder, dict):
+        return holder.items()
+    return enumerate(holder) if isinstance(holder, (list, tuple)) else ()
+
+
+def _walk(
+    holder: Any, path: str, seen: set[int], again: bool = False
+) -> Iterator[tuple[str, Module | Tensor]]:
+    """The modules and tensors in `holder`, with itself, each once or, with `again`, on every path.
+
+    A path ends where it comes back to what is on it.
+    """
+    if id(holder) in seen:
         return
-    if id(holder) not in seen:
-        seen.add(id(holder))
-        for key, value in items:
-            _collect(value, f"{path}.{key}" if path else str(key), seen, found)
+    seen.add(id(holder))
+    if isinstance(holder, (Module, Tensor)):
+        yield path, holder
+    for key, value in _items(holder):
+        yield from _walk(value, f"{path}.{key}" if path else str(key), seen, again)
+    if again:
+        seen.remove(id(holder))
+
+
+def _tensors(module: Module) -> list[tuple[str, Tensor]]:
+    return [(path, t) for path, t in _walk(module, "", set()) if isinstance(t, Tensor)]
+
+
+def _state(module: Module) -> list[tuple[str, Tensor]]:
+    """The tensors that are kept and restored, on every path."""
+    found = _walk(module, "", set(), again=True)
+    return [(path, t) for path, t in found if isinstance(t, Tensor) and _is_kept(t)]
 
 
 def _is_parameter(tensor: Tensor) -> bool:
     """Whether it requires grad and was not computed, but perhaps by a transform, from a leaf."""
     node = tensor._node
     return node is not None and (node.rule is None or node.rule is RULES[alias])
+
+
+def _is_kept(tensor: Tensor) -> bool:
+    return not tensor.requires_grad or _is_parameter(tensor)
+
+
+def _plain(value: Any) -> Array:
+    """The array of an array or of a tensor, also one of PyTorch's."""
+    return np.asarray(value.detach() if hasattr(value, "detach") else value)
+
+
+def _parts(module: Module) -> Iterator[tuple[str, Any]]:
+    """The tensors and functions, modules among them, that a module holds, by their paths in it."""
+
+    def parts(holder: Any, path: str) -> Iterator[tuple[str, Any]]:
+        for key, value in _items(holder):
+            name = f"{path}.{key}" if path else str(key)
+            if isinstance(value, (Tensor, Module)) or callable(value):
+                yield name, value
+            elif id(value) not in seen:
+                seen.add(id(value))
+                yield from parts(value, name)
+
+    seen: set[int] = set()
+    return parts(module, "")
+
+
+def _described(part: Any) -> str:
+    if isinstance(part, Tensor):
+        return f"{'parameter' if _is_parameter(part) else 'tensor'} of shape {part.shape}"
+    if isinstance(part, Module):
+        return repr(part).replace("\n", "\n  ")
+    return str(getattr(part, "__name__", part))
+
+
+def _count(module: Module) -> int:
+    return sum(parameter.size for parameter in module.parameters())
+
+
+def _first_holders(module: Module) -> Iterator[tuple[Module, Tensor]]:
+    """Every parameter once, with the module that holds it."""
+    seen: set[int] = set()
+    for holder in module.modules():
+        for _, part in _parts(holder):
+            if isinstance(part, Tensor) and _is_parameter(part) and id(part) not in seen:
+                seen.add(id(part))
+                yield holder, part
+
+
+def _output_shapes(module: Module, inputs: tuple[Any, ...]) -> list[str]:
+    """The shape of what each of `module.modules()` returns when the module is called."""
+    shapes: dict[int, str] = {}
+
+    def watched(kind: type[Module]) -> type[Module]:
+        """A subclass that notes the shapes of its results."""
+
+        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+            out = kind.__call__(self, *args, **kwargs)  # type: ignore[operator]
+            results = out if isinstance(out, (tuple, list)) else (out,)
+            shapes[id(self)] = ", ".join(str(r.shape) for r in results if hasattr(r, "shape"))
+            return out
+
+        return type(kind.__name__, (kind,), {"__call__": call})
+
+    copy = _replaced(module, {}, watched).eval()
+    with no_grad():
+        copy(*inputs)
+    return [shapes.get(id(m), "") for m in copy.modules()]
+
+
+# -- copies
 
 
 def _with_parameters(module: Module, values: list[Any]) -> Module:
@@ -83,20 +365,27 @@ def _with_parameters(module: Module, values: list[Any]) -> Module:
     return copy
 
 
-def _replaced(holder: Any, copies: dict[int, Any]) -> Any:
-    """A copy of what holds parameters; `copies` has the new objects by the ids of the old ones."""
+def _replaced(
+    holder: Any,
+    copies: dict[int, Any],
+    kind: Callable[[type[Module]], type[Module]] = lambda same: same,
+) -> Any:
+    """A copy of what holds parameters; `copies` has the new objects by the ids of the old ones.
+
+    The copy of a module is of the class that `kind` makes of its own.
+    """
     if id(holder) in copies:
         return copies[id(holder)]
     if isinstance(holder, Module):
-        copy = copies[id(holder)] = object.__new__(type(holder))
-        vars(copy).update({key: _replaced(v, copies) for key, v in vars(holder).items()})
+        copy = copies[id(holder)] = object.__new__(kind(type(holder)))
+        vars(copy).update({key: _replaced(v, copies, kind) for key, v in vars(holder).items()})
         return copy
     if isinstance(holder, dict):
-        return type(holder)({key: _replaced(v, copies) for key, v in holder.items()})
+        return type(holder)({key: _replaced(v, copies, kind) for key, v in holder.items()})
     if hasattr(holder, "_fields"):
-        return type(holder)(*(_replaced(v, copies) for v in holder))
+        return type(holder)(*(_replaced(v, copies, kind) for v in holder))
     if isinstance(holder, (list, tuple)):
-        return type(holder)([_replaced(v, copies) for v in holder])
+        return type(holder)([_replaced(v, copies, kind) for v in holder])
     return holder
 
 

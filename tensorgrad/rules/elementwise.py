@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..graph import Function, composite, in_place, rule
+from ..special import expit
 from ..tensor import Tensor, apply, differentiable
 
 
@@ -52,10 +53,14 @@ rule(np.log1p, lambda g, _y, x: g / (1 + x))
 
 def _power_base(g: Any, _z: Any, x: Any, p: Any) -> Any:
     if isinstance(p, (int, float)):
-        return g * (p * x ** (p - 1)) if p else np.zeros_like(x)
-    # x**0 is constant also where x**-1 is infinite or NaN; elsewhere the factor p makes it 0.
-    flat = (p == 0) & ~(np.absolute(x) > 0)
-    return g * np.where(flat, 0, p * x ** np.where(flat, 1, p - 1.0))  # unsigned: 0 - 1 is 255
+        if math.isfinite(p):
+            return g * (p * x ** (p - 1)) if p else np.zeros_like(x)
+        p = np.asarray(p, x.dtype)
+    # x**0 is constant also where x**-1 is infinite or NaN; elsewhere the factor p makes it 0. And
+    # x**inf is 0 for |x| < 1.
+    flat = (p == 0) & ~(np.absolute(x) > 0) | np.isinf(p) & ((p > 0) == (np.absolute(x) < 1))
+    slope = np.where(flat, 0, p) * x ** np.where(flat, 1, p - 1.0)  # unsigned: 0 - 1 is 255
+    return g * np.where(flat, 0, slope)
 
 
 def _power_exponent(g: Any, z: Any, x: Any, p: Any) -> Any:
@@ -71,20 +76,20 @@ for _power in np.power, np.float_power:
     rule(_power, _power_base, _power_exponent)
 
 
-def _log_weight(x: Any, y: Any, z: Any) -> Any:
-    """The difference x - z, of which the exponential is the share of x in z = logaddexp(x, y)."""
-    return np.where((x == z) & (x != y), 0, x - z)  # all of it, also where both are infinite
+def _share(x: Any, y: Any) -> Any:
+    """The share of x in logaddexp(x, y), also of an infinite one: exp(x - z) would lose digits."""
+    return expit(np.where(x == y, np.where(np.isinf(x), np.nan, 0), x - y))
 
 
 rule(
     np.logaddexp,
-    lambda g, z, x, y: g * np.exp(_log_weight(x, y, z)),
-    lambda g, z, x, y: g * np.exp(_log_weight(y, x, z)),
+    lambda g, _z, x, y: g * _share(x, y),
+    lambda g, _z, x, y: g * _share(y, x),
 )
 rule(
     np.logaddexp2,
-    lambda g, z, x, y: g * np.exp2(_log_weight(x, y, z)),
-    lambda g, z, x, y: g * np.exp2(_log_weight(y, x, z)),
+    lambda g, _z, x, y: g * _share(x * _LN2, y * _LN2),
+    lambda g, _z, x, y: g * _share(y * _LN2, x * _LN2),
 )
 
 # -- trigonometric and hyperbolic functions

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from ..graph import Function, composite, rule
+from ..special import softmax
 from ..tensor import Axis, apply
 
 _add: Function = np.add.reduce
@@ -88,17 +89,31 @@ def _product_back(
 rule(_multiply, _product_back)
 
 
-def _log_sum_back(exp: Function) -> Function:
-    def vjp(g: Any, y: Any, x: Any, *, axis: Axis = 0, where: Any = True, **_options: Any) -> Any:
-        shares = x - _keep_axes(y, x, axis)
-        shares = exp(shares if where is True else np.where(where, shares, -np.inf))
+def _log_sum_back(unit: float) -> Function:
+    """The shares of the elements in the sum of exp(x * unit)."""
+
+    def vjp(
+        g: Any,
+        y: Any,
+        x: Any,
+        *,
+        axis: Axis = 0,
+        initial: Any = None,
+        where: Any = True,
+        **_options: Any,
+    ) -> Any:
+        x = (x if where is True else np.where(where, x, -np.inf)) * unit
+        if initial is None and x.size:  # exp(x - y) would lose the digits of large ones
+            shares = softmax(x, axes_of(x, axis))
+        else:
+            shares = np.exp(x - _keep_axes(y, x, axis) * unit)
         return _keep_axes(g, x, axis) * shares
 
     return vjp
 
 
-rule(np.logaddexp.reduce, _log_sum_back(np.exp))
-rule(np.logaddexp2.reduce, _log_sum_back(np.exp2))
+rule(np.logaddexp.reduce, _log_sum_back(1.0))
+rule(np.logaddexp2.reduce, _log_sum_back(math.log(2)))
 
 
 # -- extrema

@@ -213,7 +213,7 @@ def _interp(
 
 @composite(np.polyval)
 def _polyval(p: Any, x: Any) -> Any:
-    x = asarray(x)
+    p, x = asarray(p), asarray(x)
     y = np.zeros_like(x)
     for coefficient in p:
         y = y * x + coefficient

@@ -1,0 +1,262 @@
+"""Normalization: activations of mean 0 and variance 1, over a batch or over features."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from ..tensor import Tensor, differentiable
+from .layers import as_input
+from .module import Module
+
+
+def _mean(x: Any, axes: tuple[int, ...]) -> Any:
+    """The mean over axes, which stay with length 1."""
+    return np.add.reduce(x, axis=axes, keepdims=True) / math.prod([x.shape[i] for i in axes])
+
+
+def _standardized_back(
+    g: Any, results: Any, _x: Any, axes: tuple[int, ...], eps: float
+) -> Any:
+    g, g_mean, g_variance = g
+    y, _, variance = results
+    count = math.prod([y.shape[i] for i in axes])
+    scale = (variance + eps) ** -0.5
+    along_y = scale * _mean(g * y, axes) - 2 / count * g_variance / scale
+    return scale * g - along_y * y - (scale * _mean(g, axes) - g_mean / count)
+
+
+@differentiable(_standardized_back)
+def _standardized(x: Any, axes: tuple[int, ...], eps: float) -> tuple[Any, Any, Any]:
+    """(x - mean) / sqrt(variance + eps), the mean and the variance over negative or other axes."""
+    wide = x.astype(np.result_type(x.dtype, np.float32), copy=False)
+    mean = _mean(wide, axes)
+    y = wide - mean
+    variance = _mean(y * y, axes)
+    y *= (variance + eps) ** -0.5
+    return y.astype(x.dtype, copy=False), mean, variance
+
+
+def layer_norm(
+    x: Any,
+    normalized_shape: int | Sequence[int],
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = 1e-5,
+) -> Any:
+    """Return `x` with mean 0 and variance 1 over its last axes, times a weight, plus a bias.
+
+    `normalized_shape` is the shape of these axes, and that of weight and bias. The variance, to
+    which `eps` is added, is divided by the number of elements. Ba, Kiros and Hinton, Layer
+    Normalization, 2016.
+
+    >>> tg.nn.layer_norm(np.array([[1.0, 3.0], [0.0, 8.0]]), 2, eps=0)
+    array([[-1.,  1.],
+           [-1.,  1.]])
+    """
+    return _layer_norm("layer_norm", x, _shape_of(normalized_shape), weight, bias, eps)
+
+
+def _shape_of(sizes: int | Sequence[int]) -> tuple[int, ...]:
+    return (sizes,) if isinstance(sizes, int) else tuple(sizes)
+
+
+def _layer_norm(
+    who: Any, x: Any, shape: tuple[int, ...], weight: Any, bias: Any, eps: float
+) -> Any:
+    x = as_input(x, None if weight is None else weight.dtype)
+    if not shape or x.shape[-len(shape) :] != shape:
+        raise ValueError(
+            f"{who}: an input of shape {x.shape}; its last axes must be those of {shape}"
+        )
+    y = _standardized(x, tuple(range(-len(shape), 0)), eps)[0]
+    y = y if weight is None else y * weight
+    return y if bias is None else y + bias
+
+
+class LayerNorm(Module):
+    """A layer that computes `layer_norm` with its weight, of ones at first, and bias, of zeros.
+
+    `normalized_shape` is the shape of the last axes of an input.
+
+    >>> layer = tg.nn.LayerNorm(4)
+    >>> layer, layer(np.ones((3, 4))).shape
+    (LayerNorm(4), (3, 4))
+    """
+
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+        dtype: DTypeLike = np.float64,
+    ) -> None:
+        self.normalized_shape = _shape_of(normalized_shape)
+        self.eps = eps
+        self.weight = self.bias = None
+        if elementwise_affine:
+            ones = np.ones(self.normalized_shape)
+            self.weight = Tensor(ones, dtype, requires_grad=True)
+            self.bias = Tensor(0 * ones, dtype, requires_grad=True) if bias else None
+
+    def __call__(self, x: Any) -> Any:
+        """Return the input, of any shape that ends in `normalized_shape`, normalized."""
+        return _layer_norm(self, x, self.normalized_shape, self.weight, self.bias, self.eps)
+
+    def __repr__(self) -> str:
+        sizes = self.normalized_shape
+        options = [f"eps={self.eps}"] * (self.eps != 1e-5)
+        if self.weight is None:
+            options.append("elementwise_affine=False")
+        elif self.bias is None:
+            options.append("bias=False")
+        return f"LayerNorm({', '.join([str(sizes[0] if len(sizes) == 1 else sizes), *options])})"
+
+
+def batch_norm(
+    x: Any,
+    running_mean: Any = None,
+    running_var: Any = None,
+    weight: Any = None,
+    bias: Any = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Any:
+    """Return `x`, (n, channels, *sizes), with mean 0 and variance 1 in each channel of the batch.
+
+    It is then multiplied by a weight and added to a bias, both of shape (channels,). In training,
+    and where there are no running statistics, mean and variance are those of the batch, the
+    variance divided by the number of elements; otherwise, those given. In training the given ones,
+    tensors or arrays, move by the fraction `momentum` towards the batch's, in place; there the
+    variance is divided by the number of elements less one. Ioffe and Szegedy, Batch Normalization,
+    2015.
+
+    >>> tg.nn.batch_norm(np.array([[1.0, 0.0], [3.0, 8.0]]), training=True, eps=0)
+    array([[-1., -1.],
+           [ 1.,  1.]])
+    """
+    arguments = running_mean, running_var, weight, bias, training, momentum, eps
+    return _batch_norm("batch_norm", as_input(x, None), *arguments)
+
+
+def _batch_norm(
+    who: Any,
+    x: Any,
+    running_mean: Any,
+    running_var: Any,
+    weight: Any,
+    bias: Any,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> Any:
+    if x.ndim < 2:
+        raise ValueError(f"{who}: an input of shape {x.shape}; it must be (n, channels, *sizes)")
+    channels = (x.shape[1], *[1] * (x.ndim - 2))
+    if not training and running_mean is not None:
+        # A copy each: training goes on to change the statistics where they are.
+        scale = (np.copy(running_var) + eps) ** -0.5
+        scale = scale if weight is None else scale * weight
+        shift = -np.copy(running_mean) * scale
+        shift = shift if bias is None else shift + bias
+        return x * scale.reshape(channels) + shift.reshape(channels)
+    axes = (0, *range(2, x.ndim))
+    count = x.size // max(x.shape[1], 1)
+    if count < 2:
+        raise ValueError(
+            f"{who}: an input of shape {x.shape} has {count} values per channel, too few for a "
+            "variance: pass a larger batch, or call eval()"
+        )
+    y, mean, variance = _standardized(x, axes, eps)
+    if training and running_mean is not None:
+        unbiased = count / (count - 1)
+        for running, new in (running_mean, mean), (running_var, unbiased * variance):
+            kept, new = _array(running), _array(new).reshape(-1)
+            kept += (momentum * (new - kept)).astype(kept.dtype)
+    y = y if weight is None else y * weight.reshape(channels)
+    return y if bias is None else y + bias.reshape(channels)
+
+
+def _array(a: Any) -> Any:
+    return a.data if isinstance(a, Tensor) else a
+
+
+class _BatchNorm(Module):
+    buffers = ("running_mean", "running_var", "num_batches_tracked")
+    ranks: tuple[int, ...]
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        dtype: DTypeLike = np.float64,
+    ) -> None:
+        self.num_features = num_features
+        self.eps = eps
+        self.momentum = momentum
+        ones, zeros = np.ones(num_features), np.zeros(num_features)
+        self.weight = Tensor(ones, dtype, requires_grad=True) if affine else None
+        self.bias = Tensor(zeros, dtype, requires_grad=True) if affine else None
+        self.running_mean = self.running_var = self.num_batches_tracked = None
+        if track_running_stats:
+            self.running_mean, self.running_var = Tensor(zeros, dtype), Tensor(ones, dtype)
+            self.num_batches_tracked = Tensor(0)
+
+    def __call__(self, x: Any) -> Any:
+        """Return the input, of shape (n, num_features, *sizes), normalized."""
+        x = as_input(x, None if self.weight is None else self.weight.dtype)
+        if x.ndim not in self.ranks or x.shape[1] != self.num_features:
+            shapes = {2: "(n, {})", 3: "(n, {}, length)", 4: "(n, {}, height, width)"}
+            wanted = " or ".join([shapes[rank].format(self.num_features) for rank in self.ranks])
+            raise ValueError(f"{self}: an input of shape {x.shape}; it must be {wanted}")
+        momentum = self.momentum or 0.0
+        if self.training and self.num_batches_tracked is not None:
+            self.num_batches_tracked.data += 1
+            if self.momentum is None:
+                momentum = 1 / self.num_batches_tracked.item()
+        statistics = self.running_mean, self.running_var
+        parameters = self.weight, self.bias
+        return _batch_norm(self, x, *statistics, *parameters, self.training, momentum, self.eps)
+
+    def __repr__(self) -> str:
+        options = [f"eps={self.eps}"] * (self.eps != 1e-5)
+        options += [f"momentum={self.momentum}"] * (self.momentum != 0.1)
+        options += ["affine=False"] * (self.weight is None)
+        options += ["track_running_stats=False"] * (self.running_mean is None)
+        return f"{type(self).__name__}({', '.join([str(self.num_features), *options])})"
+
+
+class BatchNorm1d(_BatchNorm):
+    """A layer that computes `batch_norm` of shapes (n, num_features) and (n, num_features, length).
+
+    The weight starts as ones and the bias as zeros. In training, the running mean and variance
+    follow those of the batches by `momentum`, or are their mean if it is None; in use, after
+    `eval()`, they take their place. Without `track_running_stats` there are none.
+
+    >>> layer = tg.nn.BatchNorm1d(2, momentum=None)
+    >>> layer([[1.0, 2.0], [3.0, 2.0]]).shape, layer.running_mean, layer.running_var
+    ((2, 2), Tensor([2., 2.]), Tensor([2., 0.]))
+    """
+
+    ranks = (2, 3)
+
+
+class BatchNorm2d(_BatchNorm):
+    """A layer that computes `batch_norm` of shape (n, num_features, height, width).
+
+    Parameters are those of `BatchNorm1d`.
+
+    >>> tg.nn.BatchNorm2d(3)(np.ones((2, 3, 4, 4))).shape
+    (2, 3, 4, 4)
+    """
+
+    ranks = (4,)

@@ -1,0 +1,389 @@
+"""Pooling along the last axes of arrays of shape (n, channels, *sizes), or (channels, *sizes).
+
+Names, parameters and their order are PyTorch's.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..rules.selection import masked
+from ..tensor import asarray, differentiable
+from .convolution import Size, Windows, check_fit, windows_of
+from .layers import as_input
+from .module import Module
+
+# -- sums over windows, and their pullback
+
+# Where `which` is given, of each output's window only the position of that number counts.
+
+
+def _chosen(a: Any, which: Any, number: int) -> Any:
+    return a if which is None else masked(a, which == number)
+
+
+@differentiable(
+    lambda g, _y, _x, which, windows: _spread(g, which, _x.shape, windows), form="linear"
+)
+def _gathered(x: Any, which: Any, windows: Windows) -> Any:
+    outputs = windows.outputs(x.shape[-len(windows.kernel) :])
+    x = windows.padded(x)
+    return functools.reduce(
+        np.add,
+        [
+            _chosen(x[(..., *windows.seen(position, outputs))], which, i)
+            for i, position in enumerate(windows.positions())
+        ],
+    )
+
+
+@differentiable(
+    lambda g, _x, _y, which, _shape, windows: _gathered(g, which, windows), form="linear"
+)
+def _spread(y: Any, which: Any, shape: tuple[int, ...], windows: Windows) -> Any:
+    axes = len(windows.kernel)
+    sizes, outputs = shape[-axes:], y.shape[-axes:]
+    padded = [n + sum(pad) for n, pad in zip(sizes, windows.padding)]
+    wide = np.result_type(y.dtype, np.float32)
+    x = np.zeros_like(y, wide, shape=(*shape[:-axes], *padded))
+    for i, position in enumerate(windows.positions()):
+        x[(..., *windows.seen(position, outputs))] += _chosen(y, which, i)
+    return x[windows.inside(sizes)].astype(y.dtype, copy=False)
+
+
+def _first_maximum(y: Any, x: Any, windows: Windows) -> Any:
+    """The number of the position in each window at which its maximum, or a NaN, is first."""
+    x, y = windows.padded(asarray(x).data, -np.inf), asarray(y).data
+    which = np.zeros_like(y, np.intp)
+    for i, position in reversed([*enumerate(windows.positions())]):
+        part = x[(..., *windows.seen(position, y.shape[-len(windows.kernel) :]))]
+        np.copyto(which, i, where=(part == y) | (part != part))
+    return which
+
+
+@differentiable(
+    lambda g, y, x, windows: _spread(g, _first_maximum(y, x, windows), x.shape, windows)
+)
+def _maxima(x: Any, windows: Windows) -> Any:
+    outputs = windows.outputs(x.shape[-len(windows.kernel) :])
+    x = windows.padded(x, -np.inf)
+    first, *others = [x[(..., *windows.seen(p, outputs))] for p in windows.positions()]
+    return functools.reduce(lambda y, part: np.maximum(y, part, out=y), others, first.copy("K"))
+
+
+# -- as functions
+
+
+def _covering(windows: Windows, sizes: Sequence[int]) -> Windows:
+    """Windows with more padding behind, so that the last one begins at or before the input's end."""
+    padding = []
+    for n, k, s, (before, behind), d in zip(sizes, *windows, strict=True):
+        reach, length = d * (k - 1) + 1, before + n + behind
+        last = min(-((reach - length) // s), (before + n - 1) // s) * s
+        padding.append((before, behind + max(0, last + reach - length)))
+    return windows._replace(padding=tuple(padding))
+
+
+def _pooling(
+    who: Any,
+    axes: int,
+    x: Any,
+    kernel_size: Size,
+    stride: Size | None,
+    padding: Size,
+    dilation: Size,
+    ceil_mode: bool,
+) -> tuple[Any, Windows, Windows]:
+    """The input as an array, the windows as described, and as `ceil_mode` makes them."""
+    stride = kernel_size if stride is None else stride
+    windows = windows_of(who, axes, kernel_size, stride, padding, dilation)
+    if any(2 * before > k for (before, _), k in zip(windows.padding, windows.kernel)):
+        raise ValueError(f"{who}: padding={padding} is more than half of kernel_size={kernel_size}")
+    x = as_input(x, None)
+    if x.ndim not in (axes + 1, axes + 2):
+        raise ValueError(
+            f"{who}: an input of shape {x.shape}; it must have {axes + 2} axes, samples and "
+            f"channels first, or one sample {axes + 1}"
+        )
+    covering = _covering(windows, x.shape[-axes:]) if ceil_mode else windows
+    check_fit(who, covering, x.shape)
+    return x, windows, covering
+
+
+def _max_pool(who: Any, axes: int, x: Any, *parameters: Any) -> Any:
+    x, _, windows = _pooling(who, axes, x, *parameters)
+    return _maxima(x, windows)
+
+
+def _avg_pool(who: Any, axes: int, x: Any, *parameters: Any, count_include_pad: bool) -> Any:
+    x, windows, covering = _pooling(who, axes, x, *parameters[:3], 1, *parameters[3:])
+    sums = _gathered(x, None, covering)
+    if covering == windows and (count_include_pad or not any(map(any, windows.padding))):
+        return sums / math.prod(windows.kernel)
+    counted = np.ones(x.shape[-axes:], x.dtype)
+    if count_include_pad:
+        counted = windows.padded(counted, 1)
+        beyond = [(0, b[1] - a[1]) for a, b in zip(windows.padding, covering.padding)]
+        covering = covering._replace(padding=tuple(beyond))
+    return sums / _gathered(counted, None, covering)
+
+
+def max_pool1d(
+    x: Any,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+) -> Any:
+    """Return the largest element in each window of signals: `max_pool2d` along one axis.
+
+    >>> tg.nn.max_pool1d(np.array([[1.0, 5.0, 2.0, 3.0]]), 2)
+    array([[5., 3.]])
+    """
+    return _max_pool("max_pool1d", 1, x, kernel_size, stride, padding, dilation, ceil_mode)
+
+
+def max_pool2d(
+    x: Any,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+) -> Any:
+    """Return the largest element in each window of images.
+
+    `x` has shape (n, channels, height, width) or (channels, height, width). Windows of
+    `kernel_size` are `stride` apart, by default the kernel's size. Padding adds what is never the
+    largest. With `ceil_mode`, a last window that begins inside may reach beyond the end. The
+    gradient goes to the first of equal elements, as in PyTorch.
+
+    >>> tg.nn.max_pool2d(np.arange(16.0).reshape(1, 4, 4), 2)
+    array([[[ 5.,  7.],
+            [13., 15.]]])
+    """
+    return _max_pool("max_pool2d", 2, x, kernel_size, stride, padding, dilation, ceil_mode)
+
+
+def avg_pool1d(
+    x: Any,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Any:
+    """Return the mean of each window of signals: `avg_pool2d` along one axis.
+
+    >>> tg.nn.avg_pool1d(np.array([[1.0, 5.0, 2.0, 3.0]]), 2)
+    array([[3. , 2.5]])
+    """
+    parameters = kernel_size, stride, padding, ceil_mode
+    return _avg_pool("avg_pool1d", 1, x, *parameters, count_include_pad=count_include_pad)
+
+
+def avg_pool2d(
+    x: Any,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Any:
+    """Return the mean of each window of images.
+
+    Shapes and parameters are those of `max_pool2d`. Padding adds zeros; with `count_include_pad`
+    they count as elements.
+
+    >>> tg.nn.avg_pool2d(np.arange(16.0).reshape(1, 4, 4), 2)
+    array([[[ 2.5,  4.5],
+            [10.5, 12.5]]])
+    >>> tg.nn.avg_pool2d(np.ones((1, 2, 2)), 2, padding=1, count_include_pad=False)
+    array([[[1., 1.],
+            [1., 1.]]])
+    """
+    parameters = kernel_size, stride, padding, ceil_mode
+    return _avg_pool("avg_pool2d", 2, x, *parameters, count_include_pad=count_include_pad)
+
+
+def adaptive_avg_pool1d(x: Any, output_size: int | None) -> Any:
+    """Return the means of `output_size` parts of signals, which overlap where sizes do not divide.
+
+    >>> tg.nn.adaptive_avg_pool1d(np.array([[1.0, 5.0, 3.0]]), 2)
+    array([[3., 4.]])
+    """
+    return _adaptive("adaptive_avg_pool1d", 1, x, output_size)
+
+
+def adaptive_avg_pool2d(x: Any, output_size: int | Sequence[int | None] | None) -> Any:
+    """Return the means of parts of images, `output_size` along each axis; None keeps a size.
+
+    Part i of m along an axis of length n is from floor(i * n / m) to ceil((i + 1) * n / m).
+
+    >>> tg.nn.adaptive_avg_pool2d(np.arange(16.0).reshape(1, 4, 4), 1)
+    array([[[7.5]]])
+    """
+    return _adaptive("adaptive_avg_pool2d", 2, x, output_size)
+
+
+def _adaptive(who: str, axes: int, x: Any, output_size: Any) -> Any:
+    x = as_input(x, None)
+    lead, sizes = x.shape[:-axes], x.shape[-axes:]
+    wanted = (output_size,) * axes if np.ndim(output_size) == 0 else tuple(output_size)
+    if len(wanted) != axes or any(m is not None and m < 1 for m in wanted) or 0 in sizes:
+        raise ValueError(
+            f"{who}: output_size={output_size} for an input of shape {x.shape}; pass an integer "
+            f"or None, or {axes} of them, and sizes of 1 or more"
+        )
+    outputs = [n if m is None else m for m, n in zip(wanted, sizes)]
+    shares = functools.reduce(np.kron, map(_shares, sizes, outputs)).astype(x.dtype)
+    return (x.reshape(*lead, math.prod(sizes)) @ shares).reshape(*lead, *outputs)
+
+
+def _shares(n: int, m: int) -> Any:
+    """The share of each of n elements, in rows, in the mean of each of m parts."""
+    i, parts = np.arange(n)[:, np.newaxis], np.arange(m)
+    start, end = parts * n // m, -((parts + 1) * -n // m)
+    return ((start <= i) & (i < end)) / (end - start)
+
+
+# -- as layers
+
+
+class _Pool(Module):
+    axes: ClassVar[int]
+
+    def __init__(self, kernel_size: Size, stride: Size | None, padding: Size) -> None:
+        self.kernel_size = kernel_size
+        self.stride = kernel_size if stride is None else stride
+        self.padding = padding
+        windows_of(type(self).__name__, self.axes, kernel_size, self.stride, padding, 1)
+
+    def __repr__(self) -> str:
+        usual = {"stride": self.kernel_size, "padding": 0, "dilation": 1, "ceil_mode": False}
+        usual["count_include_pad"] = True
+        options = [
+            f"{name}={value}" for name, value in vars(self).items() if usual.get(name, value) != value
+        ]
+        return f"{type(self).__name__}({', '.join([str(self.kernel_size), *options])})"
+
+
+class _MaxPool(_Pool):
+    def __init__(
+        self,
+        kernel_size: Size,
+        stride: Size | None = None,
+        padding: Size = 0,
+        dilation: Size = 1,
+        ceil_mode: bool = False,
+    ) -> None:
+        super().__init__(kernel_size, stride, padding)
+        self.dilation = dilation
+        self.ceil_mode = ceil_mode
+
+    def __call__(self, x: Any) -> Any:
+        """Return the largest element in each window."""
+        sizes = self.kernel_size, self.stride, self.padding, self.dilation
+        return _max_pool(self, self.axes, x, *sizes, self.ceil_mode)
+
+
+class MaxPool1d(_MaxPool):
+    """A layer that computes `max_pool1d`.
+
+    >>> tg.nn.MaxPool1d(2)(np.ones((5, 3, 8))).shape
+    (5, 3, 4)
+    """
+
+    axes = 1
+
+
+class MaxPool2d(_MaxPool):
+    """A layer that computes `max_pool2d`.
+
+    >>> tg.nn.MaxPool2d(3, stride=2, padding=1)(np.ones((5, 3, 8, 8))).shape
+    (5, 3, 4, 4)
+    """
+
+    axes = 2
+
+
+class _AvgPool(_Pool):
+    def __init__(
+        self,
+        kernel_size: Size,
+        stride: Size | None = None,
+        padding: Size = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+    ) -> None:
+        super().__init__(kernel_size, stride, padding)
+        self.ceil_mode = ceil_mode
+        self.count_include_pad = count_include_pad
+
+    def __call__(self, x: Any) -> Any:
+        """Return the mean of each window."""
+        parameters = self.kernel_size, self.stride, self.padding, self.ceil_mode
+        include = self.count_include_pad
+        return _avg_pool(self, self.axes, x, *parameters, count_include_pad=include)
+
+
+class AvgPool1d(_AvgPool):
+    """A layer that computes `avg_pool1d`.
+
+    >>> tg.nn.AvgPool1d(2)(np.ones((5, 3, 8))).shape
+    (5, 3, 4)
+    """
+
+    axes = 1
+
+
+class AvgPool2d(_AvgPool):
+    """A layer that computes `avg_pool2d`.
+
+    >>> tg.nn.AvgPool2d(2)(np.ones((5, 3, 8, 8))).shape
+    (5, 3, 4, 4)
+    """
+
+    axes = 2
+
+
+class AdaptiveAvgPool1d(Module):
+    """A layer that computes `adaptive_avg_pool1d`.
+
+    >>> tg.nn.AdaptiveAvgPool1d(1)(np.ones((5, 3, 8))).shape
+    (5, 3, 1)
+    """
+
+    def __init__(self, output_size: int | None) -> None:
+        self.output_size = output_size
+
+    def __call__(self, x: Any) -> Any:
+        """Return the means of the parts."""
+        return adaptive_avg_pool1d(x, self.output_size)
+
+    def __repr__(self) -> str:
+        return f"AdaptiveAvgPool1d({self.output_size})"
+
+
+class AdaptiveAvgPool2d(Module):
+    """A layer that computes `adaptive_avg_pool2d`.
+
+    >>> tg.nn.AdaptiveAvgPool2d((1, None))(np.ones((5, 3, 8, 8))).shape
+    (5, 3, 1, 8)
+    """
+
+    def __init__(self, output_size: int | Sequence[int | None] | None) -> None:
+        self.output_size = output_size
+
+    def __call__(self, x: Any) -> Any:
+        """Return the means of the parts."""
+        return adaptive_avg_pool2d(x, self.output_size)
+
+    def __repr__(self) -> str:
+        return f"AdaptiveAvgPool2d({self.output_size})"

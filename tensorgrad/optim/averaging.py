@@ -1,0 +1,92 @@
+"""Averages of weights over training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from ..graph import Array
+from ..tensor import Tensor
+from .flat import by_dtype, distinct, views, working_dtype
+
+
+class ExponentialMovingAverage:
+    """An average of the weights, in which each earlier `update` weighs `decay` times as much.
+
+    It starts with the weights as they are. `update()` after each step of an optimizer moves it by
+    1 - decay of the way to the weights. Polyak and Juditsky, Acceleration of stochastic
+    approximation by averaging, 1992.
+
+    >>> w = tg.Tensor([0.0], requires_grad=True)
+    >>> average = tg.optim.ExponentialMovingAverage([w], decay=0.75)
+    >>> w.data = [4.0]
+    >>> average.update()
+    >>> with average.applied():
+    ...     w.data.copy()
+    array([1.])
+    >>> w.data
+    array([4.])
+    """
+
+    def __init__(self, params: Iterable[Tensor], decay: float = 0.999) -> None:
+        if not 0 <= decay <= 1:
+            raise ValueError(f"ExponentialMovingAverage: decay {decay} is not between 0 and 1")
+        self.decay = decay
+        groups = by_dtype(distinct(params, type(self).__name__))
+        self._parameters = [p for group in groups for p in group]
+        self._vectors: list[tuple[Array, Array]] = []
+        self._means: list[Array] = []  # of each parameter, and its place among the current weights
+        self._places: list[Array] = []
+        for group in groups:
+            size = sum(p.size for p in group)
+            mean, current = np.empty((2, size), working_dtype(group[0].dtype))
+            self._vectors.append((mean, current))
+            self._means += views(mean, group)
+            self._places += views(current, group)
+        self._gather(self._means)
+
+    def _gather(self, places: list[Array]) -> None:
+        for p, place in zip(self._parameters, places):
+            place[...] = p._array
+
+    def update(self) -> None:
+        """Move the average towards the weights."""
+        self._gather(self._places)
+        for mean, current in self._vectors:
+            current -= mean
+            current *= 1 - self.decay
+            mean += current
+
+    def copy_to(self) -> None:
+        """Give the parameters the average as their data."""
+        for p, mean in zip(self._parameters, self._means):
+            p.data = mean
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Use the average within a `with` block; the weights are back after it."""
+        weights = [p.data.copy() for p in self._parameters]
+        self.copy_to()
+        try:
+            yield
+        finally:
+            for p, data in zip(self._parameters, weights):
+                p.data = data
+
+    def state_dict(self) -> dict[str, Any]:
+        """Copies of all that the average consists of."""
+        return {"decay": self.decay, "average": [mean.copy() for mean in self._means]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state_dict` returned."""
+        shapes = [mean.shape for mean in self._means], [np.shape(a) for a in state["average"]]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"load_state_dict: averages of shapes {shapes[1]} for parameters of {shapes[0]}"
+            )
+        self.decay = state["decay"]
+        for mean, saved in zip(self._means, state["average"]):
+            mean[...] = saved

@@ -1,0 +1,494 @@
+"""Optimizers: each is the numbers of a step, and the step, on vectors of all parameters.
+
+`_numbers` computes from the options and the count of steps what changes from step to step;
+`_update` changes vectors in place, and sees no number but through arrays.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ..graph import Array, enable_grad
+from ..tensor import Tensor
+from .flat import Flat, by_dtype, distinct
+
+Parameters: TypeAlias = "Iterable[Tensor] | Iterable[dict[str, Any]]"
+Options: TypeAlias = Mapping[str, Any]
+State: TypeAlias = Callable[..., Array]
+
+
+class Optimizer:
+    """What optimizers have in common: groups of parameters, and steps on flat vectors.
+
+    `params` are tensors that require grad, or dicts of them as `"params"` with options of their
+    own. On construction the parameters of a group and a dtype become views of one vector; assigning
+    their `data` writes into it. `param_groups` is a list of dicts of options, which can be changed
+    between steps. A parameter without a gradient is left alone, and its count of steps too; one
+    that is listed twice is stepped once. Of several optimizers that hold a parameter each can step
+    it, but passing it on costs a copy. Raises ValueError for options out of their range.
+
+    Optimizers can be pickled and copied, together with the module that holds the parameters.
+    """
+
+    def __init__(self, params: Parameters, **defaults: Any) -> None:
+        self.defaults = defaults
+        self.param_groups: list[dict[str, Any]] = []
+        self._flats: list[list[Flat]] = []
+        name = type(self).__name__
+        groups = [params] if isinstance(params, Tensor) or not _iterable(params) else [*params]
+        if not groups:
+            raise ValueError(f"{name}: an empty list of parameters")
+        if not isinstance(groups[0], dict):
+            groups = [{"params": params if groups[0] is params else groups}]
+        for group in groups:
+            self.add_param_group(group)
+
+    def add_param_group(self, group: dict[str, Any]) -> None:
+        """Add parameters, `group["params"]`, with options of their own; others are the defaults."""
+        name = type(self).__name__
+        unknown = group.keys() - self.defaults.keys() - {"params"}
+        if "params" not in group or unknown:
+            raise ValueError(
+                f"{name}: a group needs 'params', and can have {[*self.defaults]}, "
+                f"not {sorted(unknown)}"
+            )
+        parameters = distinct([p] if isinstance(p := group["params"], Tensor) else p, name)
+        held = {id(p) for other in self.param_groups for p in other["params"]}
+        if not held.isdisjoint(map(id, parameters)):
+            raise ValueError(f"{name}: a parameter is in more than one group")
+        options = self.defaults | group | {"params": tuple(parameters)}
+        self._check(options)
+        self._flats.append([Flat(like, name) for like in by_dtype(parameters)])
+        self.param_groups.append(options)
+
+    def _check(self, options: Options) -> None:
+        for name, value in options.items():
+            if name == "betas":
+                if not (len(value) == 2 and all(0 <= beta < 1 for beta in value)):
+                    self._refuse(options, name, "must be two numbers from 0 to below 1")
+            elif name == "alpha":
+                if not 0 <= value <= 1:
+                    self._refuse(options, name, "must be from 0 to 1")
+            elif name not in ("params", "dampening") and not 0 <= value < math.inf:
+                self._refuse(options, name, "must be finite and not negative")
+
+    def _refuse(self, options: Options, name: str, rule: str) -> None:
+        raise ValueError(f"{type(self).__name__}: {name}={options[name]} {rule}")
+
+    def _numbers(self, o: Options, t: int) -> Sequence[float]:
+        """What goes into step `t`, which counts from 1."""
+        raise NotImplementedError
+
+    def _update(self, o: Options, p: Array, g: Array, s: Array, state: State, *numbers: Any) -> None:
+        """Change vectors in place: parameters `p`, by gradients `g`; `s` is scratch, as is `g`.
+
+        `state` finds vectors by name, at first of zeros; `numbers` are 0-d arrays. Whether an
+        option is used at all is decided by `o`.
+        """
+        raise NotImplementedError
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Change the parameters by their gradients.
+
+        `closure`, if given, computes them first; what it returns, the loss, is returned.
+        """
+        loss = None
+        if closure is not None:
+            with enable_grad():
+                loss = closure()
+        ready = [
+            (group, flat, part)
+            for group, flats in zip(self.param_groups, self._flats)
+            for flat in flats
+            for part in flat.gather()
+        ]
+        for group, flat, part in ready:
+            part.steps += 1
+            numbers = flat.scalars(self._numbers(group, part.steps))
+            for block in part.blocks:
+                if group["maximize"]:
+                    np.negative(block.grad, block.grad)
+                self._update(
+                    group, block.data, block.grad, block.scratch, block.state, *numbers
+                )
+        return loss
+
+    def zero_grad(self) -> None:
+        """Forget the gradient of every parameter: `grad` is None again."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.zero_grad()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Copies of all that a later step depends on, besides the parameters, in PyTorch's layout.
+
+        `"state"` maps the number of each parameter to its step count and arrays by name;
+        `"param_groups"` has the options, with numbers in place of parameters.
+        """
+        states = {
+            id(p): state
+            for flat in itertools.chain(*self._flats)
+            for p, state in zip(flat.parameters, flat.state())
+        }
+        numbers = itertools.count()
+        groups = [g | {"params": [next(numbers) for _ in g["params"]]} for g in self.param_groups]
+        return {
+            "state": {i: states[id(p)] for i, p in enumerate(self._parameters())},
+            "param_groups": groups,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state_dict` returned, here or in PyTorch.
+
+        Raises ValueError, and changes nothing, if the groups or the shapes are others.
+        """
+        groups, states = state["param_groups"], state["state"]
+        sizes = [len(g["params"]) for g in self.param_groups], [len(g["params"]) for g in groups]
+        if sizes[0] != sizes[1]:
+            raise ValueError(
+                f"load_state_dict: groups of {sizes[1]} parameters for an optimizer of {sizes[0]}"
+            )
+        keys = itertools.chain(*(g["params"] for g in groups))
+        loaded = {id(p): states.get(key, {}) for p, key in zip(self._parameters(), keys)}
+        for i, p in enumerate(self._parameters()):
+            for name, value in loaded[id(p)].items():
+                if name != "step" and value is not None and np.shape(value) != p.shape:
+                    raise ValueError(
+                        f"load_state_dict: {name} of shape {np.shape(value)} for parameter {i}, "
+                        f"of shape {p.shape}"
+                    )
+        for mine, saved in zip(self.param_groups, groups):
+            mine.update({k: v for k, v in saved.items() if k in mine and k != "params"})
+        for flat in itertools.chain(*self._flats):
+            flat.load([loaded[id(p)] for p in flat.parameters])
+
+    def _parameters(self) -> list[Tensor]:
+        return [p for group in self.param_groups for p in group["params"]]
+
+    def __getstate__(self) -> Any:
+        return self.defaults, self.param_groups, self.state_dict()
+
+    def __setstate__(self, state: Any) -> None:
+        defaults, groups, saved = state
+        Optimizer.__init__(self, groups, **defaults)
+        self.load_state_dict(saved)
+
+    def __repr__(self) -> str:
+        groups = [
+            ", ".join(f"{k}={v}" for k, v in group.items() if k != "params")
+            + f" for {sum(p.size for p in group['params']):,} numbers"
+            for group in self.param_groups
+        ]
+        return f"{type(self).__name__}({'; '.join(groups)})"
+
+
+def _iterable(params: Any) -> bool:
+    return isinstance(params, Iterable)
+
+
+def _blend(mean: Array, keep: Array, x: Array, share: Array, s: Array) -> None:
+    mean *= keep
+    mean += np.multiply(x, share, s)
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent, with momentum: p -= lr * b, where b = momentum * b + g.
+
+    `weight_decay * p` is added to the gradient g; `dampening` takes that fraction from g, but in
+    the first step. With `nesterov`, g + momentum * b stands for b: Sutskever and others, On the
+    importance of initialization and momentum in deep learning, 2013. `maximize` climbs.
+
+    >>> p = tg.Tensor([1.0, 2.0], requires_grad=True)
+    >>> optimizer = tg.optim.SGD([p], lr=0.1)
+    >>> np.sum(p * p).backward()
+    >>> optimizer.step()
+    >>> p
+    Tensor([0.8, 1.6], requires_grad=True)
+    """
+
+    def __init__(
+        self,
+        params: Parameters,
+        lr: float = 1e-3,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(
+            params, lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov, maximize=maximize
+        )
+
+    def _check(self, options: Options) -> None:
+        super()._check(options)
+        if options["nesterov"] and (options["momentum"] == 0 or options["dampening"] != 0):
+            self._refuse(options, "nesterov", "needs momentum, and no dampening")
+
+    def _numbers(self, o: Options, t: int) -> Sequence[float]:
+        fresh = 1.0 if t == 1 else 1.0 - o["dampening"]
+        return o["lr"], o["weight_decay"], o["momentum"], fresh
+
+    def _update(
+        self, o: Options, p: Array, g: Array, s: Array, state: State,
+        lr: Array, decay: Array, momentum: Array, fresh: Array,
+    ) -> None:  # fmt: skip
+        if o["weight_decay"]:
+            g += np.multiply(p, decay, s)
+        if o["momentum"]:
+            b = state("momentum_buffer")
+            _blend(b, momentum, g, fresh, s)
+            g = np.add(g, np.multiply(b, momentum, s), s) if o["nesterov"] else b
+        p -= np.multiply(g, lr, s)
+
+
+class Adam(Optimizer):
+    """Steps of about `lr` each: averages of the gradient, over the root of those of its square.
+
+    With the averages m and v of g and g², which forget by `betas`, freed of the bias of their start
+    at 0: p -= lr * m / (sqrt(v) + eps). Kingma and Ba, Adam: A method for stochastic optimization,
+    2015. `weight_decay * p` is added to g. With `amsgrad`, v is the largest so far: Reddi and
+    others, On the convergence of Adam and beyond, 2018. `maximize` climbs.
+
+    >>> p = tg.Tensor([1.0, 200.0], requires_grad=True)
+    >>> optimizer = tg.optim.Adam([p], lr=0.1)
+    >>> np.sum(p * p).backward()
+    >>> optimizer.step()
+    >>> p
+    Tensor([  0.9, 199.9], requires_grad=True)
+    """
+
+    decoupled = False  # whether weights decay by themselves, not through the gradient
+
+    def __init__(
+        self,
+        params: Parameters,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(
+            params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad, maximize=maximize
+        )
+
+    def _numbers(self, o: Options, t: int) -> Sequence[float]:
+        lr, decay, (beta1, beta2) = o["lr"], o["weight_decay"], o["betas"]
+        root = math.sqrt(1 - beta2**t)
+        return (
+            1 - lr * decay if self.decoupled else decay,
+            beta1, 1 - beta1, beta2, 1 - beta2, o["eps"] * root, lr * root / (1 - beta1**t),
+        )  # fmt: skip
+
+    def _update(
+        self, o: Options, p: Array, g: Array, s: Array, state: State,
+        decay: Array, keep1: Array, share1: Array, keep2: Array, share2: Array,
+        eps: Array, lr: Array,
+    ) -> None:  # fmt: skip
+        if o["weight_decay"] and self.decoupled:
+            p *= decay
+        elif o["weight_decay"]:
+            g += np.multiply(p, decay, s)
+        m, v = state("exp_avg"), state("exp_avg_sq")
+        _blend(m, keep1, g, share1, s)
+        g *= g
+        _blend(v, keep2, g, share2, s)
+        if o["amsgrad"]:
+            largest = state("max_exp_avg_sq")
+            v = np.maximum(largest, v, largest)
+        np.sqrt(v, s)
+        s += eps
+        np.divide(m, s, s)
+        s *= lr
+        p -= s
+
+
+class AdamW(Adam):
+    """Adam, in which weights decay apart from the gradient: p -= lr * weight_decay * p.
+
+    Loshchilov and Hutter, Decoupled weight decay regularization, 2019.
+
+    >>> p = tg.Tensor([1.0], requires_grad=True)
+    >>> p.grad = [0.0]
+    >>> tg.optim.AdamW([p], lr=0.1, weight_decay=0.5).step()
+    >>> p
+    Tensor([0.95], requires_grad=True)
+    """
+
+    decoupled = True
+
+    def __init__(
+        self,
+        params: Parameters,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize)
+
+
+class RMSprop(Optimizer):
+    """Gradients over the root of the average of their square: p -= lr * g / (sqrt(v) + eps).
+
+    v forgets by `alpha`; with `centered`, the square of the average of g is taken from it: Graves,
+    Generating sequences with recurrent neural networks, 2013. With `momentum`, the quotients are
+    summed up as SGD's gradients are. Tieleman and Hinton, Lecture 6.5, 2012.
+
+    >>> p = tg.Tensor([1.0, 200.0], requires_grad=True)
+    >>> optimizer = tg.optim.RMSprop([p], lr=0.01, alpha=0.75)
+    >>> np.sum(p * p).backward()
+    >>> optimizer.step()
+    >>> p
+    Tensor([  0.98, 199.98], requires_grad=True)
+    """
+
+    def __init__(
+        self,
+        params: Parameters,
+        lr: float = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        momentum: float = 0.0,
+        centered: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(
+            params, lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum, centered=centered, maximize=maximize
+        )
+
+    def _numbers(self, o: Options, _t: int) -> Sequence[float]:
+        return o["lr"], o["weight_decay"], o["alpha"], 1 - o["alpha"], o["eps"], o["momentum"]
+
+    def _update(
+        self, o: Options, p: Array, g: Array, s: Array, state: State,
+        lr: Array, decay: Array, keep: Array, share: Array, eps: Array, momentum: Array,
+    ) -> None:  # fmt: skip
+        if o["weight_decay"]:
+            g += np.multiply(p, decay, s)
+        v = state("square_avg")
+        v *= keep
+        np.multiply(g, g, s)
+        s *= share
+        v += s
+        if o["centered"]:
+            m = state("grad_avg")
+            _blend(m, keep, g, share, s)
+            v = np.subtract(v, np.multiply(m, m, s), s)
+        np.sqrt(v, s)
+        s += eps
+        g /= s
+        if o["momentum"]:
+            b = state("momentum_buffer")
+            b *= momentum
+            b += g
+            g = b
+        p -= np.multiply(g, lr, s)
+
+
+class Adagrad(Optimizer):
+    """Gradients over the root of the sum of their squares so far: p -= lr * g / (sqrt(v) + eps).
+
+    v starts at `initial_accumulator_value`; the rate of step t is lr / (1 + (t - 1) * lr_decay).
+    Duchi, Hazan and Singer, Adaptive subgradient methods, 2011.
+
+    >>> p = tg.Tensor([1.0, 200.0], requires_grad=True)
+    >>> optimizer = tg.optim.Adagrad([p], lr=0.1)
+    >>> np.sum(p * p).backward()
+    >>> optimizer.step()
+    >>> p
+    Tensor([  0.9, 199.9], requires_grad=True)
+    """
+
+    def __init__(
+        self,
+        params: Parameters,
+        lr: float = 1e-2,
+        lr_decay: float = 0.0,
+        weight_decay: float = 0.0,
+        initial_accumulator_value: float = 0.0,
+        eps: float = 1e-10,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(
+            params, lr=lr, lr_decay=lr_decay, weight_decay=weight_decay, initial_accumulator_value=initial_accumulator_value, eps=eps, maximize=maximize
+        )
+
+    def _numbers(self, o: Options, t: int) -> Sequence[float]:
+        return o["lr"] / (1 + (t - 1) * o["lr_decay"]), o["weight_decay"], o["eps"]
+
+    def _update(
+        self, o: Options, p: Array, g: Array, s: Array, state: State,
+        lr: Array, decay: Array, eps: Array,
+    ) -> None:  # fmt: skip
+        if o["weight_decay"]:
+            g += np.multiply(p, decay, s)
+        v = state("sum", o["initial_accumulator_value"])
+        v += np.multiply(g, g, s)
+        np.sqrt(v, s)
+        s += eps
+        g /= s
+        g *= lr
+        p -= g
+
+
+class Lion(Optimizer):
+    """Steps of exactly `lr`: the sign of a blend of the gradient and of its average.
+
+    m being the average: p -= lr * (sign(beta1 * m + (1 - beta1) * g) + weight_decay * p), and then
+    m = beta2 * m + (1 - beta2) * g. Chen and others, Symbolic discovery of optimization algorithms,
+    2023, who advise a rate of a third to a tenth of AdamW's.
+
+    >>> p = tg.Tensor([1.0, -200.0], requires_grad=True)
+    >>> optimizer = tg.optim.Lion([p], lr=0.1)
+    >>> np.sum(p * p).backward()
+    >>> optimizer.step()
+    >>> p
+    Tensor([   0.9, -199.9], requires_grad=True)
+    """
+
+    def __init__(
+        self,
+        params: Parameters,
+        lr: float = 1e-4,
+        betas: tuple[float, float] = (0.9, 0.99),
+        weight_decay: float = 0.0,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(
+            params, lr=lr, betas=betas, weight_decay=weight_decay, maximize=maximize
+        )
+
+    def _numbers(self, o: Options, _t: int) -> Sequence[float]:
+        lr, (beta1, beta2) = o["lr"], o["betas"]
+        return lr, 1 - lr * o["weight_decay"], beta1 / (1 - beta1), beta2, 1 - beta2
+
+    def _update(
+        self, o: Options, p: Array, g: Array, s: Array, state: State,
+        lr: Array, decay: Array, weight: Array, keep: Array, share: Array,
+    ) -> None:  # fmt: skip
+        if o["weight_decay"]:
+            p *= decay
+        m = state("exp_avg")
+        np.multiply(m, weight, s)
+        s += g
+        np.sign(s, s)
+        s *= lr
+        p -= s
+        _blend(m, keep, g, share, s)
