@@ -68,8 +68,8 @@ class Batch(NDArrayOperatorsMixin):
     def ravel(self) -> Batch:
         return self.reshape(-1)
 
-    def astype(self, dtype: Any) -> Batch:
-        return Batch(self.arrays.astype(dtype))
+    def astype(self, dtype: Any, copy: bool = True) -> Batch:
+        return Batch(self.arrays.astype(dtype, copy=copy))
 
     def copy(self) -> Batch:
         return Batch(self.arrays.copy())
@@ -81,7 +81,10 @@ class Batch(NDArrayOperatorsMixin):
         return self.shape[0]
 
     def __getitem__(self, index: Any) -> Any:
-        return call(operator.getitem, (self, index), {})
+        try:
+            return Batch(self.arrays[_inner(index)])
+        except NotBatchedError:
+            return _one_by_one(operator.getitem, (self, index), {})
 
     def __setitem__(self, index: Any, value: Any) -> None:
         index = _inner(index)
@@ -96,7 +99,7 @@ class Batch(NDArrayOperatorsMixin):
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         if method == "__call__" and ufunc.signature is None and not kwargs:
-            out = ufunc(*_aligned(inputs, max(map(_ndim, inputs))))
+            out = ufunc(*_aligned(inputs))
             return tuple(map(Batch, out)) if isinstance(out, tuple) else Batch(out)
         if ufunc is np.matmul and not kwargs:
             return _matmul(*inputs)
@@ -122,7 +125,7 @@ class Batch(NDArrayOperatorsMixin):
 def call(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Call a function, which is no ufunc, on batches among its arguments."""
     if fun in RULES and RULES[fun].form == "elementwise":
-        return Batch(fun(*_aligned(args, max(map(_ndim, args))), **kwargs))
+        return Batch(fun(*_aligned(args), **kwargs))
     batched = BATCHED.get(fun)
     if batched is None and getattr(fun, "__module__", "").startswith(f"{__package__}."):
         batched = getattr(fun, "__wrapped__", None)  # the body of our own operation is NumPy code
@@ -133,31 +136,38 @@ def call(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _ndim(value: Any) -> int:
-    return value.ndim if hasattr(value, "ndim") else np.ndim(value)  # type: ignore[no-any-return]
+    kind = type(value)
+    if kind is Batch:
+        return value.arrays.ndim - 1  # type: ignore[no-any-return]
+    return value.ndim if kind is np.ndarray else np.ndim(value)  # type: ignore[no-any-return]
 
 
 def _inner(index: Any) -> tuple[Any, ...]:
     """The index into each of the arrays, as an index into all of them."""
     parts = index if isinstance(index, tuple) else (index,)
-    if sum(isinstance(p, (np.ndarray, list)) for p in parts) > 1 or any(
-        isinstance(p, (bool, np.bool_)) for p in parts
-    ):
-        raise NotBatchedError("axes of several index arrays may move to the front")
-    advanced = [i for i, p in enumerate(parts) if isinstance(p, (np.ndarray, list))]
-    numbers = [i for i, p in enumerate(parts) if isinstance(p, (int, np.integer))]
-    if advanced and numbers:
-        raise NotBatchedError("axes of an array and a number may move to the front")
+    arrays = numbers = 0
+    for part in parts:
+        arrays += isinstance(part, (np.ndarray, list))
+        numbers += isinstance(part, (int, np.integer))
+        if isinstance(part, (bool, np.bool_)):
+            raise NotBatchedError("a truth value adds an axis")
+    if arrays > 1 or (arrays and numbers):
+        raise NotBatchedError("axes of several arrays and numbers may move to the front")
     return (slice(None), *parts)
 
 
-def _aligned(values: Sequence[Any], ndim: int) -> list[Any]:
-    """The arrays of the batches among the values, with `ndim` axes after that of the batch."""
+def _aligned(values: Sequence[Any], ndim: int = 0) -> list[Any]:
+    """The arrays of the batches among the values, so that all broadcast as each of them would.
+
+    They get as many axes, after that of the batch, as the value that has most, or `ndim`.
+    """
+    ndim = max(ndim, *map(_ndim, values)) + 1
     aligned = []
     for value in values:
         if type(value) is Batch:
             value = value.arrays
-            if missing := ndim + 1 - value.ndim:
-                value = value.reshape(len(value), *(1,) * missing, *value.shape[1:])
+            if value.ndim != ndim:
+                value = value.reshape(len(value), *(1,) * (ndim - value.ndim), *value.shape[1:])
         aligned.append(value)
     return aligned
 
@@ -203,7 +213,7 @@ def _matmul(x: Any, y: Any) -> Any:
     row, column = _ndim(x) == 1, _ndim(y) == 1
     x = x[None, :] if row else x
     y = y[:, None] if column else y
-    out = np.matmul(*_aligned([x, y], max(_ndim(x), _ndim(y))))
+    out = np.matmul(*_aligned([x, y]))
     out = out[..., 0, :] if row else out
     return Batch(out[..., 0] if column else out)
 
@@ -255,10 +265,6 @@ def _matrices(fun: Function) -> Callable[..., Any]:
     return batched
 
 
-def _getitem(x: Any, index: Any) -> Any:
-    return Batch(x.arrays[_inner(index)])
-
-
 def _together(arrays: Sequence[Any]) -> list[Array]:
     """All arrays as many times as there are in the batches among them."""
     count = _count(arrays)
@@ -269,10 +275,11 @@ def _together(arrays: Sequence[Any]) -> list[Array]:
 
 
 def _joined(join: Function, more: int) -> Callable[..., Any]:
-    def batched(arrays: Any, axis: Any = 0) -> Any:
-        if axis is None:
+    def batched(arrays: Any, axis: Any = 0, **options: Any) -> Any:
+        if axis is None or not isinstance(arrays, (list, tuple)):
             raise NotBatchedError(f"{join.__name__} of flattened arrays")
-        return Batch(join(_together(arrays), _from_the_end(axis, _ndim(arrays[0]) + more)))
+        axis = _from_the_end(axis, _ndim(arrays[0]) + more)
+        return Batch(join(_together(arrays), axis, **options))
 
     return batched
 
@@ -287,7 +294,7 @@ def _dot(x: Any, y: Any) -> Any:
 
 def _solve(a: Any, b: Any) -> Any:
     vector = _ndim(b) == 1
-    z = np.linalg.solve(*_aligned([a, b[:, None] if vector else b], max(_ndim(a), _ndim(b))))
+    z = np.linalg.solve(*_aligned([a, b[:, None] if vector else b]))
     return Batch(z[..., 0] if vector else z)
 
 
@@ -332,8 +339,7 @@ def _broadcast_to(x: Any, shape: Any) -> Any:
 
 
 def _where(condition: Any, x: Any, y: Any) -> Any:
-    values = [condition, x, y]
-    return Batch(np.where(*_aligned(values, max(map(_ndim, values)))))
+    return Batch(np.where(*_aligned([condition, x, y])))
 
 
 def _inner_product(x: Any, y: Any) -> Any:
@@ -356,7 +362,6 @@ def _whole(fun: Function) -> Callable[..., Any]:
 
 BY_METHOD = {"reduce": _reduced, "accumulate": _accumulated}
 BATCHED: dict[Function, Callable[..., Any]] = {
-    operator.getitem: _getitem,
     np.concatenate: _joined(np.concatenate, 0),
     np.stack: _joined(np.stack, 1),
     np.dot: _dot,

@@ -345,7 +345,11 @@ class _Conv(Module):
         rng: RNG = None,
     ) -> None:
         name = f"{type(self).__name__}({in_channels}, {out_channels})"
-        if min(in_channels, out_channels, groups) < 1 or in_channels % groups or out_channels % groups:
+        if (
+            min(in_channels, out_channels, groups) < 1
+            or in_channels % groups
+            or out_channels % groups
+        ):
             raise ValueError(f"{name}: channels must be multiples of groups={groups}, from 1 on")
         self.windows = windows_of(name, self.axes, kernel_size, stride, padding, dilation)
         self.padding = padding

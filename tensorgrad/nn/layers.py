@@ -1,7 +1,8 @@
-"""Layers of neurons, as matrix operations."""
+"""Layers of neurons, as matrix operations; tables of vectors; dropout; another shape."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Self, TypeAlias
 
@@ -9,9 +10,11 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from .. import scalar
+from ..rules.indexing import scatter
 from ..rules.linear_algebra import affine
-from ..tensor import Tensor
-from .activations import ACTIVATIONS, Activation
+from ..rules.selection import masked
+from ..tensor import Tensor, differentiable
+from .activations import ACTIVATIONS, Activation, linear
 from .module import Module
 
 RNG: TypeAlias = "np.random.Generator | int | None"  # a string: numpy.random is slow to import
@@ -33,14 +36,24 @@ def _holds_tensors(x: Any) -> bool:
     return isinstance(x, Tensor) or (isinstance(x, (list, tuple)) and any(map(_holds_tensors, x)))
 
 
+def uniform(
+    rng: np.random.Generator, bound: float, shape: tuple[int, ...], dtype: DTypeLike
+) -> Tensor:
+    """A parameter whose elements are uniform in +-bound."""
+    return Tensor(rng.uniform(-bound, bound, shape), dtype, requires_grad=True)
+
+
 class _Affine(Module):
     """An activation of `inner(x, weight) + bias`, shapes (*shape, nin) and `shape`."""
+
+    bias: Tensor | None
 
     def __init__(
         self,
         shape: tuple[int, ...],
         nin: int,
         activation: str | Activation,
+        bias: bool,
         dtype: DTypeLike,
         rng: RNG,
     ) -> None:
@@ -52,9 +65,8 @@ class _Affine(Module):
                 "every size must be at least 1"
             )
         rng = np.random.default_rng(rng)
-        bound = nin**-0.5
-        self.weight = Tensor(rng.uniform(-bound, bound, (*shape, nin)), dtype, requires_grad=True)
-        self.bias = Tensor(rng.uniform(-bound, bound, shape), dtype, requires_grad=True)
+        self.weight = uniform(rng, nin**-0.5, (*shape, nin), dtype)
+        self.bias = uniform(rng, nin**-0.5, shape, dtype) if bias else None
         self.activation = ACTIVATIONS[activation] if isinstance(activation, str) else activation
 
     def __call__(self, x: Any) -> Any:
@@ -66,7 +78,9 @@ class _Affine(Module):
                 f"{self}: an input of shape {x.shape}; pass one sample, of shape ({nin},), "
                 f"or a batch of shape (n, {nin})"
             )
-        return self.activation(affine(x, self.weight, self.bias))
+        bias = self.bias
+        y = np.inner(x, self.weight) if bias is None else affine(x, self.weight, bias)
+        return self.activation(y)
 
     def __repr__(self) -> str:
         sizes = ", ".join(map(str, reversed(self.weight.shape)))
@@ -75,11 +89,12 @@ class _Affine(Module):
     def _set_rows(self, rows: Any) -> Self:
         """Take weights and biases from one array, in the last column of which are the biases."""
         rows = np.array(rows, self.weight.dtype)
-        self.weight.data, self.bias.data = rows[..., :-1], rows[..., -1]
+        self.load_state_dict({"weight": rows[..., :-1], "bias": rows[..., -1]})
         return self
 
     def _rows(self) -> Any:
-        return np.concatenate([self.weight.data, self.bias.data[..., None]], axis=-1).tolist()
+        bias = np.zeros(self.weight.shape[:-1]) if self.bias is None else self.bias.data
+        return np.concatenate([self.weight.data, bias[..., np.newaxis]], axis=-1).tolist()
 
 
 class Neuron(_Affine):
@@ -100,7 +115,7 @@ class Neuron(_Affine):
         dtype: DTypeLike = np.float64,
         rng: RNG = None,
     ) -> None:
-        super().__init__((), nin, activation, dtype, rng)
+        super().__init__((), nin, activation, True, dtype, rng)
 
     @classmethod
     def from_scalar(cls, neuron: scalar.Neuron, dtype: DTypeLike = np.float64) -> Self:
@@ -136,7 +151,7 @@ class Layer(_Affine):
         dtype: DTypeLike = np.float64,
         rng: RNG = None,
     ) -> None:
-        super().__init__((nout,), nin, activation, dtype, rng)
+        super().__init__((nout,), nin, activation, True, dtype, rng)
 
     @classmethod
     def from_scalar(cls, layer: scalar.Layer, dtype: DTypeLike = np.float64) -> Self:
@@ -159,6 +174,32 @@ class Layer(_Affine):
         for neuron, row in zip(twin.neurons, self._rows()):
             _fill(neuron, row)
         return twin
+
+
+class Linear(_Affine):
+    """A layer without an activation: `x @ weight.T + bias`.
+
+    The weight has shape (out_features, in_features), the bias (out_features,). Both start uniform
+    in +-1/sqrt(in_features), as in PyTorch. Inputs are those of `Layer`.
+
+    >>> layer = tg.nn.Linear(3, 4, bias=False)
+    >>> layer, layer([2.0, 3.0, -1.0]).shape, layer(np.ones((5, 3))).shape
+    (Linear(3, 4, bias=False), (4,), (5, 4))
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        dtype: DTypeLike = np.float64,
+        rng: RNG = None,
+    ) -> None:
+        super().__init__((out_features,), in_features, linear, bias, dtype, rng)
+
+    def __repr__(self) -> str:
+        nout, nin = self.weight.shape
+        return f"Linear({nin}, {nout}{', bias=False' if self.bias is None else ''})"
 
 
 class MLP(Module):
@@ -241,3 +282,148 @@ def _fill(neuron: scalar.Neuron, row: Sequence[float]) -> scalar.Neuron:
     for parameter, value in zip(neuron.parameters(), row, strict=True):
         parameter.data = value
     return neuron
+
+
+# -- vectors by number
+
+
+def embedding(index: Any, weight: Any, padding_idx: int | None = None) -> Any:
+    """Return the rows of `weight`, shape (count, size), that an array of integers names.
+
+    The result has the shape of `index`, and at the end an axis of length `size`. The row
+    `padding_idx` gets no gradient. Raises IndexError for an index that is negative or too large.
+
+    >>> tg.nn.embedding([[0, 2]], np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]))
+    array([[[1., 2.],
+            [5., 6.]]])
+    """
+    index = np.asarray(index)
+    if index.dtype.kind not in "iu":
+        raise TypeError(f"embedding: an index of dtype {index.dtype}; it must be of integers")
+    count = len(weight)
+    if index.size and not 0 <= index.min() <= index.max() < count:
+        raise IndexError(
+            f"embedding: an index from {index.min()} to {index.max()} into {count} rows"
+        )
+    return _rows_at(weight, index, padding_idx)
+
+
+def _rows_at_back(g: Any, _y: Any, _weight: Any, index: Any, padding_idx: int | None) -> Any:
+    if padding_idx is not None:
+        g = masked(g, (index != padding_idx)[..., np.newaxis])
+    return scatter(g, index, _weight.shape)
+
+
+@differentiable(_rows_at_back, form="linear")
+def _rows_at(weight: Any, index: Any, _padding_idx: int | None) -> Any:
+    return np.take(weight, index, axis=0)
+
+
+class Embedding(Module):
+    """A table of vectors: an array of integers becomes that of the rows they name.
+
+    The weight has shape (num_embeddings, embedding_dim) and starts normal with variance 1, as in
+    PyTorch; the row `padding_idx`, which may count from the end, is zero and gets no gradient.
+    `rng` is a NumPy Generator or a seed.
+
+    >>> table = tg.nn.Embedding(10, 3, padding_idx=0, rng=0)
+    >>> table, table([[1, 2, 0], [4, 0, 0]]).shape, table(0)
+    (Embedding(10, 3, padding_idx=0), (2, 3, 3), Tensor([0., 0., 0.], requires_grad=True))
+    """
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: int | None = None,
+        dtype: DTypeLike = np.float64,
+        rng: RNG = None,
+    ) -> None:
+        rows = np.random.default_rng(rng).normal(size=(num_embeddings, embedding_dim))
+        if padding_idx is not None:
+            padding_idx = range(num_embeddings)[padding_idx]
+            rows[padding_idx] = 0
+        self.padding_idx = padding_idx
+        self.weight = Tensor(rows, dtype, requires_grad=True)
+
+    def __call__(self, index: Any) -> Any:
+        """Return the vectors for an array of integers, or a list."""
+        return embedding(index, self.weight, self.padding_idx)
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(map(str, self.weight.shape))
+        padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
+        return f"Embedding({sizes}{padding})"
+
+
+# -- dropout
+
+
+def dropout(x: Any, p: float = 0.5, training: bool = True, rng: RNG = None) -> Any:
+    """Return `x` with each element replaced by 0 with probability `p`, the others over 1 - p.
+
+    Without `training`, `x` as it is. `rng` is a NumPy Generator, which moves on, or a seed. Which
+    elements are kept depends on the shape alone, and not on the dtype. Srivastava and others,
+    Dropout, 2014.
+
+    >>> tg.nn.dropout(np.ones(6), rng=1)
+    array([2., 0., 2., 2., 2., 2.])
+    """
+    if not 0 <= p <= 1:
+        raise ValueError(f"dropout: a probability p of {p}")
+    x = as_input(x, None)
+    if not training or p == 0:
+        return x
+    kept = np.random.default_rng(rng).random(x.shape, np.float32) >= p
+    return x * (kept * np.asarray(1 / (1 - p) if p < 1 else 0, x.dtype))
+
+
+class Dropout(Module):
+    """A layer that computes `dropout` while it is being trained, by a Generator of its own.
+
+    `rng` is a NumPy Generator, which it then shares, or a seed.
+
+    >>> layer = tg.nn.Dropout(0.5, rng=1)
+    >>> layer(np.ones(6)), layer.eval()(np.ones(6))
+    (array([2., 0., 2., 2., 2., 2.]), array([1., 1., 1., 1., 1., 1.]))
+    """
+
+    def __init__(self, p: float = 0.5, rng: RNG = None) -> None:
+        if not 0 <= p <= 1:
+            raise ValueError(f"Dropout: a probability p of {p}")
+        self.p = p
+        self.rng = np.random.default_rng(rng)
+
+    def __call__(self, x: Any) -> Any:
+        """Return `x`, in training with elements replaced by 0."""
+        return dropout(x, self.p, self.training, self.rng)
+
+    def __repr__(self) -> str:
+        return f"Dropout({self.p})"
+
+
+# -- shapes
+
+
+class Flatten(Module):
+    """A layer that makes one axis of those from `start_dim` to `end_dim`: by default, all but one.
+
+    >>> tg.nn.Flatten()(np.ones((5, 3, 4, 4))).shape
+    (5, 48)
+    """
+
+    def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
+        self.start_dim = start_dim
+        self.end_dim = end_dim
+
+    def __call__(self, x: Any) -> Any:
+        """Return the elements of `x`, in C order, in the shape with fewer axes."""
+        x = as_input(x, None)
+        axes = range(x.ndim)
+        if not (-x.ndim <= self.start_dim < x.ndim and -x.ndim <= self.end_dim < x.ndim):
+            raise ValueError(f"{self}: an input of shape {x.shape} has no such axes")
+        start, end = axes[self.start_dim], axes[self.end_dim] + 1
+        return x.reshape(*x.shape[:start], math.prod(x.shape[start:end]), *x.shape[end:])
+
+    def __repr__(self) -> str:
+        return f"Flatten(start_dim={self.start_dim}, end_dim={self.end_dim})"

@@ -151,9 +151,9 @@ def cross_entropy(
     if target.dtype.kind == "f":
         p = (1 - label_smoothing) * target + label_smoothing / count
         return _reduced(_expected_loss(scores, p, weight), reduction)
-    scores, classes, known = _known("cross_entropy", scores, target, ignore_index)
+    scores, classes, known = _samples("cross_entropy", scores, target, ignore_index)
     weights = 1 if weight is None else weight[classes]
-    total = 1 if reduction != "mean" else classes.size if weight is None else np.sum(weights)
+    total = 1 if reduction != "mean" else len(classes) if weight is None else np.sum(weights)
     if label_smoothing:
         p = one_hot(classes, count, scores.dtype)
         p = (1 - label_smoothing) * p + label_smoothing / count
@@ -161,22 +161,38 @@ def cross_entropy(
         losses = losses if reduction == "none" else np.sum(losses) / total
     else:
         losses = _class_loss(scores, classes, weights, total, () if reduction == "none" else None)
-    return losses if known is None or reduction != "none" else scatter(losses, known, target.shape)
+    return _restored(losses, known, target.shape) if reduction == "none" else losses
 
 
 def _class_loss_back(
     g: Any, _y: Any, x: Any, classes: Any, weights: Any, total: Any, _axis: Any
 ) -> Any:
-    error = softmax(x) - (classes[..., None] == np.arange(x.shape[-1]))
-    return np.expand_dims(g * weights / total, -1) * error
+    return _class_error(x, g * weights / total, classes)
 
 
 @silent(_class_loss_back, form=None)
 def _class_loss(x: Any, classes: Any, weights: Any, total: Any, axis: Any) -> Any:
-    x = x - np.maximum.reduce(x, axis=-1, keepdims=True)
-    chosen = x.reshape(-1, x.shape[-1])[np.arange(classes.size), classes.reshape(-1)]
-    losses = np.log(np.add.reduce(np.exp(x), axis=-1)) - chosen.reshape(classes.shape)
+    x = x - np.maximum.reduce(x, axis=1, keepdims=True)
+    losses = np.log(np.add.reduce(np.exp(x), axis=1)) - x[np.arange(len(x)), classes]
     return np.add.reduce(weights * losses, axis=axis) / total
+
+
+def _class_error_back(g: Any, _y: Any, x: Any, scale: Any, _classes: Any) -> Any:
+    p, g = softmax(x), g * np.expand_dims(scale, -1)
+    return p * (g - np.sum(g * p, axis=1, keepdims=True))
+
+
+def _class_error_back_scale(g: Any, _y: Any, x: Any, _scale: Any, classes: Any) -> Any:
+    return np.sum(g * _class_error(x, 1, classes), axis=1)
+
+
+@silent(_class_error_back, _class_error_back_scale, form=None)
+def _class_error(x: Any, scale: Any, classes: Any) -> Any:
+    """The derivative of the losses: scale * (softmax(x) - one_hot(classes)), without the latter."""
+    error = np.exp(x - np.maximum.reduce(x, axis=1, keepdims=True))
+    error *= np.expand_dims(scale / np.add.reduce(error, axis=1), -1)
+    error[np.arange(len(x)), classes] -= scale
+    return error
 
 
 def _expected_loss(scores: Any, p: Any, weight: Any) -> Any:
@@ -202,16 +218,14 @@ def nll_loss(
     _check_reduction(reduction)
     scores, target, weight = _by_class("nll_loss", prediction, target, weight)
     if target.dtype.kind == "f":
-        raise TypeError("nll_loss: the target must hold classes, as integers: use target.astype")
-    scores, classes, known = _known("nll_loss", scores, target, ignore_index)
-    losses = -np.take_along_axis(scores, classes[..., None], -1)[..., 0]
-    if weight is not None:
-        losses = losses * weight[classes]
-    if reduction == "none":
-        return losses if known is None else scatter(losses, known, target.shape)
-    if reduction == "sum" or weight is None:
-        return _reduced(losses, reduction)
-    return np.sum(losses) / np.sum(weight[classes])
+        raise TypeError("nll_loss: the target must hold classes: use target.astype(int)")
+    scores, classes, known = _samples("nll_loss", scores, target, ignore_index)
+    losses = -scores[np.arange(len(classes)), classes]
+    losses = losses if weight is None else losses * weight[classes]
+    if reduction == "mean" and weight is not None:
+        return np.sum(losses) / np.sum(weight[classes])
+    losses = _reduced(losses, reduction)
+    return _restored(losses, known, target.shape) if reduction == "none" else losses
 
 
 def _by_class(name: str, prediction: Any, target: Any, weight: Any) -> tuple[Any, Any, Any]:
@@ -240,15 +254,22 @@ def _by_class(name: str, prediction: Any, target: Any, weight: Any) -> tuple[Any
     return scores, target if floating else np.asarray(target), weight
 
 
-def _known(name: str, scores: Any, classes: Any, ignore_index: int) -> tuple[Any, Any, Any]:
-    """The scores and the classes of samples that count, and which do: None for all of them."""
+def _samples(name: str, scores: Any, classes: Any, ignore_index: int) -> tuple[Any, Any, Any]:
+    """The samples that count, shapes (n, C) and (n,), and which these are: None for all of them."""
     known = classes != ignore_index
-    if known.all():
-        known = None
-    else:
+    if not known.all():
         scores, classes = scores[known], classes[known]
+    else:
+        known = None
+        if scores.ndim != 2:
+            scores, classes = scores.reshape(-1, scores.shape[-1]), classes.reshape(-1)
     check_classes(name, classes, scores.shape[-1])
     return scores, classes, known
+
+
+def _restored(losses: Any, known: Any, shape: tuple[int, ...]) -> Any:
+    """The losses of all samples, of which those that do not count are 0."""
+    return losses.reshape(shape) if known is None else scatter(losses, known, shape)
 
 
 # -- yes or no

@@ -19,9 +19,7 @@ def _mean(x: Any, axes: tuple[int, ...]) -> Any:
     return np.add.reduce(x, axis=axes, keepdims=True) / math.prod([x.shape[i] for i in axes])
 
 
-def _standardized_back(
-    g: Any, results: Any, _x: Any, axes: tuple[int, ...], eps: float
-) -> Any:
+def _standardized_back(g: Any, results: Any, _x: Any, axes: tuple[int, ...], eps: float) -> Any:
     g, g_mean, g_variance = g
     y, _, variance = results
     count = math.prod([y.shape[i] for i in axes])

@@ -269,7 +269,9 @@ class _Pool(Module):
         usual = {"stride": self.kernel_size, "padding": 0, "dilation": 1, "ceil_mode": False}
         usual["count_include_pad"] = True
         options = [
-            f"{name}={value}" for name, value in vars(self).items() if usual.get(name, value) != value
+            f"{name}={value}"
+            for name, value in vars(self).items()
+            if usual.get(name, value) != value
         ]
         return f"{type(self).__name__}({', '.join([str(self.kernel_size), *options])})"
 

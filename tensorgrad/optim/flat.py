@@ -17,12 +17,19 @@ from ..tensor import Tensor
 BLOCK = 1 << 15
 
 
+def listed(parameters: Iterable[Any], name: str) -> list[Any]:
+    """Parameters as a list; a TypeError, that starts with `name`, for what is no iterable."""
+    if isinstance(parameters, Tensor) or not isinstance(parameters, Iterable):
+        raise TypeError(
+            f"{name}: parameters must be a list of tensors, as from net.parameters(), "
+            f"not a {type(parameters).__name__}"
+        )
+    return [*parameters]
+
+
 def distinct(parameters: Iterable[Tensor], name: str) -> list[Tensor]:
     """Each parameter once; a TypeError or ValueError, that starts with `name`, for other things."""
-    if isinstance(parameters, Tensor) or not isinstance(parameters, Iterable):
-        kind = type(parameters).__name__
-        raise TypeError(f"{name}: parameters must be a list of tensors, not a {kind}")
-    found = list({id(p): p for p in parameters}.values())
+    found = list({id(p): p for p in listed(parameters, name)}.values())
     for p in found:
         _require_parameter(p, name)
     return found
@@ -104,7 +111,7 @@ class Flat:
             )
         if p._node is not None:
             home[...] = p._array
-            p._array = p._node.out = home
+            p._array = p._node.out = home  # where it stays, whatever is assigned to p.data
 
     def gather(self) -> list[Part]:
         """Copy the gradients into `grad`, and return the parts that have some.
@@ -132,6 +139,12 @@ class Flat:
             return self.parts
         self.parts = [piece for part in self.parts for piece in part.split(absent)]
         return [part for part in self.parts if part.first not in absent]
+
+    def touch(self) -> None:
+        """Mark the parameters as changed."""
+        for p, home in zip(self.parameters, self._homes):
+            if p._array is home and p._node is not None:
+                p._node.touch()
 
     def vector(self, name: str, start: float = 0.0) -> Array:
         """The vector of that name; its elements are `start` at first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -73,7 +74,7 @@ class LBFGS(Optimizer):
         if closure is None:
             raise TypeError("LBFGS: step() needs a closure that computes the loss and gradients")
         try:
-            from scipy.optimize import minimize
+            minimize = importlib.import_module("scipy.optimize").minimize
         except ImportError as error:
             raise ImportError(
                 "LBFGS needs SciPy, which is not installed: pip install tensorgrad[scipy]"
@@ -85,7 +86,7 @@ class LBFGS(Optimizer):
             _write(flats, x)
             with enable_grad():
                 losses.append(closure())
-            return float(losses[-1].item()), _gradient(flats)
+            return float(getattr(losses[-1], "data", losses[-1])), _gradient(flats)
 
         for flat in flats:
             flat.adopt()

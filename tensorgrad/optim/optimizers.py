@@ -15,7 +15,7 @@ import numpy as np
 
 from ..graph import Array, enable_grad
 from ..tensor import Tensor
-from .flat import Flat, by_dtype, distinct
+from .flat import Flat, by_dtype, distinct, listed
 
 Parameters: TypeAlias = "Iterable[Tensor] | Iterable[dict[str, Any]]"
 Options: TypeAlias = Mapping[str, Any]
@@ -39,12 +39,11 @@ class Optimizer:
         self.defaults = defaults
         self.param_groups: list[dict[str, Any]] = []
         self._flats: list[list[Flat]] = []
-        name = type(self).__name__
-        groups = [params] if isinstance(params, Tensor) or not _iterable(params) else [*params]
+        groups = listed(params, type(self).__name__)
         if not groups:
-            raise ValueError(f"{name}: an empty list of parameters")
+            raise ValueError(f"{type(self).__name__}: an empty list of parameters")
         if not isinstance(groups[0], dict):
-            groups = [{"params": params if groups[0] is params else groups}]
+            groups = [{"params": groups}]
         for group in groups:
             self.add_param_group(group)
 
@@ -84,7 +83,9 @@ class Optimizer:
         """What goes into step `t`, which counts from 1."""
         raise NotImplementedError
 
-    def _update(self, o: Options, p: Array, g: Array, s: Array, state: State, *numbers: Any) -> None:
+    def _update(
+        self, o: Options, p: Array, g: Array, s: Array, state: State, *numbers: Any
+    ) -> None:
         """Change vectors in place: parameters `p`, by gradients `g`; `s` is scratch, as is `g`.
 
         `state` finds vectors by name, at first of zeros; `numbers` are 0-d arrays. Whether an
@@ -113,9 +114,7 @@ class Optimizer:
             for block in part.blocks:
                 if group["maximize"]:
                     np.negative(block.grad, block.grad)
-                self._update(
-                    group, block.data, block.grad, block.scratch, block.state, *numbers
-                )
+                self._update(group, block.data, block.grad, block.scratch, block.state, *numbers)
         return loss
 
     def zero_grad(self) -> None:
@@ -187,10 +186,6 @@ class Optimizer:
         return f"{type(self).__name__}({'; '.join(groups)})"
 
 
-def _iterable(params: Any) -> bool:
-    return isinstance(params, Iterable)
-
-
 def _blend(mean: Array, keep: Array, x: Array, share: Array, s: Array) -> None:
     mean *= keep
     mean += np.multiply(x, share, s)
@@ -223,7 +218,13 @@ class SGD(Optimizer):
         maximize: bool = False,
     ) -> None:
         super().__init__(
-            params, lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov, maximize=maximize
+            params,
+            lr=lr,
+            momentum=momentum,
+            dampening=dampening,
+            weight_decay=weight_decay,
+            nesterov=nesterov,
+            maximize=maximize,
         )
 
     def _check(self, options: Options) -> None:
@@ -278,7 +279,13 @@ class Adam(Optimizer):
         maximize: bool = False,
     ) -> None:
         super().__init__(
-            params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad, maximize=maximize
+            params,
+            lr=lr,
+            betas=betas,
+            eps=eps,
+            weight_decay=weight_decay,
+            amsgrad=amsgrad,
+            maximize=maximize,
         )
 
     def _numbers(self, o: Options, t: int) -> Sequence[float]:
@@ -368,7 +375,14 @@ class RMSprop(Optimizer):
         maximize: bool = False,
     ) -> None:
         super().__init__(
-            params, lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum, centered=centered, maximize=maximize
+            params,
+            lr=lr,
+            alpha=alpha,
+            eps=eps,
+            weight_decay=weight_decay,
+            momentum=momentum,
+            centered=centered,
+            maximize=maximize,
         )
 
     def _numbers(self, o: Options, _t: int) -> Sequence[float]:
@@ -426,7 +440,13 @@ class Adagrad(Optimizer):
         maximize: bool = False,
     ) -> None:
         super().__init__(
-            params, lr=lr, lr_decay=lr_decay, weight_decay=weight_decay, initial_accumulator_value=initial_accumulator_value, eps=eps, maximize=maximize
+            params,
+            lr=lr,
+            lr_decay=lr_decay,
+            weight_decay=weight_decay,
+            initial_accumulator_value=initial_accumulator_value,
+            eps=eps,
+            maximize=maximize,
         )
 
     def _numbers(self, o: Options, t: int) -> Sequence[float]:
@@ -471,9 +491,7 @@ class Lion(Optimizer):
         *,
         maximize: bool = False,
     ) -> None:
-        super().__init__(
-            params, lr=lr, betas=betas, weight_decay=weight_decay, maximize=maximize
-        )
+        super().__init__(params, lr=lr, betas=betas, weight_decay=weight_decay, maximize=maximize)
 
     def _numbers(self, o: Options, _t: int) -> Sequence[float]:
         lr, (beta1, beta2) = o["lr"], o["betas"]

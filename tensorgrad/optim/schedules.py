@@ -35,7 +35,13 @@ class LRScheduler:
         self._write()
 
     def _write(self) -> None:
-        for group, lr in zip(self.optimizer.param_groups, self._last_lr, strict=True):
+        groups = self.optimizer.param_groups
+        _require(
+            self,
+            len(groups) == len(self._last_lr),
+            f"{len(groups)} groups, of which it knows {len(self._last_lr)}: make a new schedule",
+        )
+        for group, lr in zip(groups, self._last_lr):
             group["lr"] = lr
 
     def step(self) -> None:
@@ -128,9 +134,7 @@ class MultiStepLR(LRScheduler):
     [0.5]
     """
 
-    def __init__(
-        self, optimizer: Optimizer, milestones: Sequence[int], gamma: float = 0.1
-    ) -> None:
+    def __init__(self, optimizer: Optimizer, milestones: Sequence[int], gamma: float = 0.1) -> None:
         self.milestones, self.gamma = sorted(milestones), gamma
         super().__init__(optimizer)
 
@@ -210,7 +214,7 @@ class CosineAnnealingLR(LRScheduler):
         super().__init__(optimizer)
 
     def _lr(self, base: float, t: int) -> float:
-        return _cosine(self.eta_min, base, 1 + t / self.T_max)
+        return _cosine(base, self.eta_min, t / self.T_max)
 
 
 def _cosine(start: float, end: float, way: float) -> float:
@@ -221,14 +225,18 @@ def _line(start: float, end: float, way: float) -> float:
     return start + (end - start) * way
 
 
+_CURVES = {"cos": _cosine, "linear": _line}
+
+
 class OneCycleLR(LRScheduler):
     """Up to `max_lr` and down to almost nothing, in `total_steps` steps; momentum the other way.
 
     The rate starts at max_lr / div_factor, is `max_lr` after a fraction `pct_start` of the steps,
     and ends at max_lr / div_factor / final_div_factor; with `three_phase`, it comes down as it went
     up first. `anneal_strategy`, "cos" or "linear", is the curve. `max_lr` can be a list, one for
-    each group. `total_steps` can be given as `epochs` times `steps_per_epoch`; a step more raises
-    ValueError. With `cycle_momentum`, momentum, or the first of `betas`, goes from `max_momentum`
+    each group. `total_steps` can be given as `epochs` times `steps_per_epoch`; going on after them
+    raises ValueError. With `cycle_momentum`, momentum, or the first of `betas`, goes from
+    `max_momentum`
     to `base_momentum` and back. Smith and Topin, Super-convergence, 2018.
 
     >>> optimizer = tg.optim.SGD([tg.Tensor(1.0, requires_grad=True)], momentum=0.9)
@@ -260,11 +268,10 @@ class OneCycleLR(LRScheduler):
         if total_steps is None or total_steps < 1:
             raise ValueError("OneCycleLR: needs total_steps, or epochs and steps_per_epoch")
         _require(self, 0 <= pct_start <= 1, f"pct_start {pct_start} is not between 0 and 1")
-        curves = {"cos": _cosine, "linear": _line}
         _require(
             self,
-            anneal_strategy in curves,
-            f"anneal_strategy {anneal_strategy!r} is not one of {[*curves]}",
+            anneal_strategy in _CURVES,
+            f"anneal_strategy {anneal_strategy!r} is not one of {[*_CURVES]}",
         )
         groups = optimizer.param_groups
         _require(
@@ -288,14 +295,13 @@ class OneCycleLR(LRScheduler):
         self._restart()
 
     def _at(self, t: int) -> tuple[float, float]:
-        _require(
-            self, t < self.total_steps, f"step {t + 1} of {self.total_steps}: raise total_steps"
-        )
-        curve = _cosine if self.anneal_strategy == "cos" else _line
+        count = self.total_steps
+        _require(self, t <= count, f"step {t} of total_steps={count}: raise it")
+        t = min(t, count - 1)  # a loop's last call comes after the optimizer's last step
         i = next(i for i, phase in enumerate(self.phases) if i and t <= phase[0])
         (first, *start), (last, *end) = self.phases[i - 1], self.phases[i]
-        way = (t - first) / (last - first)
-        lr, momentum = (curve(a, b, way) for a, b in zip(start, end))
+        way = (t - first) / (last - first) if last > first else 1.0
+        lr, momentum = (_CURVES[self.anneal_strategy](a, b, way) for a, b in zip(start, end))
         return lr, momentum
 
     def _lr(self, base: float, t: int) -> float:
@@ -427,8 +433,9 @@ class ReduceLROnPlateau:
 
     def _better(self, metric: float) -> bool:
         sign = 1 if self.mode == "min" else -1
-        scale = self.best if self.threshold_mode == "rel" else 1.0
-        return sign * metric < sign * self.best - self.threshold * scale
+        margin = sign * self.threshold
+        limit = self.best * (1 - margin) if self.threshold_mode == "rel" else self.best - margin
+        return sign * metric < sign * limit
 
     def step(self, metrics: Any) -> None:
         """Take the metric of an epoch, a number or a tensor of one, and perhaps lower the rates."""

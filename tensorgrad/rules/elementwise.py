@@ -57,8 +57,10 @@ def _power_base(g: Any, _z: Any, x: Any, p: Any) -> Any:
             return g * (p * x ** (p - 1)) if p else np.zeros_like(x)
         p = np.asarray(p, x.dtype)
     # x**0 is constant also where x**-1 is infinite or NaN; elsewhere the factor p makes it 0. And
-    # x**inf is 0 for |x| < 1.
-    flat = (p == 0) & ~(np.absolute(x) > 0) | np.isinf(p) & ((p > 0) == (np.absolute(x) < 1))
+    # x**inf is 0 for |x| < 1, x**-inf for others.
+    flat = (p == 0) & ~(np.absolute(x) > 0)
+    if not np.iscomplexobj(p):
+        flat = flat | np.isinf(p) & ((p > 0) == (np.absolute(x) < 1))
     slope = np.where(flat, 0, p) * x ** np.where(flat, 1, p - 1.0)  # unsigned: 0 - 1 is 255
     return g * np.where(flat, 0, slope)
 

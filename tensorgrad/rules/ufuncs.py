@@ -71,7 +71,9 @@ def _reduce(
     where: Any = True,
 ) -> Any:
     if ufunc in CONSTANTS:
-        return ufunc.reduce(x.detach(), axis, dtype, None, keepdims, initial, where)
+        y = ufunc.reduce(x.detach(), axis, dtype, None, keepdims, initial, where)
+        if y.size != x.size or y.dtype != x.dtype:  # else, single elements were left as they are
+            return y
     x = asarray(x, dtype)
     axes = normalize_axis_tuple(range(x.ndim) if axis is None or not x.ndim else axis, x.ndim)
 
