@@ -1,4 +1,5 @@
 """Many arrays that NumPy code takes for one, so that derivatives are carried in one pass."""
+# ruff: noqa: D102, N802 (what a batch has, an array has too, under the same names)
 
 from __future__ import annotations
 
@@ -52,7 +53,7 @@ class Batch(NDArrayOperatorsMixin):
 
     @property
     def T(self) -> Batch:
-        return np.transpose(self)  # type: ignore[call-overload, no-any-return]
+        return _transpose(self)
 
     @property
     def mT(self) -> Batch:
@@ -63,7 +64,7 @@ class Batch(NDArrayOperatorsMixin):
         return Batch(self.arrays.real)
 
     def reshape(self, *shape: Any) -> Batch:
-        return np.reshape(self, shape[0] if len(shape) == 1 else shape)  # type: ignore[call-overload, no-any-return]
+        return _reshape(self, shape[0] if len(shape) == 1 else shape)
 
     def ravel(self) -> Batch:
         return self.reshape(-1)
@@ -139,7 +140,7 @@ def _ndim(value: Any) -> int:
     kind = type(value)
     if kind is Batch:
         return value.arrays.ndim - 1  # type: ignore[no-any-return]
-    return value.ndim if kind is np.ndarray else np.ndim(value)  # type: ignore[no-any-return]
+    return value.ndim if kind is np.ndarray else np.ndim(value)
 
 
 def _inner(index: Any) -> tuple[Any, ...]:
@@ -298,7 +299,7 @@ def _solve(a: Any, b: Any) -> Any:
     return Batch(z[..., 0] if vector else z)
 
 
-def _reshape(x: Any, shape: Any) -> Any:
+def _reshape(x: Any, shape: Any) -> Batch:
     shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
     if -1 in shape:
         known = -int(np.prod(shape))
@@ -306,7 +307,7 @@ def _reshape(x: Any, shape: Any) -> Any:
     return Batch(x.arrays.reshape(len(x.arrays), *shape))
 
 
-def _transpose(x: Any, axes: Any = None) -> Any:
+def _transpose(x: Any, axes: Any = None) -> Batch:
     axes = range(x.ndim)[::-1] if axes is None else normalize_axis_tuple(axes, x.ndim)
     return Batch(np.transpose(x.arrays, (0, *[i + 1 for i in axes])))
 

@@ -49,7 +49,20 @@ from .activations import (
 )
 from .convolution import Conv1d, Conv2d, conv1d, conv2d
 from .layers import MLP, Dropout, Embedding, Flatten, Layer, Linear, Neuron, dropout, embedding
-from .losses import hinge_loss, mse_loss
+from .losses import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    cosine_embedding_loss,
+    cosine_similarity,
+    cross_entropy,
+    hinge_loss,
+    huber_loss,
+    kl_div,
+    l1_loss,
+    mse_loss,
+    nll_loss,
+    smooth_l1_loss,
+)
 from .module import Module, Sequential
 from .normalization import BatchNorm1d, BatchNorm2d, LayerNorm, batch_norm, layer_norm
 from .pooling import (
@@ -115,9 +128,14 @@ __all__ = [
     "avg_pool1d",
     "avg_pool2d",
     "batch_norm",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
     "celu",
     "conv1d",
     "conv2d",
+    "cosine_embedding_loss",
+    "cosine_similarity",
+    "cross_entropy",
     "dropout",
     "elu",
     "embedding",
@@ -126,6 +144,9 @@ __all__ = [
     "hardswish",
     "hardtanh",
     "hinge_loss",
+    "huber_loss",
+    "kl_div",
+    "l1_loss",
     "layer_norm",
     "leaky_relu",
     "linear",
@@ -136,11 +157,13 @@ __all__ = [
     "max_pool2d",
     "mish",
     "mse_loss",
+    "nll_loss",
     "relu",
     "relu6",
     "selu",
     "sigmoid",
     "silu",
+    "smooth_l1_loss",
     "softmax",
     "softplus",
     "softsign",

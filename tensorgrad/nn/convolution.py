@@ -51,6 +51,7 @@ class Windows(NamedTuple):
         )
 
     def positions(self) -> Iterator[tuple[int, ...]]:
+        """The positions in a window, in C order."""
         return itertools.product(*map(range, self.kernel))
 
     def seen(self, position: Sequence[int], outputs: Sequence[int]) -> tuple[slice, ...]:
@@ -159,16 +160,20 @@ def _columns(x: Any, windows: Windows, groups: int) -> Iterator[tuple[slice, Any
             yield slice(start, start + n), seen.reshape(groups, 1, n * rows, width)
 
 
-def _bias_back(g: Any, _y: Any, _x: Any, _w: Any, _bias: Any, _windows: Any, _groups: Any) -> Any:
+def _by_input(g: Any, _y: Any, _x: Any, w: Any, _bias: Any, *how: Any) -> Any:
+    return _input_back(g, w, _x.shape, *how)
+
+
+def _by_weight(g: Any, _y: Any, x: Any, _w: Any, _bias: Any, *how: Any) -> Any:
+    return _weight_back(g, x, *how)
+
+
+def _by_bias(g: Any, _y: Any, _x: Any, _w: Any, _bias: Any, *_how: Any) -> Any:
     axes = (0, *range(2, g.ndim))
     return np.add.reduce(g, axis=axes, dtype=np.result_type(g.dtype, np.float32))
 
 
-@differentiable(
-    lambda g, _y, _x, w, _bias, windows, groups: _input_back(g, w, _x.shape, windows, groups),
-    lambda g, _y, x, _w, _bias, windows, groups: _weight_back(g, x, windows, groups),
-    _bias_back,
-)
+@differentiable(_by_input, _by_weight, _by_bias)
 def _convolved(x: Any, w: Any, bias: Any, windows: Windows, groups: int) -> Any:
     """The sums of x * w over positions and channels, plus a bias, which may be the number 0."""
     dtype = np.result_type(x.dtype, w.dtype)
@@ -182,11 +187,15 @@ def _convolved(x: Any, w: Any, bias: Any, windows: Windows, groups: int) -> Any:
     return y
 
 
-@differentiable(
-    lambda g, _x, _y, w, _shape, windows, groups: _convolved(g, w, 0, windows, groups),
-    lambda g, _x, y, _w, _shape, windows, groups: _weight_back(y, g, windows, groups),
-    form="multilinear",
-)
+def _input_back_by_output(g: Any, _x: Any, _y: Any, w: Any, _shape: Any, *how: Any) -> Any:
+    return _convolved(g, w, 0, *how)
+
+
+def _input_back_by_weight(g: Any, _x: Any, y: Any, _w: Any, _shape: Any, *how: Any) -> Any:
+    return _weight_back(y, g, *how)
+
+
+@differentiable(_input_back_by_output, _input_back_by_weight, form="multilinear")
 def _input_back(y: Any, w: Any, shape: tuple[int, ...], windows: Windows, groups: int) -> Any:
     """The cotangent of the input, given that of the output, y."""
     n, channels, *sizes = shape
@@ -203,11 +212,15 @@ def _input_back(y: Any, w: Any, shape: tuple[int, ...], windows: Windows, groups
     return x[windows.inside(sizes)].astype(dtype, copy=False)
 
 
-@differentiable(
-    lambda g, _w, _y, x, windows, groups: _convolved(x, g, 0, windows, groups),
-    lambda g, _w, y, _x, windows, groups: _input_back(y, g, _x.shape, windows, groups),
-    form="multilinear",
-)
+def _weight_back_by_output(g: Any, _w: Any, _y: Any, x: Any, *how: Any) -> Any:
+    return _convolved(x, g, 0, *how)
+
+
+def _weight_back_by_input(g: Any, _w: Any, y: Any, _x: Any, *how: Any) -> Any:
+    return _input_back(y, g, _x.shape, *how)
+
+
+@differentiable(_weight_back_by_output, _weight_back_by_input, form="multilinear")
 def _weight_back(y: Any, x: Any, windows: Windows, groups: int) -> Any:
     """The cotangent of the weights, given that of the output, y."""
     dtype = np.result_type(y.dtype, x.dtype)

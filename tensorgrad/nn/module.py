@@ -334,7 +334,7 @@ def _output_shapes(module: Module, inputs: tuple[Any, ...]) -> list[str]:
         """A subclass that notes the shapes of its results."""
 
         def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-            out = kind.__call__(self, *args, **kwargs)  # type: ignore[operator]
+            out = kind.__call__(self, *args, **kwargs)
             results = out if isinstance(out, (tuple, list)) else (out,)
             shapes[id(self)] = ", ".join(str(r.shape) for r in results if hasattr(r, "shape"))
             return out

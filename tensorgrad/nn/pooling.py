@@ -27,9 +27,11 @@ def _chosen(a: Any, which: Any, number: int) -> Any:
     return a if which is None else masked(a, which == number)
 
 
-@differentiable(
-    lambda g, _y, _x, which, windows: _spread(g, which, _x.shape, windows), form="linear"
-)
+def _gathered_back(g: Any, _y: Any, _x: Any, which: Any, windows: Windows) -> Any:
+    return _spread(g, which, _x.shape, windows)
+
+
+@differentiable(_gathered_back, form="linear")
 def _gathered(x: Any, which: Any, windows: Windows) -> Any:
     outputs = windows.outputs(x.shape[-len(windows.kernel) :])
     x = windows.padded(x)
@@ -42,15 +44,17 @@ def _gathered(x: Any, which: Any, windows: Windows) -> Any:
     )
 
 
-@differentiable(
-    lambda g, _x, _y, which, _shape, windows: _gathered(g, which, windows), form="linear"
-)
+def _spread_back(g: Any, _x: Any, _y: Any, which: Any, _shape: Any, windows: Windows) -> Any:
+    return _gathered(g, which, windows)
+
+
+@differentiable(_spread_back, form="linear")
 def _spread(y: Any, which: Any, shape: tuple[int, ...], windows: Windows) -> Any:
     axes = len(windows.kernel)
     sizes, outputs = shape[-axes:], y.shape[-axes:]
     padded = [n + sum(pad) for n, pad in zip(sizes, windows.padding)]
     wide = np.result_type(y.dtype, np.float32)
-    x = np.zeros_like(y, wide, shape=(*shape[:-axes], *padded))
+    x: Any = np.zeros_like(y, wide, shape=(*shape[:-axes], *padded))
     for i, position in enumerate(windows.positions()):
         x[(..., *windows.seen(position, outputs))] += _chosen(y, which, i)
     return x[windows.inside(sizes)].astype(y.dtype, copy=False)
@@ -80,7 +84,7 @@ def _maxima(x: Any, windows: Windows) -> Any:
 
 
 def _covering(windows: Windows, sizes: Sequence[int]) -> Windows:
-    """Windows with more padding behind, so that the last one begins at or before the input's end."""
+    """The windows with more padding behind: for a last one that begins before the input ends."""
     padding = []
     for n, k, s, (before, behind), d in zip(sizes, *windows, strict=True):
         reach, length = d * (k - 1) + 1, before + n + behind
@@ -115,13 +119,31 @@ def _pooling(
     return x, windows, covering
 
 
-def _max_pool(who: Any, axes: int, x: Any, *parameters: Any) -> Any:
-    x, _, windows = _pooling(who, axes, x, *parameters)
+def _max_pool(
+    who: Any,
+    axes: int,
+    x: Any,
+    kernel_size: Size,
+    stride: Size | None,
+    padding: Size,
+    dilation: Size,
+    ceil_mode: bool,
+) -> Any:
+    x, _, windows = _pooling(who, axes, x, kernel_size, stride, padding, dilation, ceil_mode)
     return _maxima(x, windows)
 
 
-def _avg_pool(who: Any, axes: int, x: Any, *parameters: Any, count_include_pad: bool) -> Any:
-    x, windows, covering = _pooling(who, axes, x, *parameters[:3], 1, *parameters[3:])
+def _avg_pool(
+    who: Any,
+    axes: int,
+    x: Any,
+    kernel_size: Size,
+    stride: Size | None,
+    padding: Size,
+    ceil_mode: bool,
+    count_include_pad: bool,
+) -> Any:
+    x, windows, covering = _pooling(who, axes, x, kernel_size, stride, padding, 1, ceil_mode)
     sums = _gathered(x, None, covering)
     if covering == windows and (count_include_pad or not any(map(any, windows.padding))):
         return sums / math.prod(windows.kernel)
@@ -184,8 +206,8 @@ def avg_pool1d(
     >>> tg.nn.avg_pool1d(np.array([[1.0, 5.0, 2.0, 3.0]]), 2)
     array([[3. , 2.5]])
     """
-    parameters = kernel_size, stride, padding, ceil_mode
-    return _avg_pool("avg_pool1d", 1, x, *parameters, count_include_pad=count_include_pad)
+    include = count_include_pad
+    return _avg_pool("avg_pool1d", 1, x, kernel_size, stride, padding, ceil_mode, include)
 
 
 def avg_pool2d(
@@ -208,8 +230,8 @@ def avg_pool2d(
     array([[[1., 1.],
             [1., 1.]]])
     """
-    parameters = kernel_size, stride, padding, ceil_mode
-    return _avg_pool("avg_pool2d", 2, x, *parameters, count_include_pad=count_include_pad)
+    include = count_include_pad
+    return _avg_pool("avg_pool2d", 2, x, kernel_size, stride, padding, ceil_mode, include)
 
 
 def adaptive_avg_pool1d(x: Any, output_size: int | None) -> Any:
@@ -330,9 +352,8 @@ class _AvgPool(_Pool):
 
     def __call__(self, x: Any) -> Any:
         """Return the mean of each window."""
-        parameters = self.kernel_size, self.stride, self.padding, self.ceil_mode
-        include = self.count_include_pad
-        return _avg_pool(self, self.axes, x, *parameters, count_include_pad=include)
+        sizes = self.kernel_size, self.stride, self.padding
+        return _avg_pool(self, self.axes, x, *sizes, self.ceil_mode, self.count_include_pad)
 
 
 class AvgPool1d(_AvgPool):

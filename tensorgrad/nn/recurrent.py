@@ -165,34 +165,39 @@ def lstm_walk(x: Any, h: Any, c: Any, weight: Any) -> Any:
     return _States([np.stack(states), np.stack(cells)])
 
 
-# -- the kinds of cells: how many gates and states they have, and how they walk
+# -- what cells and layers share
 
 
 def _projected(x: Any, weight: Any, bias: Any) -> Any:
-    rows = affine(_rows(x), weight, bias)  # of three axes, numpy.inner takes ten times as long
-    return rows.reshape(*x.shape[:-1], len(weight))
+    """The products of all steps with the weight of the input, plus the bias."""
+    return affine(_rows(x), weight, bias).reshape(*x.shape[:-1], len(weight))
 
 
-class _Kind(Module):
-    """What cells and layers share: sizes, weights, and the checks of input and state."""
+_DEFAULTS = {
+    "num_layers": 1,
+    "nonlinearity": "tanh",
+    "bias": True,
+    "batch_first": False,
+    "bidirectional": False,
+}
 
-    gates: int
-    states: int = 1
-    input_size: int
-    hidden_size: int
-    bias: bool
 
-    def _walk(self, x: Any, states: Any, w_ih: Any, w_hh: Any, b_ih: Any = 0, b_hh: Any = 0) -> Any:
-        """The states after each step of `x`, (length, batch, input_size)."""
+class _Recurrent(Module):
+    gates: ClassVar[int]
+    states: ClassVar[int] = 1
+
+    def __init__(self, input_size: int, hidden_size: int, bias: bool) -> None:
+        if min(input_size, hidden_size) < 1:
+            raise ValueError(
+                f"{type(self).__name__}({input_size}, {hidden_size}): every size must be at least 1"
+            )
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.bias = bias
+
+    def walk(self, x: Any, start: Any, w_ih: Any, w_hh: Any, b_ih: Any = 0, b_hh: Any = 0) -> Any:
+        """Return the states after each step of `x`, which is (length, batch, features)."""
         raise NotImplementedError
-
-    def _add_weights(self, suffix: str, inputs: int, dtype: DTypeLike, rng: Any) -> None:
-        """Make the weights, uniform in +-1/sqrt(hidden_size)."""
-        rows, bound = self.gates * self.hidden_size, self.hidden_size**-0.5
-        shapes = [(rows, inputs), (rows, self.hidden_size), (rows,), (rows,)]
-        for name, shape in zip(self._names(suffix), shapes):
-            start = rng.uniform(-bound, bound, shape)
-            setattr(self, name, Tensor(start, dtype, requires_grad=True))
 
     def _names(self, suffix: str) -> list[str]:
         names = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"]
@@ -201,3 +206,296 @@ class _Kind(Module):
     def _weights(self, suffix: str) -> list[Tensor]:
         return [getattr(self, name) for name in self._names(suffix)]
 
+    def _add_weights(
+        self, suffix: str, input_size: int, dtype: DTypeLike, rng: np.random.Generator
+    ) -> None:
+        rows, bound = self.gates * self.hidden_size, self.hidden_size**-0.5
+        shapes = [(rows, input_size), (rows, self.hidden_size), (rows,), (rows,)]
+        for name, shape in zip(self._names(suffix), shapes):
+            setattr(self, name, Tensor(rng.uniform(-bound, bound, shape), dtype, True))
+
+    def _start(self, hx: Any, shape: tuple[int, ...], dtype: DTypeLike) -> list[Any]:
+        """The states to start from, each of this shape: those given, or zeros."""
+        if hx is None:
+            return [np.zeros(shape, dtype)] * self.states
+        start = [as_input(h, dtype) for h in (hx if self.states > 1 else [hx])]
+        if [h.shape for h in start] != [shape] * self.states:
+            wanted = f"a pair (h, c), each of shape {shape}" if self.states > 1 else f"{shape}"
+            raise ValueError(
+                f"{self}: initial states of shapes {[h.shape for h in start]}; with this input "
+                f"the state must be {wanted}"
+            )
+        return start
+
+    def __repr__(self) -> str:
+        options = [
+            f"{name}={getattr(self, name)!r}"
+            for name, default in _DEFAULTS.items()
+            if getattr(self, name, default) != default
+        ]
+        return f"{type(self).__name__}({', '.join([f'{self.input_size}, {self.hidden_size}', *options])})"
+
+
+class _Cell(_Recurrent):
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        dtype: DTypeLike = np.float64,
+        rng: RNG = None,
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias)
+        self._add_weights("", input_size, dtype, np.random.default_rng(rng))
+
+    def __call__(self, x: Any, hx: Any = None) -> Any:
+        """Return the state after one step; without `hx`, the state before it is zero."""
+        weights = self._weights("")
+        x = as_input(x, weights[0].dtype)
+        if x.ndim not in (1, 2) or x.shape[-1] != self.input_size:
+            raise ValueError(
+                f"{self}: an input of shape {x.shape}; pass one step, of shape "
+                f"(batch, {self.input_size}) or ({self.input_size},)"
+            )
+        shape = (*x.shape[:-1], self.hidden_size)
+        start = [h.reshape(-1, self.hidden_size) for h in self._start(hx, shape, weights[0].dtype)]
+        ends = self.walk(x.reshape(1, -1, self.input_size), start, *weights)
+        ends = tuple([states.reshape(shape) for states in ends])
+        return ends if self.states > 1 else ends[0]
+
+
+class _Layers(_Recurrent):
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        dtype: DTypeLike = np.float64,
+        rng: RNG = None,
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias)
+        if num_layers < 1:
+            raise ValueError(f"{type(self).__name__}: num_layers must be at least 1")
+        rng = np.random.default_rng(rng)
+        self.num_layers = num_layers
+        self.batch_first = batch_first
+        self.bidirectional = bidirectional
+        self.dropout = Dropout(dropout, rng=rng)
+        directions = ["", "_reverse"] if bidirectional else [""]
+        self._suffixes = [[f"_l{i}{way}" for way in directions] for i in range(num_layers)]
+        for suffixes in self._suffixes:
+            for suffix in suffixes:
+                self._add_weights(suffix, input_size, dtype, rng)
+            input_size = hidden_size * len(directions)
+
+    def __call__(self, x: Any, hx: Any = None) -> tuple[Any, Any]:
+        """Return the last layer's outputs at all steps, and every layer's state after the last.
+
+        Without `hx`, the states before the first step are zero.
+        """
+        dtype = self._weights("_l0")[0].dtype
+        x = as_input(x, dtype)
+        single = x.ndim == 2
+        if x.ndim not in (2, 3) or x.shape[-1] != self.input_size:
+            axes = "batch, length" if self.batch_first else "length, batch"
+            raise ValueError(
+                f"{self}: an input of shape {x.shape}; pass a batch of sequences, of shape "
+                f"({axes}, {self.input_size}), or one, of shape (length, {self.input_size})"
+            )
+        if single:
+            x = x[:, None]
+        elif self.batch_first:
+            x = np.swapaxes(x, 0, 1)
+        if not len(x):
+            raise ValueError(f"{self}: a sequence of length 0; it must have one step at least")
+        count = sum(map(len, self._suffixes))
+        shape = (count, *x.shape[1 + single : -1], self.hidden_size)
+        start = [
+            h.reshape(count, x.shape[1], self.hidden_size) for h in self._start(hx, shape, dtype)
+        ]
+        ends: list[list[Any]] = []
+        for i, suffixes in enumerate(self._suffixes):
+            x = self.dropout(x) if i else x
+            outputs = []
+            for suffix in suffixes:
+                ordered = _flipped if suffix.endswith("_reverse") else linear
+                before = [h[len(ends)] for h in start]
+                states = self.walk(ordered(x), before, *self._weights(suffix))
+                ends.append([s[-1] for s in states])
+                outputs.append(ordered(states[0]))
+            x = np.concatenate(outputs, -1) if len(outputs) > 1 else outputs[0]
+        last = tuple([np.stack(states).reshape(shape) for states in zip(*ends)])
+        if single:
+            x = x[:, 0]
+        elif self.batch_first:
+            x = np.swapaxes(x, 0, 1)
+        return x, last if self.states > 1 else last[0]
+
+
+def _flipped(x: Any) -> Any:
+    return np.flip(x, 0)
+
+
+# -- the three kinds
+
+
+class _RNN(_Recurrent):
+    gates = 1
+    nonlinearity: str
+
+    def walk(self, x: Any, start: Any, w_ih: Any, w_hh: Any, b_ih: Any = 0, b_hh: Any = 0) -> Any:
+        x = _projected(x, w_ih, b_ih + b_hh)
+        return rnn_walk(x, *start, w_hh, self.nonlinearity == "relu")
+
+
+def _check_nonlinearity(name: str, nonlinearity: str) -> None:
+    if nonlinearity not in ("tanh", "relu"):
+        raise ValueError(f'{name}: nonlinearity must be "tanh" or "relu", not {nonlinearity!r}')
+
+
+class _GRU(_Recurrent):
+    gates = 3
+
+    def walk(self, x: Any, start: Any, w_ih: Any, w_hh: Any, b_ih: Any = 0, b_hh: Any = 0) -> Any:
+        return gru_walk(_projected(x, w_ih, b_ih), *start, w_hh, b_hh)
+
+
+class _LSTM(_Recurrent):
+    gates = 4
+    states = 2
+
+    def walk(self, x: Any, start: Any, w_ih: Any, w_hh: Any, b_ih: Any = 0, b_hh: Any = 0) -> Any:
+        return lstm_walk(_projected(x, w_ih, b_ih + b_hh), *start, w_hh)
+
+
+class RNNCell(_RNN, _Cell):
+    """One step of a recurrent network: h = tanh(weight_ih x + bias_ih + weight_hh h + bias_hh).
+
+    With `nonlinearity="relu"`, relu in place of tanh. An input is (batch, input_size) or
+    (input_size,), and the state (batch, hidden_size) or (hidden_size,). The weights, of shapes
+    (hidden_size, input_size), (hidden_size, hidden_size) and (hidden_size,) twice, start uniform in
+    +-1/sqrt(hidden_size); without `bias`, there are two. `rng` is a NumPy Generator or a seed.
+
+    >>> cell = tg.nn.RNNCell(3, 4)
+    >>> h = cell(np.ones((2, 3)))
+    >>> cell(np.ones((2, 3)), h).shape
+    (2, 4)
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        nonlinearity: Literal["tanh", "relu"] = "tanh",
+        dtype: DTypeLike = np.float64,
+        rng: RNG = None,
+    ) -> None:
+        _check_nonlinearity("RNNCell", nonlinearity)
+        super().__init__(input_size, hidden_size, bias, dtype, rng)
+        self.nonlinearity = nonlinearity
+
+
+class GRUCell(_GRU, _Cell):
+    """One step of a gated recurrent unit: h = (1 - z) n + z h.
+
+    The gates are r = sigmoid(x_r + h_r), z = sigmoid(x_z + h_z) and n = tanh(x_n + r h_n), where
+    x_r, x_z, x_n are the thirds of weight_ih x + bias_ih, and h_r, h_z, h_n those of
+    weight_hh h + bias_hh. Cho and others, Learning Phrase Representations using RNN
+    Encoder-Decoder, 2014. Otherwise as `RNNCell`, with three times as many rows in each weight.
+
+    >>> cell = tg.nn.GRUCell(3, 4)
+    >>> h = cell(np.ones((2, 3)))
+    >>> cell(np.ones((2, 3)), h).shape
+    (2, 4)
+    """
+
+
+class LSTMCell(_LSTM, _Cell):
+    """One step of a long short-term memory: h = o tanh(c), where c = f c + i n.
+
+    The gates i, f, n, o are the quarters of weight_ih x + bias_ih + weight_hh h + bias_hh: of n,
+    the tanh, and of the others, the sigmoid. The state is a pair (h, c). Hochreiter and
+    Schmidhuber, Long Short-Term Memory, 1997. Otherwise as `RNNCell`, with four times as many rows
+    in each weight.
+
+    >>> cell = tg.nn.LSTMCell(3, 4)
+    >>> h, c = cell(np.ones((2, 3)))
+    >>> h, c = cell(np.ones((2, 3)), (h, c))
+    >>> h.shape, c.shape
+    ((2, 4), (2, 4))
+    """
+
+
+class RNN(_RNN, _Layers):
+    """A recurrent network: layers of an `RNNCell`, each of which reads the outputs of the one before.
+
+    An input is (length, batch, input_size), with `batch_first` (batch, length, input_size), or
+    (length, input_size) for one sequence. The result is a pair: the last layer's outputs at all
+    steps, in the same layout with hidden_size features; and the states after the last step, of
+    shape (num_layers, batch, hidden_size), or (num_layers, hidden_size) for one sequence, which
+    the next call takes as `hx` to go on. With `bidirectional`, each layer has a second set of
+    weights that reads the sequence backwards: twice as many features, first those of the way
+    forward, and twice as many states, in the order layer 0, layer 0 backwards, layer 1 ... In
+    training, elements of the outputs between layers are dropped with the probability `dropout`.
+    Names of weights end in the number of the layer, `weight_ih_l0`, and `_reverse`; they start
+    uniform in +-1/sqrt(hidden_size). `rng` is a NumPy Generator or a seed.
+
+    >>> net = tg.nn.RNN(3, 4, num_layers=2, bidirectional=True)
+    >>> output, h = net(np.ones((7, 5, 3)))
+    >>> output.shape, h.shape
+    ((7, 5, 8), (4, 5, 4))
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: Literal["tanh", "relu"] = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        dtype: DTypeLike = np.float64,
+        rng: RNG = None,
+    ) -> None:
+        _check_nonlinearity("RNN", nonlinearity)
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            dtype,
+            rng,
+        )
+        self.nonlinearity = nonlinearity
+
+
+class GRU(_GRU, _Layers):
+    """A network of gated recurrent units: as `RNN`, with the steps of a `GRUCell`.
+
+    >>> net = tg.nn.GRU(3, 4, batch_first=True)
+    >>> output, h = net(np.ones((5, 7, 3)))
+    >>> output.shape, h.shape
+    ((5, 7, 4), (1, 5, 4))
+    """
+
+
+class LSTM(_LSTM, _Layers):
+    """A network of long short-term memories: as `RNN`, with the steps of an `LSTMCell`.
+
+    The states are a pair (h, c), of the shape of the states of an `RNN` each.
+
+    >>> net = tg.nn.LSTM(3, 4)
+    >>> output, (h, c) = net(np.ones((7, 5, 3)))
+    >>> output.shape, h.shape, c.shape
+    ((7, 5, 4), (1, 5, 4), (1, 5, 4))
+    """

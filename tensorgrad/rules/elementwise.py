@@ -329,7 +329,11 @@ def _clip(
     if low is None and high is None:
         return np.positive(a)
     a = a if low is None else apply(_at_least, (a, low))
-    return a if high is None else apply(_at_most, (a, high))
+    a = a if high is None else apply(_at_most, (a, high))
+    if low is not None and high is not None and np.any(np.equal(low, high)):
+        moving = [b for b in (low, high) if isinstance(b, Tensor) and b.requires_grad]
+        return a if moving else np.where(np.equal(low, high), a.detach(), a)  # constant there
+    return a
 
 
 @differentiable(lambda g, _y, x, *_replacements: np.where(np.isfinite(x), g, 0))

@@ -17,6 +17,7 @@ from . import (
     elementwise,
     indexing,
     linear_algebra,
+    losses,
     reductions,
     shapes,
     signals,
@@ -40,6 +41,7 @@ FAMILIES = [
     indexing,
     sorting,
     signals,
+    losses,
 ]
 OPERATIONS: list[Op] = [row for family in FAMILIES for row in family.ROWS]
 CONSTANT = constants.ROWS
