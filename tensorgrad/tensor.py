@@ -222,7 +222,7 @@ def revive(node: Node) -> tuple[Any, list[Any]]:
     """The output and the arguments of a node as the tensors they were."""
     out = node.out
     if isinstance(out, tuple):
-        out = out if isinstance(out[0], Spec) else parts_of(node, out)
+        out = parts_of(node, out) if out and not isinstance(out[0], Spec) else out
     elif out is not None:
         out = tensor_of(out, node)
     return node if out is None else out, [

@@ -367,7 +367,7 @@ def dropout(x: Any, p: float = 0.5, training: bool = True, rng: RNG = None) -> A
     Dropout, 2014.
 
     >>> tg.nn.dropout(np.ones(6), rng=1)
-    array([2., 0., 2., 2., 2., 2.])
+    array([0., 2., 2., 2., 0., 0.])
     """
     if not 0 <= p <= 1:
         raise ValueError(f"dropout: a probability p of {p}")
@@ -385,7 +385,7 @@ class Dropout(Module):
 
     >>> layer = tg.nn.Dropout(0.5, rng=1)
     >>> layer(np.ones(6)), layer.eval()(np.ones(6))
-    (array([2., 0., 2., 2., 2., 2.]), array([1., 1., 1., 1., 1., 1.]))
+    (array([0., 2., 2., 2., 0., 0.]), array([1., 1., 1., 1., 1., 1.]))
     """
 
     def __init__(self, p: float = 0.5, rng: RNG = None) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -18,6 +18,8 @@ from numpy.typing import DTypeLike
 from ..rules.linear_algebra import affine
 from ..rules.selection import masked
 from ..tensor import Tensor, differentiable
+from .activations import linear
+from .layers import RNG, Dropout, as_input, uniform
 from .module import Module
 
 # -- the walk through time: x is (length, batch, gates * hidden), and a state (batch, hidden)
@@ -153,13 +155,14 @@ def lstm_walk(x: Any, h: Any, c: Any, weight: Any) -> Any:
     x + weight h, but for n, its tanh.
     """
     # All gates by one tanh: sigmoid(x) = tanh(x / 2) / 2 + 1 / 2
-    slope = np.repeat(np.array([0.5, 0.5, 1, 0.5], x.dtype), h.shape[1])
+    size = h.shape[1]
+    slope = np.repeat(np.array([0.5, 0.5, 1, 0.5], x.dtype), size)
     shift = slope * (slope < 1)
     transposed, states, cells = (weight * slope[:, None]).mT, [], []
     for step in x * slope:
-        i, f, n, o = np.split(np.tanh(step + h @ transposed) * slope + shift, 4, -1)
-        c = f * c + i * n
-        h = o * np.tanh(c)
+        gates = np.tanh(step + h @ transposed) * slope + shift
+        c = gates[:, size : 2 * size] * c + gates[:, :size] * gates[:, 2 * size : 3 * size]
+        h = gates[:, 3 * size :] * np.tanh(c)
         states.append(h)
         cells.append(c)
     return _States([np.stack(states), np.stack(cells)])
@@ -212,7 +215,7 @@ class _Recurrent(Module):
         rows, bound = self.gates * self.hidden_size, self.hidden_size**-0.5
         shapes = [(rows, input_size), (rows, self.hidden_size), (rows,), (rows,)]
         for name, shape in zip(self._names(suffix), shapes):
-            setattr(self, name, Tensor(rng.uniform(-bound, bound, shape), dtype, True))
+            setattr(self, name, uniform(rng, bound, shape, dtype))
 
     def _start(self, hx: Any, shape: tuple[int, ...], dtype: DTypeLike) -> list[Any]:
         """The states to start from, each of this shape: those given, or zeros."""
@@ -233,7 +236,8 @@ class _Recurrent(Module):
             for name, default in _DEFAULTS.items()
             if getattr(self, name, default) != default
         ]
-        return f"{type(self).__name__}({', '.join([f'{self.input_size}, {self.hidden_size}', *options])})"
+        sizes = str(self.input_size), str(self.hidden_size)
+        return f"{type(self).__name__}({', '.join([*sizes, *options])})"
 
 
 class _Cell(_Recurrent):
@@ -348,8 +352,8 @@ class _RNN(_Recurrent):
     nonlinearity: str
 
     def walk(self, x: Any, start: Any, w_ih: Any, w_hh: Any, b_ih: Any = 0, b_hh: Any = 0) -> Any:
-        x = _projected(x, w_ih, b_ih + b_hh)
-        return rnn_walk(x, *start, w_hh, self.nonlinearity == "relu")
+        (h,), rectify = start, self.nonlinearity == "relu"
+        return rnn_walk(_projected(x, w_ih, b_ih + b_hh), h, w_hh, rectify)
 
 
 def _check_nonlinearity(name: str, nonlinearity: str) -> None:
@@ -361,7 +365,8 @@ class _GRU(_Recurrent):
     gates = 3
 
     def walk(self, x: Any, start: Any, w_ih: Any, w_hh: Any, b_ih: Any = 0, b_hh: Any = 0) -> Any:
-        return gru_walk(_projected(x, w_ih, b_ih), *start, w_hh, b_hh)
+        (h,) = start
+        return gru_walk(_projected(x, w_ih, b_ih), h, w_hh, b_hh)
 
 
 class _LSTM(_Recurrent):
@@ -369,7 +374,8 @@ class _LSTM(_Recurrent):
     states = 2
 
     def walk(self, x: Any, start: Any, w_ih: Any, w_hh: Any, b_ih: Any = 0, b_hh: Any = 0) -> Any:
-        return lstm_walk(_projected(x, w_ih, b_ih + b_hh), *start, w_hh)
+        h, c = start
+        return lstm_walk(_projected(x, w_ih, b_ih + b_hh), h, c, w_hh)
 
 
 class RNNCell(_RNN, _Cell):
@@ -432,7 +438,7 @@ class LSTMCell(_LSTM, _Cell):
 
 
 class RNN(_RNN, _Layers):
-    """A recurrent network: layers of an `RNNCell`, each of which reads the outputs of the one before.
+    """A recurrent network: layers of an `RNNCell`, each of which reads the outputs of the last.
 
     An input is (length, batch, input_size), with `batch_first` (batch, length, input_size), or
     (length, input_size) for one sequence. The result is a pair: the last layer's outputs at all

@@ -236,8 +236,7 @@ class OneCycleLR(LRScheduler):
     up first. `anneal_strategy`, "cos" or "linear", is the curve. `max_lr` can be a list, one for
     each group. `total_steps` can be given as `epochs` times `steps_per_epoch`; going on after them
     raises ValueError. With `cycle_momentum`, momentum, or the first of `betas`, goes from
-    `max_momentum`
-    to `base_momentum` and back. Smith and Topin, Super-convergence, 2018.
+    `max_momentum` to `base_momentum` and back. Smith and Topin, Super-convergence, 2018.
 
     >>> optimizer = tg.optim.SGD([tg.Tensor(1.0, requires_grad=True)], momentum=0.9)
     >>> schedule = tg.optim.OneCycleLR(optimizer, max_lr=1.0, total_steps=11, pct_start=6 / 11)
