@@ -1,6 +1,6 @@
 """NumPy with gradients: a small automatic-differentiation library."""
 
-from . import array_api, data, interop, nn, rules, special
+from . import array_api, data, interop, nn, rules, special, training
 from .array_api import *  # noqa: F403
 from .checkpoint import checkpoint
 from .diagnostics import detect_anomaly, profile
@@ -11,6 +11,7 @@ from .guard import guard
 from .nn import MLP, Layer, Neuron
 from .rules.selection import safe_where
 from .tensor import Tensor, differentiable
+from .training import EarlyStopping, History, fit
 from .transforms import (
     elementwise_grad,
     grad,
@@ -36,8 +37,10 @@ __all__ = [
     "AnomalyError",
     *array_api.__all__,
     "MLP",
+    "EarlyStopping",
     "GradcheckError",
     "GraphError",
+    "History",
     "Layer",
     "Neuron",
     "NoRuleError",
@@ -46,6 +49,7 @@ __all__ = [
     "data",
     "differentiable",
     "enable_grad",
+    "fit",
     "grad",
     "gradcheck",
     "guard",
@@ -55,6 +59,7 @@ __all__ = [
     "rules",
     "safe_where",
     "special",
+    "training",
     "value_and_grad",
     "vjp",
 ]

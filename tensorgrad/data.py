@@ -204,12 +204,13 @@ def one_hot(classes: ArrayLike, num_classes: int | None = None, dtype: DTypeLike
     if num_classes is None:
         num_classes = int(classes.max()) + 1
     check_classes("one_hot", classes, num_classes)
-    return (classes[..., None] == np.arange(num_classes)).astype(dtype)
+    is_class: Array = classes[..., None] == np.arange(num_classes)
+    return is_class.astype(dtype)
 
 
 def check_classes(name: str, classes: Array, count: int) -> None:
     """Raise IndexError if not all of an array of classes lie from 0 to `count` - 1."""
-    if classes.size and not (0 <= classes.min() and classes.max() < count):
+    if classes.size and not (classes.min() >= 0 and classes.max() < count):
         place = tuple(np.argwhere((classes < 0) | (classes >= count))[0].tolist())
         raise IndexError(
             f"{name}: target {classes[place]} at index {place}, of {count} classes: "

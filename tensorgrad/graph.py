@@ -58,7 +58,9 @@ class set_mode:  # noqa: N801 (used like a function)
 
     def __enter__(self) -> None:
         outer = mode.get()
-        mode.set(outer._replace(**self._changes, outer=outer))
+        changes = {**self._changes, "outer": outer}
+        # Not _replace: the tuples that it makes meanwhile fill up one of Python's free lists.
+        mode.set(Mode(*[changes.get(name, value) for name, value in zip(Mode._fields, outer)]))
 
     def __exit__(
         self,
@@ -251,15 +253,16 @@ class Rule:
         self.vjps = vjps
         self.form = form
         self.arity = len(vjps)
+        self.variadic = isinstance(vjps, _Each)
         self._plans: dict[Any, Plan] = {}
 
-    def plan(self, pattern: int, kwargs: Mapping[str, Any]) -> Plan:
+    def plan(self, pattern: int, kwargs: Mapping[str, Any] = NO_KWARGS) -> Plan:
         """What a call lets go of, that has a tracked argument for each set bit of `pattern`.
 
         The highest bit marks the end of the arguments. Raises NoRuleError for a call that the vjps
         would not accept.
         """
-        if self.arity == sys.maxsize:  # one function serves every position: look at the first
+        if self.variadic:  # one function serves every position: look at the first
             pattern = 1 << pattern.bit_length() - 1 | 1
         key = (pattern, *kwargs) if kwargs else pattern
         try:
@@ -452,7 +455,9 @@ def propagate(
                     parts = cotangents[whole] = cotangents[whole] or {}
                     parts[node.args[0]] = g
             elif node.rule is not None:
-                out, args = operands(node)
+                out, args = (node.out, node.args) if plain else operands(node)
+                if out is None:
+                    out = node
                 if type(g) is dict:
                     g = tuple(
                         [g[i] if i in g else np.zeros(o.shape, o.dtype) for i, o in enumerate(out)]

@@ -8,7 +8,7 @@ import importlib
 import operator
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any, Literal, TypeAlias
 
@@ -57,31 +57,33 @@ def apply(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any] = NO_KWA
         return _apply_without_rule(fun, args, kwargs)  # type: ignore[no-any-return]
     arrays: list[Any] = []
     parents: list[Node | None] = []
-    tracked, bit = 0, 1
+    tracked, bit, arity = 0, 1, known.arity
     for a in args:
+        node = None
         if isinstance(a, Tensor):
             node = a._node
+            a = a._array
             if node is not None:
                 tracked += bit
-                arrays.append(a._array)
-            else:
-                arrays.append(a._array if len(arrays) < known.arity else a._array.copy())
-            parents.append(node)
-        else:
-            if len(arrays) >= known.arity:
-                a = _frozen(a)
-            elif type(a) not in _PLAIN:
-                a = as_array(a, known.name)
-            arrays.append(a)
-            parents.append(None)
+            elif len(arrays) >= arity:
+                a = a.copy()
+        elif len(arrays) >= arity:
+            a = _frozen(a)
+        elif type(a) not in _PLAIN:
+            a = as_array(a, known.name)
+        arrays.append(a)
+        parents.append(node)
         bit += bit
-    recording, hooks, *_ = mode.get()
-    if not (tracked and recording):
+    now = mode.get()
+    if not (tracked and now.recording):
         return _wrap(fun(*arrays, **kwargs), known.name)  # type: ignore[no-any-return]
     if kwargs:
         kwargs = {name: _frozen(value) for name, value in kwargs.items()}
-    unread, out_is_read = known.plan(tracked + bit, kwargs)
-    out: Any = fun(*arrays, **kwargs)
+        unread, out_is_read = known.plan(tracked + bit, kwargs)
+        out: Any = fun(*arrays, **kwargs)
+    else:
+        unread, out_is_read = known.plan(tracked + bit)
+        out = fun(*arrays)
     several = None
     if type(out) is not _ndarray or out.dtype.kind != "f":
         if isinstance(out, tuple):
@@ -96,17 +98,23 @@ def apply(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any] = NO_KWA
     else:
         kept = out if out_is_read else tuple([_spec(o) for o in out])
         node = Node((), np.dtype(float), known, parents, arrays, kwargs, kept)
-    frame: Any = sys._getframe(1)
+    frame: Any = sys._getframe(2)  # all callers are in this package; a skipped frame costs nothing
     while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back
     if frame is not None:
         node.line = frame.f_code, frame.f_lasti
+    hooks = now.hooks
     operands = (*arrays, *(several or (out,))) if hooks else ()
     for i in unread:
         arrays[i] = parents[i] or _spec(arrays[i])
     for hook in hooks:
         hook(node, operands)
-    return tensor_of(out, node) if several is None else parts_of(node, out)
+    if several is not None:
+        return parts_of(node, out)
+    tensor: Tensor = _new(Tensor)
+    tensor._array = out
+    tensor._node = node
+    return tensor
 
 
 def parts_of(call: Node, results: Any) -> Any:
@@ -126,7 +134,8 @@ def _like(several: Any, values: Sequence[Any]) -> Any:
 def _apply_without_rule(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     if fun in IN_PLACE:
         return IN_PLACE[fun](*args, **kwargs)
-    if fun in CONSTANTS or not mode.get().recording or not _tracked((*args, *kwargs.values())):
+    tracked = mode.get().recording and (_tracked(args) or (kwargs and _tracked(kwargs.values())))
+    if not tracked or fun in CONSTANTS:
         return _wrap(fun(*_unwrap(tuple(args)), **_unwrap(dict(kwargs))), name_of(fun))
     definition = COMPOSITES.get(fun)
     if definition is None:
@@ -160,7 +169,7 @@ def _late_rules_loaded() -> bool:
     return bool(late)
 
 
-def _tracked(values: Sequence[Any]) -> bool:
+def _tracked(values: Iterable[Any]) -> bool:
     """Whether a tracked tensor is among the values, or in lists and tuples of them."""
     for value in values:
         if isinstance(value, Tensor):
@@ -818,11 +827,16 @@ def _plain_index(index: Any) -> Any:
     return _plain_part(index)
 
 
+_BOUNDS = {int, type(None)}
+
+
 def _plain_part(part: Any) -> Any:
     if part is None or part is ... or isinstance(part, (int, np.integer)):
         return part
     if isinstance(part, slice):
         bounds = part.start, part.stop, part.step
+        if {*map(type, bounds)} <= _BOUNDS:
+            return part
         return slice(*[None if b is None else operator.index(b) for b in bounds])
     part = _untracked(part)
     array = np.asarray(part)

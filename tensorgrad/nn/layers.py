@@ -78,9 +78,8 @@ class _Affine(Module):
                 f"{self}: an input of shape {x.shape}; pass one sample, of shape ({nin},), "
                 f"or a batch of shape (n, {nin})"
             )
-        bias = self.bias
-        y = np.inner(x, self.weight) if bias is None else affine(x, self.weight, bias)
-        return self.activation(y)
+        bias = 0 if self.bias is None else self.bias
+        return self.activation(affine(x, self.weight, bias))
 
     def __repr__(self) -> str:
         sizes = ", ".join(map(str, reversed(self.weight.shape)))

@@ -113,6 +113,7 @@ def smooth_l1_loss(
     >>> tg.nn.smooth_l1_loss(np.array([1.0, 3.0]), [0.0, 0.0], reduction="none", beta=2.0)
     array([0.25, 2.  ])
     """
+    prediction, target = _pair("smooth_l1_loss", prediction, target)
     if beta == 0:
         return l1_loss(prediction, target, reduction)
     return huber_loss(prediction, target, reduction, delta=beta) / beta

@@ -4,39 +4,73 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 from numpy.typing import DTypeLike
 
 from ..tensor import Tensor, differentiable
 from .layers import as_input
 from .module import Module
 
-
-def _mean(x: Any, axes: tuple[int, ...]) -> Any:
-    """The mean over axes, which stay with length 1."""
-    return np.add.reduce(x, axis=axes, keepdims=True) / math.prod([x.shape[i] for i in axes])
+Axes: TypeAlias = tuple[int, ...]
 
 
-def _standardized_back(g: Any, results: Any, _x: Any, axes: tuple[int, ...], eps: float) -> Any:
+def _sum(axes: Axes, *arrays: Any, keepdims: bool = False) -> Any:
+    """The sum over axes of the product of arrays of one shape, without an array for the product."""
+    every = range(arrays[0].ndim)
+    summed = normalize_axis_tuple(axes, len(every))
+    terms = [term for a in arrays for term in (a, every)]
+    dtype = np.result_type(*[a.dtype for a in arrays], np.float32)
+    total = np.einsum(*terms, [i for i in every if i not in summed], dtype=dtype)
+    return np.expand_dims(total, axes) if keepdims else total
+
+
+def _standardized_back(g: Any, results: Any, _x: Any, axes: Axes, eps: float) -> Any:
     g, g_mean, g_variance = g
     y, _, variance = results
     count = math.prod([y.shape[i] for i in axes])
     scale = (variance + eps) ** -0.5
-    along_y = scale * _mean(g * y, axes) - 2 / count * g_variance / scale
-    return scale * g - along_y * y - (scale * _mean(g, axes) - g_mean / count)
+    along_y = scale * _sum(axes, g, y, keepdims=True) - 2 * g_variance / scale
+    along_one = scale * _sum(axes, g, keepdims=True) - g_mean
+    return scale * g - along_y / count * y - along_one / count
 
 
 @differentiable(_standardized_back)
-def _standardized(x: Any, axes: tuple[int, ...], eps: float) -> tuple[Any, Any, Any]:
-    """(x - mean) / sqrt(variance + eps), the mean and the variance over negative or other axes."""
+def _standardized(x: Any, axes: Axes, eps: float) -> tuple[Any, Any, Any]:
+    """(x - mean) / sqrt(variance + eps), and mean and variance, with axes of length 1."""
     wide = x.astype(np.result_type(x.dtype, np.float32), copy=False)
-    mean = _mean(wide, axes)
+    count = math.prod([x.shape[i] for i in axes])
+    mean = _sum(axes, wide, keepdims=True) / count
     y = wide - mean
-    variance = _mean(y * y, axes)
+    variance = _sum(axes, y, y, keepdims=True) / count
     y *= (variance + eps) ** -0.5
     return y.astype(x.dtype, copy=False), mean, variance
+
+
+def _along(weight: Any, axes: Axes) -> Any:
+    """The weight, or a number, with axes of length 1."""
+    return np.expand_dims(weight, axes) if np.ndim(weight) else weight
+
+
+@differentiable(
+    lambda g, _z, _y, weight, _bias, axes: g * _along(weight, axes),
+    lambda g, _z, y, _weight, _bias, axes: _sum(axes, g, y),
+    lambda g, _z, _y, _weight, _bias, axes: _sum(axes, g),
+)
+def _scaled(y: Any, weight: Any, bias: Any, axes: Axes) -> Any:
+    """Weight times y plus bias, whose axes are those of y without `axes`; or which are numbers."""
+    dtype = np.result_type(y, weight, bias)
+    z = np.multiply(y, _along(weight, axes), dtype=dtype)
+    z += _along(bias, axes)
+    return z
+
+
+def _affine(y: Any, weight: Any, bias: Any, axes: Axes) -> Any:
+    if weight is None and bias is None:
+        return y
+    return _scaled(y, 1.0 if weight is None else weight, 0.0 if bias is None else bias, axes)
 
 
 def layer_norm(
@@ -72,8 +106,7 @@ def _layer_norm(
             f"{who}: an input of shape {x.shape}; its last axes must be those of {shape}"
         )
     y = _standardized(x, tuple(range(-len(shape), 0)), eps)[0]
-    y = y if weight is None else y * weight
-    return y if bias is None else y + bias
+    return _affine(y, weight, bias, tuple(range(x.ndim - len(shape))))
 
 
 class LayerNorm(Module):
@@ -156,15 +189,13 @@ def _batch_norm(
 ) -> Any:
     if x.ndim < 2:
         raise ValueError(f"{who}: an input of shape {x.shape}; it must be (n, channels, *sizes)")
-    channels = (x.shape[1], *[1] * (x.ndim - 2))
+    axes = (0, *range(2, x.ndim))
     if not training and running_mean is not None:
-        # A copy each: training goes on to change the statistics where they are.
+        # Copies, for training goes on to change the statistics where they are.
         scale = (np.copy(running_var) + eps) ** -0.5
         scale = scale if weight is None else scale * weight
         shift = -np.copy(running_mean) * scale
-        shift = shift if bias is None else shift + bias
-        return x * scale.reshape(channels) + shift.reshape(channels)
-    axes = (0, *range(2, x.ndim))
+        return _scaled(x, scale, shift if bias is None else shift + bias, axes)
     count = x.size // max(x.shape[1], 1)
     if count < 2:
         raise ValueError(
@@ -177,8 +208,7 @@ def _batch_norm(
         for running, new in (running_mean, mean), (running_var, unbiased * variance):
             kept, new = _array(running), _array(new).reshape(-1)
             kept += (momentum * (new - kept)).astype(kept.dtype)
-    y = y if weight is None else y * weight.reshape(channels)
-    return y if bias is None else y + bias.reshape(channels)
+    return _affine(y, weight, bias, axes)
 
 
 def _array(a: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..rules.selection import masked
-from ..tensor import asarray, differentiable
+from ..tensor import Tensor, differentiable
 from .convolution import Size, Windows, check_fit, windows_of
 from .layers import as_input
 from .module import Module
@@ -61,18 +61,26 @@ def _spread(y: Any, which: Any, shape: tuple[int, ...], windows: Windows) -> Any
 
 
 def _first_maximum(y: Any, x: Any, windows: Windows) -> Any:
-    """The number of the position in each window at which its maximum, or a NaN, is first."""
-    x, y = windows.padded(asarray(x).data, -np.inf), asarray(y).data
-    which = np.zeros_like(y, np.intp)
-    for i, position in reversed([*enumerate(windows.positions())]):
-        part = x[(..., *windows.seen(position, y.shape[-len(windows.kernel) :]))]
-        np.copyto(which, i, where=(part == y) | (part != part))
-    return which
+    """The number of the position in each window at which its maximum, or a NaN, is first.
+
+    It is how many positions come before: none, or one more than come before among those behind it.
+    """
+    y, x = [a.data if isinstance(a, Tensor) else a for a in (y, x)]
+    x = windows.padded(x, -np.inf)
+    outputs = y.shape[-len(windows.kernel) :]
+    before: Any = np.zeros_like(y, np.min_scalar_type(math.prod(windows.kernel)))
+    for position in reversed([*windows.positions()][:-1]):
+        part = x[(..., *windows.seen(position, outputs))]
+        before += 1
+        before *= (part != y) & (part == part)
+    return before
 
 
-@differentiable(
-    lambda g, y, x, windows: _spread(g, _first_maximum(y, x, windows), x.shape, windows)
-)
+def _maxima_back(g: Any, y: Any, x: Any, windows: Windows) -> Any:
+    return _spread(g, _first_maximum(y, x, windows), x.shape, windows)
+
+
+@differentiable(_maxima_back)
 def _maxima(x: Any, windows: Windows) -> Any:
     outputs = windows.outputs(x.shape[-len(windows.kernel) :])
     x = windows.padded(x, -np.inf)

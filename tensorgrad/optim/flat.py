@@ -71,6 +71,20 @@ def working_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.result_type(dtype, np.float32)
 
 
+class Vectors(dict[str, Array]):
+    """Vectors of one length and dtype, by names."""
+
+    def __init__(self, size: int, dtype: np.dtype[Any]) -> None:
+        self.size = size
+        self.dtype = dtype
+
+    def find(self, name: str, start: float = 0.0) -> Array:
+        """The vector of that name; its elements are `start` at first."""
+        if name not in self:
+            self[name] = np.full(self.size, start, self.dtype)
+        return self[name]
+
+
 class Flat:
     """Parameters of one dtype as views of one vector, beside vectors of what belongs to them.
 
@@ -90,9 +104,10 @@ class Flat:
         self.grad = np.empty(self.size, work)
         self.scratch = np.empty(min(self.size, BLOCK), work)
         self._scalars = [np.zeros((), work) for _ in range(8)]
+        self._numbers: Sequence[float] = (0.0,) * 8  # what is in them
         self._homes = views(self.data, parameters)
         self._places = [*zip(parameters, self._homes, views(self.grad, parameters))]
-        self.vectors: dict[str, Array] = {}
+        self.vectors = Vectors(self.size, work)
         self.parts = [Part(self, 0, len(parameters), 0)]
         self.adopt()
 
@@ -124,20 +139,21 @@ class Flat:
                 f"{self.name}: a graph recorded under guard() still uses the parameters: "
                 "call its backward(), or drop it, before the step"
             )
-        absent = set()
+        gaps = False
         stamp = now()
-        for i, (p, home, place) in enumerate(self._places):
+        for p, home, place in self._places:
             if p._array is not home:
                 self._adopt(p, home)
             node = p._node
             if node is None or node.grad is None:
-                absent.add(i)
+                gaps = True
             else:
                 place[...] = node.grad
                 node.serial = stamp
-        if not absent:
+        if not gaps:
             return self.parts
-        self.parts = [piece for part in self.parts for piece in part.split(absent)]
+        absent = {i for i, p in enumerate(self.parameters) if p.grad is None}
+        self.parts = [piece for part in self.parts for piece in part.split(self, absent)]
         return [part for part in self.parts if part.first not in absent]
 
     def touch(self) -> None:
@@ -146,16 +162,13 @@ class Flat:
             if p._array is home and p._node is not None:
                 p._node.touch()
 
-    def vector(self, name: str, start: float = 0.0) -> Array:
-        """The vector of that name; its elements are `start` at first."""
-        if name not in self.vectors:
-            self.vectors[name] = np.full(self.size, start, self.grad.dtype)
-        return self.vectors[name]
-
     def scalars(self, numbers: Sequence[float]) -> list[Array]:
         """The numbers as arrays, always the same ones, with which NumPy is faster."""
-        for scalar, number in zip(self._scalars, numbers):
-            scalar[...] = number
+        if numbers != self._numbers:
+            for scalar, number, last in zip(self._scalars, numbers, self._numbers):
+                if number != last:
+                    scalar[...] = number
+            self._numbers = numbers
         return self._scalars[: len(numbers)]
 
     def state(self) -> list[dict[str, Any]]:
@@ -171,7 +184,7 @@ class Flat:
         """Take what `state` returned."""
         self.vectors.clear()
         for name in {name: None for state in states for name in state if name != "step"}:
-            for piece, state in zip(views(self.vector(name), self.parameters), states):
+            for piece, state in zip(views(self.vectors.find(name), self.parameters), states):
                 if state.get(name) is not None:
                     piece[...] = state[name]
         steps = [int(state.get("step", bool(state))) for state in states]
@@ -191,17 +204,16 @@ class Part:
         self.first = first
         self.last = last
         self.steps = steps
-        self._flat = flat
         start, stop = flat.bounds[first], flat.bounds[last]
         self.blocks = [Block(flat, a, min(a + BLOCK, stop)) for a in range(start, stop, BLOCK)]
 
-    def split(self, absent: Collection[int]) -> list[Part]:
+    def split(self, flat: Flat, absent: Collection[int]) -> list[Part]:
         """The runs of parameters all of which are absent, or none."""
         runs = itertools.groupby(range(self.first, self.last), absent.__contains__)
         ends = [_ends(run) for _, run in runs]
         if len(ends) == 1:
             return [self]
-        return [Part(self._flat, first, last, self.steps) for first, last in ends]
+        return [Part(flat, first, last, self.steps) for first, last in ends]
 
 
 class Block:
@@ -211,7 +223,7 @@ class Block:
         self.data = flat.data[start:stop]
         self.grad = flat.grad[start:stop]
         self.scratch = flat.scratch[: stop - start]
-        self._flat = flat
+        self._vectors = flat.vectors
         self._range = slice(start, stop)
         self._views: dict[str, Array] = {}
 
@@ -219,5 +231,5 @@ class Block:
         """The stretch of the vector of that name; its elements are `start` at first."""
         view = self._views.get(name)
         if view is None:
-            view = self._views[name] = self._flat.vector(name, start)[self._range]
+            view = self._views[name] = self._vectors.find(name, start)[self._range]
         return view

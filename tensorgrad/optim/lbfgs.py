@@ -85,8 +85,9 @@ class LBFGS(Optimizer):
         def evaluate(x: Array) -> tuple[float, Array]:
             _write(flats, x)
             with enable_grad():
-                losses.append(closure())
-            return float(getattr(losses[-1], "data", losses[-1])), _gradient(flats)
+                loss = closure()
+            losses.append(loss)
+            return float(loss.item() if hasattr(loss, "item") else loss), _gradient(flats)
 
         for flat in flats:
             flat.adopt()

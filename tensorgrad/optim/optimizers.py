@@ -311,7 +311,7 @@ class Adam(Optimizer):
         _blend(v, keep2, g, share2, s)
         if o["amsgrad"]:
             largest = state("max_exp_avg_sq")
-            v = np.maximum(largest, v, largest)
+            v = np.maximum(largest, v, out=largest)
         np.sqrt(v, s)
         s += eps
         np.divide(m, s, s)

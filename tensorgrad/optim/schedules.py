@@ -438,7 +438,7 @@ class ReduceLROnPlateau:
 
     def step(self, metrics: Any) -> None:
         """Take the metric of an epoch, a number or a tensor of one, and perhaps lower the rates."""
-        metric = float(getattr(metrics, "data", metrics))
+        metric = float(metrics.item() if hasattr(metrics, "item") else metrics)
         self.last_epoch += 1
         if self._better(metric):
             self.best, self.num_bad_epochs = metric, 0

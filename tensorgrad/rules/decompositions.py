@@ -631,7 +631,7 @@ def _multi_dot_back(i: int, g: Any, _y: Any, *arrays: Any) -> Any:
     return np.linalg.multi_dot([*before, g, *after]).reshape(arrays[i].shape)
 
 
-@differentiable(each=_multi_dot_back)
+@differentiable(each=_multi_dot_back, form="multilinear")
 def multi_dot(*arrays: Any) -> Any:
     """`np.linalg.multi_dot` of three or more arrays, given one by one."""
     return np.linalg.multi_dot(arrays)

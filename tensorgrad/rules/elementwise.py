@@ -145,7 +145,7 @@ def _spherical_bessel_back(g: Any, _y: Any, u: Any, n: int) -> Any:
     return g * ((lower - (n + 1) * spherical_bessel(u, n + 1)) / (2 * n + 1))
 
 
-@differentiable(_spherical_bessel_back)
+@differentiable(_spherical_bessel_back, form="elementwise")
 def spherical_bessel(u: Any, n: int) -> Any:
     """The spherical Bessel function of order n, which is sin(u) / u for n = 0.
 
@@ -174,7 +174,7 @@ def _bessel_i_back(g: Any, _y: Any, x: Any, n: int) -> Any:
     return g * ((bessel_i(x, n - 1) + bessel_i(x, n + 1)) / 2)
 
 
-@differentiable(_bessel_i_back)
+@differentiable(_bessel_i_back, form="elementwise")
 def bessel_i(x: Any, n: int) -> Any:
     """The modified Bessel function of the first kind, of whole order n.
 
@@ -238,7 +238,7 @@ rule(np.heaviside, _nothing, lambda g, _z, x, _h: np.where(x == 0, g, 0))
 # -- the parts of a floating-point number
 
 
-@differentiable(lambda g, _y, _x: g)
+@differentiable(lambda g, _y, _x: g, form="elementwise")
 def fraction(x: Any) -> Any:
     """The fractional part, with the sign of `x`.
 
@@ -336,7 +336,9 @@ def _clip(
     return a
 
 
-@differentiable(lambda g, _y, x, *_replacements: np.where(np.isfinite(x), g, 0))
+@differentiable(
+    lambda g, _y, x, *_replacements: np.where(np.isfinite(x), g, 0), form="elementwise"
+)
 def finite(x: Any, nan: Any, posinf: Any, neginf: Any) -> Any:
     """`np.nan_to_num` of an array of real numbers.
 

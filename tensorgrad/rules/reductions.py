@@ -276,7 +276,11 @@ def _total(
     initial: Any = MISSING,
     where: Any = True,
 ) -> Any:
-    options = _keywords(initial, where, axis=axis, dtype=dtype, keepdims=keepdims)
+    options = _keywords(initial, where, axis=axis)
+    if keepdims:
+        options["keepdims"] = keepdims
+    if dtype is not None:
+        options["dtype"] = dtype
     return apply(reduce, (a,), options)
 
 

@@ -18,6 +18,7 @@ from . import (
     indexing,
     linear_algebra,
     losses,
+    nn,
     reductions,
     shapes,
     signals,
@@ -42,6 +43,7 @@ FAMILIES = [
     sorting,
     signals,
     losses,
+    nn,
 ]
 OPERATIONS: list[Op] = [row for family in FAMILIES for row in family.ROWS]
 CONSTANT = constants.ROWS

@@ -1,0 +1,75 @@
+"""Activations as modules."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+
+from . import activations
+from .activations import Activation
+from .layers import as_input
+from .module import Module
+
+
+class _Activation(Module):
+    """A function of a tensor as a module, made with the function's further parameters."""
+
+    function: ClassVar[Callable[..., Any]]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        bound = inspect.signature(self.function).bind(None, *args, **kwargs)
+        self.options = dict([*bound.arguments.items()][1:])
+
+    def __call__(self, x: Any) -> Any:
+        """Return the function of `x`."""
+        return self.function(as_input(x, None), **self.options)
+
+    def __repr__(self) -> str:
+        options = ", ".join([f"{name}={value!r}" for name, value in self.options.items()])
+        return f"{type(self).__name__}({options})"
+
+
+def _module(name: str, function: Activation, means: str = "") -> type[_Activation]:
+    """The class of that name, whose instances call `function` with the options they were given."""
+    means = means or f"`{function.__name__}`"
+    members = {"function": staticmethod(function), "__module__": __name__}
+    members["__doc__"] = f"A layer that computes {means}, made with the further parameters of it."
+    return type(name, (_Activation,), members)
+
+
+def _log_softmax(x: Any, dim: int = -1) -> Any:
+    return activations.log_softmax(x, dim)
+
+
+def _softmax(x: Any, dim: int = -1) -> Any:
+    return activations.softmax(x, dim)
+
+
+def _tanh(x: Any) -> Any:
+    return np.tanh(x)
+
+
+CELU = _module("CELU", activations.celu)
+ELU = _module("ELU", activations.elu)
+GELU = _module("GELU", activations.gelu)
+Hardsigmoid = _module("Hardsigmoid", activations.hardsigmoid)
+Hardswish = _module("Hardswish", activations.hardswish)
+Hardtanh = _module("Hardtanh", activations.hardtanh)
+Identity = _module("Identity", activations.linear)
+LeakyReLU = _module("LeakyReLU", activations.leaky_relu)
+LogSigmoid = _module("LogSigmoid", activations.log_sigmoid)
+LogSoftmax = _module("LogSoftmax", _log_softmax, "`log_softmax` along the axis `dim`")
+Mish = _module("Mish", activations.mish)
+ReLU = _module("ReLU", activations.relu)
+ReLU6 = _module("ReLU6", activations.relu6)
+SELU = _module("SELU", activations.selu)
+SiLU = _module("SiLU", activations.silu)
+Sigmoid = _module("Sigmoid", activations.sigmoid)
+Softmax = _module("Softmax", _softmax, "`softmax` along the axis `dim`")
+Softplus = _module("Softplus", activations.softplus)
+Softsign = _module("Softsign", activations.softsign)
+Tanh = _module("Tanh", _tanh, "`numpy.tanh`")
+Tanhshrink = _module("Tanhshrink", activations.tanhshrink)

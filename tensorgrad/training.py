@@ -1,0 +1,397 @@
+"""Training: `fit`, the loop that one writes by hand, with what one wants around it."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+
+from .diagnostics import detect_anomaly
+from .errors import AnomalyError
+from .graph import no_grad
+from .nn import Module
+from .optim import Adam, Optimizer, ReduceLROnPlateau, clip_grad_norm
+from .tensor import Tensor
+
+Metric: TypeAlias = Callable[[Any, Any], Any]
+Metrics: TypeAlias = Mapping[str, Metric] | Sequence[Metric]
+
+
+class EarlyStopping(NamedTuple):
+    """When `fit` stops early: after `patience` epochs that were no better than the best before.
+
+    Better is by more than `min_delta`. `monitor` names a column of the history, by default the loss
+    of the validation, or that of the training if there is none. `mode` says whether less ("min") or
+    more ("max") of it is better; of a loss it is less.
+
+    >>> tg.EarlyStopping(patience=3, monitor="val_accuracy", mode="max")
+    EarlyStopping(patience=3, min_delta=0.0, monitor='val_accuracy', mode='max')
+    """
+
+    patience: int = 5
+    min_delta: float = 0.0
+    monitor: str | None = None
+    mode: Literal["min", "max"] | None = None
+
+
+class History(dict[str, list[float]]):
+    """What `fit` returns: the columns of a table with a row for each epoch.
+
+    "loss" and the metrics are means over the batches of the training as it went, those that start
+    with "val_" are of the validation after the epoch. `stopped` says why it ended: "epochs", "early
+    stopping", "callback" or "interrupt". `best_epoch`, counted from 1, is the one whose weights the
+    model has after early stopping. `pandas.DataFrame(history)` makes a table.
+    """
+
+    stopped: str = "epochs"
+    best_epoch: int | None = None
+
+    def append(self, row: Mapping[str, float]) -> None:
+        """Add an epoch."""
+        for name, value in row.items():
+            self.setdefault(name, []).append(value)
+
+    def last(self) -> dict[str, float]:
+        """The last epoch's row."""
+        return {name: column[-1] for name, column in self.items()}
+
+    def __repr__(self) -> str:
+        epochs = len(self.get("loss", []))
+        best = f", best epoch {self.best_epoch}" if self.best_epoch else ""
+        row = "".join(f", {name} {value:.4g}" for name, value in self.last().items())
+        return f"History({epochs} epochs, stopped by {self.stopped}{best}{row})"
+
+
+def fit(
+    model: Module,
+    loss: Metric,
+    data: Iterable[Any],
+    *,
+    optimizer: Optimizer | None = None,
+    epochs: int = 10,
+    validation: Iterable[Any] | None = None,
+    metrics: Metrics = (),
+    schedule: Any = None,
+    schedule_every: Literal["epoch", "step"] = "epoch",
+    callbacks: Sequence[Callable[[History], Any]] = (),
+    early_stopping: EarlyStopping | int | None = None,
+    clip: float | None = None,
+    progress: bool | Literal["tqdm"] = True,
+) -> History:
+    """Train a module, and return the history of its loss and metrics.
+
+    `data` is gone through once an epoch; each batch is a tuple of the model's inputs and, last, the
+    target: `tg.data.batches` makes such. A step changes the parameters by `optimizer`, by default
+    Adam, to make `loss(model(*inputs), target)` smaller, after their gradients were scaled down to
+    the norm `clip`. After each epoch, `validation`, batches too, is evaluated.
+
+    - `metrics`: functions of prediction and target, in a list, or in a dict by name.
+    - `schedule`: one of `tg.optim`; its `step()` is called after each epoch or, as `schedule_every`
+      says, each step. That of ReduceLROnPlateau is given the value that early stopping watches.
+    - `callbacks`: called with the history after each epoch; if one returns True, that was the last.
+    - `early_stopping`: an `EarlyStopping`, or its patience. However the training ends, but by an
+      error, the model then has the weights of the best epoch.
+    - `progress`: a bar, of tqdm where it is installed, else a line for each epoch, on stderr.
+      "tqdm" insists, and raises ImportError without it.
+
+    Ctrl-C ends the training after the step that is under way, and returns the history so far; a
+    second one does not wait. Where the loss or a gradient is not finite, the step is not taken, and
+    an AnomalyError names it and the first operation that went wrong. The model is then again in
+    training or evaluation mode, as it was.
+
+    >>> x, y = tg.data.moons(200, rng=0)
+    >>> model = tg.MLP(2, [16, 2], output_activation="linear", rng=0)
+    >>> batches = tg.data.batches((x, y), 20, shuffle=True, rng=0)
+    >>> adam = tg.optim.Adam(model.parameters(), lr=0.05)
+    >>> history = tg.fit(model, tg.nn.cross_entropy, batches, optimizer=adam, epochs=20,
+    ...                  metrics=[tg.training.accuracy], progress=False)
+    >>> history["accuracy"][-1] > 0.95
+    True
+    """
+    if schedule_every not in ("epoch", "step"):
+        raise ValueError(f'fit: schedule_every must be "epoch" or "step", not {schedule_every!r}')
+    metrics = _by_name(metrics)
+    parameters = model.parameters()
+    optimizer = Adam(parameters) if optimizer is None else optimizer
+    watch = _Watch(early_stopping, metrics, validation is not None)
+    history = History()
+    step, mode = 0, model.training
+    with _Progress(progress, epochs, data) as bar, _interrupt_between_batches() as uninterrupted:
+        try:
+            for epoch in range(1, epochs + 1):
+                model.train()
+                means = _Means(metrics)
+                for batch in uninterrupted(data):
+                    step += 1
+                    output, value = _evaluate(model, loss, batch)
+                    optimizer.zero_grad()
+                    value.backward()
+                    if not _finite(value, parameters):
+                        raise _anomaly(model, loss, batch, value, f"step {step} (epoch {epoch})")
+                    if clip is not None:
+                        clip_grad_norm(parameters, clip)
+                    optimizer.step()
+                    if schedule is not None and schedule_every == "step":
+                        schedule.step()
+                    means.add(value, output, batch[-1])
+                    bar.step(epoch, means.row()["loss"])
+                row = means.row()
+                if validation is not None:
+                    row |= _validate(model, loss, uninterrupted(validation), metrics, "val_")
+                history.append(row)
+                bar.epoch(epoch, row)
+                if schedule is not None and schedule_every == "epoch":
+                    plateau = isinstance(schedule, ReduceLROnPlateau)
+                    schedule.step(*[row[watch.monitor]] * plateau)
+                answers = [callback(history) for callback in callbacks]
+                if any(answer is True for answer in answers):
+                    history.stopped = "callback"
+                if watch.says_stop(history, model):
+                    history.stopped = "early stopping"
+                if history.stopped != "epochs":
+                    break
+        except KeyboardInterrupt:
+            history.stopped = "interrupt"
+        finally:
+            model.train(mode)
+    if watch.best_state is not None:
+        model.load_state_dict(watch.best_state)
+    return history
+
+
+def evaluate(
+    model: Module, loss: Metric, data: Iterable[Any], metrics: Metrics = ()
+) -> dict[str, float]:
+    """Return the mean loss and metrics over batches, by name, with the model in evaluation mode.
+
+    Each batch weighs as many samples as it has. Nothing is recorded, and the model's mode is then
+    as it was. Arguments are those of `fit`.
+
+    >>> x, y = tg.data.moons(100, rng=0)
+    >>> model = tg.MLP(2, [2], output_activation="linear", rng=0)
+    >>> list(tg.training.evaluate(model, tg.nn.cross_entropy, [(x, y)], [tg.training.accuracy]))
+    ['loss', 'accuracy']
+    """
+    mode = model.training
+    try:
+        return _validate(model, loss, data, _by_name(metrics), "")
+    finally:
+        model.train(mode)
+
+
+def accuracy(prediction: Any, target: Any) -> float:
+    """Return the fraction of samples whose class has the largest score.
+
+    The prediction has shape (n, C), or (n, C, d1, ...), the target (n,) or (n, d1, ...).
+
+    >>> tg.training.accuracy(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 1]))
+    0.5
+    """
+    return float(np.mean(np.argmax(prediction, axis=1) == target))
+
+
+# -- what a step and an epoch consist of
+
+
+def _by_name(metrics: Metrics) -> dict[str, Metric]:
+    if isinstance(metrics, Mapping):
+        return dict(metrics)
+    return {getattr(metric, "__name__", repr(metric)): metric for metric in metrics}
+
+
+def _evaluate(model: Module, loss: Metric, batch: Any) -> tuple[Any, Any]:
+    """The model's output for a batch, and the loss."""
+    if not isinstance(batch, (tuple, list)) or len(batch) < 2:
+        raise TypeError(
+            f"fit: a batch must be a tuple of inputs and a target, not {type(batch).__name__}: "
+            "make batches by tg.data.batches((x, y), batch_size)"
+        )
+    *inputs, target = batch
+    output = model(*inputs)  # type: ignore[operator]
+    return output, loss(output, target)
+
+
+def _validate(
+    model: Module, loss: Metric, data: Iterable[Any], metrics: Mapping[str, Metric], prefix: str
+) -> dict[str, float]:
+    model.eval()
+    means = _Means(metrics)
+    with no_grad():
+        for batch in data:
+            output, value = _evaluate(model, loss, batch)
+            means.add(value, output, batch[-1])
+    return means.row(prefix)
+
+
+class _Means:
+    """The means of loss and metrics over batches, each of which weighs as much as it is long."""
+
+    def __init__(self, metrics: Mapping[str, Metric]) -> None:
+        self._metrics = metrics
+        self._sums = dict.fromkeys(("loss", *metrics), 0.0)
+        self._count = 0
+
+    def add(self, loss: Any, output: Any, target: Any) -> None:
+        n = (*np.shape(target), 1)[0]
+        self._count += n
+        self._sums["loss"] += n * loss.item()
+        if self._metrics:
+            output = _detached(output)
+            for name, metric in self._metrics.items():
+                self._sums[name] += n * float(metric(output, target))
+
+    def row(self, prefix: str = "") -> dict[str, float]:
+        if not self._count:
+            raise ValueError(
+                "fit: an epoch without a batch: data must be iterable anew each time, "
+                "like a list or tg.data.batches; a generator is used up by the first epoch"
+            )
+        return {prefix + name: total / self._count for name, total in self._sums.items()}
+
+
+def _detached(output: Any) -> Any:
+    if isinstance(output, (tuple, list)):
+        return type(output)([_detached(part) for part in output])
+    return output.detach() if isinstance(output, Tensor) else output
+
+
+class _Watch:
+    """Finds the best epoch, and keeps its weights, if there is to be early stopping."""
+
+    def __init__(
+        self, stopping: EarlyStopping | int | None, metrics: Mapping[str, Metric], validates: bool
+    ) -> None:
+        wanted = stopping if isinstance(stopping, EarlyStopping) else EarlyStopping(stopping or 0)
+        self.monitor = wanted.monitor or ("val_loss" if validates else "loss")
+        self.best_state: Any = None
+        self._enabled = stopping is not None
+        self._patience, self._min_delta = wanted.patience, wanted.min_delta
+        self._sign = -1 if wanted.mode == "max" else 1
+        self._best = math.inf
+        names = ["loss", *metrics]
+        names += ["val_" + name for name in names] if validates else []
+        if self.monitor not in names:
+            raise ValueError(f"fit: early stopping cannot monitor {self.monitor!r}, only {names}")
+        if wanted.mode is None and self.monitor not in ("loss", "val_loss"):
+            raise ValueError(f'fit: is less {self.monitor} better, or more? mode="min" or "max"')
+
+    def says_stop(self, history: History, model: Module) -> bool:
+        if not self._enabled:
+            return False
+        column = history[self.monitor]
+        value = self._sign * column[-1]
+        if value < self._best - self._min_delta:
+            self._best, self.best_state = value, model.state_dict()
+            history.best_epoch = len(column)
+        return len(column) - (history.best_epoch or 0) >= max(self._patience, 1)
+
+
+# -- what can go wrong
+
+
+def _finite(loss: Any, parameters: Sequence[Tensor]) -> bool:
+    """Whether the loss and the gradients are finite; most often one product tells."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    return math.isfinite(loss.item()) and all(
+        math.isfinite(np.vdot(g, g)) or bool(np.isfinite(g).all()) for g in gradients
+    )
+
+
+def _anomaly(model: Module, loss: Metric, batch: Any, value: Any, step: str) -> AnomalyError:
+    """Take the step again, looking at each operation, and say what is wrong."""
+    what = "a gradient is not finite" if np.isfinite(value.data) else f"the loss is {value.item()}"
+    arrays = [*(("the batch", part) for part in batch), *model.named_parameters()]
+    sick = [name for name, a in arrays if not np.isfinite(_plain(a)).all()]
+    cause = f"{sick[0]} was not finite before" if sick else "it did not happen again"
+    try:
+        with detect_anomaly(), np.errstate(all="ignore"):
+            _evaluate(model, loss, batch)[1].backward()
+    except AnomalyError as error:
+        cause = f"{error}; {cause}" if sick else str(error)
+    return AnomalyError(f"fit: {step} was not taken, for {what}: {cause}")
+
+
+def _plain(value: Any) -> Any:
+    return value.data if isinstance(value, Tensor) else np.asarray(value)
+
+
+@contextmanager
+def _interrupt_between_batches() -> Iterator[Callable[[Iterable[Any]], Iterator[Any]]]:
+    """Give a way through batches on which Ctrl-C waits for the end of a step.
+
+    A step is then done or not, also that of an optimizer that changes one array after another.
+    """
+    pending: list[int] = []
+
+    def note(number: int, _frame: Any) -> None:
+        if pending:
+            raise KeyboardInterrupt
+        pending.append(number)
+
+    def uninterrupted(data: Iterable[Any]) -> Iterator[Any]:
+        for batch in data:
+            yield batch
+            if pending:
+                raise KeyboardInterrupt
+
+    handler = signal.getsignal(signal.SIGINT)
+    ours = handler is signal.default_int_handler  # which raises KeyboardInterrupt
+    if not ours or threading.current_thread() is not threading.main_thread():
+        yield uninterrupted
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield uninterrupted
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+class _Progress:
+    """A bar of tqdm, or lines, or nothing."""
+
+    def __init__(self, progress: bool | str, epochs: int, data: Any) -> None:
+        self._epochs = epochs
+        self._results = ""
+        self._bar: Any = None
+        self._prints_lines = False
+        if progress:
+            try:
+                tqdm = importlib.import_module("tqdm.auto").tqdm
+            except ImportError as error:
+                if progress == "tqdm":
+                    raise ImportError(
+                        "fit: the progress bar needs tqdm: pip install tensorgrad[train]"
+                    ) from error
+                self._prints_lines = True
+            else:
+                steps = epochs * len(data) if hasattr(data, "__len__") else None
+                self._bar = tqdm(total=steps, unit="step")
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def step(self, epoch: int, loss: float) -> None:
+        if self._bar is not None:
+            self._bar.set_description(f"epoch {epoch}/{self._epochs}", refresh=False)
+            self._bar.set_postfix_str(f"loss {loss:.4g}{self._results}", refresh=False)
+            self._bar.update()
+
+    def epoch(self, epoch: int, row: Mapping[str, float]) -> None:
+        others = [f", {name} {value:.4g}" for name, value in row.items() if name != "loss"]
+        self._results = "".join(others)
+        text = f"loss {row['loss']:.4g}{self._results}"
+        if self._bar is not None:
+            self._bar.set_postfix_str(text)
+        elif self._prints_lines:
+            print(f"epoch {epoch}/{self._epochs}: {text}", file=sys.stderr)

@@ -1,0 +1,48 @@
+"""Layers as functions: convolution, pooling, normalization, embedding, dropout."""
+
+import numpy as np
+
+import tensorgrad as tg
+from tensorgrad import nn
+
+from .row import Op, distinct, reals
+
+wide = distinct._replace(values=tuple(k / 16 for k in range(-80, 81)))
+
+ROWS = [
+    # -- convolution
+    Op("conv1d", nn.conv1d, reals, reals, shapes=[((2, 1, 4), (1, 1, 2)), ((2, 3), (3, 2, 2)), ((0, 1, 2), (1, 1, 2))]),
+    Op("conv1d bias, stride 2, padding 1", lambda x, w, b: nn.conv1d(x, w, b, 2, 1), reals, reals, reals, shapes=[((2, 2, 5), (3, 2, 3), (3,))]),
+    Op("conv1d squared", lambda x, w: nn.conv1d(x, w) ** 2, reals, reals, shapes=[((2, 1, 4), (2, 1, 2))]),
+    Op("conv1d same", lambda x, w: nn.conv1d(x, w, padding="same"), reals, reals, shapes=[((1, 1, 4), (1, 1, 2)), ((2, 1, 7), (2, 1, 3))]),
+    Op("conv2d", nn.conv2d, reals, reals, shapes=[((1, 2, 3, 3), (2, 2, 2, 2)), ((1, 3, 2), (1, 1, 2, 1))]),
+    Op("conv2d bias", nn.conv2d, reals, reals, reals, shapes=[((2, 1, 2, 6), (2, 1, 2, 2), (2,))]),
+    Op("conv2d groups, dilation, padding", lambda x, w: nn.conv2d(x, w, None, (1, 2), (1, 0), (2, 1), 2), reals, reals, shapes=[((1, 2, 3, 5), (4, 1, 2, 2))]),
+    # -- pooling
+    Op("max_pool1d", lambda x: nn.max_pool1d(x, 2), distinct, shapes=[(1, 5), (2, 1, 4), (0, 2, 2)], analytic=False),
+    Op("max_pool2d 3, stride 2, padding 1, squared", lambda x: nn.max_pool2d(x, 3, 2, 1) ** 2, distinct, shapes=[(1, 4, 5)], analytic=False),
+    Op("max_pool2d dilation, ceil", lambda x: nn.max_pool2d(x, 2, 2, 0, (2, 1), True), wide, shapes=[(1, 2, 5, 6)], analytic=False),
+    Op("avg_pool1d", lambda x: nn.avg_pool1d(x, 2, 1), reals, shapes=[(1, 5), (0, 2, 2)]),
+    Op("avg_pool2d padding, ceil", lambda x: nn.avg_pool2d(x, 3, 2, 1, True), reals, shapes=[(1, 4, 5)]),
+    Op("avg_pool2d padding not counted", lambda x: nn.avg_pool2d(x, 2, 2, 1, count_include_pad=False), reals, shapes=[(1, 2, 3)]),
+    Op("adaptive_avg_pool1d", lambda x: nn.adaptive_avg_pool1d(x, 2), reals, shapes=[(1, 5), (0, 1, 2)]),
+    Op("adaptive_avg_pool2d", lambda x: nn.adaptive_avg_pool2d(x, (2, None)), reals, shapes=[(1, 3, 2), (2, 1, 2, 2)]),
+    Op("avg_pool1d squared", lambda x: nn.avg_pool1d(x, 2) ** 2, reals, shapes=[(1, 4)]),
+    # -- normalization
+    Op("layer_norm", lambda x: nn.layer_norm(x, x.shape[-1:]), distinct, shapes=[(3,), (2, 3), (0, 2)]),
+    Op("layer_norm two axes", lambda x, w, b: nn.layer_norm(x, (2, 2), w, b), distinct, reals, reals, shapes=[((2, 2, 2), (2, 2), (2, 2))]),
+    Op("layer_norm weight alone", lambda x, w: nn.layer_norm(x, 3, w, eps=0.1), distinct, reals, shapes=[((2, 3), (3,))]),
+    Op("batch_norm", lambda x: nn.batch_norm(x, training=True), distinct, shapes=[(3, 2), (2, 2, 3), (2, 1, 2, 2)]),
+    Op("batch_norm weight, bias", lambda x, w, b: nn.batch_norm(x, None, None, w, b, True), distinct, reals, reals, shapes=[((3, 2), (2,), (2,)), ((2, 1, 2), (1,), (1,))]),
+    Op("batch_norm bias alone", lambda x, b: nn.batch_norm(x, None, None, None, b), distinct, reals, shapes=[((3, 2), (2,))]),
+    Op("batch_norm in use", lambda x, w, b: nn.batch_norm(x, np.ones(2, "e"), np.full(2, 4, "e"), w, b), reals, reals, reals, shapes=[((3, 2), (2,), (2,)), ((0, 2, 1), (2,), (2,))]),
+    # -- others
+    Op("embedding", lambda w: nn.embedding([[0, 2, 2], [1, 0, 2]], w), reals, shapes=[(3, 2)]),
+    Op("dropout", lambda x: nn.dropout(x, 0.5, rng=1), reals),
+    Op("Linear", lambda x, w, b: _with(nn.Linear(2, 3, rng=0), w, b)(x), reals, reals, reals, shapes=[((2,), (3, 2), (3,)), ((0, 2), (3, 2), (3,)), ((2, 2, 2), (3, 2), (3,))]),
+]  # fmt: skip
+
+
+def _with(layer: nn.Linear, weight: object, bias: object) -> nn.Linear:
+    layer.weight, layer.bias = tg.asarray(weight), tg.asarray(bias)
+    return layer

@@ -1,0 +1,306 @@
+"""Losses against PyTorch's, stored and live, and where a formula alone is not enough."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+import tensorgrad as tg
+from tensorgrad import nn
+from tensorgrad.graph import Node, set_mode
+
+from .oracles import leaf
+
+X = [[0.5, -1.0, 2.0], [-0.25, 1.5, 0.0]]
+T = [[0.5, 1.0, -1.0], [0.25, 1.0, 1.5]]
+P = [[0.25, 0.0, 1.0], [0.5, 0.875, 0.125]]
+Q = [[0.5, 1.0, 1.0], [0.0, 1.0, 0.25]]
+Y = [2, 0]
+S = [1, -1]
+W = [0.5, 2.0, 1.0]
+V = [3.0, 1.0, 0.5]
+
+# What PyTorch 2.13 returns in float64, to seven digits: the loss, and its sum's gradient by the
+# first argument; test_pytorch_says_the_same compares with the PyTorch that is installed.
+CASES: list[Any] = [
+    ("mse_loss", (X, T), {},
+     [2.625], [0.0, -0.6666667, 1.0, -0.1666667, 0.1666667, -0.5]),
+    ("mse_loss", (X, T), {"reduction": "sum"},
+     [15.75], [0.0, -4.0, 6.0, -1.0, 1.0, -3.0]),
+    ("l1_loss", (X, T), {},
+     [1.25], [0.0, -0.1666667, 0.1666667, -0.1666667, 0.1666667, -0.1666667]),
+    ("huber_loss", (X, T), {},
+     [0.875], [0.0, -0.1666667, 0.1666667, -0.08333333, 0.08333333, -0.1666667]),
+    ("huber_loss", (X, T), {"delta": 0.5},
+     [0.5208333], [0.0, -0.08333333, 0.08333333, -0.08333333, 0.08333333, -0.08333333]),
+    ("smooth_l1_loss", (X, T), {},
+     [0.875], [0.0, -0.1666667, 0.1666667, -0.08333333, 0.08333333, -0.1666667]),
+    ("smooth_l1_loss", (X, T), {"beta": 0.5},
+     [1.041667], [0.0, -0.1666667, 0.1666667, -0.1666667, 0.1666667, -0.1666667]),
+    ("cross_entropy", (X, Y), {},
+     [1.162785], [0.0876452, 0.01955629, -0.1072015, -0.4378003, 0.3579344, 0.07986595]),
+    ("cross_entropy", (X, Y), {"weight": W},
+     [0.855627], [0.1168603, 0.02607505, -0.1429353, -0.2918669, 0.2386229, 0.05324397]),
+    ("cross_entropy", (X, Y), {"label_smoothing": 0.25},
+     [1.266952], [0.04597853, -0.02211038, -0.02386815, -0.354467, 0.3162677, 0.03819929]),
+    ("cross_entropy", (X, Y), {"weight": W, "label_smoothing": 0.25},
+     [1.260581], [0.09395166, -0.0839496, -0.01000206, -0.2224892, 0.2070528, 0.0154364]),
+    ("cross_entropy", (X, Y), {"ignore_index": 2},
+     [2.084258], [0.0, 0.0, 0.0, -0.8756007, 0.7158688, 0.1597319]),
+    ("cross_entropy", (X, P), {"weight": W},
+     [0.8971372], [0.03610085, 0.02200082, -0.05810167, 0.007174295, -0.1143894, 0.1072152]),
+    ("cross_entropy", (X, P), {"label_smoothing": 0.25},
+     [1.23506], [-0.031338, -0.01844358, 0.04978157, -0.1436421, 0.1223681, 0.02127402]),
+    ("nll_loss", (X, Y), {},
+     [-0.875], [0.0, 0.0, -0.5, -0.5, 0.0, 0.0]),
+    ("nll_loss", (X, Y), {"weight": W},
+     [-1.25], [0.0, 0.0, -0.6666667, -0.3333333, 0.0, 0.0]),
+    ("nll_loss", (X, Y), {"weight": W, "reduction": "sum"},
+     [-1.875], [0.0, 0.0, -1.0, -0.5, 0.0, 0.0]),
+    ("binary_cross_entropy", (P, Q), {},
+     [17.04728], [-0.2222222, -166666700000.0, 0.0, 0.3333333, -0.1904762, -0.1904762]),
+    ("binary_cross_entropy_with_logits", (X, P), {},
+     [0.5120444], [0.06207656, 0.04482357, -0.01986715, -0.01036275, -0.009570921, 0.0625]),
+    ("binary_cross_entropy_with_logits", (X, P), {"weight": W, "pos_weight": V},
+     [0.5706894], [0.01530742, 0.08964714, -0.009933577, -0.05202942, -0.01914184, 0.06770833]),
+    ("kl_div", (X, P), {"reduction": "sum"},
+     [-4.382417], [-0.25, -0.0, -1.0, -0.5, -0.875, -0.125]),
+    ("kl_div", (X, T), {"reduction": "sum", "log_target": True},
+     [10.33833], [-1.648721, -2.718282, -0.3678794, -1.284025, -2.718282, -4.481689]),
+    ("kl_div", (X, P), {"reduction": "batchmean"},
+     [-2.191209], [-0.125, -0.0, -0.5, -0.25, -0.4375, -0.0625]),
+    ("cosine_similarity", (X, T), {},
+     [-0.8001323, 0.5193846], [0.2216817, 0.138551, 0.0138551, 0.1464774, 0.02441291, 0.5419665]),
+    ("cosine_embedding_loss", (X, T, S), {},
+     [1.159758], [-0.1108408, -0.06927552, -0.006927552, 0.07323872, 0.01220645, 0.2709833]),
+    ("cosine_embedding_loss", (X, T, S), {"margin": -0.5},
+     [1.409758], [-0.1108408, -0.06927552, -0.006927552, 0.07323872, 0.01220645, 0.2709833]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "args", "options", "value", "gradient"), CASES)
+def test_loss_and_gradient_are_pytorchs(
+    name: str, args: Any, options: Any, value: Any, gradient: Any
+) -> None:
+    loss, x_grad = ours(name, args, options)
+    assert_allclose(np.ravel(loss), value, rtol=1e-6)
+    assert_allclose(np.ravel(x_grad), gradient, rtol=1e-6, atol=1e-12)
+    plain = getattr(nn, name)(np.array(args[0]), *args[1:], **options)  # arrays and lists
+    assert not isinstance(plain, tg.Tensor)
+    assert_array_equal(plain, loss)
+
+
+def ours(name: str, args: Any, options: Any) -> tuple[Any, Any]:
+    x = leaf(args[0])
+    loss = getattr(nn, name)(x, *map(np.array, args[1:]), **options)
+    np.sum(loss).backward()
+    return loss.data, x.grad
+
+
+@pytest.mark.parametrize(("name", "args", "options"), [case[:3] for case in CASES])
+def test_pytorch_says_the_same(name: str, args: Any, options: Any) -> None:
+    torch = pytest.importorskip("torch")
+    x, *others = [torch.tensor(a if a in (Y, S) else np.array(a)) for a in args]
+    x.requires_grad_()
+    weights = {k: torch.tensor(np.array(v)) if v in (W, V) else v for k, v in options.items()}
+    theirs = getattr(torch.nn.functional, name)(x, *others, **weights)
+    theirs.sum().backward()
+    loss, x_grad = ours(name, args, options)
+    assert_allclose(loss, theirs.detach(), rtol=1e-8)
+    assert_allclose(x_grad, x.grad, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("weight", [None, np.array(W)])
+@pytest.mark.parametrize("name", ["cross_entropy", "nll_loss"])
+def test_more_axes_and_ignored_classes_are_as_in_pytorch(
+    name: str, weight: Any, reduction: str
+) -> None:
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    for shape in (3,), (4, 3), (2, 3, 5), (2, 3, 4, 2):
+        scores = rng.normal(size=shape)
+        classes = rng.integers(0, 3, shape[:1][: len(shape) - 1] + shape[2:])
+        for smoothing in [{}, {"label_smoothing": 0.1}] if name == "cross_entropy" else [{}]:
+            options: dict[str, Any] = {"reduction": reduction, "ignore_index": 1, **smoothing}
+            x, u = leaf(scores), torch.tensor(scores, requires_grad=True)
+            loss = getattr(nn, name)(x, classes, weight, **options)
+            w = None if weight is None else torch.tensor(weight)
+            theirs = getattr(torch.nn.functional, name)(u, torch.tensor(classes), w, **options)
+            assert_allclose(loss.data, theirs.detach(), rtol=1e-12, atol=1e-14)
+            np.sum(loss).backward()
+            theirs.sum().backward()
+            assert_allclose(x.grad, u.grad, rtol=1e-12, atol=1e-14)
+
+
+# -- reductions, shapes and dtypes
+
+PAIRS = [
+    nn.mse_loss,
+    nn.l1_loss,
+    nn.huber_loss,
+    nn.smooth_l1_loss,
+    nn.binary_cross_entropy,
+    nn.binary_cross_entropy_with_logits,
+    nn.hinge_loss,
+    nn.kl_div,
+]
+
+
+@pytest.mark.parametrize("loss", [*PAIRS, nn.cross_entropy, nn.nll_loss])
+def test_reductions_agree(loss: Any) -> None:
+    target = Y if loss in (nn.cross_entropy, nn.nll_loss) else np.ones((2, 3))
+    losses = loss(np.array(P), target, reduction="none")
+    assert losses.shape == np.shape(target)
+    assert_allclose(loss(np.array(P), target), losses.mean())
+    assert_allclose(loss(np.array(P), target, reduction="sum"), losses.sum())
+    with pytest.raises(ValueError, match='"mean", "sum" or "none", not \'average\''):
+        loss(np.array(P), target, reduction="average")
+
+
+@pytest.mark.parametrize("loss", PAIRS)
+def test_pairs_of_two_shapes_are_refused(loss: Any) -> None:
+    for prediction, target in ((3, 1), (3,)), ((3,), ()), ((2, 3), (3,)):
+        with pytest.raises(ValueError, match="the shapes must be equal") as caught:
+            loss(leaf(np.ones(prediction)), np.ones(target))
+        assert f"{loss.__name__}: a prediction of shape {prediction}" in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_the_dtype_is_the_predictions(dtype: Any) -> None:
+    p = np.array(P, dtype)
+    for options in {}, {"weight": W}, {"label_smoothing": 0.1}, {"reduction": "none"}:
+        losses = [nn.cross_entropy(leaf(p), Y, **options)]
+        if "label_smoothing" not in options:
+            losses += [loss(leaf(p), np.ones_like(p)) for loss in PAIRS]
+            losses += [nn.nll_loss(leaf(p), Y, **options)]
+            losses += [nn.binary_cross_entropy(leaf(p), np.array(Q, dtype), **options)]
+        for loss in losses:
+            assert loss.dtype == dtype
+            np.sum(loss).backward()
+
+
+@pytest.mark.parametrize(
+    "call", [lambda x: nn.mse_loss(x, X), lambda x: nn.cross_entropy(x, Y, weight=W)]
+)
+def test_the_losses_of_most_steps_are_one_operation(call: Any) -> None:
+    nodes: list[Node] = []
+    x = leaf(X)
+    with set_mode(hooks=(lambda node, _arrays: nodes.append(node),)):
+        call(x)
+    assert len(nodes) == 1
+
+
+# -- corners
+
+
+def test_where_there_is_no_derivative() -> None:
+    for loss, prediction, target, expected in (
+        (nn.l1_loss, [1.0, 2.0], [1.0, 1.0], [0.0, 1.0]),
+        (nn.smooth_l1_loss, [1.0, 2.0], [1.0, 1.0], [0.0, 1.0]),
+        (nn.huber_loss, [2.0, np.inf], [1.0, 1.0], [1.0, 1.0]),
+        (nn.hinge_loss, [1.0, 0.5], [1.0, 1.0], [0.0, -1.0]),
+    ):
+        x = leaf(prediction)
+        loss(x, np.array(target), reduction="sum").backward()
+        assert_array_equal(x.grad, expected)
+    zero = leaf([[0.0, 0.0]])
+    similarity = nn.cosine_similarity(zero, np.array([[3.0, 4.0]]), eps=0.5)
+    similarity.backward([1.0])
+    assert_array_equal(similarity.data, [0])
+    assert_allclose(zero.grad, [[1.2, 1.6]])  # the norm is constant there
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_huge_scores_are_exact_and_silent(dtype: Any) -> None:
+    x = leaf([[1e4, -1e4, 0.0], [1e4, -1e4, 0.0]], dtype)
+    with np.errstate(all="raise"):
+        loss = nn.cross_entropy(x, [0, 1], reduction="none")
+        loss.backward(np.ones(2))
+        assert_array_equal(loss.data, [0, 2e4])
+        assert_array_equal(x.grad, [[0, 0, 0], [1, -1, 0]])
+        smooth = leaf(x.data)
+        nn.cross_entropy(smooth, [0, 1], label_smoothing=0.5).backward()
+        assert np.isfinite(smooth.grad).all()
+        y = leaf([1e4, -1e4, 1e4, -1e4], dtype)
+        loss = nn.binary_cross_entropy_with_logits(
+            y, np.array([1, 0, 0, 1], dtype), reduction="none"
+        )
+        loss.backward(np.ones(4))
+    assert_array_equal(loss.data, [0, 0, 1e4, 1e4])
+    assert_array_equal(y.grad, [0, 0, 1, -1])
+
+
+def test_scores_far_below_zero_keep_their_digits() -> None:
+    loss = nn.binary_cross_entropy_with_logits(np.array([-40.0]), [0.0])
+    assert_allclose(loss, np.log1p(np.exp(-40.0)), rtol=1e-14)
+
+
+def test_a_class_without_a_chance_costs_nothing_elsewhere() -> None:
+    x = leaf([[-np.inf, 0.0, 0.0], [0.0, 0.0, -np.inf]])
+    nn.cross_entropy(x, [1, 0]).backward()
+    assert_array_equal(x.grad, [[0, -0.25, 0.25], [-0.25, 0.25, 0]])
+    assert nn.cross_entropy(x, [0, 0], reduction="none")[0].item() == np.inf
+
+
+def test_ignored_samples() -> None:
+    x = leaf([[np.nan, np.nan], [0.0, 0.0], [np.inf, 0.0]])
+    for loss in nn.cross_entropy, nn.nll_loss:
+        x.zero_grad()
+        losses = loss(x, [-100, 1, -100], reduction="none")
+        losses.backward(np.ones(3))
+        assert_array_equal(losses.data[[0, 2]], 0)
+        assert_array_equal(x.grad[[0, 2]], 0)
+        assert loss(x, [-100] * 3, reduction="sum").item() == 0
+        assert_array_equal(loss(x, [-100] * 3, reduction="none").data, np.zeros(3))
+        assert loss(leaf([0.0, 1.0]), -100, reduction="none").item() == 0
+    assert np.isnan(nn.cross_entropy(x, [-100] * 3).item())  # the mean of nothing
+
+
+def test_sure_and_wrong_probabilities() -> None:
+    p = leaf([0.0, 1.0, 0.0])
+    losses = nn.binary_cross_entropy(p, [1.0, 0.0, 0.0], reduction="none")
+    losses.backward(np.ones(3))
+    assert_array_equal(losses.data, [100, 100, 0])
+    assert_allclose(p.grad, [-1e12, 1e12, 0])
+
+
+# -- mistakes
+
+
+@pytest.mark.parametrize("loss", [nn.cross_entropy, nn.nll_loss])
+@pytest.mark.parametrize("wrong", [-1, 3, -99])
+def test_a_class_that_there_is_not(loss: Any, wrong: int) -> None:
+    with pytest.raises(IndexError) as caught:
+        loss(leaf(np.ones((4, 3))), [0, 1, wrong, 2])
+    assert f"{loss.__name__}: target {wrong} at index (2,), of 3 classes" in str(caught.value)
+    loss(leaf(np.ones((4, 3))), [0, 1, wrong, 2], ignore_index=wrong)
+
+
+def test_targets_that_do_not_fit_are_refused() -> None:
+    scores = np.ones((4, 3))
+    for target, match in (
+        (np.zeros((4, 1), int), r"target of classes of shape \(4,\), not \(4, 1\)"),
+        (np.zeros(4), r"target of probabilities of shape \(4, 3\), not \(4,\); .*astype\(int\)"),
+        (np.zeros((4, 3), int), r"of shape \(4,\), not \(4, 3\)"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            nn.cross_entropy(scores, target)
+    with pytest.raises(TypeError, match="dtype bool"):
+        nn.cross_entropy(scores, np.zeros(4, bool))
+    with pytest.raises(TypeError, match="must hold classes"):
+        nn.nll_loss(scores, scores)
+    with pytest.raises(ValueError, match="an axis of classes"):
+        nn.cross_entropy(1.0, 0)
+    with pytest.raises(ValueError, match=r"a weight of shape \(2,\) for 3 classes"):
+        nn.cross_entropy(scores, [0, 1, 2, 0], weight=[1.0, 2.0])
+
+
+def test_numbers_out_of_range_are_refused() -> None:
+    with pytest.raises(ValueError, match="use binary_cross_entropy_with_logits"):
+        nn.binary_cross_entropy(leaf([0.5, 1.5]), [1.0, 1.0])
+    with pytest.raises(ValueError, match="delta must be positive, not 0"):
+        nn.huber_loss(leaf([0.5]), [1.0], delta=0)
+    with pytest.raises(ValueError, match="cosine_embedding_loss: a target other than -1 and 1"):
+        nn.cosine_embedding_loss(leaf(X), X, [0, 1])

@@ -1,0 +1,493 @@
+"""`fit` against the loop written by hand, and all that can end a training."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+import tensorgrad as tg
+from tensorgrad import nn
+from tensorgrad.training import accuracy, evaluate
+
+from .oracles import leaf
+
+X, Y = tg.data.moons(40, rng=0)
+
+
+def network() -> tg.MLP:
+    return tg.MLP(2, [8, 2], output_activation="linear", rng=0)
+
+
+def moons_batches() -> Any:
+    return tg.data.batches((X, Y), 16, shuffle=True, rng=1)
+
+
+def fit(model: Any, loss: Any = nn.cross_entropy, data: Any = None, **options: Any) -> tg.History:
+    data = moons_batches() if data is None else data
+    return tg.fit(model, loss, data, **{"epochs": 3, "progress": False, **options})
+
+
+def weights(model: nn.Module) -> list[Any]:
+    return [p.data.copy() for p in model.parameters()]
+
+
+class Line(nn.Module):
+    """A number `w`, whose loss `w` falls by the rate in each step."""
+
+    def __init__(self) -> None:
+        self.w = leaf(0.0)
+        self.modes: list[bool] = []
+
+    def __call__(self, x: Any) -> Any:
+        self.modes.append(self.training)
+        return self.w * np.sum(x)
+
+
+def slope(y: Any, _target: Any) -> Any:
+    return y
+
+
+ONE = [(np.ones(1), np.zeros(1))]  # a batch: the gradient of `slope` is 1
+
+
+def descend(line: Line, loss: Any = slope, **options: Any) -> tg.History:
+    """Train by steps of -1."""
+    optimizer = tg.optim.SGD(line.parameters(), lr=1.0)
+    return fit(line, loss, **{"data": ONE, "optimizer": optimizer, "epochs": 10, **options})
+
+
+# -- the loop
+
+
+def test_fit_is_the_loop_written_by_hand() -> None:
+    by_hand, fitted = network(), network()
+    optimizer = tg.optim.SGD(by_hand.parameters(), lr=0.1, momentum=0.9)
+    schedule = tg.optim.ExponentialLR(optimizer, gamma=0.9)
+    data = moons_batches()
+    for _ in range(3):
+        for x, y in data:
+            loss = nn.cross_entropy(by_hand(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            tg.optim.clip_grad_norm(by_hand.parameters(), 0.5)
+            optimizer.step()
+        schedule.step()
+    optimizer = tg.optim.SGD(fitted.parameters(), lr=0.1, momentum=0.9)
+    schedule = tg.optim.ExponentialLR(optimizer, gamma=0.9)
+    history = fit(fitted, optimizer=optimizer, schedule=schedule, clip=0.5)
+    for a, b in zip(weights(by_hand), weights(fitted), strict=True):
+        assert_array_equal(a, b)
+    assert history.stopped == "epochs"
+    assert history["loss"][2] < history["loss"][0]
+
+
+def test_the_same_twice() -> None:
+    first, second = network(), network()
+    assert fit(first) == fit(second)
+    for a, b in zip(weights(first), weights(second), strict=True):
+        assert_array_equal(a, b)
+
+
+def test_the_default_optimizer_is_adam() -> None:
+    default, given = network(), network()
+    fit(default)
+    fit(given, optimizer=tg.optim.Adam(given.parameters()))
+    for a, b in zip(weights(default), weights(given), strict=True):
+        assert_array_equal(a, b)
+
+
+def test_the_history_holds_means_over_samples() -> None:
+    model = network()
+    frozen = tg.optim.SGD(model.parameters(), lr=0.0)
+    history = fit(
+        model,
+        optimizer=frozen,
+        metrics={"accuracy": accuracy},
+        validation=tg.data.batches((X[:30], Y[:30]), 20),
+    )
+    assert [*history] == ["loss", "accuracy", "val_loss", "val_accuracy"]
+    whole, part = (evaluate(model, nn.cross_entropy, [b]) for b in [(X, Y), (X[:30], Y[:30])])
+    assert_allclose(history["loss"], [whole["loss"]] * 3)
+    assert_allclose(history["val_loss"], [part["loss"]] * 3)
+    right = np.argmax(model(X).data, axis=1) == Y
+    assert_allclose(history["accuracy"], [right.mean()] * 3)
+    assert_allclose(history.last()["val_accuracy"], right[:30].mean())
+    assert "3 epochs, stopped by epochs, loss 0." in repr(history)
+
+
+def test_models_of_several_inputs_and_outputs() -> None:
+    class Twice(Line):
+        def __call__(self, a: Any, b: Any) -> Any:  # type: ignore[override]
+            return self.w * np.sum(a), self.w * np.sum(b)
+
+    seen: list[Any] = []
+
+    def spread(y: Any, target: Any) -> float:
+        seen.append((y, target))
+        return float(y[1] - y[0])
+
+    batch = (np.ones(2), np.ones(3), np.zeros(2))
+    history = fit(Twice(), lambda y, _: y[0] + y[1], [batch], metrics=[spread], epochs=1)
+    assert history["spread"] == [0.0]
+    outputs, target = seen[0]
+    assert type(outputs) is tuple and not outputs[0].requires_grad
+    assert target is batch[2]
+
+
+def test_training_and_evaluation_mode() -> None:
+    line = Line().eval()
+    descend(line, epochs=2, validation=ONE)
+    assert line.modes == [True, False, True, False]
+    assert not line.training
+    assert evaluate(line.train(), slope, ONE) == {"loss": -2.0}
+    assert line.modes[-1] is False and line.training
+    with pytest.raises(ZeroDivisionError):
+        descend(line.eval(), callbacks=[lambda _: 1 / 0])
+    assert not line.training
+
+
+def test_nothing_is_recorded_in_evaluation() -> None:
+    def loss(y: Any, _target: Any) -> Any:
+        assert not y.requires_grad
+        return y
+
+    evaluate(Line(), loss, ONE)
+
+
+# -- a run of PyTorch: the same network, data and optimizer
+
+
+def wavy(*shape: int) -> Any:
+    return np.sin(1.0 + np.arange(np.prod(shape))).reshape(shape) / 2
+
+
+WAVES = 3 * wavy(24, 2)
+SIGNS = (WAVES[:, 0] * WAVES[:, 1] > 0).astype(int)
+
+
+# What `curve_of_pytorch` returned with PyTorch 2.13.
+STORED = [
+    0.838111920351, 0.676858783031, 0.667428493636,
+    0.66230554991, 0.640125236127, 0.610041694908,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_the_curve_is_pytorchs(live: bool) -> None:
+    expected = curve_of_pytorch(pytest.importorskip("torch")) if live else STORED
+    model = network()
+    for p in model.parameters():
+        p.data = wavy(*p.shape)
+    data = tg.data.batches((WAVES, SIGNS), 8)
+    adam = tg.optim.Adam(model.parameters(), lr=0.05)
+    history = fit(model, data=data, optimizer=adam, epochs=6)
+    assert_allclose(history["loss"], expected, rtol=1e-10)
+
+
+def curve_of_pytorch(torch: Any) -> list[float]:
+    """The mean loss of each epoch."""
+    layers = torch.nn.Linear(2, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2)
+    model = torch.nn.Sequential(*layers).double()
+    for p in model.parameters():
+        p.data = torch.tensor(wavy(*p.shape))
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    curve = []
+    for _ in range(6):
+        losses = []
+        for x, y in tg.data.batches((WAVES, SIGNS), 8):
+            loss = torch.nn.functional.cross_entropy(model(torch.tensor(x)), torch.tensor(y))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        curve.append(float(np.mean(losses)))
+    return curve
+
+
+# -- schedules
+
+
+def test_schedules_step_by_epoch_or_by_step() -> None:
+    line = Line()
+    optimizer = tg.optim.SGD(line.parameters(), lr=1.0)
+    rates: list[float] = []
+
+    def note(_history: Any) -> None:
+        rates.append(optimizer.param_groups[0]["lr"])
+
+    data = ONE * 3
+    halving = tg.optim.ExponentialLR(optimizer, gamma=0.5)
+    descend(line, optimizer=optimizer, data=data, schedule=halving, callbacks=[note], epochs=2)
+    assert (rates, line.w.item()) == ([0.5, 0.25], -4.5)
+    rates.clear()
+    descend(
+        line,
+        optimizer=optimizer,
+        data=data,
+        schedule=halving,
+        schedule_every="step",
+        callbacks=[note],
+        epochs=1,
+    )
+    assert rates == [1 / 32]
+    with pytest.raises(ValueError, match="not 'batch'"):
+        descend(line, schedule=halving, schedule_every="batch")
+
+
+def test_a_plateau_is_one_of_what_early_stopping_watches() -> None:
+    line = Line()
+    optimizer = tg.optim.SGD(line.parameters(), lr=1.0)
+    plateau = tg.optim.ReduceLROnPlateau(optimizer, patience=0, factor=0.5)
+    descend(
+        line,
+        optimizer=optimizer,
+        schedule=plateau,
+        validation=ONE,
+        epochs=4,
+    )
+    assert plateau.best == -4.0
+    line, rates = Line(), []
+    optimizer = tg.optim.SGD(line.parameters(), lr=1.0)
+    plateau = tg.optim.ReduceLROnPlateau(optimizer, patience=0, factor=0.5)
+    descend(
+        line,
+        optimizer=optimizer,
+        schedule=plateau,
+        early_stopping=tg.EarlyStopping(9, monitor="rising", mode="min"),
+        metrics={"rising": lambda y, _: -y},
+        callbacks=[lambda _: rates.append(optimizer.param_groups[0]["lr"])],
+        epochs=3,
+    )
+    assert rates == [1.0, 0.5, 0.25]
+
+
+# -- what ends a training
+
+
+def bowl(bottom: float) -> Callable[[Any, Any], Any]:
+    """A loss whose gradient in training is 1, and whose value is least at `bottom`."""
+
+    def loss(y: Any, _target: Any) -> Any:
+        return y if y.requires_grad else (y - bottom) ** 2
+
+    return loss
+
+
+def test_early_stopping_restores_the_best_weights() -> None:
+    line = Line()
+    history = descend(line, loss=bowl(-3.0), validation=ONE, early_stopping=2)
+    assert history["val_loss"] == [4.0, 1.0, 0.0, 1.0, 4.0]
+    assert (history.stopped, history.best_epoch) == ("early stopping", 3)
+    assert line.w.item() == -3.0
+    line = Line()
+    history = descend(line, loss=bowl(-3.0), validation=ONE, early_stopping=2, epochs=4)
+    assert (history.stopped, history.best_epoch, line.w.item()) == ("epochs", 3, -3.0)
+
+
+def test_early_stopping_by_a_margin_or_upwards() -> None:
+    line = Line()
+    stopping = tg.EarlyStopping(patience=1, min_delta=2.0)
+    history = descend(line, loss=bowl(-3.0), validation=ONE, early_stopping=stopping)
+    assert (history["val_loss"], history.best_epoch) == ([4.0, 1.0, 0.0], 2)
+    line = Line()
+    stopping = tg.EarlyStopping(patience=3, monitor="height", mode="max")
+    history = descend(
+        line, metrics={"height": lambda y, _: 9 - (y + 4) ** 2}, early_stopping=stopping
+    )
+    assert history["height"] == [-7.0, 0.0, 5.0, 8.0, 9.0, 8.0, 5.0, 0.0]
+    assert (history.best_epoch, line.w.item()) == (5, -5.0)
+
+
+def test_a_validation_that_is_not_a_number_is_never_the_best() -> None:
+    values = iter([np.nan, 2.0, np.nan, 3.0, 1.0])
+    line = Line()
+    stopping = tg.EarlyStopping(patience=2, monitor="odd", mode="min")
+    history = descend(line, metrics={"odd": lambda *_: next(values)}, early_stopping=stopping)
+    assert (history.best_epoch, line.w.item()) == (2, -2.0)
+
+
+def test_what_early_stopping_cannot_watch() -> None:
+    with pytest.raises(ValueError, match=r"cannot monitor 'val_loss', only \['loss', 'm'\]"):
+        descend(Line(), early_stopping=tg.EarlyStopping(monitor="val_loss"), metrics={"m": slope})
+    with pytest.raises(ValueError, match="is less m better, or more"):
+        descend(Line(), early_stopping=tg.EarlyStopping(monitor="m"), metrics={"m": slope})
+
+
+def test_callbacks_see_the_history_and_can_end_it() -> None:
+    seen: list[Any] = []
+
+    def third(history: tg.History) -> bool:
+        seen.append(history.last())
+        return len(history["loss"]) == 3
+
+    history = descend(Line(), callbacks=[third, lambda _: 1])
+    assert history.stopped == "callback"
+    assert seen == [{"loss": 0.0}, {"loss": -1.0}, {"loss": -2.0}]
+
+
+def interrupt() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_ends_the_training_after_the_step() -> None:
+    steps: list[str] = []
+
+    class Slow(tg.optim.SGD):
+        def step(self, closure: Any = None) -> None:
+            steps.append("begun")
+            if len(steps) == 9:
+                interrupt()
+            super().step()
+            steps.append("done")
+
+    line = Line()
+    handler = signal.getsignal(signal.SIGINT)
+    history = descend(line, data=ONE * 2, optimizer=Slow(line.parameters(), lr=1.0))
+    assert history.stopped == "interrupt"
+    assert len(history["loss"]) == 2
+    assert steps == ["begun", "done"] * 5
+    assert line.w.item() == -5.0
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_a_second_ctrl_c_does_not_wait() -> None:
+    def loss(y: Any, _target: Any) -> Any:
+        interrupt()
+        interrupt()
+        raise AssertionError
+
+    line = Line()
+    assert descend(line, loss=loss).stopped == "interrupt"
+    assert line.w.item() == 0.0
+
+
+def test_an_interrupted_training_has_the_best_weights() -> None:
+    def third(history: tg.History) -> None:
+        if len(history["loss"]) == 5:
+            raise KeyboardInterrupt
+
+    line = Line()
+    history = descend(line, loss=bowl(-3.0), validation=ONE, early_stopping=9, callbacks=[third])
+    assert (history.stopped, history.best_epoch, line.w.item()) == ("interrupt", 3, -3.0)
+
+
+def test_other_handlers_and_threads_are_left_alone() -> None:
+    seen: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _: seen.append(number))
+    try:
+        history = descend(Line(), epochs=2, callbacks=[lambda _: interrupt()])
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert (history.stopped, seen) == ("epochs", [signal.SIGINT] * 2)
+    histories: list[tg.History] = []
+    thread = threading.Thread(target=lambda: histories.append(descend(Line(), epochs=2)))
+    thread.start()
+    thread.join()
+    assert histories[0]["loss"] == [0.0, -1.0]
+
+
+# -- numbers that are not finite
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (lambda y, _: np.log(y + 2), r"the loss is -inf: forward: log .*test_training.py:\d+\) "),
+        (lambda y, _: np.sqrt(y + 2), "a gradient is not finite: backward: the derivative of sqrt"),
+    ],
+)
+def test_the_first_bad_operation_is_named(loss: Any, message: str) -> None:
+    def until(y: Any, target: Any) -> Any:
+        return loss(y, target) if y.item() == -2 else y
+
+    line = Line()
+    with np.errstate(all="ignore"), pytest.raises(tg.AnomalyError, match=message) as caught:
+        descend(line, loss=until, data=ONE * 2)
+    assert "fit: step 3 (epoch 2) was not taken" in str(caught.value)
+    assert line.w.item() == -2.0
+
+
+def test_what_was_not_finite_before_is_named() -> None:
+    with pytest.raises(tg.AnomalyError, match="the loss is nan: .*the batch was not finite before"):
+        descend(Line(), data=[(np.array([np.nan]), np.zeros(1))])
+    line = Line()
+    line.w.data = np.inf
+    with pytest.raises(
+        tg.AnomalyError, match="step 1 .* the loss is inf: .*w was not finite before"
+    ):
+        descend(line)
+
+
+def test_what_does_not_happen_again() -> None:
+    values = iter([np.inf, 1.0])
+    with pytest.raises(tg.AnomalyError, match="it did not happen again"):
+        descend(Line(), loss=lambda y, _: y + next(values))
+
+
+def test_gradients_whose_square_overflows_are_fine() -> None:
+    line = Line()
+    big = [(np.array([1e200]), np.zeros(1))]
+    descend(line, data=big, epochs=1)
+    assert line.w.item() == -1e200
+
+
+# -- progress
+
+
+def test_a_bar_shows_loss_and_metrics(capsys: Any) -> None:
+    pytest.importorskip("tqdm")
+    fit(network(), progress=True, metrics=[accuracy], validation=[(X, Y)])
+    shown = capsys.readouterr().err
+    assert "epoch 3/3: 100%" in shown
+    assert "9/9" in shown
+    for name in "loss 0.", "accuracy 0.", "val_loss 0.", "val_accuracy 0.":
+        assert name in shown
+
+
+def test_a_bar_of_data_without_a_length(capsys: Any) -> None:
+    pytest.importorskip("tqdm")
+
+    class Endless:
+        def __iter__(self) -> Any:
+            return iter(ONE)
+
+    descend(Line(), data=Endless(), progress="tqdm")
+    assert "10step" in capsys.readouterr().err
+
+
+def test_lines_where_there_is_no_tqdm(capsys: Any, monkeypatch: Any) -> None:
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    descend(Line(), progress=True, epochs=2, validation=ONE)
+    assert capsys.readouterr().err.splitlines() == [
+        "epoch 1/2: loss 0, val_loss -1",
+        "epoch 2/2: loss -1, val_loss -2",
+    ]
+    with pytest.raises(ImportError, match=r"pip install tensorgrad\[train\]"):
+        descend(Line(), progress="tqdm")
+    descend(Line(), progress=False)
+    assert capsys.readouterr() == ("", "")
+
+
+# -- mistakes
+
+
+def test_data_that_can_be_read_once_is_refused() -> None:
+    with pytest.raises(ValueError, match="iterable anew each time"):
+        fit(network(), data=((x, y) for x, y in moons_batches()))
+
+
+def test_data_that_is_not_in_batches_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"not ndarray: make batches by tg.data.batches\(\(x, y\)"):
+        fit(network(), data=(X, Y))
+
+
+def test_accuracy() -> None:
+    scores = np.array([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]])
+    assert accuracy(tg.Tensor(scores), tg.Tensor([1, 0, 0, 0])) == 0.75
+    assert accuracy(np.moveaxis([[scores, scores]], -1, 1), np.zeros((1, 2, 4))) == 0.5
