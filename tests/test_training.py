@@ -339,7 +339,7 @@ def test_ctrl_c_ends_the_training_after_the_step() -> None:
     steps: list[str] = []
 
     class Slow(tg.optim.SGD):
-        def step(self, closure: Any = None) -> None:
+        def step(self, _closure: Any = None) -> None:
             steps.append("begun")
             if len(steps) == 9:
                 interrupt()
@@ -357,7 +357,7 @@ def test_ctrl_c_ends_the_training_after_the_step() -> None:
 
 
 def test_a_second_ctrl_c_does_not_wait() -> None:
-    def loss(y: Any, _target: Any) -> Any:
+    def loss(_y: Any, _target: Any) -> Any:
         interrupt()
         interrupt()
         raise AssertionError
@@ -414,12 +414,14 @@ def test_the_first_bad_operation_is_named(loss: Any, message: str) -> None:
 
 
 def test_what_was_not_finite_before_is_named() -> None:
-    with pytest.raises(tg.AnomalyError, match="the loss is nan: .*the batch was not finite before"):
+    with pytest.raises(
+        tg.AnomalyError, match=r"the loss is nan: .*the batch was not finite before"
+    ):
         descend(Line(), data=[(np.array([np.nan]), np.zeros(1))])
     line = Line()
     line.w.data = np.inf
     with pytest.raises(
-        tg.AnomalyError, match="step 1 .* the loss is inf: .*w was not finite before"
+        tg.AnomalyError, match=r"step 1 .* the loss is inf: .*w was not finite before"
     ):
         descend(line)
 

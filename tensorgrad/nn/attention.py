@@ -156,11 +156,8 @@ class MultiheadAttention(Module):
         that no key is left for gives NaN.
         """
         inputs = [as_input(x, self.out_proj.weight.dtype) for x in (query, key, value)]
-        single = self._is_single(*inputs)
-        if single:
-            inputs = [x[None] for x in inputs]
-        elif not self.batch_first:
-            inputs = [np.swapaxes(x, 0, 1) for x in inputs]
+        single = inputs[0].ndim == 2
+        inputs = [*self._batched(inputs)]
         (n, length, _), count = inputs[0].shape, inputs[1].shape[1]
         masks = []
         if attn_mask is not None:
@@ -183,29 +180,25 @@ class MultiheadAttention(Module):
             y = np.swapaxes(y, 0, 1)
         return y, weights if need_weights else None
 
-    def _is_single(self, query: Any, key: Any, value: Any) -> bool:
-        """Whether the inputs, of which the shapes are checked, are one sequence each."""
-        sizes = self.embed_dim, self.kdim, self.vdim
-        shapes = [query.shape, key.shape, value.shape]
-        batch_axis = 0 if self.batch_first else 1
-        same = (
-            query.ndim == 2 or len({shape[batch_axis] for shape in shapes if len(shape) > 2}) == 1
+    def _batched(self, inputs: Sequence[Any]) -> Sequence[Any]:
+        """The inputs as (n, L, embed_dim), (n, S, kdim) and (n, S, vdim)."""
+        batched: Sequence[Any] = []
+        if all(x.ndim == 2 for x in inputs):
+            batched = [x[None] for x in inputs]
+        elif all(x.ndim == 3 for x in inputs):
+            batched = inputs if self.batch_first else [np.swapaxes(x, 0, 1) for x in inputs]
+        if batched:
+            (n, length, _), count = batched[0].shape, batched[1].shape[1]
+            features = (length, self.embed_dim), (count, self.kdim), (count, self.vdim)
+            if [x.shape for x in batched] == [(n, *sizes) for sizes in features]:
+                return batched
+        layout = "(batch, {0}, {1})" if self.batch_first else "({0}, batch, {1})"
+        sizes = ("L", self.embed_dim), ("S", self.kdim), ("S", self.vdim)
+        raise ValueError(
+            f"{self}: query, key and value of shapes {', '.join([str(x.shape) for x in inputs])}; "
+            f"they must be {', '.join([layout.format(*pair) for pair in sizes])}, or all of them "
+            "without the batch"
         )
-        if (
-            not (query.ndim == key.ndim == value.ndim in (2, 3) and same)
-            or tuple(shape[-1] for shape in shapes) != sizes
-            or key.shape[:-1] != value.shape[:-1]
-        ):
-            first = "(batch, L, {0})" if self.batch_first else "(L, batch, {0})"
-            wanted = [
-                first.format(sizes[0]),
-                *[first.replace("L", "S").format(n) for n in sizes[1:]],
-            ]
-            raise ValueError(
-                f"{self}: query, key and value of shapes {shapes}; they must be "
-                f"{', '.join(wanted)}, or all of them without the batch"
-            )
-        return len(query.shape) == 2
 
     def _mask(self, name: str, mask: Any, shapes: Sequence[tuple[int, ...]]) -> Any:
         """The mask, true where a key takes part if it is boolean."""

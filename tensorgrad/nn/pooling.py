@@ -68,7 +68,8 @@ def _first_maximum(y: Any, x: Any, windows: Windows) -> Any:
     y, x = [a.data if isinstance(a, Tensor) else a for a in (y, x)]
     x = windows.padded(x, -np.inf)
     outputs = y.shape[-len(windows.kernel) :]
-    before: Any = np.zeros_like(y, np.min_scalar_type(math.prod(windows.kernel)))
+    numbers = np.min_scalar_type(math.prod(windows.kernel))
+    before: Any = np.zeros_like(y, numbers, subok=False)
     for position in reversed([*windows.positions()][:-1]):
         part = x[(..., *windows.seen(position, outputs))]
         before += 1

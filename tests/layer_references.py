@@ -1,0 +1,138 @@
+"""What PyTorch's layers compute, for comparison: `python -m tests.layer_references` stores it.
+
+A case builds one network from either library's `nn`, for an input of a shape, or of integers below
+a bound. The results are the state before and after a training step, outputs in training and in
+use, and gradients, all of them float64.
+"""
+
+import ast
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+STORED = Path(__file__).parent / "data" / "layers.npz"
+
+
+class Case(NamedTuple):
+    build: Callable[[Any], Any]
+    shape: tuple[int, ...]
+    below: int | None = None
+
+    def input(self, seed: int = 0) -> Any:
+        rng = np.random.default_rng(seed)
+        return (
+            rng.normal(size=self.shape)
+            if self.below is None
+            else rng.integers(self.below, size=self.shape)
+        )
+
+
+def conv_net(nn: Any) -> Any:
+    return nn.Sequential(
+        nn.Conv2d(1, 2, 3, padding=1),
+        nn.BatchNorm2d(2),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(8, 3),
+    )
+
+
+CASES: dict[str, Case] = {
+    "Linear": Case(lambda nn: nn.Linear(3, 2), (4, 3)),
+    "Linear without bias": Case(lambda nn: nn.Linear(3, 2, bias=False), (2, 2, 3)),
+    "Conv1d": Case(lambda nn: nn.Conv1d(2, 3, 3), (2, 2, 6)),
+    "Conv1d options": Case(lambda nn: nn.Conv1d(2, 4, 2, 2, 1, 2, 2, False), (2, 2, 7)),
+    "Conv1d same": Case(lambda nn: nn.Conv1d(1, 2, 4, padding="same"), (1, 1, 6)),
+    "Conv2d": Case(lambda nn: nn.Conv2d(2, 3, 3), (2, 2, 4, 5)),
+    "Conv2d wide": Case(lambda nn: nn.Conv2d(1, 2, 2), (2, 1, 3, 9)),
+    "Conv2d of one sample": Case(lambda nn: nn.Conv2d(2, 1, (1, 3), padding="valid"), (2, 2, 4)),
+    "Conv2d options": Case(lambda nn: nn.Conv2d(2, 4, (3, 2), (2, 1), (1, 2), 2, 2), (1, 2, 6, 5)),
+    "Conv2d same": Case(lambda nn: nn.Conv2d(1, 1, (2, 3), padding="same"), (1, 1, 4, 4)),
+    "MaxPool1d": Case(lambda nn: nn.MaxPool1d(2), (2, 1, 5)),
+    "MaxPool2d": Case(lambda nn: nn.MaxPool2d(2), (2, 2, 4, 5)),
+    "MaxPool2d overlapping": Case(lambda nn: nn.MaxPool2d(3, 1, 1), (1, 2, 4, 3)),
+    "MaxPool2d ceil": Case(lambda nn: nn.MaxPool2d(2, 3, 1, (1, 2), ceil_mode=True), (1, 1, 6, 7)),
+    "AvgPool1d": Case(lambda nn: nn.AvgPool1d(3, 2, 1), (1, 2, 6)),
+    "AvgPool2d": Case(lambda nn: nn.AvgPool2d(2), (2, 2, 4, 5)),
+    "AvgPool2d ceil": Case(lambda nn: nn.AvgPool2d(3, 2, 1, True), (1, 1, 6, 7)),
+    "AvgPool2d not padding": Case(lambda nn: nn.AvgPool2d(3, 2, 1, True, False), (1, 1, 6, 7)),
+    "AdaptiveAvgPool1d": Case(lambda nn: nn.AdaptiveAvgPool1d(3), (2, 1, 7)),
+    "AdaptiveAvgPool2d": Case(lambda nn: nn.AdaptiveAvgPool2d((2, None)), (1, 2, 3, 2)),
+    "BatchNorm1d": Case(lambda nn: nn.BatchNorm1d(3), (5, 3)),
+    "BatchNorm1d length": Case(lambda nn: nn.BatchNorm1d(2, 1e-3, 0.3), (3, 2, 4)),
+    "BatchNorm1d mean of batches": Case(lambda nn: nn.BatchNorm1d(2, momentum=None), (4, 2)),
+    "BatchNorm2d": Case(lambda nn: nn.BatchNorm2d(2), (2, 2, 3, 2)),
+    "BatchNorm2d not affine": Case(lambda nn: nn.BatchNorm2d(2, affine=False), (2, 2, 2, 2)),
+    "BatchNorm2d not tracking": Case(
+        lambda nn: nn.BatchNorm2d(2, 0.1, 0.1, True, False), (2, 2, 2, 2)
+    ),
+    "LayerNorm": Case(lambda nn: nn.LayerNorm(4), (2, 3, 4)),
+    "LayerNorm of matrices": Case(lambda nn: nn.LayerNorm((2, 3), bias=False), (2, 2, 3)),
+    "LayerNorm not affine": Case(lambda nn: nn.LayerNorm(3, 0.1, False), (2, 3)),
+    "Embedding": Case(lambda nn: nn.Embedding(5, 2), (3, 4), 5),
+    "Embedding with padding": Case(lambda nn: nn.Embedding(4, 2, -1), (3, 3), 4),
+    "convolutional network": Case(conv_net, (3, 1, 4, 4)),
+}  # fmt: skip
+
+
+def reference(case: Case) -> dict[str, Any]:
+    """The results of PyTorch, by name."""
+    import torch
+
+    torch.manual_seed(0)
+    network = case.build(torch.nn).double()
+    with torch.no_grad():  # weights of 1 and biases of 0 would hide mistakes
+        for parameter in network.parameters():
+            parameter += 0.3 * torch.randn_like(parameter)
+    x = torch.tensor(case.input(), requires_grad=case.below is None)
+    results = {f"before {name}": a.numpy().copy() for name, a in network.state_dict().items()}
+    y = network(x)
+    y.backward(torch.tensor(cotangent(y.shape)))
+    results["output"] = y.detach().numpy()
+    if case.below is None:
+        results["gradient"] = x.grad.numpy()
+    results |= {f"gradient {name}": p.grad.numpy() for name, p in network.named_parameters()}
+    results |= {f"after {name}": a.numpy() for name, a in network.named_buffers()}
+    results["output in use"] = network.eval()(torch.tensor(case.input(1))).detach().numpy()
+    return results
+
+
+def cotangent(shape: tuple[int, ...]) -> Any:
+    return np.random.default_rng(2).normal(size=shape)
+
+
+def store() -> None:
+    """Keep the results of every case: all numbers in one array, whose parts have names, shapes."""
+    results = {
+        (name, result): array
+        for name, case in CASES.items()
+        for result, array in reference(case).items()
+    }
+    np.savez_compressed(
+        STORED,
+        names=np.array(list(results)),
+        shapes=np.array([str(array.shape) for array in results.values()]),
+        numbers=np.concatenate([array.ravel() for array in results.values()]),
+    )
+
+
+def stored() -> dict[str, dict[str, Any]]:
+    """The results of every case, as they were kept."""
+    cases: dict[str, dict[str, Any]] = {name: {} for name in CASES}
+    start = 0
+    with np.load(STORED) as kept:
+        numbers = kept["numbers"]
+        for (name, result), shape in zip(kept["names"], kept["shapes"], strict=True):
+            sizes = ast.literal_eval(str(shape))
+            end = start + math.prod(sizes)
+            cases[str(name)][str(result)] = numbers[start:end].reshape(sizes)
+            start = end
+    return cases
+
+
+if __name__ == "__main__":
+    store()
