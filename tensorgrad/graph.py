@@ -453,7 +453,8 @@ def propagate(
                 (whole,) = node.parents or ()
                 if whole in cotangents:
                     parts = cotangents[whole] = cotangents[whole] or {}
-                    parts[node.args[0]] = g
+                    i = node.args[0]
+                    parts[i] = parts[i] + g if i in parts else g
             elif node.rule is not None:
                 out, args = (node.out, node.args) if plain else operands(node)
                 if out is None:

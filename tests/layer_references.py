@@ -129,7 +129,8 @@ def stored() -> dict[str, dict[str, Any]]:
         for (name, result), shape in zip(kept["names"], kept["shapes"], strict=True):
             sizes = ast.literal_eval(str(shape))
             end = start + math.prod(sizes)
-            cases[str(name)][str(result)] = numbers[start:end].reshape(sizes)
+            dtype = np.int64 if result.endswith("num_batches_tracked") else np.float64
+            cases[str(name)][str(result)] = numbers[start:end].reshape(sizes).astype(dtype)
             start = end
     return cases
 

@@ -242,3 +242,23 @@ def test_an_unread_argument_is_not_kept() -> None:
     x = leaf(X)
     described(x).backward(np.zeros(3))
     assert_array_equal(x.grad, [3, 3, 3])
+
+
+def test_several_results_meet_at_second_order() -> None:
+    """What a result gets from its users, and from the derivative that reads it, adds up."""
+
+    @tg.differentiable(lambda g, y, _x: g[0] * y[1] - g[1] * y[0])
+    def sin_and_cos(x: Any) -> Any:
+        return np.sin(x), np.cos(x)
+
+    def f(x: Any) -> Any:
+        s, c = sin_and_cos(x)
+        return s**3 + c * s
+
+    def g(x: Any) -> Any:
+        return np.sin(x) ** 3 + np.cos(x) * np.sin(x)
+
+    ours, reference = f, g
+    for _ in range(4):
+        ours, reference = tg.grad(ours), tg.grad(reference)
+        np.testing.assert_allclose(ours(1.0), reference(1.0), rtol=1e-13)

@@ -19,7 +19,8 @@ LAYERS = [
     {"tensor"},
     {"structure", "special", "guard", "data", "fft", "interop"},
     {"rules", "transforms", "checkpoint", "diagnostics"},
-    {"gradcheck", "nn", "array_api", "support"},
+    {"gradcheck", "nn", "array_api", "support", "optim"},
+    {"training"},
     {"__init__"},
     {"__main__"},
 ]

@@ -150,6 +150,36 @@ def test_a_seed_gives_the_same_bits_and_dtype_is_kept(build: Any) -> None:
     assert numbers(None) != numbers(None)
 
 
+def test_the_same_seed_trains_to_the_same_bits() -> None:
+    rng = np.random.default_rng(0)
+    x, t = rng.normal(size=(40, 1, 6, 6)), rng.normal(size=(40, 2))
+
+    def trained() -> Any:
+        rng = np.random.default_rng(1)
+        net = nn.Sequential(
+            nn.Conv2d(1, 4, 3, rng=rng),
+            nn.BatchNorm2d(4),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Dropout(0.2, rng=rng),
+            nn.Linear(16, 2, rng=rng),
+        )
+        losses = []
+        for _ in range(30):
+            net.zero_grad()
+            loss = nn.mse_loss(net(x), t)
+            loss.backward()
+            for p in net.parameters():
+                p.data -= 0.1 * p.grad
+            losses.append(loss.item())
+        return losses, [a.tobytes() for a in net.state_dict().values()]
+
+    losses, state = trained()
+    assert np.mean(losses[-5:]) < 0.8 * losses[0]
+    assert trained() == (losses, state)
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 def test_dtypes(dtype: Any) -> None:
     d: Any = {"dtype": dtype}

@@ -64,7 +64,7 @@ def _sigmoid(x: Any) -> Any:
     return np.tanh(0.5 * x) * 0.5 + 0.5  # exact to rounding, and neither overflows nor warns
 
 
-def _rnn_back(g: Any, out: Any, _x: Any, h: Any, weight: Any, rectify: bool) -> Any:
+def _rnn_back(g: Any, out: Any, _x: Any, h: Any, weight: Any, rectify: bool = False) -> Any:
     (g,), (states,) = g, out
     slope = None if rectify else 1 - states * states
     back: Any = np.zeros_like(h)

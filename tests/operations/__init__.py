@@ -20,6 +20,7 @@ from . import (
     losses,
     nn,
     reductions,
+    sequences,
     shapes,
     signals,
     sorting,
@@ -44,6 +45,7 @@ FAMILIES = [
     signals,
     losses,
     nn,
+    sequences,
 ]
 OPERATIONS: list[Op] = [row for family in FAMILIES for row in family.ROWS]
 CONSTANT = constants.ROWS

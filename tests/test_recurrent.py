@@ -1,0 +1,226 @@
+"""Recurrent cells and layers: against PyTorch, by their own laws, and where things go wrong."""
+
+import copy
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+import tensorgrad as tg
+from tensorgrad import nn
+
+from .oracles import leaf
+from .sequence_references import CASES, SEEDS, STORED, Case, Library, pytorch, results
+
+OURS = Library(nn, np.float64, np.asarray, leaf)
+LAYERS = {"RNN": nn.RNN, "GRU": nn.GRU, "LSTM": nn.LSTM}
+each_kind = pytest.mark.parametrize("kind", LAYERS)
+
+
+def values(*shape: int, seed: int = 0) -> Any:
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def states(last: Any) -> tuple[Any, ...]:
+    return last if isinstance(last, tuple) else (last,)
+
+
+# -- against PyTorch
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("name", CASES)
+def test_as_pytorch_once_did(name: str, seed: int) -> None:
+    with np.load(STORED) as arrays:
+        expected = arrays[f"{name} {seed}"]
+    assert_allclose(results(OURS, CASES[name], seed), expected, rtol=1e-12, atol=1e-13)
+
+
+@each_kind
+def test_as_pytorch_does(kind: str) -> None:
+    pytest.importorskip("torch")
+    torch = pytorch()
+    switches = itertools.product((1, 2), *[(False, True)] * 5, ("tanh", "relu"))
+    for layers, two_ways, batch_first, bias, single, starts, nonlinearity in switches:
+        options = {"num_layers": layers, "bidirectional": two_ways}
+        options |= {"batch_first": batch_first, "bias": bias}
+        if kind == "RNN":
+            options["nonlinearity"] = nonlinearity
+        elif nonlinearity == "relu":
+            continue
+        state: Any = (layers * (1 + two_ways), *[4 if batch_first else 3] * (not single), 5)
+        x = (4, 2) if single else (4, 3, 2)
+        inputs = (x, (state, state) if kind == "LSTM" else state)[: 1 + starts]
+        case = Case(kind, (2, 5), options, inputs)
+        expected = results(torch, case, 2)
+        assert_allclose(results(OURS, case, 2), expected, rtol=1e-11, atol=1e-12, err_msg=str(case))
+
+
+@each_kind
+def test_state_and_shapes_are_pytorchs(kind: str) -> None:
+    torch = pytest.importorskip("torch")
+    for bias in False, True:
+        options = {"num_layers": 2, "bidirectional": True, "bias": bias}
+        theirs = getattr(torch.nn, kind)(2, 3, **options)
+        ours = LAYERS[kind](2, 3, **options, dtype=np.float32)
+        ours.load_state_dict(theirs.state_dict())
+        assert list(ours.state_dict()) == list(theirs.state_dict())
+        x = values(5, 4, 2).astype(np.float32)
+        expected = theirs(torch.tensor(x))[0]
+        y = ours(x)[0]
+        assert y.dtype == np.float32
+        assert_allclose(y.numpy(), expected.detach().numpy(), rtol=1e-5, atol=1e-6)
+
+
+# -- laws
+
+
+@each_kind
+def test_a_layer_is_its_cell_repeated(kind: str) -> None:
+    layer = LAYERS[kind](2, 3, rng=0)
+    cell = getattr(nn, f"{kind}Cell")(2, 3)
+    cell.load_state_dict({name[:-3]: array for name, array in layer.state_dict().items()})
+    x, state = values(4, 5, 2), None
+    outputs, last = layer(x)
+    for step, output in zip(x, outputs.numpy(), strict=True):
+        state = cell(step, state)
+        assert_allclose(states(state)[0].numpy(), output, rtol=1e-12)
+    for of_layer, of_cell in zip(states(last), states(state), strict=True):
+        assert_allclose(of_layer[0].numpy(), of_cell.numpy(), rtol=1e-12)
+
+
+@each_kind
+def test_a_sequence_can_be_read_in_parts(kind: str) -> None:
+    layer = LAYERS[kind](2, 3, num_layers=2, rng=0)
+    x = leaf(values(6, 2, 2))
+    whole, _ = layer(x)
+    first, state = layer(x[:2])
+    rest, _ = layer(x[2:], state)
+    parts = np.concatenate([first, rest])
+    assert_allclose(parts.numpy(), whole.numpy(), rtol=1e-12)
+    weights = values(6, 2, 3, seed=1)
+    np.sum(weights * whole).backward()
+    expected, x.grad = x.grad, None
+    np.sum(weights * parts).backward()
+    assert_allclose(x.grad, expected, rtol=1e-11, atol=1e-13)
+
+
+@each_kind
+def test_both_ways_read_the_reverse_alike(kind: str) -> None:
+    layer = LAYERS[kind](2, 3, bidirectional=True, rng=0)
+    forward = {k: v for k, v in layer.state_dict().items() if not k.endswith("_reverse")}
+    layer.load_state_dict(forward | {f"{name}_reverse": array for name, array in forward.items()})
+    x = values(4, 2, 2)
+    there, back = layer(x)[0].numpy(), layer(x[::-1])[0].numpy()
+    assert_allclose(there[..., :3], back[::-1, :, 3:], rtol=1e-12)
+
+
+@each_kind
+def test_derivatives_of_first_and_second_order(kind: str) -> None:
+    layer = LAYERS[kind](2, 2, num_layers=2, bidirectional=True, rng=0)
+
+    def everything(x: Any) -> Any:
+        output, last = layer(x)
+        return np.concatenate([output.ravel(), *[h.ravel() for h in states(last)]])
+
+    assert tg.gradcheck(everything, values(3, 2, 2), order=2)
+
+
+@each_kind
+def test_large_values_neither_overflow_nor_warn(kind: str) -> None:
+    layer = LAYERS[kind](2, 3, rng=0)
+    x = leaf(np.full((3, 1, 2), 1e6))
+    with np.errstate(all="raise", under="ignore"):
+        np.sum(layer(x)[0]).backward()
+    assert np.isfinite(x.grad).all()
+
+
+@each_kind
+def test_memory_is_freed_with_the_graph(kind: str) -> None:
+    layer = LAYERS[kind](2, 3, rng=0)
+    output, _ = layer(values(4, 2, 2))
+    loss = np.sum(output)
+    node = output._node.parents[0]
+    loss.backward()
+    assert node.out is None and not node.args
+
+
+# -- starts, randomness, copies
+
+
+@each_kind
+def test_initial_weights_are_uniform_and_belong_to_the_seed(kind: str) -> None:
+    make = LAYERS[kind]
+    layer = make(30, 25, num_layers=2, bidirectional=True, rng=0)
+    for name, parameter in layer.named_parameters():
+        assert parameter.dtype == np.float64, name
+        assert 0.15 < np.abs(parameter.data).max() <= 0.2, name
+        assert abs(parameter.data.mean()) < 0.06, name
+    twin, other = make(30, 25, 2, bidirectional=True, rng=0), make(30, 25, 2, rng=1)
+    assert_array_equal(layer.weight_hh_l1.data, twin.weight_hh_l1.data)
+    assert not np.array_equal(layer.weight_hh_l0.data, other.weight_hh_l0.data)
+
+
+@each_kind
+def test_dropout_between_layers_in_training_alone(kind: str) -> None:
+    layer = LAYERS[kind](2, 8, num_layers=2, dropout=0.5, rng=0)
+    twin = copy.deepcopy(layer)
+    x = values(4, 3, 2)
+    first, second, again = layer(x)[0].numpy(), layer(x)[0].numpy(), twin(x)[0].numpy()
+    assert_array_equal(first, again)
+    assert not np.allclose(first, second)
+    used = layer.eval()(x)[0].numpy()
+    assert_array_equal(used, layer(x)[0].numpy())
+    plain = LAYERS[kind](2, 8, num_layers=2)
+    plain.load_state_dict(layer.state_dict())
+    assert_array_equal(used, plain(x)[0].numpy())
+    alone = LAYERS[kind](2, 8, dropout=0.5, rng=0)
+    assert_array_equal(alone(x)[0].numpy(), alone(x)[0].numpy())
+
+
+@each_kind
+def test_inputs_may_be_lists_and_a_batch_empty(kind: str) -> None:
+    layer = LAYERS[kind](2, 3, dtype=np.float32)
+    assert layer([[1.0, 2.0], [3.0, 4.0]])[0].dtype == np.float32
+    output, last = layer(np.zeros((4, 0, 2), np.float32))
+    assert output.shape == (4, 0, 3)
+    assert all(h.shape == (1, 0, 3) for h in states(last))
+    np.sum(output).backward()
+    assert not layer.weight_hh_l0.grad.any()
+    with tg.no_grad():
+        assert not layer(np.zeros((4, 1, 2), np.float32))[0].requires_grad
+
+
+# -- errors
+
+FAULTS: list[tuple[Callable[[], Any], str]] = [
+    (lambda: nn.LSTM(2, 3)(np.ones((4, 5))), r"LSTM\(2, 3\): an input of shape \(4, 5\)"),
+    (lambda: nn.GRU(2, 3, batch_first=True)(np.ones(2)), r"\(batch, length, 2\), or one"),
+    (lambda: nn.RNN(2, 3)(np.ones((0, 1, 2))), "length 0"),
+    (lambda: nn.RNN(2, 3)(np.ones((5, 4, 2)), np.ones((1, 3))), r"\(1, 3\).* be \(1, 4, 3\)"),
+    (lambda: nn.LSTM(2, 3)(np.ones((5, 4, 2)), np.ones((1, 4, 3))), r"pair .* \(1, 4, 3\)"),
+    (lambda: nn.GRUCell(2, 3)(np.ones((5, 4, 2))), r"GRUCell\(2, 3\): .* \(5, 4, 2\)"),
+    (lambda: nn.LSTMCell(2, 3)(np.ones(2), (np.ones(3), np.ones(2))), "LSTMCell.* pair"),
+    (lambda: nn.RNNCell(0, 3), r"RNNCell\(0, 3\): every size"),
+    (lambda: nn.RNN(2, 3, 0), "num_layers must be at least 1"),
+    (lambda: nn.RNN(2, 3, nonlinearity="gelu"), '"tanh" or "relu", not \'gelu\''),
+    (lambda: nn.RNN(2, 3, dropout=2.0), "probability p of 2"),
+]
+
+
+@pytest.mark.parametrize(("fault", "message"), FAULTS)
+def test_errors_name_the_layer_the_shapes_and_the_cure(
+    fault: Callable[[], Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        fault()
+
+
+def test_a_repr_shows_what_was_chosen() -> None:
+    options = {"num_layers": 2, "nonlinearity": "relu", "bidirectional": True}
+    shown = "RNN(2, 3, num_layers=2, nonlinearity='relu', bidirectional=True)"
+    assert repr(nn.RNN(2, 3, **options)) == shown
+    assert repr(nn.LSTMCell(2, 3, bias=False)) == "LSTMCell(2, 3, bias=False)"
