@@ -9,7 +9,19 @@ from typing import Any
 import numpy as np
 
 from .errors import GraphError
-from .graph import F, Node, Rule, Spec, ancestors, enable_grad, kept, mode, name_of, propagate
+from .graph import (
+    F,
+    Node,
+    Rule,
+    Spec,
+    Together,
+    ancestors,
+    enable_grad,
+    kept,
+    mode,
+    name_of,
+    propagate,
+)
 from .structure import flatten
 from .tensor import Tensor, parts_of, revive
 
@@ -40,7 +52,7 @@ def checkpoint(f: F) -> F:
         call = Node(
             (),
             np.dtype(float),
-            Rule(f, tuple([functools.partial(replay, i) for i in range(len(replay.sources))])),
+            Rule(f, Together(replay, len(replay.sources))),
             replay.sources,
             out=tuple([Spec(y.shape, y.dtype) for y in tracked]),
         )
@@ -71,20 +83,9 @@ class _Replay:
             )
         )
         self.sums = [_checksum(y) for y in outputs]
-        self.cotangents: Any = None
-        self.shares: dict[Node, Any] = {}
 
-    def __call__(self, i: int, g: Any, _out: Any) -> Any:
-        """The cotangent of source `i`; the first call computes those of all."""
-        if self.cotangents is not g:
-            self.cotangents, self.shares = g, self._pull(g)
-        source = self.sources[i]
-        share = self.shares.pop(source, None)
-        if not self.shares:
-            self.cotangents = None
-        return np.zeros(source.shape, source.dtype) if share is None else share
-
-    def _pull(self, g: tuple[Any, ...]) -> dict[Node, Any]:
+    def __call__(self, g: tuple[Any, ...], _out: Any) -> list[Any]:
+        """The cotangents of the sources."""
         start = Node((), np.dtype(float)).serial
         with enable_grad():
             leaves, _ = flatten(self.run(), "checkpoint")
@@ -100,9 +101,10 @@ class _Replay:
         seeds: dict[Node, Any] = {}
         for root, share in zip(_roots(outputs), g, strict=True):
             seeds[root] = share if root not in seeds else seeds[root] + share
-        return propagate(
+        found = propagate(
             [*nodes, *sources], seeds, self.sources, operands=revive if recorded else kept
         )
+        return [found.get(s, np.zeros(s.shape, s.dtype)) for s in self.sources]
 
 
 def _roots(tensors: list[Tensor]) -> list[Node]:

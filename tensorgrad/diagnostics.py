@@ -84,7 +84,9 @@ class Profile(NamedTuple):
 
     def __str__(self) -> str:
         """A table: microseconds, bytes, and the line of the call."""
-        rows = [("operation", "shape", "forward us", "backward us", "kept bytes", "called at")]
+        rows: list[tuple[str, ...]] = [
+            ("operation", "shape", "forward us", "backward us", "kept bytes", "called at")
+        ]
         total = Operation(
             "total",
             "",

@@ -58,9 +58,10 @@ class set_mode:  # noqa: N801 (used like a function)
 
     def __enter__(self) -> None:
         outer = mode.get()
-        changes = {**self._changes, "outer": outer}
+        changes: dict[str, Any] = {**self._changes, "outer": outer}
         # Not _replace: the tuples that it makes meanwhile fill up one of Python's free lists.
-        mode.set(Mode(*[changes.get(name, value) for name, value in zip(Mode._fields, outer)]))
+        fields: Any = zip(Mode._fields, outer)
+        mode.set(Mode(*[changes.get(name, value) for name, value in fields]))
 
     def __exit__(
         self,
@@ -245,7 +246,7 @@ class Rule:
     def __init__(
         self,
         fun: Function,
-        vjps: tuple[Function | None, ...] | _Each,
+        vjps: tuple[Function | None, ...] | _Each | Together,
         form: Form | None = None,
     ) -> None:
         self.fun = fun
@@ -320,6 +321,27 @@ class _Each:
         return map(self.__getitem__, itertools.count())
 
 
+class Together:
+    """The vjps of a function whose cotangents share work: one function returns those of all."""
+
+    def __init__(self, vjp: Function, count: int) -> None:
+        self.vjp = vjp
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, i: int) -> Function:
+        @functools.wraps(self.vjp)
+        def one(*args: Any, **kwargs: Any) -> Any:
+            return self.vjp(*args, **kwargs)[i]
+
+        return one
+
+    def __iter__(self) -> Iterator[Function]:
+        return map(self.__getitem__, range(self._count))
+
+
 RULES: dict[Function, Rule] = {}
 COMPOSITES: dict[Function, Function] = {}
 IN_PLACE: dict[Function, Function] = {}
@@ -350,6 +372,11 @@ def rule(
     if isinstance(fun, np.ufunc) and fun.signature is None:
         form = "elementwise"
     RULES[fun] = Rule(fun, vjps if each is None else _Each(each), form)
+
+
+def rule_together(fun: Function, vjp: Function, count: int) -> None:
+    """Set the derivatives of `fun` by its first `count` arguments: one vjp returns them all."""
+    RULES[fun] = Rule(fun, Together(vjp, count))
 
 
 def composite(*funs: Function) -> Callable[[F], F]:
@@ -464,37 +491,44 @@ def propagate(
                         [g[i] if i in g else np.zeros(o.shape, o.dtype) for i, o in enumerate(out)]
                     )
                 kwargs = node.kwargs
-                for vjp, parent in zip(node.rule.vjps, node.parents or ()):
-                    if vjp is None or parent is None or parent not in cotangents:
-                        continue
-                    try:
+                vjps = node.rule.vjps
+                try:
+                    if type(vjps) is Together:
+                        vjps = tuple(map(_constantly, vjps.vjp(g, out, *args, **kwargs)))
+                    for vjp, parent in zip(vjps, node.parents or ()):
+                        if vjp is None or parent is None or parent not in cotangents:
+                            continue
                         share = vjp(g, out, *args, **kwargs) if kwargs else vjp(g, out, *args)
                         if type(share) is not np.ndarray and (plain or not hasattr(share, "shape")):
                             share = as_array(share, node.rule.name)
                         if share.shape != parent.shape or share.dtype is not parent.dtype:
                             share = fit(share, parent)
-                    except Exception as error:
-                        error.add_note(f"backward: in the derivative of {node}")
-                        raise
-                    for hook in hooks:
-                        hook(node, g, share)
-                    earlier = cotangents[parent]
-                    if earlier is not None:
-                        share = earlier + share
-                        if plain and share.dtype is not parent.dtype:
-                            share = share.astype(parent.dtype)
-                        if plain and type(share) is not np.ndarray:
-                            share = as_array(share, node.rule.name)
-                    elif (
-                        plain
-                        and parent in targets
-                        and (share.base is not None or sys.getrefcount(share) > _REFERENCES)
-                    ):
-                        share = share.copy()  # it may lie in another array's memory
-                    cotangents[parent] = share
+                        for hook in hooks:
+                            hook(node, g, share)
+                        earlier = cotangents[parent]
+                        if earlier is not None:
+                            share = earlier + share
+                            if plain and share.dtype is not parent.dtype:
+                                share = share.astype(parent.dtype)
+                            if plain and type(share) is not np.ndarray:
+                                share = as_array(share, node.rule.name)
+                        elif (
+                            plain
+                            and parent in targets
+                            and (share.base is not None or sys.getrefcount(share) > _REFERENCES)
+                        ):
+                            share = share.copy()  # it may lie in another array's memory
+                        cotangents[parent] = share
+                except Exception as error:
+                    error.add_note(f"backward: in the derivative of {node}")
+                    raise
         if free and node.rule is not None:
             node.free()
     return results
+
+
+def _constantly(value: Any) -> Function:
+    return lambda *_args, **_kwargs: value
 
 
 def _references_to_a_new_array() -> int:
@@ -537,7 +571,7 @@ def _sum_rows(matrix: Any) -> Any:
 def _unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
     pairs = list(zip(g.shape[::-1], shape[::-1]))
     larger, smaller = all(m in (n, 1) for n, m in pairs), all(n in (m, 1) for n, m in pairs)
-    if not (larger and g.ndim >= len(shape) or smaller and g.ndim <= len(shape)):
+    if not ((larger and g.ndim >= len(shape)) or (smaller and g.ndim <= len(shape))):
         raise ValueError(f"a derivative of shape {g.shape} for an argument of shape {shape}")
     extra = max(g.ndim - len(shape), 0)
     aligned = enumerate(zip(g.shape[extra:], shape[len(shape) - g.ndim + extra :]), extra)

@@ -37,6 +37,7 @@ from .graph import (
     name_of,
     propagate,
     rule,
+    rule_together,
     signature,
 )
 
@@ -110,7 +111,7 @@ def apply(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any] = NO_KWA
     for hook in hooks:
         hook(node, operands)
     if several is not None:
-        return parts_of(node, out)
+        return parts_of(node, out)  # type: ignore[no-any-return]
     tensor: Tensor = _new(Tensor)
     tensor._array = out
     tensor._node = node
@@ -175,7 +176,7 @@ def _tracked(values: Iterable[Any]) -> bool:
         if isinstance(value, Tensor):
             if value._node is not None:
                 return True
-        elif type(value) in (list, tuple) and _tracked(value):
+        elif isinstance(value, (list, tuple)) and _tracked(value):
             return True
     return False
 
@@ -213,8 +214,8 @@ def _unwrap(value: Any) -> Any:
         return value._array
     if isinstance(value, dict):
         return {key: _unwrap(v) for key, v in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)([_unwrap(v) for v in value])
+    if isinstance(value, (list, tuple)):
+        return _like(value, [_unwrap(v) for v in value])
     return value
 
 
@@ -524,7 +525,7 @@ class Tensor:
         shape = shape[0] if len(shape) == 1 else shape
         if order == "C" and copy is None:
             return apply(np.reshape, (self, shape))
-        return np.reshape(self, shape, order=order, copy=copy)  # type: ignore[call-overload, no-any-return]
+        return np.reshape(self, shape, order=order, copy=copy)  # type: ignore[return-value]
 
     def transpose(self, *axes: Any) -> Tensor:
         """Return the tensor with its axes permuted, by default reversed."""
@@ -573,7 +574,7 @@ class Tensor:
     def __iter__(self) -> Iterator[Tensor]:
         if self.ndim == 0:
             raise TypeError("iteration over a 0-d tensor")
-        return iter(np.unstack(self))
+        return iter(np.unstack(self))  # type: ignore[arg-type]
 
     def __bool__(self) -> bool:
         return bool(self._array)
@@ -845,7 +846,10 @@ def _plain_part(part: Any) -> Any:
 
 
 def differentiable(
-    *vjps: Function | None, each: Function | None = None, form: Form | None = None
+    *vjps: Function | None,
+    each: Function | None = None,
+    together: Function | None = None,
+    form: Form | None = None,
 ) -> Callable[[F], F]:
     """Make a function of arrays an operation on tensors, with these derivatives.
 
@@ -853,8 +857,10 @@ def differentiable(
     argument, called as `(g, out, *args, **kwargs)` with the cotangent `g` of the output; written in
     NumPy, it holds at every order. Parameters without a derivative come last, or as keywords. Of a
     function that returns a tuple, `g` and `out` are tuples. A parameter whose name starts with an
-    underscore is not read, and its array is not kept for the backward pass. `each` and `form` are
-    those of a `Rule`.
+    underscore is not read, and its array is not kept for the backward pass.
+
+    Where the derivatives share work, one vjp may return them all: `together=`, as many as it has
+    arguments without a default after `g` and `out`. `each` and `form` are those of a `Rule`.
 
     >>> @tg.differentiable(lambda g, y, _x: g * y * (1 - y))
     ... def logistic(x):
@@ -881,7 +887,11 @@ def differentiable(
             return fun(*args, **kwargs)
 
         operation.__name__ = name_of(fun)
-        rule(operation, *vjps, each=each, form=form)
+        if together is None:
+            rule(operation, *vjps, each=each, form=form)
+        else:
+            parameters = signature(together).parameters.values()
+            rule_together(operation, together, sum(p.default is p.empty for p in parameters) - 2)
         return operation  # type: ignore[return-value]
 
     return decorate

@@ -16,7 +16,7 @@ from .sequence_references import Case, Library, pytorch, results
 
 OURS = Library(nn, np.float64, np.asarray, leaf)
 MASKS: dict[str, Any] = {
-    "none": lambda shape, rng: None,
+    "none": lambda _shape, _rng: None,
     "boolean": lambda shape, rng: (rng.random(shape) < 0.4) & (np.arange(shape[-1]) > 0),
     "floating": lambda shape, rng: rng.normal(size=shape),
 }

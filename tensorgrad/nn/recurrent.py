@@ -7,9 +7,7 @@ through a short linear recurrence.
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -23,27 +21,6 @@ from .layers import RNG, Dropout, as_input, uniform
 from .module import Module
 
 # -- the walk through time: x is (length, batch, gates * hidden), and a state (batch, hidden)
-
-
-class _States(tuple[Any, ...]):
-    """The states after each step, (length, batch, hidden), and the last walk back from them."""
-
-    walked: tuple[Any, Any] = (None, None)
-
-
-def _shares(walk_back: Callable[..., Any], count: int) -> list[Callable[..., Any]]:
-    """One vjp for each of the results of `walk_back`, which is called once for all of them."""
-
-    def vjp(i: int) -> Callable[..., Any]:
-        @functools.wraps(walk_back)
-        def share(g: Any, out: Any, *args: Any) -> Any:
-            if out.walked[0] is not g:
-                out.walked = g, walk_back(g, out, *args)
-            return out.walked[1][i]
-
-        return share
-
-    return [vjp(i) for i in range(count)]
 
 
 def _before(start: Any, states: Any) -> Any:
@@ -77,7 +54,7 @@ def _rnn_back(g: Any, out: Any, _x: Any, h: Any, weight: Any, rectify: bool = Fa
     return share, back, _rows(share).mT @ _rows(_before(h, states))
 
 
-@differentiable(*_shares(_rnn_back, 3))
+@differentiable(together=_rnn_back)
 def rnn_walk(x: Any, h: Any, weight: Any, rectify: bool = False) -> Any:
     """Return the states after each step, of h = tanh(x + weight h) or, to `rectify`, relu."""
     transposed, states = weight.mT, []
@@ -85,7 +62,7 @@ def rnn_walk(x: Any, h: Any, weight: Any, rectify: bool = False) -> Any:
         h = step + h @ transposed
         h = np.maximum(h, 0) if rectify else np.tanh(h)
         states.append(h)
-    return _States([np.stack(states)])
+    return (np.stack(states),)
 
 
 def _gru_back(g: Any, out: Any, x: Any, h: Any, weight: Any, bias: Any) -> Any:
@@ -109,7 +86,7 @@ def _gru_back(g: Any, out: Any, x: Any, h: Any, weight: Any, bias: Any) -> Any:
     return x_share, back, share.mT @ _rows(before), share
 
 
-@differentiable(*_shares(_gru_back, 4))
+@differentiable(together=_gru_back)
 def gru_walk(x: Any, h: Any, weight: Any, bias: Any) -> Any:
     """Return the states after each step, of h = (1 - z) n + z h.
 
@@ -123,7 +100,7 @@ def gru_walk(x: Any, h: Any, weight: Any, bias: Any) -> Any:
         n = np.tanh(new + gates[:, :size] * hidden[:, 2 * size :])
         h = n + gates[:, size:] * (h - n)
         states.append(h)
-    return _States([np.stack(states)])
+    return (np.stack(states),)
 
 
 def _lstm_back(g: Any, out: Any, x: Any, h: Any, c: Any, weight: Any) -> Any:
@@ -147,7 +124,7 @@ def _lstm_back(g: Any, out: Any, x: Any, h: Any, c: Any, weight: Any) -> Any:
     return share, back_h, back_c, _rows(share).mT @ _rows(before_h)
 
 
-@differentiable(*_shares(_lstm_back, 4))
+@differentiable(together=_lstm_back)
 def lstm_walk(x: Any, h: Any, c: Any, weight: Any) -> Any:
     """Return the states after each step, of h = o tanh(c) and c = f c + i n.
 
@@ -165,7 +142,7 @@ def lstm_walk(x: Any, h: Any, c: Any, weight: Any) -> Any:
         h = gates[:, 3 * size :] * np.tanh(c)
         states.append(h)
         cells.append(c)
-    return _States([np.stack(states), np.stack(cells)])
+    return np.stack(states), np.stack(cells)
 
 
 # -- what cells and layers share

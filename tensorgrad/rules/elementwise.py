@@ -336,9 +336,7 @@ def _clip(
     return a
 
 
-@differentiable(
-    lambda g, _y, x, *_replacements: np.where(np.isfinite(x), g, 0), form="elementwise"
-)
+@differentiable(lambda g, _y, x, *_replacements: np.where(np.isfinite(x), g, 0), form="elementwise")
 def finite(x: Any, nan: Any, posinf: Any, neginf: Any) -> Any:
     """`np.nan_to_num` of an array of real numbers.
 

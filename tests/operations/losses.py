@@ -40,6 +40,7 @@ ROWS = [
     # one of several classes
     Op("cross_entropy", of_classes(nn.cross_entropy), reals, shapes=SCORES),
     Op("cross_entropy sum", of_classes(nn.cross_entropy, reduction="sum", ignore_index=1), reals, shapes=[(0, 3), (2, 3)]),
+    Op("cross_entropy squared", lambda x: np.square(of_classes(nn.cross_entropy, reduction="none")(x)), reals, shapes=SCORES),
     Op("cross_entropy none", of_classes(nn.cross_entropy, reduction="none", weight=WEIGHT), reals, shapes=NONE),
     Op("cross_entropy weight", of_classes(nn.cross_entropy, weight=WEIGHT), reals, shapes=SCORES),
     Op("cross_entropy smooth", of_classes(nn.cross_entropy, weight=WEIGHT, label_smoothing=0.25), reals, shapes=SCORES),
