@@ -537,7 +537,7 @@ class Tensor:
 
     def flatten(self, order: Literal["C", "F", "A", "K"] = "C") -> Tensor:
         """Return a copy of the tensor with one axis."""
-        return np.ravel(self, order).copy()  # type: ignore[arg-type, return-value]
+        return np.ravel(self, order).copy()  # type: ignore[return-value]
 
     def sort(self, axis: int = -1) -> None:
         """Give this tensor its elements in ascending order."""

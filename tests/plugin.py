@@ -1,11 +1,15 @@
 """What every doctest of the package and of the README sees, loaded with `-p tests.plugin`."""
 
+import os
 from typing import Any
 
-import numpy as np
-import pytest
+# Before NumPy reads it: on small matrices more threads only wait for each other.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-import tensorgrad
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+import tensorgrad  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,6 @@ import operator
 
 import numpy as np
 
-import tensorgrad as tg
 from tensorgrad.rules.linear_algebra import affine
 
 from .row import *
