@@ -12,6 +12,11 @@ import pytest  # noqa: E402
 import tensorgrad  # noqa: E402
 
 
+NEED_SCIPY = {"tensorgrad.optim.lbfgs.LBFGS", "tensorgrad.special.polygamma"}
+
+
 @pytest.fixture(autouse=True)
-def _names_in_doctests(doctest_namespace: dict[str, Any]) -> None:
+def _names_in_doctests(request: pytest.FixtureRequest, doctest_namespace: dict[str, Any]) -> None:
     doctest_namespace.update(np=np, tg=tensorgrad, tensorgrad=tensorgrad)
+    if request.node.name in NEED_SCIPY:
+        pytest.importorskip("scipy")
