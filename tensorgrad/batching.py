@@ -220,7 +220,7 @@ def _matmul(x: Any, y: Any) -> Any:
 
 
 def _reduced(fun: Function, x: Any, axis: Any = 0, **kwargs: Any) -> Any:
-    axes = range(x.ndim) if axis is None else normalize_axis_tuple(axis, x.ndim)
+    axes = range(x.ndim) if axis is None or not x.ndim else normalize_axis_tuple(axis, x.ndim)
     return Batch(fun(x.arrays, axis=tuple([i + 1 for i in axes]), **kwargs))
 
 
@@ -339,10 +339,6 @@ def _broadcast_to(x: Any, shape: Any) -> Any:
     return Batch(np.broadcast_to(arrays, (len(arrays), *shape)))
 
 
-def _where(condition: Any, x: Any, y: Any) -> Any:
-    return Batch(np.where(*_aligned([condition, x, y])))
-
-
 def _inner_product(x: Any, y: Any) -> Any:
     if not (_ndim(x) and _ndim(y)):
         return x * y
@@ -367,20 +363,18 @@ BATCHED: dict[Function, Callable[..., Any]] = {
     np.stack: _joined(np.stack, 1),
     np.dot: _dot,
     np.linalg.solve: _solve,
-    **{f: _along(f, whole=True) for f in (np.sum, np.mean, np.any, np.all, np.flip)},
-    **{f: _along(f) for f in (np.take, np.roll, np.repeat, np.cumsum, np.fft.fft, np.fft.ifft)},
+    **{f: _along(f, whole=True) for f in (np.sum, np.mean, np.any, np.flip)},
+    **{f: _along(f) for f in (np.take, np.roll, np.repeat, np.fft.fft, np.fft.ifft)},
     **{f: _along(f) for f in (np.fft.rfft, np.fft.irfft, np.fft.hfft, np.fft.ihfft)},
-    **{f: _matrices(f) for f in (np.tril, np.triu, np.linalg.inv)},
+    **{f: _matrices(f) for f in (np.tril, np.triu)},
     np.reshape: _reshape,
     np.transpose: _transpose,
     np.swapaxes: _swapaxes,
     np.moveaxis: _moveaxis,
     np.expand_dims: _expand_dims,
     np.broadcast_to: _broadcast_to,
-    np.where: _where,
     np.inner: _inner_product,
     np.zeros_like: _full_like(np.zeros_like),
-    np.ones_like: _full_like(np.ones_like),
     np.matrix_transpose: lambda x: x.mT,
     np.real: _whole(np.real),
     np.imag: _whole(np.imag),

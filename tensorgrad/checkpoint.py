@@ -11,6 +11,7 @@ import numpy as np
 from .errors import GraphError
 from .graph import (
     F,
+    Function,
     Node,
     Rule,
     Spec,
@@ -20,10 +21,11 @@ from .graph import (
     kept,
     mode,
     name_of,
+    now,
     propagate,
 )
-from .structure import flatten
-from .tensor import Tensor, parts_of, revive
+from .structure import Structure, flatten
+from .tensor import Tensor, alias, apply, parts_of, revive
 
 
 def checkpoint(f: F) -> F:
@@ -43,9 +45,8 @@ def checkpoint(f: F) -> F:
         if not mode.get().recording:
             return f(*args, **kwargs)
         run = functools.partial(f, *args, **kwargs)
-        start = Node((), np.dtype(float)).serial
-        outputs, structure = flatten(run(), "checkpoint")
-        tracked = [y for y in outputs if isinstance(y, Tensor) and y.requires_grad]
+        start = now()
+        outputs, structure, tracked = _outputs(run)
         if not tracked:
             return structure.build(outputs)
         replay = _Replay(run, start, tracked)
@@ -86,10 +87,9 @@ class _Replay:
 
     def __call__(self, g: tuple[Any, ...], _out: Any) -> list[Any]:
         """The cotangents of the sources."""
-        start = Node((), np.dtype(float)).serial
+        start = now()
         with enable_grad():
-            leaves, _ = flatten(self.run(), "checkpoint")
-        outputs = [y for y in leaves if isinstance(y, Tensor) and y.requires_grad]
+            _, _, outputs = _outputs(self.run)
         if [_checksum(y) for y in outputs] != self.sums:
             raise GraphError(
                 f"checkpoint: {self.name} computed something else the second time: it must "
@@ -105,6 +105,13 @@ class _Replay:
             [*nodes, *sources], seeds, self.sources, operands=revive if recorded else kept
         )
         return [found.get(s, np.zeros(s.shape, s.dtype)) for s in self.sources]
+
+
+def _outputs(run: Function) -> tuple[list[Any], Structure, list[Tensor]]:
+    """What a run returns: its leaves, their structure, and the tracked ones, as its own nodes."""
+    leaves, structure = flatten(run(), "checkpoint")
+    tracked = [y for y in leaves if isinstance(y, Tensor) and y.requires_grad]
+    return leaves, structure, [apply(alias, (y,)) for y in tracked]
 
 
 def _roots(tensors: list[Tensor]) -> list[Node]:

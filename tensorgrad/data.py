@@ -186,8 +186,8 @@ def standardize(x: ArrayLike) -> Standard:
     x = np.asarray(x)
     if not (x.ndim and len(x)):
         raise ValueError(f"standardize: no samples in an array of shape {x.shape}")
-    std = x.std(axis=0)
-    return Standard(x.mean(axis=0), np.where(std > 0, std, np.ones_like(std)))
+    constant = np.ptp(x, axis=0) == 0  # rounding may leave it a deviation
+    return Standard(np.where(constant, x[0], x.mean(axis=0)), np.where(constant, 1, x.std(axis=0)))
 
 
 def one_hot(classes: ArrayLike, num_classes: int | None = None, dtype: DTypeLike = float) -> Array:

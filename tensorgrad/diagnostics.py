@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .errors import AnomalyError
-from .graph import Function, Node, kept, mode, set_mode
+from .graph import Function, Node, kept, set_mode
 from .structure import flatten
 from .tensor import Tensor
 
@@ -29,10 +30,7 @@ def detect_anomaly() -> set_mode:
     ...     print(str(error)[:34], "...", str(error)[-44:])
     backward: the derivative of sqrt ( ... is inf at index (0,) for a finite cotangent
     """
-    now = mode.get()
-    return set_mode(
-        hooks=(*now.hooks, _look_forward), backward_hooks=(*now.backward_hooks, _look_backward)
-    )
+    return set_mode(hooks=(_look_forward,), backward_hooks=(_look_backward,))
 
 
 def _look_forward(node: Node, arrays: Sequence[Any]) -> None:
@@ -129,10 +127,10 @@ def profile(f: Function, repeats: int = 5) -> Callable[..., Profile]:
         operands: list[Sequence[Any]] = []
 
         def note(node: Node, arrays: Sequence[Any]) -> None:
-            nodes.append(node)
+            nodes.append(copy.copy(node))  # a backward pass in `f` frees the node itself
             operands.append(arrays)
 
-        with set_mode(hooks=(*mode.get().hooks, note)):
+        with set_mode(hooks=(note,)):
             result = f(*args, **kwargs)
         given, _ = flatten((args, kwargs), "profile", anything=True)
         seen = {id(_owner(_plain(a))) for a in given if hasattr(_plain(a), "dtype")}

@@ -101,11 +101,9 @@ def _weighted_derivatives(f: Function, points: list[Array]) -> Function:
 # By name, for what has a kink: on which side of it each element lies.
 _SIDES: dict[str, Function] = {
     **dict.fromkeys(("absolute", "fabs", "relu", "leaky_relu", "elu"), np.sign),
-    **dict.fromkeys(("maximum", "minimum", "fmax", "fmin"), lambda x, y: np.sign(x - y)),
+    **dict.fromkeys(("maximum", "minimum", "fmax", "fmin", "clip"), lambda x, y: np.sign(x - y)),
     **dict.fromkeys(("maximum.reduce", "fmax.reduce"), lambda x, axis=0, **_: _at(x, np.max, axis)),
     **dict.fromkeys(("minimum.reduce", "fmin.reduce"), lambda x, axis=0, **_: _at(x, np.min, axis)),
-    "clip": lambda x, low, high: np.sign(x - low) + np.sign(x - high),
-    "sort": lambda x, axis=-1, *_, **__: np.argsort(x, axis),
 }
 
 

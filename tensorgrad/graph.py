@@ -51,17 +51,21 @@ mode = contextvars.ContextVar("tensorgrad mode", default=Mode())  # noqa: B039 (
 
 
 class set_mode:  # noqa: N801 (used like a function)
-    """Change fields of the current `Mode` within a `with` block or a decorated function."""
+    """Change the current `Mode` within a `with` block or a decorated function; hooks are added."""
 
-    def __init__(self, **changes: Any) -> None:
-        self._changes = changes
+    def __init__(
+        self,
+        recording: bool | None = None,
+        hooks: tuple[Function, ...] = (),
+        backward_hooks: tuple[Function, ...] = (),
+    ) -> None:
+        self._change = recording, hooks, backward_hooks
 
     def __enter__(self) -> None:
         outer = mode.get()
-        changes: dict[str, Any] = {**self._changes, "outer": outer}
-        # Not _replace: the tuples that it makes meanwhile fill up one of Python's free lists.
-        fields: Any = zip(Mode._fields, outer)
-        mode.set(Mode(*[changes.get(name, value) for name, value in fields]))
+        recording, hooks, backward_hooks = self._change
+        recording = outer.recording if recording is None else recording
+        mode.set(Mode(recording, outer.hooks + hooks, outer.backward_hooks + backward_hooks, outer))
 
     def __exit__(
         self,
@@ -82,7 +86,7 @@ class set_mode:  # noqa: N801 (used like a function)
 
         @functools.wraps(fun)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
-            with set_mode(**self._changes):
+            with self:
                 return fun(*args, **kwargs)
 
         return wrapper  # type: ignore[return-value]

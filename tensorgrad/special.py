@@ -73,8 +73,13 @@ def silent(*vjps: Function | None, form: Form | None = "elementwise") -> Callabl
     quiet = np.errstate(all="ignore")
 
     def decorate(fun: F) -> F:
+        parameters = inspect.signature(fun)
+
         @functools.wraps(fun)
         def computed(*args: Any, **kwargs: Any) -> Any:
+            if kwargs:
+                given = parameters.bind(*args, **kwargs)
+                args, kwargs = given.args, given.kwargs
             arrays = [
                 a if hasattr(a, "dtype") or isinstance(a, (int, float)) else np.asarray(a)
                 for a in args[: len(vjps)]
@@ -134,7 +139,7 @@ def logit(x: Any) -> Any:
 
 def ratio(x: Any, y: Any) -> Any:
     """The quotient x / y, which is 0 for x = 0 also where y is 0."""
-    return x / np.where(x == 0, 1, y)
+    return x / np.where((x == 0) & ~(np.absolute(y) > 0), 1, y)
 
 
 @silent(lambda g, _z, _x, y: g * np.log(y), lambda g, _z, x, y: g * ratio(x, y))
@@ -225,7 +230,7 @@ def logsumexp(a: Any, axis: Axis = None, b: Any = None, keepdims: bool = False) 
 
 
 def _weigh(b: Any, terms: Any) -> Any:
-    return terms if b is None else np.where(b == 0, 0, b * terms)
+    return terms if b is None else b * np.where((b == 0) & ~np.isfinite(terms), 0, terms)
 
 
 def _log_of_sum(a: Any, b: Any, axis: Axis, keepdims: bool) -> Any:

@@ -47,7 +47,7 @@ Axis: TypeAlias = int | tuple[int, ...] | None
 # apply: every operation on tensors passes through here
 
 _ndarray, _new = np.ndarray, object.__new__
-_PACKAGE = os.path.dirname(__file__)
+_PACKAGE = os.path.join(os.path.dirname(__file__), "")
 _PLAIN = frozenset({np.ndarray, bool, int, float, complex})
 
 
@@ -451,9 +451,9 @@ class Tensor:
         """Return the array, shared with the tensor and without its graph."""
         return np.asarray(self._array)
 
-    def item(self) -> Any:
-        """Return the only element as a Python number."""
-        return self._array.item()
+    def item(self, *index: Any) -> Any:
+        """Return the only element, or the one at an index, as a Python number."""
+        return self._array.item(*index)
 
     def tolist(self) -> Any:
         """Return the elements as nested lists of Python numbers."""
@@ -539,13 +539,13 @@ class Tensor:
         """Return a copy of the tensor with one axis."""
         return np.ravel(self, order).copy()  # type: ignore[return-value]
 
-    def sort(self, axis: int = -1) -> None:
-        """Give this tensor its elements in ascending order."""
-        self._become(np.sort, (self, axis))
+    def sort(self, *args: Any, **kwargs: Any) -> None:
+        """Give this tensor its elements in the order of `numpy.sort`, with the same arguments."""
+        self[...] = np.sort(self, *args, **kwargs)
 
-    def partition(self, kth: Any, axis: int = -1) -> None:
-        """Give this tensor its elements so that those at `kth` are where `sort` would put them."""
-        self._become(np.partition, (self, kth, axis))
+    def partition(self, *args: Any, **kwargs: Any) -> None:
+        """Give this tensor the order of `numpy.partition`, with the same arguments."""
+        self[...] = np.partition(self, *args, **kwargs)
 
     def fill(self, value: Any) -> None:
         """Give each element this value."""
@@ -575,6 +575,9 @@ class Tensor:
         if self.ndim == 0:
             raise TypeError("iteration over a 0-d tensor")
         return iter(np.unstack(self))  # type: ignore[arg-type]
+
+    def __contains__(self, value: Any) -> bool:
+        return value in self._array
 
     def __bool__(self) -> bool:
         return bool(self._array)
@@ -861,6 +864,7 @@ def differentiable(
 
     Where the derivatives share work, one vjp may return them all: `together=`, as many as it has
     arguments without a default after `g` and `out`. `each` and `form` are those of a `Rule`.
+    Decorate a function once, not in a loop: operations are never forgotten.
 
     >>> @tg.differentiable(lambda g, y, _x: g * y * (1 - y))
     ... def logistic(x):

@@ -123,8 +123,8 @@ def fit(
     watch = _Watch(early_stopping, metrics, validation is not None)
     history = History()
     step, mode = 0, model.training
-    with _Progress(progress, epochs, data) as bar, _interrupt_between_batches() as uninterrupted:
-        try:
+    try:
+        with _Progress(progress, epochs, data) as bar, _interrupt_between_batches() as uninterrupted:
             for epoch in range(1, epochs + 1):
                 model.train()
                 means = _Means(metrics)
@@ -157,10 +157,10 @@ def fit(
                     history.stopped = "early stopping"
                 if history.stopped != "epochs":
                     break
-        except KeyboardInterrupt:
-            history.stopped = "interrupt"
-        finally:
-            model.train(mode)
+    except KeyboardInterrupt:
+        history.stopped = "interrupt"
+    finally:
+        model.train(mode)
     if watch.best_state is not None:
         model.load_state_dict(watch.best_state)
     return history
@@ -349,6 +349,8 @@ def _interrupt_between_batches() -> Iterator[Callable[[Iterable[Any]], Iterator[
     signal.signal(signal.SIGINT, note)
     try:
         yield uninterrupted
+        if pending:
+            raise KeyboardInterrupt
     finally:
         signal.signal(signal.SIGINT, handler)
 

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .batching import Batch, NotBatchedError
+from .errors import GraphError
 from .graph import (
     PART,
     RULES,
@@ -75,6 +76,8 @@ class _Linearized:
         ways = set(self.nodes)
         self.roots = [root if root in ways else None for root in roots]
         self.tensors = any(isinstance(primal, Tensor) for primal in self.primals)
+        nodes = [primal._node for primal in self.primals if isinstance(primal, Tensor)]
+        self._leaves = [(node, node.serial) for node in nodes if node is not None]
 
     @property
     def y(self) -> Any:
@@ -110,18 +113,20 @@ class _Linearized:
         """The tangents of the results, given those of the primals; None stands for zeros."""
         recorded = self._recorded(tangents)
         found = {
-            end: t if recorded else _data(t)
+            end: asarray(t) if recorded else _data(t)
             for end, t in zip(self.ends, tangents, strict=True)
             if t is not None
         }
         _push(reversed(self.nodes), found, revive if recorded else kept)
         return [
-            found[root] if root in found else np.zeros(y.shape, y.dtype)
+            found[root].copy() if root in found else np.zeros(y.shape, y.dtype)
             for root, y in zip(self.roots, self.results, strict=True)
         ]
 
     def check(self) -> None:
         """Raise if the data of a leaf was changed since the call."""
+        if any(node.serial != serial for node, serial in self._leaves):
+            raise GraphError(f"{self.name}: the data of a primal was changed since the call")
         roots = [root for root in self.roots if root is not None]
         if roots:
             ancestors(*roots, since=self.ends[0].serial)
@@ -140,17 +145,23 @@ class _Linearized:
 
     def _result(self, value: Any) -> Any:
         """A computed array as the caller gets it."""
-        return asarray(value) if self.tensors else value
+        return _handle(value) if self.tensors else value
 
     def of_primals(self, values: Sequence[Any]) -> Any:
         """The cotangents of the primals in their structure: a tensor's is a tensor."""
         return self.structure.build(
-            asarray(v) if isinstance(primal, Tensor) else v
+            _handle(v) if isinstance(primal, Tensor) else v
             for v, primal in zip(values, self.primals, strict=True)
         )
 
     def of_results(self, values: Sequence[Any]) -> Any:
         return self.y_structure.build(map(self._result, values))
+
+
+def _handle(value: Any) -> Tensor:
+    """A tensor of its own, so that changing it in place changes no other one."""
+    t = asarray(value)
+    return tensor_of(t.data, t._node)
 
 
 def _data(value: Any) -> Any:
@@ -399,7 +410,13 @@ def jacobian(f: Function, argnums: int | Sequence[int] = 0, mode: Mode | None = 
     def matrix(*args: Any, **kwargs: Any) -> Any:
         call = _Linearized("jacobian", *_choose("jacobian", f, argnums, args, kwargs))
         rows, columns = (sum(a.size for a in side) for side in (call.results, call.ends))
-        if (mode or ("reverse" if rows <= columns else "forward")) == "reverse":
+        is_complex = any(y.dtype.kind == "c" for y in call.results)
+        if is_complex and mode == "reverse":
+            raise TypeError(
+                "jacobian: a cotangent carries the real part of a complex output's derivative: "
+                'use mode="forward", or return numpy.real and numpy.imag'
+            )
+        if mode == "reverse" or (mode is None and rows <= columns and not is_complex):
             blocks = [
                 [
                     block.reshape(y.shape + x.shape)
@@ -454,7 +471,7 @@ def _all_units(
         side = sides[k]
         units = np.eye(side.size, dtype=side.dtype).reshape(side.size, *side.shape)
         chunks = [stacked(k, units[i : i + step]) for i in range(0, max(side.size, 1), step)]
-        return chunks[0] if len(chunks) == 1 else list(map(np.concatenate, zip(*chunks)))
+        return list(map(np.concatenate, zip(*chunks)))  # in memory of its own
 
     return [of_side(k) for k in range(len(sides))]
 

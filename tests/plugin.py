@@ -6,11 +6,10 @@ from typing import Any
 # Before NumPy reads it: on small matrices more threads only wait for each other.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-import numpy as np  # noqa: E402
-import pytest  # noqa: E402
+import numpy as np
+import pytest
 
-import tensorgrad  # noqa: E402
-
+import tensorgrad
 
 NEED_SCIPY = {"tensorgrad.optim.lbfgs.LBFGS", "tensorgrad.special.polygamma"}
 

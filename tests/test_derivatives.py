@@ -528,3 +528,90 @@ def test_scipys_optimizers_take_the_derivatives() -> None:
     loss = lambda v: (unravel(v)["a"] - 3) ** 2 + np.sum((unravel(v)["b"] - 1) ** 2)  # noqa: E731
     found = optimize.minimize(tg.value_and_grad(loss), flat, jac=True)
     assert_allclose(found.x, [3, 1, 1], atol=1e-6)
+
+
+# -- what a review found
+
+
+def test_jacobian_of_a_complex_output_goes_forward() -> None:
+    rotation = lambda x: np.exp(1j * x)  # noqa: E731
+    assert_allclose(tg.jacobian(rotation)(X), np.diag(1j * np.exp(1j * X)))
+    with pytest.raises(TypeError, match="forward"):
+        tg.jacobian(rotation, mode="reverse")(X)
+
+
+@pytest.mark.parametrize("f", [lambda x: x, lambda x: (x, 2 * x), lambda x: {"x": x, "y": [x]}])
+def test_checkpoint_of_a_function_that_returns_its_input(f: Any) -> None:
+    def total(y: Any) -> Any:
+        return sum(np.sum(leaf**2) for leaf in tg.structure.flatten(y, "y")[0])
+
+    x = leaf(X)
+    total(tg.checkpoint(f)(x)).backward()
+    expected = tg.grad(lambda x: total(f(x)))(X)
+    assert_array_equal(x.grad, expected)
+    assert_array_equal(tg.grad(lambda x: total(tg.checkpoint(f)(x)))(X), expected)
+
+
+def test_decorators_that_look_keep_those_outside() -> None:
+    guarded = tg.guard()(lambda x: np.log(x))
+    with np.errstate(all="ignore"), pytest.raises(tg.AnomalyError), tg.detect_anomaly():
+        guarded(leaf([0.0]))
+    looked_at = tg.detect_anomaly()(lambda x: np.log(x))
+    with np.errstate(all="ignore"):
+        np.log(leaf([0.0]))
+        with pytest.raises(tg.AnomalyError):
+            looked_at(leaf([0.0]))
+
+
+def test_profile_of_a_function_that_calls_backward() -> None:
+    w = leaf(X)
+    report = tg.profile(lambda x: np.sum(np.tanh(x * w)).backward())(X)
+    assert [o.name for o in report.operations] == ["multiply", "tanh", "add.reduce"]
+
+
+def test_what_transforms_return_is_the_callers_own() -> None:
+    a, b = tg.grad(lambda a, b: np.sum(np.exp(a + b)), (0, 1))(tg.Tensor(X), tg.Tensor(X))
+    a += 1
+    assert_array_equal(b.data, np.exp(2 * X))
+    t = np.ones(3)
+    _, slope = tg.jvp(lambda x: x, (X,), (t,))
+    assert not np.shares_memory(slope, t)
+    j = tg.jacobian(lambda x: x + 1)(X)
+    j[0, 0] = 5.0
+
+
+def test_a_pullback_under_no_grad_notices_a_changed_primal() -> None:
+    w = leaf(X)
+    with tg.no_grad():
+        _, pullback = tg.vjp(lambda w: w * w, w)
+        w.data += 10
+        with pytest.raises(tg.GraphError, match="changed"):
+            pullback(X)
+
+
+@pytest.mark.parametrize(
+    ("f", "point"),
+    [
+        (lambda x: np.logaddexp(x[0], x[1]), [1.0, 1.0]),
+        (lambda x: np.logaddexp2(x[0], x[1]), [1.0, 1.0]),
+        (lambda x: np.sum(np.logaddexp.accumulate(x)), [1.0, 1.0, 1.0]),
+        (lambda x: np.logaddexp.reduce(x), [1.0, 1.0, 1.0]),
+        (lambda x: tg.special.xlogy(x[0], x[1]), [0.0, 2.0]),
+        (lambda x: tg.special.xlog1py(x[0], x[1]), [0.0, 2.0]),
+        (lambda x: tg.special.logsumexp(x[:2], b=x[2:]), [1.0, 2.0, 0.0, 1.0]),
+        (np.prod, [0.0, 2.0, 0.0]),
+        (lambda x: np.sum(np.cumprod(x)), [2.0, 0.0, 3.0]),
+        (np.sinc, [0.0]),
+        (lambda x: np.linalg.det(x.reshape(2, 2)), [1.0, 2.0, 2.0, 4.0]),
+        (lambda x: x[0] ** x[1], [2.0, 0.0]),
+    ],
+)
+def test_hessians_where_a_formula_could_take_a_branch(f: Any, point: list[float]) -> None:
+    """Smooth functions, at points where two arguments are equal, or one is zero."""
+    x, h = np.array(point), 1e-5
+    hessian = tg.hessian(lambda x: np.sum(f(x)))(x)
+    gradient = tg.grad(lambda x: np.sum(f(x)))
+    steps = h * np.eye(len(x))
+    numeric = np.array([(gradient(x + s) - gradient(x - s)) / (2 * h) for s in steps])
+    assert_allclose(hessian, numeric, rtol=1e-6, atol=1e-8)
+    assert_allclose(hessian, hessian.T, rtol=1e-12, atol=1e-12)

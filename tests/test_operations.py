@@ -189,7 +189,8 @@ def test_second_derivative(op: Op, shapes: tuple[Shape, ...]) -> None:
     rng = np.random.default_rng(2)
     directions = [rng.normal(size=a.shape) for a in args]
     everything = tuple(range(len(args)))
-    gradient = tg.grad(weighted(op.fun, seed), everything)
+    # Bent, so that several results, or two uses of one, meet in the second derivative.
+    gradient = tg.grad(lambda *xs: np.sum(np.tanh(seed * op.fun(*xs) / 4 + 0.3)), everything)
 
     def along(*points: Any) -> Any:
         return sum(np.sum(g * v) for g, v in zip(gradient(*points), directions, strict=True))
@@ -227,11 +228,12 @@ def test_jvp_and_vjp_are_adjoint(op: Op, shapes: tuple[Shape, ...]) -> None:
     assert_allclose(np.sum(seed * tangent), backward, rtol=1e-9, atol=1e-9)
 
 
-@each_operation
-def test_jacobian_of_many_rows_at_once(op: Op) -> None:
+@each_case
+def test_jacobian_of_many_rows_at_once(op: Op, shapes: tuple[Shape, ...]) -> None:
     """Rows and columns carried together are those carried one by one."""
-    shapes = min(op.shapes, key=lambda s: abs(sum(map(np.prod, s)) - 4))
     args, _ = draw(op, shapes)
+    if sum(a.size for a in args) > 8 and shapes != op.shapes[0]:
+        return  # one by one, that takes long
     y, pullback = tg.vjp(op.fun, *args)
     units = np.eye(y.size).reshape(y.size, *y.shape).astype(y.dtype)
     rows = [pullback(unit) for unit in units]
@@ -240,8 +242,33 @@ def test_jacobian_of_many_rows_at_once(op: Op) -> None:
         blocks = tg.jacobian(op.fun, everything, mode)(*args)
         for i, block in enumerate(blocks):
             assert block.shape == y.shape + args[i].shape
+            assert block.flags.writeable
             expected = np.array([row[i] for row in rows]).reshape(block.shape)
             assert_allclose(block, expected, rtol=1e-9, atol=1e-9)
+
+
+@each_operation
+def test_derivative_of_a_forward_derivative(op: Op) -> None:
+    shapes = min(op.shapes, key=lambda s: abs(sum(map(np.prod, s)) - 4))
+    args, seed = draw(op, shapes)
+    rng = np.random.default_rng(4)
+    tangents = tuple(np.asarray(rng.normal(size=a.shape)) for a in args)
+    everything = tuple(range(len(args)))
+
+    def forward(*xs: Any) -> Any:
+        return np.sum(np.sin(seed * tg.jvp(op.fun, xs, tangents)[1]))
+
+    def backward(*xs: Any) -> Any:  # the same by the transpose of the transpose
+        _, pullback = tg.vjp(op.fun, *xs)
+        slope = tg.grad(
+            lambda g: sum(np.sum(b * t) for b, t in zip(pullback(g), tangents, strict=True))
+        )
+        return np.sum(np.sin(seed * slope(np.zeros(seed.shape))))
+
+    for a, b in zip(
+        tg.grad(forward, everything)(*args), tg.grad(backward, everything)(*args), strict=True
+    ):
+        assert_allclose(a, b, rtol=1e-8, atol=1e-8)
 
 
 # -- operations without a derivative

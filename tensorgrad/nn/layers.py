@@ -304,6 +304,8 @@ def embedding(index: Any, weight: Any, padding_idx: int | None = None) -> Any:
         raise IndexError(
             f"embedding: an index from {index.min()} to {index.max()} into {count} rows"
         )
+    if padding_idx is not None:
+        padding_idx = range(count)[padding_idx]
     return _rows_at(weight, index, padding_idx)
 
 
@@ -374,7 +376,8 @@ def dropout(x: Any, p: float = 0.5, training: bool = True, rng: RNG = None) -> A
     if not training or p == 0:
         return x
     kept = np.random.default_rng(rng).random(x.shape, np.float32) >= p
-    return x * (kept * np.asarray(1 / (1 - p) if p < 1 else 0, x.dtype))
+    dtype = np.result_type(x.dtype, np.float16)
+    return x * (kept * np.asarray(1 / (1 - p) if p < 1 else 0, dtype))
 
 
 class Dropout(Module):

@@ -122,7 +122,7 @@ class Module:
         True
         """
         own = dict(_state(self))
-        arrays = {name: _plain(value) for name, value in state.items() if name in own}
+        arrays = {name: np.array(_plain(value)) for name, value in state.items() if name in own}
         faults = [f"missing: {name}" for name in own if strict and name not in state]
         faults += [f"unexpected: {name}" for name in state if strict and name not in own]
         for name, array in arrays.items():
@@ -237,7 +237,7 @@ class Sequential(Module):
 def _items(holder: Any) -> Iterable[tuple[Any, Any]]:
     """What a module, dict, list or tuple holds, by name; nothing of anything else."""
     if isinstance(holder, Sequential):
-        return {**holder.steps, **{k: v for k, v in vars(holder).items() if k != "steps"}}.items()
+        return [*holder.steps.items(), *[i for i in vars(holder).items() if i[0] != "steps"]]
     if isinstance(holder, Module):
         return vars(holder).items()
     if isinstance(holder, dict):

@@ -46,7 +46,7 @@ def _standardized(x: Any, axes: Axes, eps: float) -> tuple[Any, Any, Any]:
     y = wide - mean
     variance = _sum(axes, y, y, keepdims=True) / count
     y *= (variance + eps) ** -0.5
-    return y.astype(x.dtype, copy=False), mean, variance
+    return y.astype(np.result_type(x.dtype, np.float16), copy=False), mean, variance
 
 
 def _along(weight: Any, axes: Axes) -> Any:
@@ -246,14 +246,16 @@ class _BatchNorm(Module):
             shapes = {2: "(n, {})", 3: "(n, {}, length)", 4: "(n, {}, height, width)"}
             wanted = " or ".join([shapes[rank].format(self.num_features) for rank in self.ranks])
             raise ValueError(f"{self}: an input of shape {x.shape}; it must be {wanted}")
-        momentum = self.momentum or 0.0
-        if self.training and self.num_batches_tracked is not None:
-            self.num_batches_tracked.data += 1
-            if self.momentum is None:
-                momentum = 1 / self.num_batches_tracked.item()
+        tracks = self.training and self.num_batches_tracked is not None
+        momentum = self.momentum
+        if momentum is None:
+            momentum = 1 / (self.num_batches_tracked.item() + 1) if tracks else 0.0
         statistics = self.running_mean, self.running_var
         parameters = self.weight, self.bias
-        return _batch_norm(self, x, *statistics, *parameters, self.training, momentum, self.eps)
+        y = _batch_norm(self, x, *statistics, *parameters, self.training, momentum, self.eps)
+        if tracks:
+            self.num_batches_tracked.data += 1
+        return y
 
     def __repr__(self) -> str:
         options = [f"eps={self.eps}"] * (self.eps != 1e-5)

@@ -265,7 +265,7 @@ def adaptive_avg_pool2d(x: Any, output_size: int | Sequence[int | None] | None) 
 
 def _adaptive(who: str, axes: int, x: Any, output_size: Any) -> Any:
     x = as_input(x, None)
-    lead, sizes = x.shape[:-axes], x.shape[-axes:]
+    sizes = x.shape[-axes:]
     wanted = (output_size,) * axes if np.ndim(output_size) == 0 else tuple(output_size)
     if len(wanted) != axes or any(m is not None and m < 1 for m in wanted) or 0 in sizes:
         raise ValueError(
@@ -273,15 +273,16 @@ def _adaptive(who: str, axes: int, x: Any, output_size: Any) -> Any:
             f"or None, or {axes} of them, and sizes of 1 or more"
         )
     outputs = [n if m is None else m for m, n in zip(wanted, sizes)]
-    shares = functools.reduce(np.kron, map(_shares, sizes, outputs)).astype(x.dtype)
-    return (x.reshape(*lead, math.prod(sizes)) @ shares).reshape(*lead, *outputs)
+    for axis, m in enumerate(outputs, -axes):
+        x = _means(x, axis, m)
+    return x
 
 
-def _shares(n: int, m: int) -> Any:
-    """The share of each of n elements, in rows, in the mean of each of m parts."""
-    i, parts = np.arange(n)[:, np.newaxis], np.arange(m)
-    start, end = parts * n // m, -((parts + 1) * -n // m)
-    return ((start <= i) & (i < end)) / (end - start)
+def _means(x: Any, axis: int, m: int) -> Any:
+    """The means of m parts of an axis."""
+    n, x = x.shape[axis], np.moveaxis(x, axis, -1)
+    parts = [x[..., i * n // m : -((i + 1) * -n // m)] for i in range(m)]
+    return np.stack([np.mean(part, axis=-1) for part in parts], axis=axis)
 
 
 # -- as layers

@@ -17,11 +17,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import NoRuleError
-from ..graph import composite, piecewise_constant, rule
+from ..graph import composite, rule
 from ..tensor import Axis, asarray, differentiable
 from .reductions import MISSING, axes_of
-
-piecewise_constant(np.linalg.matrix_rank)
 
 
 def _refuse_complex(name: str, *arrays: Any) -> None:

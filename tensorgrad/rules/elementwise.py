@@ -69,7 +69,7 @@ def _power_exponent(g: Any, z: Any, x: Any, p: Any) -> Any:
     if z.dtype.kind == "c":
         return g * np.where(z == 0, 0, z * np.log(x if np.iscomplexobj(x) else x + 0j))
     # The limits at 0: 0**p is 0 (so is its derivative) for p > 0, and infinite for p < 0.
-    at_zero = np.where(p < 0, -np.inf, 0)
+    at_zero = np.where(p < 0, -np.inf, np.zeros_like(z))
     log = np.where(x < 0, np.nan, np.log(np.where(x <= 0, 1, x)))
     return g * np.where(x == 0, at_zero, np.where(z == 0, 0, z * log))
 
@@ -78,9 +78,10 @@ for _power in np.power, np.float_power:
     rule(_power, _power_base, _power_exponent)
 
 
+@np.errstate(invalid="ignore")
 def _share(x: Any, y: Any) -> Any:
-    """The share of x in logaddexp(x, y), also of an infinite one: exp(x - z) would lose digits."""
-    return expit(np.where(x == y, np.where(np.isinf(x), np.nan, 0), x - y))
+    """The share of x in logaddexp(x, y): exp(x - z) would lose digits. NaN if both are infinite."""
+    return expit(x - y)
 
 
 rule(
@@ -298,16 +299,16 @@ rule(
 def _bounded(extremum: Function) -> Function:
     """The larger or the smaller of `x` and a bound, as an operation; at the bound it is `x`."""
 
-    def bounded(x: Any, bound: Any) -> Any:
+    def clip(x: Any, bound: Any) -> Any:
         return extremum(x, bound)
 
     rule(
-        bounded,
+        clip,
         lambda g, z, x, _bound: np.where((x == z) | (x != x), g, 0),
         lambda g, z, x, _bound: np.where((x == z) | (x != x), 0, g),
         form="elementwise",
     )
-    return bounded
+    return clip
 
 
 _at_least, _at_most = _bounded(np.maximum), _bounded(np.minimum)

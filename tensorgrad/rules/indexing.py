@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from ..graph import F, Function, composite, in_place, name_of, piecewise_constant, rule, signature
+from ..graph import F, Function, composite, in_place, name_of, rule, signature
 from ..tensor import Tensor, apply, asarray, assign, differentiable
 
 # -- x[index], and x[index] = value
@@ -86,8 +86,6 @@ rule(assign, lambda g, _y, _x, _value, index: assign(g, 0, index), _last_written
 
 
 # -- reading along an axis
-
-piecewise_constant(np.tril_indices_from, np.triu_indices_from, np.diag_indices_from)
 
 
 def along_axis(axis: int, indices: Any) -> tuple[Any, ...]:

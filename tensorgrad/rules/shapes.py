@@ -218,18 +218,21 @@ def _block(arrays: Any) -> Any:
     while isinstance(first, list):
         depth, first = depth + 1, first[0]
 
-    def plain(part: Any) -> Any:
-        return [*map(plain, part)] if isinstance(part, list) else asarray(part).data
+    ndim = np.block(_plain(arrays)).ndim  # NumPy refuses what is no block
+    return _nested(arrays, -depth, ndim)
 
-    ndim = np.block(plain(arrays)).ndim  # NumPy refuses what is no block
 
-    def joined(part: Any, axis: int) -> Any:
-        if axis:
-            return np.concatenate([joined(p, axis + 1) for p in part], axis)
-        part = asarray(part)
-        return part.reshape((1,) * (ndim - part.ndim) + part.shape)
+def _plain(part: Any) -> Any:
+    """The arrays of the tensors in nested lists."""
+    return [*map(_plain, part)] if isinstance(part, list) else asarray(part).data
 
-    return joined(arrays, -depth)
+
+def _nested(part: Any, axis: int, ndim: int) -> Any:
+    """The array that nested lists make, of which the outermost goes along `axis`."""
+    if axis:
+        return np.concatenate([_nested(p, axis + 1, ndim) for p in part], axis)
+    part = asarray(part)
+    return part.reshape((1,) * (ndim - part.ndim) + part.shape)
 
 
 # -- splitting

@@ -5,10 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import Function, composite, piecewise_constant, signature
+from ..graph import Function, composite, signature
 from ..tensor import Tensor, asarray
-
-piecewise_constant(np.argpartition, np.lexsort, np.digitize, np.isin)
 
 # -- sorting: among equal elements, the first ones come first
 
