@@ -1,6 +1,6 @@
 """NumPy with gradients: a small automatic-differentiation library."""
 
-from . import array_api, data, interop, nn, rules, special, training
+from . import array_api, data, interop, nn, optim, rules, special, training
 from .array_api import *  # noqa: F403
 from .checkpoint import checkpoint
 from .diagnostics import detect_anomaly, profile
@@ -25,18 +25,9 @@ from .transforms import (
 )
 
 __all__ = [
-    "ravel",
-    "jvp",
-    "jacobian",
-    "hvp",
-    "hessian",
-    "elementwise_grad",
-    "profile",
-    "detect_anomaly",
-    "checkpoint",
-    "AnomalyError",
     *array_api.__all__,
     "MLP",
+    "AnomalyError",
     "EarlyStopping",
     "GradcheckError",
     "GraphError",
@@ -46,16 +37,26 @@ __all__ = [
     "NoRuleError",
     "Tensor",
     "TensorgradError",
+    "checkpoint",
     "data",
+    "detect_anomaly",
     "differentiable",
+    "elementwise_grad",
     "enable_grad",
     "fit",
     "grad",
     "gradcheck",
     "guard",
+    "hessian",
+    "hvp",
     "interop",
+    "jacobian",
+    "jvp",
     "nn",
     "no_grad",
+    "optim",
+    "profile",
+    "ravel",
     "rules",
     "safe_where",
     "special",

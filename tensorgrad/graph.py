@@ -259,7 +259,7 @@ class Rule:
         self.form = form
         self.arity = len(vjps)
         self.variadic = isinstance(vjps, _Each)
-        self._plans: dict[Any, Plan] = {}
+        self.plans: dict[Any, Plan] = {}
 
     def plan(self, pattern: int, kwargs: Mapping[str, Any] = NO_KWARGS) -> Plan:
         """What a call lets go of, that has a tracked argument for each set bit of `pattern`.
@@ -271,9 +271,9 @@ class Rule:
             pattern = 1 << pattern.bit_length() - 1 | 1
         key = (pattern, *kwargs) if kwargs else pattern
         try:
-            return self._plans[key]
+            return self.plans[key]
         except KeyError:
-            plan = self._plans[key] = self._make_plan(pattern, kwargs)
+            plan = self.plans[key] = self._make_plan(pattern, kwargs)
             return plan
 
     def _make_plan(self, pattern: int, kwargs: Mapping[str, Any]) -> Plan:
@@ -477,16 +477,17 @@ def propagate(
     hooks = mode.get().backward_hooks
     for node in nodes:
         g = cotangents.pop(node)
+        known = node.rule
         if g is not None:
             if node in targets:
                 results[node] = g
-            if node.rule is PART:
+            if known is PART:
                 (whole,) = node.parents or ()
                 if whole in cotangents:
                     parts = cotangents[whole] = cotangents[whole] or {}
                     i = node.args[0]
                     parts[i] = parts[i] + g if i in parts else g
-            elif node.rule is not None:
+            elif known is not None:
                 out, args = (node.out, node.args) if plain else operands(node)
                 if out is None:
                     out = node
@@ -494,8 +495,7 @@ def propagate(
                     g = tuple(
                         [g[i] if i in g else np.zeros(o.shape, o.dtype) for i, o in enumerate(out)]
                     )
-                kwargs = node.kwargs
-                vjps = node.rule.vjps
+                kwargs, vjps = node.kwargs, known.vjps
                 try:
                     if type(vjps) is Together:
                         vjps = tuple(map(_constantly, vjps.vjp(g, out, *args, **kwargs)))
@@ -504,18 +504,19 @@ def propagate(
                             continue
                         share = vjp(g, out, *args, **kwargs) if kwargs else vjp(g, out, *args)
                         if type(share) is not np.ndarray and (plain or not hasattr(share, "shape")):
-                            share = as_array(share, node.rule.name)
+                            share = as_array(share, known.name)
                         if share.shape != parent.shape or share.dtype is not parent.dtype:
                             share = fit(share, parent)
-                        for hook in hooks:
-                            hook(node, g, share)
+                        if hooks:
+                            for hook in hooks:
+                                hook(node, g, share)
                         earlier = cotangents[parent]
                         if earlier is not None:
                             share = earlier + share
                             if plain and share.dtype is not parent.dtype:
                                 share = share.astype(parent.dtype)
                             if plain and type(share) is not np.ndarray:
-                                share = as_array(share, node.rule.name)
+                                share = as_array(share, known.name)
                         elif (
                             plain
                             and parent in targets
@@ -526,7 +527,7 @@ def propagate(
                 except Exception as error:
                     error.add_note(f"backward: in the derivative of {node}")
                     raise
-        if free and node.rule is not None:
+        if free and known is not None:
             node.free()
     return results
 

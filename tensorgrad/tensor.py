@@ -9,7 +9,7 @@ import operator
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -83,7 +83,7 @@ def apply(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any] = NO_KWA
         unread, out_is_read = known.plan(tracked + bit, kwargs)
         out: Any = fun(*arrays, **kwargs)
     else:
-        unread, out_is_read = known.plan(tracked + bit)
+        unread, out_is_read = known.plans.get(tracked + bit) or known.plan(tracked + bit)
         out = fun(*arrays)
     several = None
     if type(out) is not _ndarray or out.dtype.kind != "f":
@@ -100,22 +100,30 @@ def apply(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any] = NO_KWA
         kept = out if out_is_read else tuple([_spec(o) for o in out])
         node = Node((), np.dtype(float), known, parents, arrays, kwargs, kept)
     frame: Any = sys._getframe(2)  # all callers are in this package; a skipped frame costs nothing
-    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
-        frame = frame.f_back
-    if frame is not None:
-        node.line = frame.f_code, frame.f_lasti
-    hooks = now.hooks
-    operands = (*arrays, *(several or (out,))) if hooks else ()
+    code = frame.f_code
+    if code.co_filename.startswith(_PACKAGE):
+        frame = _users(frame)
+        code = frame.f_code
+    node.line = code, frame.f_lasti
+    operands = (*arrays, *(several or (out,))) if now.hooks else ()
     for i in unread:
         arrays[i] = parents[i] or _spec(arrays[i])
-    for hook in hooks:
-        hook(node, operands)
+    if operands:
+        for hook in now.hooks:
+            hook(node, operands)
     if several is not None:
         return parts_of(node, out)  # type: ignore[no-any-return]
     tensor: Tensor = _new(Tensor)
     tensor._array = out
     tensor._node = node
     return tensor
+
+
+def _users(frame: FrameType) -> FrameType:
+    """The first frame, from this one outwards, that is not of this package; or the outermost."""
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+    return frame
 
 
 def parts_of(call: Node, results: Any) -> Any:
@@ -883,7 +891,9 @@ def differentiable(
     def decorate(fun: F) -> F:
         @functools.wraps(fun)
         def operation(*args: Any, **kwargs: Any) -> Any:
-            for a in (*args, *kwargs.values()):
+            for a in (*args, *kwargs.values()) if kwargs else args:
+                if type(a) is _ndarray:
+                    continue
                 if isinstance(a, Tensor):
                     return _enter(operation, args, kwargs) if kwargs else apply(operation, args)
                 if type(a) is Batch:

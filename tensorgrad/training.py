@@ -17,7 +17,7 @@ from .diagnostics import detect_anomaly
 from .errors import AnomalyError
 from .graph import no_grad
 from .nn import Module
-from .optim import Adam, Optimizer, ReduceLROnPlateau, clip_grad_norm
+from .optim import LBFGS, Adam, Optimizer, ReduceLROnPlateau, clip_grad_norm
 from .tensor import Tensor
 
 Metric: TypeAlias = Callable[[Any, Any], Any]
@@ -90,7 +90,9 @@ def fit(
     `data` is gone through once an epoch; each batch is a tuple of the model's inputs and, last, the
     target: `tg.data.batches` makes such. A step changes the parameters by `optimizer`, by default
     Adam, to make `loss(model(*inputs), target)` smaller, after their gradients were scaled down to
-    the norm `clip`. After each epoch, `validation`, batches too, is evaluated.
+    the norm `clip`. After each epoch, `validation`, batches too, is evaluated. The model is in
+    training mode meanwhile, but for the parts that its user has put in evaluation mode alone; in
+    the end, and after callbacks, each part is again in the mode in which it was.
 
     - `metrics`: functions of prediction and target, in a list, or in a dict by name.
     - `schedule`: one of `tg.optim`; its `step()` is called after each epoch or, as `schedule_every`
@@ -103,8 +105,8 @@ def fit(
 
     Ctrl-C ends the training after the step that is under way, and returns the history so far; a
     second one does not wait. Where the loss or a gradient is not finite, the step is not taken, and
-    an AnomalyError names it and the first operation that went wrong. The model is then again in
-    training or evaluation mode, as it was.
+    an AnomalyError names it and the first operation that went wrong. Arguments that do not go
+    together raise ValueError or TypeError before the first step.
 
     >>> x, y = tg.data.moons(200, rng=0)
     >>> model = tg.MLP(2, [16, 2], output_activation="linear", rng=0)
@@ -115,24 +117,33 @@ def fit(
     >>> history["accuracy"][-1] > 0.95
     True
     """
-    if schedule_every not in ("epoch", "step"):
-        raise ValueError(f'fit: schedule_every must be "epoch" or "step", not {schedule_every!r}')
-    metrics = _by_name(metrics)
-    parameters = model.parameters()
-    optimizer = Adam(parameters) if optimizer is None else optimizer
+    metrics = _by_name("fit", metrics)
+    optimizer = Adam(model.parameters()) if optimizer is None else optimizer
+    _require_fit(model, optimizer, schedule, schedule_every)
     watch = _Watch(early_stopping, metrics, validation is not None)
     history = History()
-    step, mode = 0, model.training
+    step = 0
     try:
-        with _Progress(progress, epochs, data) as bar, _interrupt_between_batches() as uninterrupted:
-            for epoch in range(1, epochs + 1):
+        with (
+            _modes_kept(model),
+            _Progress(progress, epochs, data) as bar,
+            _interrupt_between_batches() as uninterrupted,
+        ):
+            if not model.training:
                 model.train()
-                means = _Means(metrics)
+            for epoch in range(1, epochs + 1):
+                means = _Means("fit", metrics)
                 for batch in uninterrupted(data):
                     step += 1
-                    output, value = _evaluate(model, loss, batch)
+                    output, value = _evaluate("fit", model, loss, batch)
+                    if not (isinstance(value, Tensor) and value.requires_grad):
+                        raise TypeError(
+                            f"fit: the loss, a {type(value).__name__}, does not know how it depends "
+                            "on the model: compute it from the output, without float() or item()"
+                        )
                     optimizer.zero_grad()
                     value.backward()
+                    parameters = [p for group in optimizer.param_groups for p in group["params"]]
                     if not _finite(value, parameters):
                         raise _anomaly(model, loss, batch, value, f"step {step} (epoch {epoch})")
                     if clip is not None:
@@ -140,18 +151,21 @@ def fit(
                     optimizer.step()
                     if schedule is not None and schedule_every == "step":
                         schedule.step()
-                    means.add(value, output, batch[-1])
+                    means.add(value, output, batch)
                     bar.step(epoch, means.row()["loss"])
                 row = means.row()
                 if validation is not None:
-                    row |= _validate(model, loss, uninterrupted(validation), metrics, "val_")
+                    batches = uninterrupted(validation)
+                    row |= _validate("fit", model, loss, batches, metrics, "val_")
                 history.append(row)
                 bar.epoch(epoch, row)
-                if schedule is not None and schedule_every == "epoch":
-                    plateau = isinstance(schedule, ReduceLROnPlateau)
-                    schedule.step(*[row[watch.monitor]] * plateau)
-                answers = [callback(history) for callback in callbacks]
-                if any(answer is True for answer in answers):
+                if isinstance(schedule, ReduceLROnPlateau):
+                    schedule.step(row[watch.monitor])
+                elif schedule is not None and schedule_every == "epoch":
+                    schedule.step()
+                with _modes_kept(model):
+                    answers = [callback(history) for callback in callbacks]
+                if any(isinstance(answer, (bool, np.bool)) and answer for answer in answers):
                     history.stopped = "callback"
                 if watch.says_stop(history, model):
                     history.stopped = "early stopping"
@@ -159,8 +173,6 @@ def fit(
                     break
     except KeyboardInterrupt:
         history.stopped = "interrupt"
-    finally:
-        model.train(mode)
     if watch.best_state is not None:
         model.load_state_dict(watch.best_state)
     return history
@@ -171,87 +183,147 @@ def evaluate(
 ) -> dict[str, float]:
     """Return the mean loss and metrics over batches, by name, with the model in evaluation mode.
 
-    Each batch weighs as many samples as it has. Nothing is recorded, and the model's mode is then
-    as it was. Arguments are those of `fit`.
+    Each batch weighs as many samples as it has. Nothing is recorded, and each part of the model is
+    then in the mode in which it was. Arguments are those of `fit`.
 
     >>> x, y = tg.data.moons(100, rng=0)
     >>> model = tg.MLP(2, [2], output_activation="linear", rng=0)
     >>> list(tg.training.evaluate(model, tg.nn.cross_entropy, [(x, y)], [tg.training.accuracy]))
     ['loss', 'accuracy']
     """
-    mode = model.training
-    try:
-        return _validate(model, loss, data, _by_name(metrics), "")
-    finally:
-        model.train(mode)
+    return _validate("evaluate", model, loss, data, _by_name("evaluate", metrics), "")
 
 
 def accuracy(prediction: Any, target: Any) -> float:
     """Return the fraction of samples whose class has the largest score.
 
-    The prediction has shape (n, C), or (n, C, d1, ...), the target (n,) or (n, d1, ...).
+    The prediction has shape (n, C), or (n, C, d1, ...), the target (n,) or (n, d1, ...); ValueError
+    for other shapes.
 
     >>> tg.training.accuracy(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 1]))
     0.5
     """
-    return float(np.mean(np.argmax(prediction, axis=1) == target))
+    found, target = np.argmax(_plain(prediction), axis=1), _plain(target)
+    if found.shape != target.shape:
+        raise ValueError(
+            f"accuracy: a target of shape {target.shape} for a prediction of "
+            f"{np.shape(prediction)}: it must be classes, of shape {found.shape}"
+        )
+    return float(np.mean(found == target))
 
 
 # -- what a step and an epoch consist of
 
 
-def _by_name(metrics: Metrics) -> dict[str, Metric]:
+def _by_name(who: str, metrics: Metrics) -> dict[str, Metric]:
     if isinstance(metrics, Mapping):
-        return dict(metrics)
-    return {getattr(metric, "__name__", repr(metric)): metric for metric in metrics}
+        named = [*metrics.items()]
+    else:
+        named = [(getattr(metric, "__name__", repr(metric)), metric) for metric in metrics]
+    columns = dict(named)
+    if len(columns) < len(named):
+        raise ValueError(
+            f"{who}: two metrics of one name in {[name for name, _ in named]}: pass a dict by name"
+        )
+    for name, metric in named:
+        if name == "loss" or name.startswith("val_"):
+            raise ValueError(f"{who}: a metric cannot have the name {name!r}: it is of the loss")
+        if not callable(metric):
+            raise TypeError(f"{who}: metric {metric!r} is not a function of prediction and target")
+    return columns
 
 
-def _evaluate(model: Module, loss: Metric, batch: Any) -> tuple[Any, Any]:
-    """The model's output for a batch, and the loss."""
-    if not isinstance(batch, (tuple, list)) or len(batch) < 2:
+def _require_fit(model: Module, optimizer: Any, schedule: Any, schedule_every: str) -> None:
+    """Raise an error if these do not go together."""
+    if not isinstance(optimizer, Optimizer) or isinstance(optimizer, LBFGS):
         raise TypeError(
-            f"fit: a batch must be a tuple of inputs and a target, not {type(batch).__name__}: "
+            f"fit: the optimizer must be one of tg.optim but LBFGS, not {optimizer!r}; "
+            "LBFGS needs a function of all the data: call its step(closure)"
+        )
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    if held.isdisjoint(map(id, model.parameters())):
+        raise ValueError(
+            "fit: the optimizer holds none of the model's parameters: make it of model.parameters()"
+        )
+    if schedule_every not in ("epoch", "step"):
+        raise ValueError(f'fit: schedule_every must be "epoch" or "step", not {schedule_every!r}')
+    if isinstance(schedule, ReduceLROnPlateau) and schedule_every == "step":
+        raise ValueError('fit: ReduceLROnPlateau needs an epoch\'s result: schedule_every="epoch"')
+    if getattr(schedule, "optimizer", optimizer) is not optimizer:
+        raise ValueError(
+            "fit: the schedule is that of another optimizer: pass optimizer=schedule.optimizer"
+        )
+
+
+@contextmanager
+def _modes_kept(model: Module) -> Iterator[None]:
+    """Put each part of a model back in training or evaluation mode, as it was."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _evaluate(who: str, model: Module, loss: Metric, batch: Any) -> tuple[Any, Any]:
+    """The model's output for a batch, and the loss."""
+    parts = len(batch) if isinstance(batch, (tuple, list)) else None
+    if parts is None or parts < 2:
+        kind = type(batch).__name__ + ("" if parts is None else f" of length {parts}")
+        raise TypeError(
+            f"{who}: a batch must be a tuple of one or more inputs and a target, not {kind}: "
             "make batches by tg.data.batches((x, y), batch_size)"
         )
     *inputs, target = batch
     output = model(*inputs)  # type: ignore[operator]
-    return output, loss(output, target)
+    value = loss(output, target)
+    if np.size(value) != 1:
+        raise ValueError(f"{who}: the loss must be one number, not of shape {np.shape(value)}")
+    return output, value
 
 
 def _validate(
-    model: Module, loss: Metric, data: Iterable[Any], metrics: Mapping[str, Metric], prefix: str
+    who: str,
+    model: Module,
+    loss: Metric,
+    data: Iterable[Any],
+    metrics: Mapping[str, Metric],
+    prefix: str,
 ) -> dict[str, float]:
-    model.eval()
-    means = _Means(metrics)
-    with no_grad():
+    means = _Means(who, metrics)
+    with _modes_kept(model), no_grad():
+        model.eval()
         for batch in data:
-            output, value = _evaluate(model, loss, batch)
-            means.add(value, output, batch[-1])
+            output, value = _evaluate(who, model, loss, batch)
+            means.add(value, output, batch)
     return means.row(prefix)
 
 
 class _Means:
     """The means of loss and metrics over batches, each of which weighs as much as it is long."""
 
-    def __init__(self, metrics: Mapping[str, Metric]) -> None:
+    def __init__(self, who: str, metrics: Mapping[str, Metric]) -> None:
+        self._who = who
         self._metrics = metrics
         self._sums = dict.fromkeys(("loss", *metrics), 0.0)
         self._count = 0
 
-    def add(self, loss: Any, output: Any, target: Any) -> None:
-        n = (*np.shape(target), 1)[0]
+    def add(self, loss: Any, output: Any, batch: Any) -> None:
+        shape = np.shape(batch[0])
+        n = shape[0] if shape else 1
         self._count += n
-        self._sums["loss"] += n * loss.item()
+        self._sums["loss"] += n * _plain(loss).item()
         if self._metrics:
             output = _detached(output)
             for name, metric in self._metrics.items():
-                self._sums[name] += n * float(metric(output, target))
+                self._sums[name] += n * float(metric(output, batch[-1]))
 
     def row(self, prefix: str = "") -> dict[str, float]:
         if not self._count:
             raise ValueError(
-                "fit: an epoch without a batch: data must be iterable anew each time, "
-                "like a list or tg.data.batches; a generator is used up by the first epoch"
+                f"{self._who}: no samples in the data: it must be iterable anew each time, "
+                "like a list or tg.data.batches; a generator is used up after once"
             )
         return {prefix + name: total / self._count for name, total in self._sums.items()}
 
@@ -268,7 +340,7 @@ class _Watch:
     def __init__(
         self, stopping: EarlyStopping | int | None, metrics: Mapping[str, Metric], validates: bool
     ) -> None:
-        wanted = stopping if isinstance(stopping, EarlyStopping) else EarlyStopping(stopping or 0)
+        wanted = _early_stopping(stopping)
         self.monitor = wanted.monitor or ("val_loss" if validates else "loss")
         self.best_state: Any = None
         self._enabled = stopping is not None
@@ -290,7 +362,23 @@ class _Watch:
         if value < self._best - self._min_delta:
             self._best, self.best_state = value, model.state_dict()
             history.best_epoch = len(column)
-        return len(column) - (history.best_epoch or 0) >= max(self._patience, 1)
+        return len(column) - (history.best_epoch or 0) >= self._patience
+
+
+def _early_stopping(given: Any) -> EarlyStopping:
+    if given is None:
+        return EarlyStopping()
+    if isinstance(given, (int, np.integer)) and not isinstance(given, bool):
+        given = EarlyStopping(int(given))
+    if not isinstance(given, EarlyStopping):
+        raise TypeError(
+            f"fit: early_stopping must be an EarlyStopping, its patience, or None, not {given!r}"
+        )
+    if not (given.patience >= 1 and given.min_delta >= 0 and given.mode in (None, "min", "max")):
+        raise ValueError(
+            f'fit: {given}: patience must be at least 1, min_delta not negative, mode "min" or "max"'
+        )
+    return given
 
 
 # -- what can go wrong
@@ -308,14 +396,25 @@ def _anomaly(model: Module, loss: Metric, batch: Any, value: Any, step: str) -> 
     """Take the step again, looking at each operation, and say what is wrong."""
     what = "a gradient is not finite" if np.isfinite(value.data) else f"the loss is {value.item()}"
     arrays = [*(("the batch", part) for part in batch), *model.named_parameters()]
-    sick = [name for name, a in arrays if not np.isfinite(_plain(a)).all()]
-    cause = f"{sick[0]} was not finite before" if sick else "it did not happen again"
+    causes = [f"{name} was not finite before" for name, a in arrays if _is_sick(a)][:1]
+    state = model.state_dict()  # each call of a BatchNorm counts
     try:
         with detect_anomaly(), np.errstate(all="ignore"):
-            _evaluate(model, loss, batch)[1].backward()
+            _evaluate("fit", model, loss, batch)[1].backward()
     except AnomalyError as error:
-        cause = f"{error}; {cause}" if sick else str(error)
+        causes.append(str(error))
+    finally:
+        model.load_state_dict(state)
+    cause = "; ".join(causes) or "it did not happen again"
     return AnomalyError(f"fit: {step} was not taken, for {what}: {cause}")
+
+
+def _is_sick(value: Any) -> bool:
+    return (
+        hasattr(value, "dtype")
+        and value.dtype.kind in "fc"
+        and not np.isfinite(_plain(value)).all()
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -155,7 +155,7 @@ def test_a_vjp_may_take_keywords_together() -> None:
 
 
 def test_joining_needs_one_plan_for_each_number_of_arrays() -> None:
-    plans = RULES[stack]._plans
+    plans = RULES[stack].plans
     before = len(plans)
     for k in range(16):
         np.stack([leaf(1.0) if k >> i & 1 else 1.0 for i in range(4)] * 5)

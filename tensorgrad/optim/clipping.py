@@ -46,7 +46,7 @@ def clip_grad_norm(
     if not gradients:
         return 0.0
     together = np.concatenate(gradients, axis=None, dtype=np.float64)  # squares of float32 overflow
-    norm = float(np.linalg.norm(together, norm_type)) if together.size else 0.0
+    norm = _norm(together, norm_type)
     if error_if_nonfinite and not math.isfinite(norm):
         raise FloatingPointError(
             f"clip_grad_norm: the norm of the gradients is {norm}, and they were left as they are: "
@@ -57,6 +57,16 @@ def clip_grad_norm(
         for g in gradients:
             g *= scale
     return norm
+
+
+def _norm(x: Array, order: float) -> float:
+    """The norm of a vector; where its powers overflow, that of a scaled one."""
+    if not x.size:
+        return 0.0
+    with np.errstate(over="ignore"):
+        norm = float(np.linalg.norm(x, order))
+    largest = float(np.max(np.absolute(x))) if math.isinf(norm) else math.inf
+    return norm if math.isinf(largest) else largest * float(np.linalg.norm(x / largest, order))
 
 
 def clip_grad_value(parameters: Iterable[Tensor] | Tensor, clip_value: float) -> None:

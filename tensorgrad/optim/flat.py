@@ -181,13 +181,13 @@ class Flat:
         ]
 
     def load(self, states: Sequence[Mapping[str, Any]]) -> None:
-        """Take what `state` returned."""
+        """Take what `state` returned; of parameters without a state, no steps."""
         self.vectors.clear()
         for name in {name: None for state in states for name in state if name != "step"}:
             for piece, state in zip(views(self.vectors.find(name), self.parameters), states):
-                if state.get(name) is not None:
+                if name in state:
                     piece[...] = state[name]
-        steps = [int(state.get("step", bool(state))) for state in states]
+        steps = [state["step"] for state in states]
         runs = itertools.groupby(range(len(steps)), steps.__getitem__)
         self.parts = [Part(self, *_ends(run), n) for n, run in runs]
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
 from ..graph import Array, enable_grad
 from ..tensor import Tensor
-from .flat import Flat, by_dtype, distinct, listed
+from .flat import Flat, by_dtype, distinct, listed, working_dtype
 
 Parameters: TypeAlias = "Iterable[Tensor] | Iterable[dict[str, Any]]"
 Options: TypeAlias = Mapping[str, Any]
@@ -34,6 +34,9 @@ class Optimizer:
 
     Optimizers can be pickled and copied, together with the module that holds the parameters.
     """
+
+    vectors: ClassVar[tuple[str, ...]] = ()
+    """The names of the vectors that it keeps beside the parameters."""
 
     def __init__(self, params: Parameters, **defaults: Any) -> None:
         self.defaults = defaults
@@ -102,19 +105,19 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        ready = [
-            (group, flat, part)
+        ready = [  # with all that can fail done before the first change
+            (group, flat, part, tuple(map(float, self._numbers(group, part.steps + 1))))
             for group, flats in zip(self.param_groups, self._flats)
             for flat in flats
             for part in flat.gather()
         ]
-        for group, flat, part in ready:
+        for group, flat, part, numbers in ready:
             part.steps += 1
-            numbers = flat.scalars(self._numbers(group, part.steps))
+            scalars = flat.scalars(numbers)
             for block in part.blocks:
                 if group["maximize"]:
                     np.negative(block.grad, block.grad)
-                self._update(group, block.data, block.grad, block.scratch, block.state, *numbers)
+                self._update(group, block.data, block.grad, block.scratch, block.state, *scalars)
         return loss
 
     def zero_grad(self) -> None:
@@ -144,7 +147,8 @@ class Optimizer:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state_dict` returned, here or in PyTorch.
 
-        Raises ValueError, and changes nothing, if the groups or the shapes are others.
+        Raises ValueError, and changes nothing, if the groups, the shapes or the kind of optimizer
+        are others, or an option is out of its range.
         """
         groups, states = state["param_groups"], state["state"]
         sizes = [len(g["params"]) for g in self.param_groups], [len(g["params"]) for g in groups]
@@ -152,19 +156,47 @@ class Optimizer:
             raise ValueError(
                 f"load_state_dict: groups of {sizes[1]} parameters for an optimizer of {sizes[0]}"
             )
-        keys = itertools.chain(*(g["params"] for g in groups))
-        loaded = {id(p): states.get(key, {}) for p, key in zip(self._parameters(), keys)}
-        for i, p in enumerate(self._parameters()):
-            for name, value in loaded[id(p)].items():
-                if name != "step" and value is not None and np.shape(value) != p.shape:
-                    raise ValueError(
-                        f"load_state_dict: {name} of shape {np.shape(value)} for parameter {i}, "
-                        f"of shape {p.shape}"
-                    )
+        merged = []
         for mine, saved in zip(self.param_groups, groups):
-            mine.update({k: v for k, v in saved.items() if k in mine and k != "params"})
+            self._require_own("options", missing=mine.keys() - saved.keys())
+            merged.append({name: saved[name] for name in mine} | {"params": mine["params"]})
+            self._check(merged[-1])
+        keys = itertools.chain(*(g["params"] for g in groups))
+        loaded = {
+            id(p): self._read(i, p, states.get(key, {}))
+            for i, (p, key) in enumerate(zip(self._parameters(), keys))
+        }
+        for mine, options in zip(self.param_groups, merged):
+            mine.update(options)
         for flat in itertools.chain(*self._flats):
             flat.load([loaded[id(p)] for p in flat.parameters])
+
+    def _require_own(self, what: str, missing: Any = (), unknown: Any = ()) -> None:
+        if missing or unknown:
+            faults = [f"without {sorted(missing)}"] * bool(missing)
+            faults += [f"with {sorted(unknown)}"] * bool(unknown)
+            raise ValueError(
+                f"load_state_dict: {what} {' and '.join(faults)} are not those of a "
+                f"{type(self).__name__}: load them into the kind of optimizer that saved them"
+            )
+
+    def _read(self, i: int, p: Tensor, state: Mapping[str, Any]) -> dict[str, Any]:
+        """What a saved state says of parameter `i`, as a count of steps and arrays."""
+        self._require_own(
+            f"vectors of parameter {i}", unknown=state.keys() - {"step", *self.vectors}
+        )
+        read: dict[str, Any] = {"step": int(state.get("step", bool(state)))}
+        if read["step"] < 0:
+            raise ValueError(f"load_state_dict: step {read['step']} of parameter {i} is negative")
+        for name, value in state.items():
+            if name != "step" and value is not None:
+                read[name] = np.asarray(value, working_dtype(p.dtype))
+                if read[name].shape != p.shape:
+                    raise ValueError(
+                        f"load_state_dict: {name} of shape {read[name].shape} for parameter {i}, "
+                        f"of shape {p.shape}"
+                    )
+        return read
 
     def _parameters(self) -> list[Tensor]:
         return [p for group in self.param_groups for p in group["params"]]
@@ -205,6 +237,8 @@ class SGD(Optimizer):
     >>> p
     Tensor([0.8, 1.6], requires_grad=True)
     """
+
+    vectors = ("momentum_buffer",)
 
     def __init__(
         self,
@@ -265,6 +299,7 @@ class Adam(Optimizer):
     Tensor([  0.9, 199.9], requires_grad=True)
     """
 
+    vectors = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
     decoupled = False  # whether weights decay by themselves, not through the gradient
 
     def __init__(
@@ -362,6 +397,8 @@ class RMSprop(Optimizer):
     Tensor([  0.98, 199.98], requires_grad=True)
     """
 
+    vectors = ("square_avg", "grad_avg", "momentum_buffer")
+
     def __init__(
         self,
         params: Parameters,
@@ -428,6 +465,8 @@ class Adagrad(Optimizer):
     Tensor([  0.9, 199.9], requires_grad=True)
     """
 
+    vectors = ("sum",)
+
     def __init__(
         self,
         params: Parameters,
@@ -481,6 +520,8 @@ class Lion(Optimizer):
     >>> p
     Tensor([   0.9, -199.9], requires_grad=True)
     """
+
+    vectors = ("exp_avg",)
 
     def __init__(
         self,

@@ -59,22 +59,54 @@ class LRScheduler:
 
     def state_dict(self) -> dict[str, Any]:
         """Copies of all that later rates depend on; functions are not among it."""
-        return {
-            name: [*value] if isinstance(value, list) else value
-            for name, value in vars(self).items()
-            if name != "optimizer" and not name.startswith("lr_lambda")
-        }
+        return _state(self)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `state_dict` returned, and set the rates."""
-        for name, value in state.items():
-            setattr(self, name, [*value] if isinstance(value, list) else value)
+        """Continue from what `state_dict` returned, and set the rates.
+
+        Raises ValueError, and changes nothing, for the state of another kind of schedule, or of
+        another number of groups.
+        """
+        self._require_own(state)
+        self._restore(state)
         self._write()
+
+    def _require_own(self, state: Mapping[str, Any]) -> None:
+        _require_own(self, state)
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(_copies(state))
 
 
 def _require(schedule: Any, rule: bool, text: str) -> None:
     if not rule:
         raise ValueError(f"{type(schedule).__name__}: {text}")
+
+
+def _copies(state: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: [*v] if isinstance(v, list) else v for name, v in state.items()}
+
+
+def _state(schedule: Any) -> dict[str, Any]:
+    """Copies of a schedule's numbers."""
+    copies = _copies(vars(schedule))
+    return {k: v for k, v in copies.items() if k not in ("optimizer", "lr_lambdas")}
+
+
+def _require_own(schedule: Any, state: Mapping[str, Any]) -> None:
+    names = schedule.state_dict().keys()
+    _require(
+        schedule,
+        state.keys() == names,
+        f"the state of another schedule, of {[*state]}, was not loaded: it must be of {[*names]}",
+    )
+    groups = len(schedule.optimizer.param_groups)
+    for name in names & {"base_lrs", "_last_lr", "min_lrs"}:
+        _require(
+            schedule,
+            len(state[name]) == groups,
+            f"a state of {len(state[name])} groups was not loaded: the optimizer has {groups}",
+        )
 
 
 class LambdaLR(LRScheduler):
@@ -377,11 +409,19 @@ class SequentialLR(LRScheduler):
         schedules = [s.state_dict() for s in self.schedulers]
         return {"last_epoch": self.last_epoch, "schedulers": schedules}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `state_dict` returned, and set the rates."""
+    def _require_own(self, state: Mapping[str, Any]) -> None:
+        super()._require_own(state)
+        saved, count = state["schedulers"], len(self.schedulers)
+        _require(self, len(saved) == count, f"a state of {len(saved)} schedules, not of {count}")
+        for schedule, part in zip(self.schedulers, saved):
+            schedule._require_own(part)
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
         self.last_epoch = state["last_epoch"]
-        for schedule, saved in zip(self.schedulers, state["schedulers"], strict=True):
-            schedule.load_state_dict(saved)
+        for schedule, part in zip(self.schedulers, state["schedulers"]):
+            schedule._restore(part)
+
+    def _write(self) -> None:
         self.schedulers[bisect_right(self.milestones, self.last_epoch)]._write()
 
 
@@ -460,8 +500,13 @@ class ReduceLROnPlateau:
 
     def state_dict(self) -> dict[str, Any]:
         """Copies of all that later rates depend on, besides those of now."""
-        return {name: value for name, value in vars(self).items() if name != "optimizer"}
+        return _state(self)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `state_dict` returned."""
-        vars(self).update(state)
+        """Continue from what `state_dict` returned.
+
+        Raises ValueError, and changes nothing, for another schedule's state, or that of another
+        number of groups.
+        """
+        _require_own(self, state)
+        vars(self).update(_copies(state))
