@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from .graph import Array
+
+RNG: TypeAlias = "np.random.Generator | int | None"  # a string: numpy.random is slow to import
 
 # -- batches
 
@@ -25,7 +27,7 @@ class Batches:
         arrays: Any,
         batch_size: int,
         shuffle: bool = False,
-        rng: np.random.Generator | int | None = None,
+        rng: RNG = None,
         drop_last: bool = False,
     ) -> None:
         self._alone = not isinstance(arrays, (tuple, list))
@@ -69,19 +71,20 @@ class Batches:
 
         After the last batch of an epoch, this is the first of a new one.
         """
-        if (state["generator"] is None) != (self._rng is None):
+        taken, seed, generator = state["taken"], state["seed"], state["generator"]
+        if (generator is None) != (self._rng is None):
             raise ValueError("load_state_dict: only one of the two, batches and state, is shuffled")
-        self._taken, self._seed = state["taken"], state["seed"]
-        self._resumes = 0 < self._taken < len(self)
         if self._rng is not None:
-            self._rng.bit_generator.state = state["generator"]
+            self._rng.bit_generator.state = generator  # refuses that of another kind
+        self._taken, self._seed = taken, seed
+        self._resumes = 0 < taken < len(self)
 
 
 def batches(
     arrays: Any,
     batch_size: int,
     shuffle: bool = False,
-    rng: np.random.Generator | int | None = None,
+    rng: RNG = None,
     drop_last: bool = False,
 ) -> Batches:
     """Return an iterable of the batches of an array, or of several arrays of one length.
@@ -119,7 +122,7 @@ def _of_one_length(name: str, arrays: Sequence[Any]) -> list[Any]:
 def train_test_split(
     *arrays: Any,
     test_size: float = 0.25,
-    rng: np.random.Generator | int | None = None,
+    rng: RNG = None,
     stratify: ArrayLike | None = None,
 ) -> list[Any]:
     """Return each array's training samples and its test samples, in one random order for all.
@@ -135,7 +138,8 @@ def train_test_split(
     """
     given = _of_one_length("train_test_split", arrays)
     n = len(given[0])
-    count = math.ceil(test_size * n) if isinstance(test_size, float) else test_size
+    is_share = isinstance(test_size, (float, np.floating))
+    count = np.ceil(test_size * n) if is_share else test_size
     if not 0 < count < n:
         raise ValueError(f"train_test_split: test_size {test_size} of {n} samples: an empty part")
     order = np.random.default_rng(rng).permutation(n)
@@ -194,14 +198,18 @@ def one_hot(classes: ArrayLike, num_classes: int | None = None, dtype: DTypeLike
     """Return a vector for each class, along a new last axis: 1 at the class, and 0 elsewhere.
 
     Classes are integers from 0 to `num_classes` - 1; by default, to the largest there is. Raises
-    IndexError for another one.
+    IndexError for another one, TypeError for other dtypes, and ValueError for no classes at all.
 
     >>> tg.data.one_hot([0, 2])
     array([[1., 0., 0.],
            [0., 0., 1.]])
     """
     classes = np.asarray(classes)
+    if classes.dtype.kind not in "iu":
+        raise TypeError(f"one_hot: classes of dtype {classes.dtype}; use classes.astype(int)")
     if num_classes is None:
+        if not classes.size:
+            raise ValueError("one_hot: no classes, of which to find the largest: pass num_classes")
         num_classes = int(classes.max()) + 1
     check_classes("one_hot", classes, num_classes)
     is_class: Array = classes[..., None] == np.arange(num_classes)
@@ -221,9 +229,7 @@ def check_classes(name: str, classes: Array, count: int) -> None:
 # -- generated data sets
 
 
-def moons(
-    n: int, noise: float = 0.1, rng: np.random.Generator | int | None = None
-) -> tuple[Array, Array]:
+def moons(n: int, noise: float = 0.1, rng: RNG = None) -> tuple[Array, Array]:
     """Return `n` points on two interleaved half circles, and the class of each.
 
     The points have shape (n, 2), dtype float64; the classes, 0 and 1 in turn, shape (n,). Class 0
@@ -247,7 +253,7 @@ def moons(
 def circles(
     n: int,
     noise: float = 0.05,
-    rng: np.random.Generator | int | None = None,
+    rng: RNG = None,
     factor: float = 0.8,
 ) -> tuple[Array, Array]:
     """Return `n` points on the unit circle and on one inside of it, and the class of each.
@@ -267,7 +273,7 @@ def circles(
 def spirals(
     n: int,
     noise: float = 0.05,
-    rng: np.random.Generator | int | None = None,
+    rng: RNG = None,
     arms: int = 2,
     turns: float = 1.0,
 ) -> tuple[Array, Array]:
@@ -280,6 +286,8 @@ def spirals(
     >>> bool(np.max(np.hypot(*points.T)) < 1), classes
     (True, array([0, 1, 2, 0, 1, 2]))
     """
+    if arms < 1:
+        raise ValueError(f"spirals: arms must be at least 1, not {arms}")
     rng = np.random.default_rng(rng)
     classes = np.arange(n) % arms
     radius = np.sqrt(rng.uniform(0, 1, n))  # as dense at the ends as at the origin
@@ -290,7 +298,7 @@ def spirals(
 def blobs(
     n: int,
     centers: int | ArrayLike = 3,
-    rng: np.random.Generator | int | None = None,
+    rng: RNG = None,
     n_features: int = 2,
     cluster_std: float = 1.0,
     center_box: tuple[float, float] = (-10.0, 10.0),
@@ -305,9 +313,11 @@ def blobs(
     ((4, 3), array([0, 1, 0, 1]), array([False,  True, False,  True]))
     """
     rng = np.random.default_rng(rng)
-    if isinstance(centers, int):
+    if isinstance(centers, (int, np.integer)):
         centers = rng.uniform(*center_box, (centers, n_features))
     centers = np.asarray(centers, float)
+    if centers.ndim != 2 or not len(centers):
+        raise ValueError(f"blobs: centers of shape {centers.shape}; pass one at least, in rows")
     classes = np.arange(n) % len(centers)
     return rng.normal(centers[classes], cluster_std), classes
 

@@ -90,9 +90,9 @@ def fit(
     `data` is gone through once an epoch; each batch is a tuple of the model's inputs and, last, the
     target: `tg.data.batches` makes such. A step changes the parameters by `optimizer`, by default
     Adam, to make `loss(model(*inputs), target)` smaller, after their gradients were scaled down to
-    the norm `clip`. After each epoch, `validation`, batches too, is evaluated. The model is in
-    training mode meanwhile, but for the parts that its user has put in evaluation mode alone; in
-    the end, and after callbacks, each part is again in the mode in which it was.
+    the norm `clip`. After each epoch, `validation`, batches too, is evaluated. Where the
+    model is in evaluation mode, all of it is put in training mode; where only parts of it are, they
+    stay so. In the end, and after callbacks, each part is again in the mode in which it was.
 
     - `metrics`: functions of prediction and target, in a list, or in a dict by name.
     - `schedule`: one of `tg.optim`; its `step()` is called after each epoch or, as `schedule_every`
@@ -138,8 +138,8 @@ def fit(
                     output, value = _evaluate("fit", model, loss, batch)
                     if not (isinstance(value, Tensor) and value.requires_grad):
                         raise TypeError(
-                            f"fit: the loss, a {type(value).__name__}, does not know how it depends "
-                            "on the model: compute it from the output, without float() or item()"
+                            f"fit: the loss is a {type(value).__name__} without a graph: compute "
+                            "it from the model's output, without float(), item() or detach()"
                         )
                     optimizer.zero_grad()
                     value.backward()
@@ -227,7 +227,7 @@ def _by_name(who: str, metrics: Metrics) -> dict[str, Metric]:
         )
     for name, metric in named:
         if name == "loss" or name.startswith("val_"):
-            raise ValueError(f"{who}: a metric cannot have the name {name!r}: it is of the loss")
+            raise ValueError(f'{who}: {name!r} names no metric: "loss" and "val_..." are taken')
         if not callable(metric):
             raise TypeError(f"{who}: metric {metric!r} is not a function of prediction and target")
     return columns
@@ -310,8 +310,8 @@ class _Means:
         self._count = 0
 
     def add(self, loss: Any, output: Any, batch: Any) -> None:
-        shape = np.shape(batch[0])
-        n = shape[0] if shape else 1
+        first = batch[0]
+        n = len(first) if hasattr(first, "__len__") and getattr(first, "shape", None) != () else 1
         self._count += n
         self._sums["loss"] += n * _plain(loss).item()
         if self._metrics:
@@ -376,7 +376,8 @@ def _early_stopping(given: Any) -> EarlyStopping:
         )
     if not (given.patience >= 1 and given.min_delta >= 0 and given.mode in (None, "min", "max")):
         raise ValueError(
-            f'fit: {given}: patience must be at least 1, min_delta not negative, mode "min" or "max"'
+            f"fit: {given}: patience must be at least 1, min_delta not negative, "
+            'and mode "min" or "max"'
         )
     return given
 

@@ -127,6 +127,58 @@ def test_a_query_without_keys_is_nan_and_no_other() -> None:
     assert np.isfinite(q.grad[[0, 2]]).all()
 
 
+LEFT_ALONE = np.array([[1, 1, 1], [0, 0, 0], [0, 1, 0]], bool)
+
+
+@pytest.mark.parametrize("mask", [LEFT_ALONE, np.where(LEFT_ALONE, 0.5, -np.inf)])
+def test_a_query_without_keys_leaves_all_gradients_as_they_are(mask: Any) -> None:
+    arrays = [values(3, 2, seed=i) for i in range(3)]
+    seed = values(3, 2, seed=3) * [[1], [0], [1]]
+    with_it, without_it = [leaf(a) for a in arrays], [leaf(a) for a in arrays]
+    y = nn.scaled_dot_product_attention(*with_it, mask)
+    assert_array_equal(np.isnan(y.numpy()).all(-1), [False, True, False])
+    y.backward(seed)
+    query, key, value = without_it
+    nn.scaled_dot_product_attention(query[::2], key, value, mask[::2]).backward(seed[::2])
+    for t, expected in zip(with_it, without_it, strict=True):
+        assert_allclose(t.grad, expected.grad, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("each_head", [False, True])
+def test_heads_without_keys_leave_all_gradients_as_they_are(each_head: bool) -> None:
+    module, x = nn.MultiheadAttention(4, 2, rng=0), values(3, 4)
+    seed = values(3, 4, seed=1)
+    mask = np.stack([~LEFT_ALONE, np.zeros((3, 3), bool)]) if each_head else ~LEFT_ALONE
+
+    def gradients(rows: Any) -> tuple[Any, Any, Any]:
+        module.zero_grad()
+        y, weights = module(x[rows], x, x, attn_mask=mask[..., rows, :])
+        used = np.where(np.isnan(y.numpy()), 0, seed[rows])
+        y.backward(used)
+        return y.numpy(), weights.numpy(), [p.grad for p in module.parameters()]
+
+    y, weights, all_rows = gradients([0, 1, 2])
+    y_kept, weights_kept, kept_rows = gradients([0, 2])
+    assert np.isnan(y[1]).all() and np.isnan(weights[1]).all()
+    assert_allclose(y[::2], y_kept, rtol=1e-12)
+    assert_allclose(weights[::2], weights_kept, rtol=1e-12)
+    for gradient, expected in zip(all_rows, kept_rows, strict=True):
+        assert_allclose(gradient, expected, rtol=1e-12, atol=1e-15)
+
+
+def test_a_repr_shows_what_was_chosen() -> None:
+    options = "dropout=0.5, bias=False, kdim=3, batch_first=True"
+    assert repr(eval(f"nn.MultiheadAttention(4, 2, {options})")) == (
+        f"MultiheadAttention(4, 2, {options})"
+    )
+    assert repr(nn.MultiheadAttention(4, 2)) == "MultiheadAttention(4, 2)"
+
+
+def test_lists_of_integers_do_not_round_the_others() -> None:
+    y = nn.scaled_dot_product_attention([[0, 0]], [[1.5, 0.5]], [[0.25]])
+    assert_array_equal(y, [[0.25]])
+
+
 @pytest.mark.parametrize("norm_first", [False, True])
 def test_derivatives_of_first_and_second_order(norm_first: bool) -> None:
     layer = nn.TransformerEncoderLayer(
@@ -213,7 +265,8 @@ FAULTS: list[tuple[Callable[[], Any], str]] = [
     (lambda: attend(*ONE, key_padding_mask=np.ones((1, 2), bool)), r"must be \(2,\)"),
     (lambda: nn.scaled_dot_product_attention(*map(np.zeros, [(2, 3), (2, 4), (2, 3)])), "do not"),
     (lambda: nn.scaled_dot_product_attention(*map(np.zeros, [(2, 3), (2, 3), (3, 3)])), "do not"),
-    (lambda: nn.TransformerEncoderLayer(4, 2, activation="tanh"), "use one of .*relu.*gelu"),
+    (lambda: nn.TransformerEncoderLayer(4, 2, activation="swish"), "use one of .*relu.*gelu"),
+    (lambda: nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2), -1), "at least 1, not -1"),
 ]
 
 

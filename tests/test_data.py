@@ -92,6 +92,21 @@ def test_a_state_of_the_other_kind_is_refused() -> None:
         batches(np.arange(3), 2, shuffle=True).load_state_dict(state)
 
 
+def test_a_state_of_another_generator_changes_nothing() -> None:
+    def data(kind: Any) -> Any:
+        return batches(np.arange(9), 2, shuffle=True, rng=np.random.Generator(kind(0)))
+
+    other, ours, twin = data(np.random.MT19937), data(np.random.PCG64), data(np.random.PCG64)
+    for each in other, ours, twin:
+        next(iter(each))
+    before = ours.state_dict()
+    with pytest.raises(ValueError, match="PCG64"):
+        ours.load_state_dict(other.state_dict())
+    assert ours.state_dict() == before
+    for batch, expected in zip(ours, twin, strict=True):
+        assert_array_equal(batch, expected)
+
+
 def test_batches_of_tensors_and_lists() -> None:
     t = tg.Tensor(np.arange(4.0), requires_grad=True)
     for shuffle in False, True:
@@ -146,12 +161,15 @@ def test_a_split_is_random_as_asked() -> None:
     assert_array_equal(test, train_test_split(x, rng=np.random.default_rng(0))[1])
     assert not np.array_equal(test, train_test_split(x, rng=1)[1])
     assert not np.array_equal(np.sort(test), test)
+    for kind in np.float16, np.float32, np.float64:
+        assert len(train_test_split(x, test_size=kind(0.25))[1]) == 25
+    assert len(train_test_split(x, test_size=np.int8(30))[1]) == 30
     train, test = train_test_split(x, test_size=30, rng=0, stratify=x % 2)
     assert np.any(np.diff(test % 2) == 0)  # the classes do not take turns
 
 
 def test_impossible_splits_are_refused() -> None:
-    for size in 0.0, 1.0, 0, 4, -1:
+    for size in 0.0, 1.0, 0, 4, -1, np.nan:
         with pytest.raises(ValueError, match=f"test_size {size} of 4 samples"):
             train_test_split(np.ones(4), test_size=size)
     with pytest.raises(ValueError, match="different lengths"):
@@ -172,6 +190,9 @@ def test_standardize(dtype: Any) -> None:
     assert_allclose(scale.inverse(z), x, rtol=1e-5)
     assert_allclose(scale(x[:2] + 1), z[:2] + 1 / scale.std, rtol=1e-4)  # the scale of the first x
     assert_allclose(standardize([1, 3])([5]), [3])
+    constant = np.full((10, 1), 0.1, dtype)  # whose mean is rounded
+    assert_array_equal(standardize(constant)(constant), np.zeros((10, 1)))
+    assert_array_equal(standardize(constant).std, [1])
     t = tg.Tensor(x, requires_grad=True)
     np.sum(scale(t)).backward()
     assert_allclose(t.grad[0], 1 / scale.std)
@@ -187,6 +208,11 @@ def test_one_hot() -> None:
     for wrong in -1, 3:
         with pytest.raises(IndexError, match=rf"target {wrong} at index \(1,\), of 3 classes"):
             one_hot([0, wrong], 3)
+    for wrong in [0.0, 1.0], [np.nan], [True]:
+        with pytest.raises(TypeError, match=r"one_hot: classes of dtype .*astype"):
+            one_hot(wrong, 3)
+    with pytest.raises(ValueError, match="pass num_classes"):
+        one_hot(np.zeros(0, int))
 
 
 # -- generated data sets
@@ -229,6 +255,15 @@ def test_blobs_lie_around_their_centers() -> None:
     assert classes.tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 0]
     assert_array_equal(points[0], points[4])
     assert 2 <= points.min() < points.max() <= 3
+
+
+def test_numbers_of_arms_and_centers() -> None:
+    assert_array_equal(blobs(4, np.int64(3), rng=0)[0], blobs(4, 3, rng=0)[0])
+    with pytest.raises(ValueError, match="spirals: arms must be at least 1, not 0"):
+        spirals(4, arms=0)
+    for centers in 0, [1.0, 2.0]:
+        with pytest.raises(ValueError, match="blobs: centers of shape"):
+            blobs(4, centers)
 
 
 @pytest.mark.parametrize("generate", [moons, circles, spirals])

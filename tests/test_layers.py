@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import tracemalloc
 import warnings
 from typing import Any
 
@@ -273,7 +274,49 @@ def test_max_pooling_gives_ties_and_nans_to_the_first() -> None:
     assert_array_equal(x.grad, [[1, 1, 0, 1, 0]])
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda x: nn.layer_norm(x, 4),
+        lambda x: nn.batch_norm(x, training=True),
+        lambda x: nn.dropout(x, 0.25, rng=0),
+        lambda x: nn.avg_pool2d(x, 2, padding=1, count_include_pad=False),
+        lambda x: nn.adaptive_avg_pool2d(x, 3),
+        lambda x: nn.max_pool2d(x, 2, padding=1),
+    ],
+)
+def test_integers_are_as_floating_numbers(layer: Any) -> None:
+    x = np.random.default_rng(0).integers(-9, 9, (2, 3, 4, 4))
+    assert_allclose(layer(x), layer(x.astype(float)), rtol=1e-12)
+
+
+def test_adaptive_pooling_takes_little_memory_and_keeps_infinity_in_its_part() -> None:
+    x = np.zeros((1, 150, 150))
+    x[0, 0, 0] = np.inf
+    tracemalloc.start()
+    y = nn.adaptive_avg_pool2d(x, 70)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10 * x.nbytes
+    assert y[0, 0, 0] == np.inf
+    assert not y.ravel()[1:].any()
+
+
 # -- normalization and dropout
+
+
+def test_weights_of_norms_may_be_lists_and_sizes_numpys() -> None:
+    x = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+    weight, bias = [0.5, 1.0, 2.0, -1.0], [1.0, 0.0, 0.25, 0.0]
+    for norm in (
+        (lambda *p: nn.layer_norm(x, np.int64(4), *p)),
+        (lambda *p: nn.batch_norm(x, None, None, *p)),
+    ):
+        y = norm(weight, bias)
+        assert y.dtype == np.float32
+        assert_allclose(y, norm() * np.float32(weight) + np.float32(bias), rtol=1e-6)
+    assert repr(nn.LayerNorm(np.int64(4))) == "LayerNorm(4)"
+    assert_allclose(nn.layer_norm([[0, 2]], 2, [0.5, 0.5], eps=0), [[-0.5, 0.5]])
 
 
 def test_batch_norm_trains_and_is_used() -> None:
@@ -345,6 +388,9 @@ def test_embedding_adds_up_repeated_rows_and_never_trains_padding() -> None:
     assert_array_equal(table.weight.grad, [[1, 1], [0, 0], [0, 0], [3, 3]])
     assert table(tg.Tensor(index)).shape == (2, 3, 2)
     assert table(np.zeros((0, 3), int)).shape == (0, 3, 2)
+    weight = leaf(np.ones((4, 2)))
+    nn.embedding(index, weight, padding_idx=-1).backward(np.ones(y.shape))
+    assert_array_equal(weight.grad, [[1, 1], [2, 2], [0, 0], [0, 0]])
 
 
 # -- errors
@@ -375,6 +421,11 @@ IMAGE = np.ones((1, 2, 5, 5))
         (lambda: nn.BatchNorm2d(3)(IMAGE), ValueError, r"BatchNorm2d\(3\): .*\(n, 3, height, wid"),
         (lambda: nn.BatchNorm1d(3)(np.ones((1, 3))), ValueError, r"1 values per.*call eval\(\)"),
         (lambda: nn.LayerNorm(3)(IMAGE), ValueError, r"LayerNorm\(3\): .*\(1, 2, 5, 5\)"),
+        (lambda: nn.LayerNorm(4.5), TypeError, "float"),
+        (lambda: nn.layer_norm(IMAGE, 5, 2.0), ValueError, r"shape \(\); it must be \(5,"),
+        (lambda: nn.layer_norm(IMAGE, 5, None, np.ones((5, 5))), ValueError, "a bias of shape"),
+        (lambda: nn.batch_norm(IMAGE, weight=np.ones(1)), ValueError, r"it must be \(2,\)"),
+        (lambda: nn.GELU("foo"), ValueError, "approximate must be .* not 'foo'"),
         (lambda: nn.Linear(3, 4)(IMAGE), ValueError, r"Linear\(3, 4\): .*\(3,\)"),
         (lambda: nn.Dropout(1.5), ValueError, "probability p of 1.5"),
         (lambda: nn.Flatten(2)(np.ones((2, 3))), ValueError, r"Flatten.*shape \(2, 3\)"),
@@ -387,6 +438,37 @@ IMAGE = np.ones((1, 2, 5, 5))
 def test_errors_name_the_layer_the_shapes_and_the_cure(call: Any, error: Any, message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "BatchNorm1d(3, eps=0.1, momentum=None, affine=False, track_running_stats=False)",
+        "LayerNorm((2, 3), eps=0.1, elementwise_affine=False)",
+        "LayerNorm(3, bias=False)",
+        "Conv1d(2, 4, kernel_size=(3,), stride=2, padding='valid', dilation=2, groups=2, "
+        "bias=False)",
+        "MaxPool2d(3, stride=(2, 1), padding=1, dilation=2, ceil_mode=True)",
+        "AvgPool1d(3, count_include_pad=False)",
+        "AdaptiveAvgPool2d((1, None))",
+        "Flatten()",
+        "Flatten(end_dim=2)",
+        "Embedding(5, 2, padding_idx=4)",
+        "GELU(approximate='tanh')",
+        "GELU()",
+        "Linear(2, 3, bias=False)",
+    ],
+)
+def test_a_repr_is_the_call_that_made_the_layer(call: str) -> None:
+    assert repr(eval(call, vars(nn))) == call
+
+
+def test_a_repr_of_a_class_with_its_own_call() -> None:
+    class Down(nn.Conv2d):
+        def __init__(self, channels: int, stride: int = 2) -> None:
+            super().__init__(channels, channels, 3, stride)
+
+    assert repr(Down(4)) == "Down(4, 4, kernel_size=(3, 3))"
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -192,6 +192,28 @@ def test_the_losses_of_most_steps_are_one_operation(call: Any) -> None:
     assert len(nodes) == 1
 
 
+@pytest.mark.parametrize("loss", PAIRS)
+@pytest.mark.parametrize("target", [np.ones(3, int), np.ones(3, bool), np.ones(3, np.uint8)])
+def test_targets_of_integers_do_not_widen_the_loss(loss: Any, target: Any) -> None:
+    prediction = np.array([0.5, 0.25, 1.0], np.float32)
+    for t in target, tg.Tensor(target), target.tolist():
+        losses = loss(prediction, t, reduction="none")
+        assert losses.dtype == np.float32
+        expected = loss(prediction, np.ones(3, np.float32), reduction="none")
+        assert_array_equal(tg.asarray(losses).data, expected)
+
+
+def test_predictions_of_integers_round_nothing() -> None:
+    assert nn.mse_loss([1, 2], [0.5, 1.5]) == 0.25
+    assert_allclose(nn.mse_loss(np.array([1, 2], np.uint8), np.array([3, 1])), 2.5)
+    scores, target = [[1, 2]], [0]
+    options: dict[str, Any] = {"weight": [0.5, 1.5], "reduction": "sum"}
+    assert_allclose(
+        nn.cross_entropy(scores, target, **options),
+        nn.cross_entropy(np.array(scores, float), target, **options),
+    )
+
+
 # -- corners
 
 
@@ -302,5 +324,10 @@ def test_numbers_out_of_range_are_refused() -> None:
         nn.binary_cross_entropy(leaf([0.5, 1.5]), [1.0, 1.0])
     with pytest.raises(ValueError, match="delta must be positive, not 0"):
         nn.huber_loss(leaf([0.5]), [1.0], delta=0)
+    with pytest.raises(ValueError, match="smooth_l1_loss: beta must not be negative, but is -1"):
+        nn.smooth_l1_loss(leaf([0.5]), [1.0], beta=-1)
+    for smoothing in -0.1, 1.5, np.nan:
+        with pytest.raises(ValueError, match=f"label_smoothing of {smoothing}, not from 0 to 1"):
+            nn.cross_entropy(leaf(X), Y, label_smoothing=smoothing)
     with pytest.raises(ValueError, match="cosine_embedding_loss: a target other than -1 and 1"):
         nn.cosine_embedding_loss(leaf(X), X, [0, 1])

@@ -154,6 +154,37 @@ def test_one_error_lists_every_fault_and_nothing_is_loaded() -> None:
     assert all(np.array_equal(a, before[name]) for name, a in block.state_dict().items())
 
 
+@pytest.mark.parametrize("buffer", ["mean", "count"])
+def test_nothing_is_loaded_where_an_array_is_read_only(buffer: str) -> None:
+    block = Block(1)
+    before = block.state_dict()
+    getattr(block, buffer).data.flags.writeable = False
+    with pytest.raises(ValueError, match=rf"\n  read-only: {buffer}.*guard\(\)"):
+        block.load_state_dict({name: array + 1 for name, array in before.items()})
+    assert all(np.array_equal(a, before[name]) for name, a in block.state_dict().items())
+
+
+def test_nothing_is_loaded_into_a_module_that_a_transform_traces() -> None:
+    def loss(net: Any) -> Any:
+        mean = net.mean.data.copy()
+        with pytest.raises(ValueError, match="computed by a transform"):
+            net.load_state_dict({name: a + 1 for name, a in net.state_dict().items()})
+        assert_array_equal(net.mean.data, mean)
+        return np.sum(net(np.ones(2)))
+
+    tg.grad(loss)(Block())
+
+
+def test_a_state_of_views_of_the_module_itself() -> None:
+    net = nn.BatchNorm1d(3)
+    statistics = net.running_mean.data, net.running_var.data
+    state = net.state_dict()
+    state |= {"running_mean": statistics[1], "running_var": statistics[0]}
+    net.load_state_dict(state)
+    assert_array_equal(net.running_mean.data, np.ones(3))
+    assert_array_equal(net.running_var.data, np.zeros(3))
+
+
 def test_without_strict_what_fits_is_loaded() -> None:
     layer = nn.Linear(2, 1)
     bias = layer.bias.data.copy()
@@ -243,6 +274,13 @@ def test_sequential_of_names() -> None:
     assert list(net.state_dict()) == ["hidden.weight", "hidden.bias", "out.weight", "out.bias"]
     net.extra = leaf(1.0)  # type: ignore[attr-defined]
     assert net.named_parameters()[-1][0] == "extra"
+
+
+def test_a_step_by_the_name_of_an_attribute() -> None:
+    net = nn.Sequential({"training": nn.Linear(2, 3), "steps": nn.Linear(3, 1)}).eval()
+    names = ["training.weight", "training.bias", "steps.weight", "steps.bias"]
+    assert [name for name, _ in net.named_parameters()] == names
+    assert net.training is False and net(np.ones(2)).shape == (1,)
 
 
 def test_derivatives_by_a_module() -> None:

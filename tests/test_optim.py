@@ -538,6 +538,72 @@ def test_pytorchs_state_dict_is_continued(name: str) -> None:
         assert_allclose(p.data, q.detach().numpy(), rtol=1e-12)
 
 
+def adams_lr(state: Any) -> None:
+    state["param_groups"][1]["lr"] = -7
+
+
+def adams_option(state: Any) -> None:
+    del state["param_groups"][1]["betas"]
+
+
+def adams_step(state: Any) -> None:
+    state["state"][1]["step"] = -1
+
+
+def adams_name(state: Any) -> None:
+    state["state"][1]["sum"] = np.zeros(2)
+
+
+def adams_value(state: Any) -> None:
+    state["state"][1]["exp_avg"] = np.array(["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (adams_lr, "lr=-7 must be finite and not negative"),
+        (adams_option, r"no option \['betas'\]: this is not the state of Adam"),
+        (adams_step, "step -1 of parameter 1"),
+        (adams_name, r"\['sum'\] of parameter 1: this is not the state of Adam"),
+        (adams_value, "could not convert"),
+    ],
+)
+def test_a_spoiled_state_changes_nothing(spoil: Any, message: str) -> None:
+    parameters = leaves((2,), (2,))
+    optimizer = optim.Adam([{"params": p} for p in parameters])
+    train(optimizer, parameters, np.random.default_rng(0), 1)
+    before, state = optimizer.state_dict(), optimizer.state_dict()
+    train(optimizer, parameters, np.random.default_rng(0), 1)
+    after = optimizer.state_dict()
+    state["param_groups"][0]["lr"] = 0.5
+    spoil(state)
+    with pytest.raises(ValueError, match=message):
+        optimizer.load_state_dict(state)
+    assert str(optimizer.state_dict()) == str(after) != str(before)
+
+
+def test_a_state_of_another_kind_of_optimizer_is_refused() -> None:
+    (p,) = leaves((2,))
+    adam = optim.Adam([p])
+    with pytest.raises(ValueError, match="not the state of SGD; load it into the kind"):
+        optim.SGD([p]).load_state_dict(adam.state_dict())
+    train(adam, [p], np.random.default_rng(0), 1)
+    with pytest.raises(ValueError, match=r"\['exp_avg_sq'\] of parameter 0: .* of Lion"):
+        optim.Lion([p]).load_state_dict(adam.state_dict())
+
+
+def test_a_bad_rate_of_one_group_stops_the_step_of_all() -> None:
+    parameters = leaves((2,), (2,))
+    optimizer = optim.SGD([{"params": p} for p in parameters], lr=0.1)
+    before = [p.data.copy() for p in parameters]
+    set_gradients(parameters, np.random.default_rng(0))
+    optimizer.param_groups[1]["lr"] = "much"
+    with pytest.raises(ValueError, match="much"):
+        optimizer.step()
+    assert_array_equal([p.data for p in parameters], before)
+    assert [s["step"] for s in optimizer.state_dict()["state"].values()] == [0, 0]
+
+
 def test_a_state_dict_that_does_not_fit_changes_nothing() -> None:
     ps = leaves((2, 3), (4,))
     optimizer = optim.Adam(ps)
@@ -755,6 +821,52 @@ def test_bad_schedules_are_refused(make: Any, message: str) -> None:
         make(optim.SGD(leaves((2,)), momentum=0.9))
 
 
+def chained(optimizer: Any) -> Any:
+    parts = [optim.LinearLR(optimizer), optim.ExponentialLR(optimizer, 0.5)]
+    return optim.SequentialLR(optimizer, parts, [2])
+
+
+@pytest.mark.parametrize(
+    ("make", "change", "message"),
+    [
+        (lambda o: optim.StepLR(o, 2), {"gama": 1}, "the state of another schedule, of .*'gama'"),
+        (lambda o: optim.StepLR(o, 2), {"_last_lr": [1.0, 2.0]}, "a state of 2 groups"),
+        (lambda o: optim.StepLR(o, 2), {"last_epoch": "x"}, "'x' is no count"),
+        (optim.ReduceLROnPlateau, {"min_lrs": []}, "a state of 0 groups"),
+        (optim.ReduceLROnPlateau, {"worst": 3}, "the state of another schedule"),
+        (chained, {"schedulers": []}, "a state of 0 schedules, not of 2"),
+        (chained, {"gamma": 3}, "SequentialLR: the state of another schedule"),
+    ],
+)
+def test_a_state_that_is_not_the_schedules_changes_nothing(
+    make: Any, change: Any, message: str
+) -> None:
+    optimizer = optim.SGD(leaves((2,)), lr=1.0)
+    schedule = make(optimizer)
+    before = schedule.state_dict()
+    with pytest.raises(ValueError, match=message):
+        schedule.load_state_dict(before | {"last_epoch": 7} | change)
+    assert schedule.state_dict() == before
+
+
+def test_a_chains_state_is_checked_to_the_last_part() -> None:
+    schedule = chained(optim.SGD(leaves((2,)), lr=1.0))
+    before, state = schedule.state_dict(), schedule.state_dict()
+    state["last_epoch"] = state["schedulers"][0]["last_epoch"] = 5
+    del state["schedulers"][1]["gamma"]
+    with pytest.raises(ValueError, match="ExponentialLR: the state of another schedule"):
+        schedule.load_state_dict(state)
+    assert schedule.state_dict() == before
+
+
+def test_a_plateaus_state_is_a_copy() -> None:
+    schedule = optim.ReduceLROnPlateau(optim.SGD(leaves((2,))), min_lr=[0.1])
+    state = schedule.state_dict()
+    schedule.load_state_dict(state)
+    state["min_lrs"][0] = 0.5
+    assert schedule.min_lrs == [0.1]
+
+
 def test_a_cycle_ends_and_new_groups_need_a_new_schedule() -> None:
     optimizer = optim.SGD(leaves((2,)), momentum=0.9)
     schedule = optim.OneCycleLR(optimizer, 1.0, 3)
@@ -824,6 +936,14 @@ def test_squares_beyond_float32_are_finite() -> None:
     p.grad = [3e30, 4e30]
     assert_allclose(optim.clip_grad_norm(p, 1.0), 5e30, rtol=1e-6)
     assert_allclose(p.grad, [0.6, 0.8], rtol=1e-6)
+
+
+@pytest.mark.parametrize("order", [2.0, 3.0])
+def test_squares_beyond_float64_are_finite(order: float) -> None:
+    (p,) = leaves((2,))
+    p.grad = [1e200, 1e200]
+    assert_allclose(optim.clip_grad_norm([p], 1.0, order), 1e200 * 2 ** (1 / order))
+    assert_allclose(p.grad, [0.5 ** (1 / order)] * 2)
 
 
 def test_clipping_without_gradients_and_bad_bounds() -> None:

@@ -223,4 +223,5 @@ def test_a_repr_shows_what_was_chosen() -> None:
     options = {"num_layers": 2, "nonlinearity": "relu", "bidirectional": True}
     shown = "RNN(2, 3, num_layers=2, nonlinearity='relu', bidirectional=True)"
     assert repr(nn.RNN(2, 3, **options)) == shown
+    assert repr(nn.GRU(2, 3, 2, dropout=0.5)) == "GRU(2, 3, num_layers=2, dropout=0.5)"
     assert repr(nn.LSTMCell(2, 3, bias=False)) == "LSTMCell(2, 3, bias=False)"

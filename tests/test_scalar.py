@@ -286,7 +286,7 @@ def test_a_neuron_is_an_activation_of_a_weighted_sum() -> None:
         "sigmoid": lambda z: 1 / (1 + math.exp(-z)),
         "linear": lambda z: z,
     }
-    assert set(functions) == set(ACTIVATIONS) == set(nn.ACTIVATIONS)
+    assert set(functions) == set(ACTIVATIONS) == set(nn.ACTIVATIONS) - {"gelu"}
     for name, function in functions.items():
         neuron = Neuron(3, activation=name, rng=1)
         z = sum(w.data * xi for w, xi in zip(neuron.w, x)) + neuron.b.data

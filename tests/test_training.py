@@ -152,6 +152,19 @@ def test_training_and_evaluation_mode() -> None:
     assert not line.training
 
 
+def test_a_frozen_part_stays_in_evaluation_mode() -> None:
+    model = nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 2, rng=0), nn.BatchNorm1d(2))
+    frozen, _, free = model
+    frozen.eval()
+    statistics = [norm.running_mean.data.copy() for norm in (frozen, free)]
+    evaluate(model, nn.cross_entropy, [(X, Y)])
+    fit(model, validation=[(X, Y)], callbacks=[lambda _: model.eval()])
+    assert_array_equal(frozen.running_mean.data, statistics[0])
+    assert np.all(free.running_mean.data != statistics[1])
+    assert free.num_batches_tracked.item() == 9
+    assert [m.training for m in model.modules()] == [True, False, True, True]
+
+
 def test_nothing_is_recorded_in_evaluation() -> None:
     def loss(y: Any, _target: Any) -> Any:
         assert not y.requires_grad
@@ -326,6 +339,7 @@ def test_callbacks_see_the_history_and_can_end_it() -> None:
         seen.append(history.last())
         return len(history["loss"]) == 3
 
+    assert descend(Line(), callbacks=[lambda _: np.bool(True)]).stopped == "callback"
     history = descend(Line(), callbacks=[third, lambda _: 1])
     assert history.stopped == "callback"
     assert seen == [{"loss": 0.0}, {"loss": -1.0}, {"loss": -2.0}]
@@ -415,13 +429,13 @@ def test_the_first_bad_operation_is_named(loss: Any, message: str) -> None:
 
 def test_what_was_not_finite_before_is_named() -> None:
     with pytest.raises(
-        tg.AnomalyError, match=r"the loss is nan: .*the batch was not finite before"
+        tg.AnomalyError, match=r"the loss is nan: the batch was not finite before; backward"
     ):
         descend(Line(), data=[(np.array([np.nan]), np.zeros(1))])
     line = Line()
     line.w.data = np.inf
     with pytest.raises(
-        tg.AnomalyError, match=r"step 1 .* the loss is inf: .*w was not finite before"
+        tg.AnomalyError, match=r"step 1 .* the loss is inf: w was not finite before"
     ):
         descend(line)
 
@@ -430,6 +444,23 @@ def test_what_does_not_happen_again() -> None:
     values = iter([np.inf, 1.0])
     with pytest.raises(tg.AnomalyError, match="it did not happen again"):
         descend(Line(), loss=lambda y, _: y + next(values))
+
+
+def test_the_second_look_does_not_count_in_statistics() -> None:
+    model = nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 2, rng=0))
+    with np.errstate(all="ignore"), pytest.raises(tg.AnomalyError, match="forward: log"):
+        fit(model, lambda y, _: np.sum(np.log(y * 0)))
+    assert model[0].num_batches_tracked.item() == 1
+
+
+def test_what_the_optimizer_holds_is_cleared_checked_and_clipped() -> None:
+    line, other = Line(), leaf(0.0)
+    optimizer = tg.optim.SGD([line.w, other], lr=1.0)
+    descend(line, lambda y, _: 3 * y + 4 * other, optimizer=optimizer, clip=1.0, epochs=2)
+    assert_allclose([line.w.item(), other.item()], [-1.2, -1.6], rtol=1e-6)
+    with np.errstate(all="ignore"), pytest.raises(tg.AnomalyError, match="derivative of sqrt"):
+        descend(line, lambda y, _: y + np.sqrt(other - other.item()), optimizer=optimizer)
+    assert_allclose([line.w.item(), other.item()], [-1.2, -1.6], rtol=1e-6)
 
 
 def test_gradients_whose_square_overflows_are_fine() -> None:
@@ -489,7 +520,55 @@ def test_data_that_is_not_in_batches_is_refused() -> None:
         fit(network(), data=(X, Y))
 
 
+LINE = Line()
+RATE = tg.optim.SGD(LINE.parameters(), lr=1.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"early_stopping": False}, "its patience, or None, not False"),
+        ({"early_stopping": 0}, "patience must be at least 1"),
+        ({"early_stopping": tg.EarlyStopping(mode="maximum")}, 'mode "min" or "max"'),  # type: ignore[arg-type]
+        ({"metrics": {"loss": slope}}, "'loss' names no metric"),
+        ({"metrics": [lambda *_: 0, lambda *_: 1]}, "two metrics of one name"),
+        ({"metrics": ["accuracy"]}, "'accuracy' is not a function"),
+        ({"optimizer": tg.optim.SGD([leaf(0.0)])}, "none of the model's parameters"),
+        ({"optimizer": tg.optim.LBFGS(LINE.parameters())}, r"call its step\(closure\)"),
+        ({"schedule": tg.optim.ExponentialLR(RATE, 0.5)}, "optimizer=schedule.optimizer"),
+        (
+            {
+                "optimizer": RATE,
+                "schedule": tg.optim.ReduceLROnPlateau(RATE),
+                "schedule_every": "step",
+            },
+            "needs an epoch's result",
+        ),
+        ({"loss": lambda y, _: float(y.item())}, "the loss is a float without a graph"),
+        ({"loss": lambda y, _: np.stack([y, y])}, r"must be one number, not of shape \(2,\)"),
+    ],
+)
+def test_arguments_that_do_not_go_together(options: Any, message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        descend(LINE, **options)
+    assert LINE.w.item() == 0.0
+
+
+def test_errors_of_batches_say_who_and_what() -> None:
+    with pytest.raises(TypeError, match=r"evaluate: a batch .* not tuple of length 1"):
+        evaluate(network(), nn.cross_entropy, [(X,)])
+    with pytest.raises(ValueError, match="evaluate: no samples"):
+        evaluate(network(), nn.cross_entropy, [])
+
+
+def test_a_batch_weighs_as_much_as_its_inputs_are_long() -> None:
+    batches = [(np.ones(3), 1.0), (np.ones(1), 5.0)]
+    assert evaluate(Line(), lambda _y, target: target, batches) == {"loss": 2.0}
+
+
 def test_accuracy() -> None:
+    with pytest.raises(ValueError, match=r"shape \(3, 1\) for .* of shape \(3,\)"):
+        accuracy(np.eye(3), [[0], [1], [2]])
     scores = np.array([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]])
     assert accuracy(tg.Tensor(scores), tg.Tensor([1, 0, 0, 0])) == 0.75
     assert accuracy(np.moveaxis([[scores, scores]], -1, 1), np.zeros((1, 2, 4))) == 0.5

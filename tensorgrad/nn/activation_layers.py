@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from . import activations
 from .activations import Activation
-from .layers import as_input
-from .module import Module
+from .module import Module, as_input, called
 
 
 class _Activation(Module):
@@ -25,11 +24,10 @@ class _Activation(Module):
 
     def __call__(self, x: Any) -> Any:
         """Return the function of `x`."""
-        return self.function(as_input(x, None), **self.options)
+        return self.function(as_input(x), **self.options)
 
     def __repr__(self) -> str:
-        options = ", ".join([f"{name}={value!r}" for name, value in self.options.items()])
-        return f"{type(self).__name__}({options})"
+        return called(self, **self.options)
 
 
 def _module(name: str, function: Activation, means: str = "") -> type[_Activation]:
@@ -38,6 +36,16 @@ def _module(name: str, function: Activation, means: str = "") -> type[_Activatio
     members = {"function": staticmethod(function), "__module__": __name__}
     members["__doc__"] = f"A layer that computes {means}, made with the further parameters of it."
     return type(name, (_Activation,), members)
+
+
+class GELU(_Activation):
+    """A layer that computes `gelu`, made with the further parameter of it."""
+
+    function = staticmethod(activations.gelu)
+
+    def __init__(self, approximate: Literal["none", "tanh"] = "none") -> None:
+        activations.gelu_of(approximate)  # raises for another one
+        super().__init__(approximate)
 
 
 def _log_softmax(x: Any, dim: int = -1) -> Any:
@@ -54,7 +62,6 @@ def _tanh(x: Any) -> Any:
 
 CELU = _module("CELU", activations.celu)
 ELU = _module("ELU", activations.elu)
-GELU = _module("GELU", activations.gelu)
 Hardsigmoid = _module("Hardsigmoid", activations.hardsigmoid)
 Hardswish = _module("Hardswish", activations.hardswish)
 Hardtanh = _module("Hardtanh", activations.hardtanh)

@@ -203,9 +203,15 @@ def gelu(x: Any, approximate: Literal["none", "tanh"] = "none") -> Any:
     >>> tg.nn.gelu(np.array([-1000.0, 0.0, 1000.0]), approximate="tanh")
     array([  -0.,    0., 1000.])
     """
-    if approximate not in ("none", "tanh"):
+    return gelu_of(approximate)(x)
+
+
+def gelu_of(approximate: str) -> Activation:
+    """The function that `gelu` computes with this approximation."""
+    functions = {"none": _gelu, "tanh": _gelu_by_tanh}
+    if approximate not in functions:
         raise ValueError(f'gelu: approximate must be "none" or "tanh", not {approximate!r}')
-    return _gelu(x) if approximate == "none" else _gelu_by_tanh(x)
+    return functions[approximate]
 
 
 def _gelu_back(g: Any, _y: Any, x: Any) -> Any:
@@ -289,4 +295,16 @@ ACTIVATIONS: dict[str, Activation] = {
     "relu": relu,
     "sigmoid": sigmoid,
     "linear": linear,
+    "gelu": gelu,
 }
+
+
+def activation_of(activation: str | Activation) -> Activation:
+    """The function of this name in `ACTIVATIONS`, or the function that was given."""
+    if not isinstance(activation, str):
+        return activation
+    if activation not in ACTIVATIONS:
+        raise ValueError(
+            f"unknown activation {activation!r}: use one of {[*ACTIVATIONS]}, or a function"
+        )
+    return ACTIVATIONS[activation]

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from ..data import RNG
 from ..rules.linear_algebra import affine
 from ..tensor import Tensor
-from .activations import Activation, gelu, relu, softmax
-from .layers import RNG, Dropout, Linear, as_input, dropout, uniform
-from .module import Module
+from .activations import Activation, activation_of, softmax
+from .layers import Dropout, Linear, dropout
+from .module import Module, as_input, called, floating, uniform
 from .normalization import LayerNorm
 
 
@@ -36,8 +37,9 @@ def scaled_dot_product_attention(
     Shapes (..., L, E), (..., S, E) and (..., S, Ev) give (..., L, Ev). `scale` is 1/sqrt(E) unless
     given. `attn_mask`, which broadcasts to (..., L, S), says where it is boolean which keys take
     part; a floating one is added to the scores. With `is_causal`, query i sees the keys 0 to i
-    alone. A query that no key is left for gives NaN, and no other does. Weights are dropped with
-    the probability `dropout_p`, by `rng`, a NumPy Generator or a seed.
+    alone. A query that no key is left for gives NaN, which has no derivative and changes no other
+    one. Weights are dropped with the probability `dropout_p`, by `rng`, a NumPy Generator or a
+    seed.
 
     >>> query, key = np.array([[0.0, 0.0]]), np.eye(2)
     >>> tg.nn.scaled_dot_product_attention(query, key, np.array([[1.0], [3.0]]))
@@ -45,8 +47,8 @@ def scaled_dot_product_attention(
     >>> tg.nn.scaled_dot_product_attention(query, key, np.array([[1.0], [3.0]]), is_causal=True)
     array([[1.]])
     """
-    query = as_input(query, None)
-    key, value = as_input(key, query.dtype), as_input(value, query.dtype)
+    query = as_input(query)
+    key, value = [as_input(x, floating(query.dtype)) for x in (key, value)]
     if min(query.ndim, key.ndim, value.ndim) < 2 or not (
         query.shape[-1] == key.shape[-1] and key.shape[-2] == value.shape[-2]
     ):
@@ -55,12 +57,12 @@ def scaled_dot_product_attention(
             "do not match: they must be (..., L, E), (..., S, E) and (..., S, Ev)"
         )
     masks = [] if attn_mask is None else [_checked_mask("attn_mask", attn_mask)]
-    weights = _weights(query, key, masks, is_causal, scale)
-    return dropout(weights, dropout_p, rng=rng) @ value
+    weights, keyless = _weights(query, key, masks, is_causal, scale)
+    return _spoilt(dropout(weights, dropout_p, rng=rng) @ value, keyless)
 
 
 def _checked_mask(name: str, mask: Any) -> Any:
-    mask = as_input(mask, None)
+    mask = as_input(mask)
     if mask.dtype.kind not in "bf":
         raise TypeError(f"{name}: a mask of dtype {mask.dtype}; it must be boolean or floating")
     return mask
@@ -68,14 +70,25 @@ def _checked_mask(name: str, mask: Any) -> Any:
 
 def _weights(
     query: Any, key: Any, masks: Sequence[Any], is_causal: bool, scale: float | None = None
-) -> Any:
-    """The softmax of the scores, with those left out where a boolean mask is false."""
+) -> tuple[Any, Any]:
+    """The softmax of the scores, with those left out where a boolean mask is false.
+
+    And which queries no key is left for, or None; their weights are finite, so that in derivatives
+    those times 0 are 0.
+    """
     scores = query * (query.shape[-1] ** -0.5 if scale is None else scale) @ key.mT
     if is_causal:
         masks = [*masks, np.tri(*scores.shape[-2:], dtype=bool)]
     for mask in masks:
         scores = np.where(mask, scores, -np.inf) if mask.dtype == bool else scores + mask
-    return softmax(scores)
+    keyless = np.all(scores == -np.inf, axis=-1, keepdims=True) if masks else None
+    if keyless is not None and np.any(keyless):
+        return softmax(np.where(keyless, 0, scores)), keyless
+    return softmax(scores), None
+
+
+def _spoilt(x: Any, keyless: Any) -> Any:
+    return x if keyless is None else np.where(keyless, np.nan, x)
 
 
 class MultiheadAttention(Module):
@@ -169,10 +182,14 @@ class MultiheadAttention(Module):
             mask = self._mask("key_padding_mask", key_padding_mask, [shape])
             masks.append(mask.reshape(n, 1, 1, count))
         q, k, v = map(self._heads, inputs, self._in_weights(), self._in_biases())
-        weights = self.dropout(_weights(q, k, masks, is_causal))
+        weights, keyless = _weights(q, k, masks, is_causal)
+        weights = self.dropout(weights)
         y = self.out_proj(np.swapaxes(weights @ v, 1, 2).reshape(n * length, self.embed_dim))
         y = y.reshape(n, length, self.embed_dim)
+        if keyless is not None:
+            y = _spoilt(y, np.any(keyless, axis=1))  # for the last projection mixes the heads
         if need_weights:
+            weights = _spoilt(weights, keyless)
             weights = np.mean(weights, axis=1) if average_attn_weights else weights
         if single:
             y, weights = y[0], weights[0]
@@ -225,18 +242,23 @@ class MultiheadAttention(Module):
         return np.swapaxes(heads, 1, 2)
 
     def __repr__(self) -> str:
-        sizes = f"{self.embed_dim}, {self.num_heads}"
-        return f"MultiheadAttention({sizes}{', batch_first=True' if self.batch_first else ''})"
-
-
-ACTIVATIONS = {"relu": relu, "gelu": gelu}
+        return called(
+            self,
+            self.embed_dim,
+            self.num_heads,
+            dropout=self.dropout.p,
+            bias=self.in_proj_bias is not None,
+            kdim=None if self.kdim == self.embed_dim else self.kdim,
+            vdim=None if self.vdim == self.embed_dim else self.vdim,
+            batch_first=self.batch_first,
+        )
 
 
 class TransformerEncoderLayer(Module):
     """Attention of a sequence to itself, then two linear layers; each is added to its input.
 
     `d_model` features are divided among `nhead` heads; there are `dim_feedforward` between the two
-    linear layers, where the `activation` is "relu", "gelu" or a function of a tensor. Each sum is
+    linear layers, where the `activation` is a name in `ACTIVATIONS` or any function. Each sum is
     normalized by a `LayerNorm` with `layer_norm_eps` or, with `norm_first`, the input of each of
     the two parts. In training, elements of what is added, of the weights of attention and of the
     features between the linear layers are dropped with the probability `dropout`, by one Generator.
@@ -261,11 +283,6 @@ class TransformerEncoderLayer(Module):
         dtype: DTypeLike = np.float64,
         rng: RNG = None,
     ) -> None:
-        if isinstance(activation, str) and activation not in ACTIVATIONS:
-            raise ValueError(
-                f"TransformerEncoderLayer: activation {activation!r}; "
-                f"use one of {[*ACTIVATIONS]}, or a function"
-            )
         rng = np.random.default_rng(rng)
         self.self_attn = MultiheadAttention(
             d_model, nhead, dropout, bias, batch_first=batch_first, dtype=dtype, rng=rng
@@ -277,7 +294,7 @@ class TransformerEncoderLayer(Module):
         self.norm2 = LayerNorm(d_model, layer_norm_eps, bias=bias, dtype=dtype)
         self.dropout1 = Dropout(dropout, rng)
         self.dropout2 = Dropout(dropout, rng)
-        self.activation = ACTIVATIONS[activation] if isinstance(activation, str) else activation
+        self.activation = activation_of(activation)
         self.norm_first = norm_first
 
     def __call__(
@@ -324,6 +341,8 @@ class TransformerEncoder(Module):
         num_layers: int,
         norm: Callable[[Any], Any] | None = None,
     ) -> None:
+        if num_layers < 1:
+            raise ValueError(f"TransformerEncoder: num_layers must be at least 1, not {num_layers}")
         # Copies of a Generator would drop the same elements in every layer.
         shared = [m.rng for m in encoder_layer.modules() if isinstance(m, Dropout)]
         self.layers = [

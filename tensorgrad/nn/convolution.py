@@ -20,9 +20,9 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import DTypeLike
 
+from ..data import RNG
 from ..tensor import differentiable
-from .layers import RNG, as_input, uniform
-from .module import Module
+from .module import Module, as_input, called, floating, uniform
 
 Size: TypeAlias = int | Sequence[int]
 Padding: TypeAlias = Size | Literal["same", "valid"]
@@ -299,7 +299,7 @@ def _conv(
     dilation: Size,
     groups: int,
 ) -> Any:
-    weight = as_input(weight, None)
+    weight = as_input(weight)
     if weight.ndim != axes + 2:
         raise ValueError(f"{name}: a weight of shape {weight.shape}; it must have {axes + 2} axes")
     if groups < 1 or weight.shape[0] % groups:
@@ -310,7 +310,7 @@ def _conv(
 
 def convolve(who: Any, x: Any, weight: Any, bias: Any, windows: Windows, groups: int) -> Any:
     """Convolve samples, or one sample, for `who`, whom errors name."""
-    x = as_input(x, weight.dtype)
+    x = as_input(x, floating(weight.dtype))
     axes = len(windows.kernel)
     if x.ndim == axes + 1:
         return convolve(who, x[np.newaxis], weight, bias, windows, groups)[0]
@@ -322,7 +322,7 @@ def convolve(who: Any, x: Any, weight: Any, bias: Any, windows: Windows, groups:
             f"({', '.join(('n', str(channels), *sizes))}), or one sample without the n"
         )
     check_fit(who, windows, x.shape)
-    bias = 0 if bias is None else as_input(bias, weight.dtype)
+    bias = 0 if bias is None else as_input(bias, floating(weight.dtype))
     if np.ndim(bias) and bias.shape != weight.shape[:1]:
         raise ValueError(f"{who}: a bias of shape {bias.shape}, not {weight.shape[:1]}")
     return _convolved(x, weight, bias, windows, groups)
@@ -367,7 +367,9 @@ class _Conv(Module):
         ):
             raise ValueError(f"{name}: channels must be multiples of groups={groups}, from 1 on")
         self.windows = windows_of(name, self.axes, kernel_size, stride, padding, dilation)
+        self.stride = stride
         self.padding = padding
+        self.dilation = dilation
         self.groups = groups
         shape = (out_channels, in_channels // groups, *self.windows.kernel)
         bound = math.prod(shape[1:]) ** -0.5
@@ -381,13 +383,17 @@ class _Conv(Module):
 
     def __repr__(self) -> str:
         nout, channels, *kernel = self.weight.shape
-        shown = {"stride": self.windows.stride, "dilation": self.windows.dilation}
-        options = [f"{name}={values}" for name, values in shown.items() if set(values) != {1}]
-        options += [f"padding={self.padding!r}"] * any(map(any, self.windows.padding))
-        options += [f"groups={self.groups}"] * (self.groups > 1)
-        options += ["bias=False"] * (self.bias is None)
-        sizes = f"{channels * self.groups}, {nout}, kernel_size={tuple(kernel)}"
-        return f"{type(self).__name__}({', '.join([sizes, *options])})"
+        return called(
+            self,
+            channels * self.groups,
+            nout,
+            f"kernel_size={tuple(kernel)}",
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
+            bias=self.bias is not None,
+        )
 
 
 class Conv1d(_Conv):
@@ -413,7 +419,7 @@ class Conv2d(_Conv):
 
     >>> layer = tg.nn.Conv2d(1, 8, 3, stride=2, padding=1)
     >>> layer, layer(np.ones((5, 1, 28, 28))).shape
-    (Conv2d(1, 8, kernel_size=(3, 3), stride=(2, 2), padding=1), (5, 8, 14, 14))
+    (Conv2d(1, 8, kernel_size=(3, 3), stride=2, padding=1), (5, 8, 14, 14))
     """
 
     axes = 2

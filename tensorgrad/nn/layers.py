@@ -4,43 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Self, TypeAlias
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from .. import scalar
+from ..data import RNG
 from ..rules.indexing import scatter
 from ..rules.linear_algebra import affine
 from ..rules.selection import masked
 from ..tensor import Tensor, differentiable
-from .activations import ACTIVATIONS, Activation, linear
-from .module import Module
-
-RNG: TypeAlias = "np.random.Generator | int | None"  # a string: numpy.random is slow to import
-
-
-def as_input(x: Any, dtype: DTypeLike | None) -> Any:
-    """Lists of numbers become an array of `dtype`; lists with tensors in them are stacked.
-
-    Tensors and arrays stay as they are.
-    """
-    if hasattr(x, "__array_function__"):
-        return x
-    if _holds_tensors(x):
-        return np.stack([as_input(part, dtype) for part in x])
-    return np.asarray(x, dtype)
-
-
-def _holds_tensors(x: Any) -> bool:
-    return isinstance(x, Tensor) or (isinstance(x, (list, tuple)) and any(map(_holds_tensors, x)))
-
-
-def uniform(
-    rng: np.random.Generator, bound: float, shape: tuple[int, ...], dtype: DTypeLike
-) -> Tensor:
-    """A parameter whose elements are uniform in +-bound."""
-    return Tensor(rng.uniform(-bound, bound, shape), dtype, requires_grad=True)
+from .activations import ACTIVATIONS, Activation, activation_of, linear
+from .module import Module, as_input, called, floating, uniform
 
 
 class _Affine(Module):
@@ -57,8 +33,6 @@ class _Affine(Module):
         dtype: DTypeLike,
         rng: RNG,
     ) -> None:
-        if isinstance(activation, str) and activation not in ACTIVATIONS:
-            raise ValueError(f"unknown activation {activation!r}: use one of {[*ACTIVATIONS]}")
         if min(nin, *shape, 1) < 1:
             raise ValueError(
                 f"{type(self).__name__}({', '.join(map(str, (nin, *shape)))}): "
@@ -67,7 +41,7 @@ class _Affine(Module):
         rng = np.random.default_rng(rng)
         self.weight = uniform(rng, nin**-0.5, (*shape, nin), dtype)
         self.bias = uniform(rng, nin**-0.5, shape, dtype) if bias else None
-        self.activation = ACTIVATIONS[activation] if isinstance(activation, str) else activation
+        self.activation = activation_of(activation)
 
     def __call__(self, x: Any) -> Any:
         """Return the output for a sample, shape (nin,), or a batch, shape (n, nin)."""
@@ -82,8 +56,7 @@ class _Affine(Module):
         return self.activation(affine(x, self.weight, bias))
 
     def __repr__(self) -> str:
-        sizes = ", ".join(map(str, reversed(self.weight.shape)))
-        return f"{type(self).__name__}({sizes}, activation={_name(self.activation)!r})"
+        return called(self, *self.weight.shape[::-1], f"activation={_name(self.activation)!r}")
 
     def _set_rows(self, rows: Any) -> Self:
         """Take weights and biases from one array, in the last column of which are the biases."""
@@ -197,8 +170,7 @@ class Linear(_Affine):
         super().__init__((out_features,), in_features, linear, bias, dtype, rng)
 
     def __repr__(self) -> str:
-        nout, nin = self.weight.shape
-        return f"Linear({nin}, {nout}{', bias=False' if self.bias is None else ''})"
+        return called(self, *self.weight.shape[::-1], bias=self.bias is not None)
 
 
 class MLP(Module):
@@ -352,9 +324,7 @@ class Embedding(Module):
         return embedding(index, self.weight, self.padding_idx)
 
     def __repr__(self) -> str:
-        sizes = ", ".join(map(str, self.weight.shape))
-        padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
-        return f"Embedding({sizes}{padding})"
+        return called(self, *self.weight.shape, padding_idx=self.padding_idx)
 
 
 # -- dropout
@@ -372,12 +342,11 @@ def dropout(x: Any, p: float = 0.5, training: bool = True, rng: RNG = None) -> A
     """
     if not 0 <= p <= 1:
         raise ValueError(f"dropout: a probability p of {p}")
-    x = as_input(x, None)
+    x = as_input(x)
     if not training or p == 0:
         return x
     kept = np.random.default_rng(rng).random(x.shape, np.float32) >= p
-    dtype = np.result_type(x.dtype, np.float16)
-    return x * (kept * np.asarray(1 / (1 - p) if p < 1 else 0, dtype))
+    return x * (kept * np.asarray(1 / (1 - p) if p < 1 else 0, floating(x.dtype)))
 
 
 class Dropout(Module):
@@ -401,7 +370,7 @@ class Dropout(Module):
         return dropout(x, self.p, self.training, self.rng)
 
     def __repr__(self) -> str:
-        return f"Dropout({self.p})"
+        return called(self, self.p)
 
 
 # -- shapes
@@ -420,7 +389,7 @@ class Flatten(Module):
 
     def __call__(self, x: Any) -> Any:
         """Return the elements of `x`, in C order, in the shape with fewer axes."""
-        x = as_input(x, None)
+        x = as_input(x)
         axes = range(x.ndim)
         if not (-x.ndim <= self.start_dim < x.ndim and -x.ndim <= self.end_dim < x.ndim):
             raise ValueError(f"{self}: an input of shape {x.shape} has no such axes")
@@ -428,4 +397,4 @@ class Flatten(Module):
         return x.reshape(*x.shape[:start], math.prod(x.shape[start:end]), *x.shape[end:])
 
     def __repr__(self) -> str:
-        return f"Flatten(start_dim={self.start_dim}, end_dim={self.end_dim})"
+        return called(self, start_dim=self.start_dim, end_dim=self.end_dim)

@@ -14,7 +14,7 @@ from ..rules.indexing import scatter
 from ..special import silent, xlogy
 from ..tensor import differentiable
 from .activations import log_sigmoid, log_softmax, relu, softmax
-from .layers import as_input
+from .module import as_input, floating
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
 
@@ -30,14 +30,15 @@ def _check_reduction(reduction: str) -> None:
 
 
 def _pair(name: str, prediction: Any, target: Any) -> tuple[Any, Any]:
-    prediction = as_input(prediction, None)
-    target = as_input(target, prediction.dtype)
+    prediction = as_input(prediction)
+    dtype = floating(prediction.dtype)
+    target = as_input(target, dtype)
     if prediction.shape != target.shape:
         raise ValueError(
             f"{name}: a prediction of shape {prediction.shape} and a target of shape "
             f"{target.shape}: the shapes must be equal; reshape one of them"
         )
-    return prediction, target
+    return prediction, target.astype(dtype) if target.dtype.kind in "iub" else target
 
 
 # -- distances
@@ -113,6 +114,8 @@ def smooth_l1_loss(
     >>> tg.nn.smooth_l1_loss(np.array([1.0, 3.0]), [0.0, 0.0], reduction="none", beta=2.0)
     array([0.25, 2.  ])
     """
+    if not beta >= 0:
+        raise ValueError(f"smooth_l1_loss: beta must not be negative, but is {beta}")
     prediction, target = _pair("smooth_l1_loss", prediction, target)
     if beta == 0:
         return l1_loss(prediction, target, reduction)
@@ -147,6 +150,8 @@ def cross_entropy(
     0.6931
     """
     _check_reduction(reduction)
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"cross_entropy: label_smoothing of {label_smoothing}, not from 0 to 1")
     scores, target, weight = _by_class("cross_entropy", prediction, target, weight)
     count = scores.shape[-1]
     if target.dtype.kind == "f":
@@ -231,28 +236,28 @@ def nll_loss(
 
 def _by_class(name: str, prediction: Any, target: Any, weight: Any) -> tuple[Any, Any, Any]:
     """The scores and the target with the classes on the last axis, and the weight; all checked."""
-    scores, target = as_input(prediction, None), as_input(target, None)
+    scores, target = as_input(prediction), as_input(target)
     if not scores.ndim:
         raise ValueError(f"{name}: a prediction of shape (): it must have an axis of classes")
     if target.dtype.kind not in "iuf":
         raise TypeError(f"{name}: a target of dtype {target.dtype}; use target.astype(int)")
     count = scores.shape[min(1, scores.ndim - 1)]
-    floating = target.dtype.kind == "f"
-    expected = scores.shape if floating else scores.shape[:1][: scores.ndim - 1] + scores.shape[2:]
+    of_shares = target.dtype.kind == "f"
+    expected = scores.shape if of_shares else scores.shape[:1][: scores.ndim - 1] + scores.shape[2:]
     if target.shape != expected:
         raise ValueError(
             f"{name}: a prediction of shape {scores.shape} needs a target of "
-            f"{'probabilities' if floating else 'classes'} of shape {expected}, not "
-            f"{target.shape}" + "; classes must be integers: use target.astype(int)" * floating
+            f"{'probabilities' if of_shares else 'classes'} of shape {expected}, not "
+            f"{target.shape}" + "; classes must be integers: use target.astype(int)" * of_shares
         )
     if weight is not None:
-        weight = np.asarray(weight, scores.dtype)
+        weight = np.asarray(weight, floating(scores.dtype))
         if weight.shape != (count,):
             raise ValueError(f"{name}: a weight of shape {weight.shape} for {count} classes")
     if scores.ndim > 2:
         scores = np.moveaxis(scores, 1, -1)
-        target = np.moveaxis(target, 1, -1) if floating else target
-    return scores, target if floating else np.asarray(target), weight
+        target = np.moveaxis(target, 1, -1) if of_shares else target
+    return scores, target if of_shares else np.asarray(target), weight
 
 
 def _samples(name: str, scores: Any, classes: Any, ignore_index: int) -> tuple[Any, Any, Any]:
@@ -401,7 +406,7 @@ def cosine_similarity(x1: Any, x2: Any, axis: int = 1, eps: float = 1e-8) -> Any
     >>> tg.nn.cosine_similarity(np.array([[1.0, 0.0], [0.0, 0.0]]), np.array([[2.0, 2.0]]))
     array([0.70710678, 0.        ])
     """
-    x1, x2 = as_input(x1, None), as_input(x2, None)
+    x1, x2 = as_input(x1), as_input(x2)
     norms = [np.maximum(np.linalg.norm(x, axis=axis, keepdims=True), eps) for x in (x1, x2)]
     return np.sum((x1 / norms[0]) * (x2 / norms[1]), axis=axis)
 
@@ -419,9 +424,7 @@ def cosine_embedding_loss(
     (np.float64(1.0), np.float64(1.0))
     """
     x1, x2 = _pair("cosine_embedding_loss", x1, x2)
-    similarity, target = _pair(
-        "cosine_embedding_loss", cosine_similarity(x1, x2, axis=-1), as_input(target, None)
-    )
+    similarity, target = _pair("cosine_embedding_loss", cosine_similarity(x1, x2, axis=-1), target)
     _check_signs("cosine_embedding_loss", target)
     losses = np.where(target == 1, 1 - similarity, relu(similarity - margin))
     return _reduced(losses, reduction)

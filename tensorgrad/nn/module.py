@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..graph import RULES, Array, no_grad
 from ..structure import CONTAINERS
@@ -112,9 +114,9 @@ class Module:
         """Take the arrays of a state: all of them or, if one does not fit, none.
 
         The values are arrays, or tensors, PyTorch's among them; dtypes stay the module's own. Where
-        names are missing or unexpected, and for arrays of other shapes, or of dtypes that cannot be
-        cast, a ValueError lists them all. Without `strict`, missing and unexpected names are passed
-        over.
+        names are missing or unexpected, for arrays of other shapes, or of dtypes that cannot be
+        cast, and where a tensor's own array is read-only, a ValueError lists them all. Without
+        `strict`, missing and unexpected names are passed over.
 
         >>> net, other = tg.nn.Linear(3, 2), tg.nn.Linear(3, 2)
         >>> net.load_state_dict(other.state_dict())
@@ -131,6 +133,10 @@ class Module:
                 faults.append(f"of another shape: {name} is {array.shape}, not {wanted.shape}")
             elif not np.can_cast(array.dtype, wanted.dtype, "same_kind"):
                 faults.append(f"of another dtype: {name} is {array.dtype}, not {wanted.dtype}")
+            elif not (wanted.requires_grad or wanted.data.flags.writeable):
+                faults.append(f"read-only: {name}, perhaps while a graph recorded in guard() lives")
+            elif wanted.requires_grad and not wanted.is_leaf:
+                faults.append(f"computed by a transform, and not to be set: {name}")
         if faults:
             raise ValueError(
                 f"load_state_dict: the state is not that of this {type(self).__name__}, and "
@@ -169,10 +175,12 @@ class Module:
         total                             21
         """
         named = self.named_modules()
-        counts = {id(module): 0 for _, module in named}
-        for holder, parameter in _first_holders(self):
-            counts[id(holder)] += parameter.size
-        rows = [[path, type(m).__name__, f"{counts[id(m)]:,}"] for path, m in named]
+        counts = {path: 0 for path, _ in named}
+        for path, parameter in self.named_parameters():
+            while path not in counts:
+                path = path.rpartition(".")[0]
+            counts[path] += parameter.size
+        rows = [[path, type(m).__name__, f"{counts[path]:,}"] for path, m in named]
         rows = [["path", "module", "parameters"], *rows, ["total", "", f"{_count(self):,}"]]
         if inputs:
             shapes = ["output", *_output_shapes(self, inputs), ""]
@@ -245,6 +253,9 @@ def _items(holder: Any) -> Iterable[tuple[Any, Any]]:
     return enumerate(holder) if isinstance(holder, (list, tuple)) else ()
 
 
+_HOLDERS = (Module, Tensor, dict, list, tuple)
+
+
 def _walk(
     holder: Any, path: str, seen: set[int], again: bool = False
 ) -> Iterator[tuple[str, Module | Tensor]]:
@@ -258,7 +269,8 @@ def _walk(
     if isinstance(holder, (Module, Tensor)):
         yield path, holder
     for key, value in _items(holder):
-        yield from _walk(value, f"{path}.{key}" if path else str(key), seen, again)
+        if isinstance(value, _HOLDERS):
+            yield from _walk(value, f"{path}.{key}" if path else str(key), seen, again)
     if again:
         seen.remove(id(holder))
 
@@ -314,16 +326,6 @@ def _described(part: Any) -> str:
 
 def _count(module: Module) -> int:
     return sum(parameter.size for parameter in module.parameters())
-
-
-def _first_holders(module: Module) -> Iterator[tuple[Module, Tensor]]:
-    """Every parameter once, with the module that holds it."""
-    seen: set[int] = set()
-    for holder in module.modules():
-        for _, part in _parts(holder):
-            if isinstance(part, Tensor) and _is_parameter(part) and id(part) not in seen:
-                seen.add(id(part))
-                yield holder, part
 
 
 def _output_shapes(module: Module, inputs: tuple[Any, ...]) -> list[str]:
@@ -387,6 +389,51 @@ def _replaced(
     if isinstance(holder, (list, tuple)):
         return type(holder)([_replaced(v, copies, kind) for v in holder])
     return holder
+
+
+# -- what layers share
+
+
+def as_input(x: Any, dtype: DTypeLike | None = None) -> Any:
+    """Lists of numbers become an array of `dtype`; lists with tensors in them are stacked.
+
+    Tensors and arrays stay as they are.
+    """
+    if hasattr(x, "__array_function__"):
+        return x
+    if _holds_tensors(x):
+        return np.stack([as_input(part, dtype) for part in x])
+    return np.asarray(x, dtype)
+
+
+def _holds_tensors(x: Any) -> bool:
+    return isinstance(x, Tensor) or (isinstance(x, (list, tuple)) and any(map(_holds_tensors, x)))
+
+
+def floating(dtype: DTypeLike) -> np.dtype[Any]:
+    """The dtype of fractions of numbers of `dtype`: itself, if it is a floating one."""
+    return np.result_type(dtype, np.float16)
+
+
+def uniform(
+    rng: np.random.Generator, bound: float, shape: tuple[int, ...], dtype: DTypeLike
+) -> Tensor:
+    """A parameter whose elements are uniform in +-bound."""
+    return Tensor(rng.uniform(-bound, bound, shape), dtype, requires_grad=True)
+
+
+def called(module: Module, *required: Any, **options: Any) -> str:
+    """The call that makes such a module: what is required, and the options other than by default.
+
+    What concerns the parameters alone, `dtype` and `rng`, is left out.
+    """
+    defaults = {
+        name: parameter.default
+        for kind in reversed(type(module).__mro__[:-1])
+        for name, parameter in inspect.signature(kind).parameters.items()
+    }
+    shown = [f"{k}={v!r}" for k, v in options.items() if k not in defaults or v != defaults[k]]
+    return f"{type(module).__name__}({', '.join([*map(str, required), *shown])})"
 
 
 # Derivatives by a module are those by its parameters.

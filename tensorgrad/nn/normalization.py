@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -11,8 +12,7 @@ from numpy.lib.array_utils import normalize_axis_tuple
 from numpy.typing import DTypeLike
 
 from ..tensor import Tensor, differentiable
-from .layers import as_input
-from .module import Module
+from .module import Module, as_input, called, floating
 
 Axes: TypeAlias = tuple[int, ...]
 
@@ -46,7 +46,7 @@ def _standardized(x: Any, axes: Axes, eps: float) -> tuple[Any, Any, Any]:
     y = wide - mean
     variance = _sum(axes, y, y, keepdims=True) / count
     y *= (variance + eps) ** -0.5
-    return y.astype(np.result_type(x.dtype, np.float16), copy=False), mean, variance
+    return y.astype(floating(x.dtype), copy=False), mean, variance
 
 
 def _along(weight: Any, axes: Axes) -> Any:
@@ -73,6 +73,18 @@ def _affine(y: Any, weight: Any, bias: Any, axes: Axes) -> Any:
     return _scaled(y, 1.0 if weight is None else weight, 0.0 if bias is None else bias, axes)
 
 
+def _parameters(who: Any, x: Any, shape: tuple[int, ...], **given: Any) -> list[Any]:
+    """What is given as arrays, which must have this shape, but for what is None."""
+    arrays = {
+        name: None if value is None else as_input(value, floating(x.dtype))
+        for name, value in given.items()
+    }
+    for name, array in arrays.items():
+        if array is not None and array.shape != shape:
+            raise ValueError(f"{who}: a {name} of shape {array.shape}; it must be {shape}")
+    return [*arrays.values()]
+
+
 def layer_norm(
     x: Any,
     normalized_shape: int | Sequence[int],
@@ -84,7 +96,7 @@ def layer_norm(
 
     `normalized_shape` is the shape of these axes, and that of weight and bias. The variance, to
     which `eps` is added, is divided by the number of elements. Ba, Kiros and Hinton, Layer
-    Normalization, 2016.
+    Normalization, 2016. Raises ValueError for other shapes.
 
     >>> tg.nn.layer_norm(np.array([[1.0, 3.0], [0.0, 8.0]]), 2, eps=0)
     array([[-1.,  1.],
@@ -94,17 +106,18 @@ def layer_norm(
 
 
 def _shape_of(sizes: int | Sequence[int]) -> tuple[int, ...]:
-    return (sizes,) if isinstance(sizes, int) else tuple(sizes)
+    return tuple([operator.index(n) for n in np.atleast_1d(sizes)])
 
 
 def _layer_norm(
     who: Any, x: Any, shape: tuple[int, ...], weight: Any, bias: Any, eps: float
 ) -> Any:
-    x = as_input(x, None if weight is None else weight.dtype)
+    x = as_input(x, getattr(weight, "dtype", None))
     if not shape or x.shape[-len(shape) :] != shape:
         raise ValueError(
             f"{who}: an input of shape {x.shape}; its last axes must be those of {shape}"
         )
+    weight, bias = _parameters(who, x, shape, weight=weight, bias=bias)
     y = _standardized(x, tuple(range(-len(shape), 0)), eps)[0]
     return _affine(y, weight, bias, tuple(range(x.ndim - len(shape))))
 
@@ -140,13 +153,14 @@ class LayerNorm(Module):
         return _layer_norm(self, x, self.normalized_shape, self.weight, self.bias, self.eps)
 
     def __repr__(self) -> str:
-        sizes = self.normalized_shape
-        options = [f"eps={self.eps}"] * (self.eps != 1e-5)
-        if self.weight is None:
-            options.append("elementwise_affine=False")
-        elif self.bias is None:
-            options.append("bias=False")
-        return f"LayerNorm({', '.join([str(sizes[0] if len(sizes) == 1 else sizes), *options])})"
+        shape, affine = self.normalized_shape, self.weight is not None
+        return called(
+            self,
+            shape[0] if len(shape) == 1 else shape,
+            eps=self.eps,
+            elementwise_affine=affine,
+            bias=not affine or self.bias is not None,
+        )
 
 
 def batch_norm(
@@ -173,7 +187,7 @@ def batch_norm(
            [ 1.,  1.]])
     """
     arguments = running_mean, running_var, weight, bias, training, momentum, eps
-    return _batch_norm("batch_norm", as_input(x, None), *arguments)
+    return _batch_norm("batch_norm", as_input(x), *arguments)
 
 
 def _batch_norm(
@@ -189,6 +203,7 @@ def _batch_norm(
 ) -> Any:
     if x.ndim < 2:
         raise ValueError(f"{who}: an input of shape {x.shape}; it must be (n, channels, *sizes)")
+    weight, bias = _parameters(who, x, x.shape[1:2], weight=weight, bias=bias)
     axes = (0, *range(2, x.ndim))
     if not training and running_mean is not None:
         # Copies, for training goes on to change the statistics where they are.
@@ -246,23 +261,26 @@ class _BatchNorm(Module):
             shapes = {2: "(n, {})", 3: "(n, {}, length)", 4: "(n, {}, height, width)"}
             wanted = " or ".join([shapes[rank].format(self.num_features) for rank in self.ranks])
             raise ValueError(f"{self}: an input of shape {x.shape}; it must be {wanted}")
-        tracks = self.training and self.num_batches_tracked is not None
+        counter = self.num_batches_tracked if self.training else None
         momentum = self.momentum
         if momentum is None:
-            momentum = 1 / (self.num_batches_tracked.item() + 1) if tracks else 0.0
+            momentum = 0.0 if counter is None else 1 / (counter.item() + 1)
         statistics = self.running_mean, self.running_var
         parameters = self.weight, self.bias
         y = _batch_norm(self, x, *statistics, *parameters, self.training, momentum, self.eps)
-        if tracks:
-            self.num_batches_tracked.data += 1
+        if counter is not None:
+            counter.data += 1
         return y
 
     def __repr__(self) -> str:
-        options = [f"eps={self.eps}"] * (self.eps != 1e-5)
-        options += [f"momentum={self.momentum}"] * (self.momentum != 0.1)
-        options += ["affine=False"] * (self.weight is None)
-        options += ["track_running_stats=False"] * (self.running_mean is None)
-        return f"{type(self).__name__}({', '.join([str(self.num_features), *options])})"
+        return called(
+            self,
+            self.num_features,
+            eps=self.eps,
+            momentum=self.momentum,
+            affine=self.weight is not None,
+            track_running_stats=self.running_mean is not None,
+        )
 
 
 class BatchNorm1d(_BatchNorm):

@@ -15,8 +15,7 @@ import numpy as np
 from ..rules.selection import masked
 from ..tensor import Tensor, differentiable
 from .convolution import Size, Windows, check_fit, windows_of
-from .layers import as_input
-from .module import Module
+from .module import Module, as_input, called
 
 # -- sums over windows, and their pullback
 
@@ -66,7 +65,7 @@ def _first_maximum(y: Any, x: Any, windows: Windows) -> Any:
     It is how many positions come before: none, or one more than come before among those behind it.
     """
     y, x = [a.data if isinstance(a, Tensor) else a for a in (y, x)]
-    x = windows.padded(x, -np.inf)
+    x = windows.padded(x, _least(x.dtype))
     outputs = y.shape[-len(windows.kernel) :]
     numbers = np.min_scalar_type(math.prod(windows.kernel))
     before: Any = np.zeros_like(y, numbers, subok=False)
@@ -77,6 +76,13 @@ def _first_maximum(y: Any, x: Any, windows: Windows) -> Any:
     return before
 
 
+def _least(dtype: np.dtype[Any]) -> float:
+    """What is larger than no number of this dtype."""
+    if dtype.kind in "bu":
+        return 0
+    return np.iinfo(dtype).min if dtype.kind == "i" else -np.inf
+
+
 def _maxima_back(g: Any, y: Any, x: Any, windows: Windows) -> Any:
     return _spread(g, _first_maximum(y, x, windows), x.shape, windows)
 
@@ -84,7 +90,7 @@ def _maxima_back(g: Any, y: Any, x: Any, windows: Windows) -> Any:
 @differentiable(_maxima_back)
 def _maxima(x: Any, windows: Windows) -> Any:
     outputs = windows.outputs(x.shape[-len(windows.kernel) :])
-    x = windows.padded(x, -np.inf)
+    x = windows.padded(x, _least(x.dtype))
     first, *others = [x[(..., *windows.seen(p, outputs))] for p in windows.positions()]
     return functools.reduce(lambda y, part: np.maximum(y, part, out=y), others, first.copy("K"))
 
@@ -117,7 +123,7 @@ def _pooling(
     windows = windows_of(who, axes, kernel_size, stride, padding, dilation)
     if any(2 * before > k for (before, _), k in zip(windows.padding, windows.kernel)):
         raise ValueError(f"{who}: padding={padding} is more than half of kernel_size={kernel_size}")
-    x = as_input(x, None)
+    x = as_input(x)
     if x.ndim not in (axes + 1, axes + 2):
         raise ValueError(
             f"{who}: an input of shape {x.shape}; it must have {axes + 2} axes, samples and "
@@ -264,7 +270,7 @@ def adaptive_avg_pool2d(x: Any, output_size: int | Sequence[int | None] | None) 
 
 
 def _adaptive(who: str, axes: int, x: Any, output_size: Any) -> Any:
-    x = as_input(x, None)
+    x = as_input(x)
     sizes = x.shape[-axes:]
     wanted = (output_size,) * axes if np.ndim(output_size) == 0 else tuple(output_size)
     if len(wanted) != axes or any(m is not None and m < 1 for m in wanted) or 0 in sizes:
@@ -288,6 +294,9 @@ def _means(x: Any, axis: int, m: int) -> Any:
 # -- as layers
 
 
+_OPTIONS = "stride", "padding", "dilation", "ceil_mode", "count_include_pad"
+
+
 class _Pool(Module):
     axes: ClassVar[int]
 
@@ -298,14 +307,10 @@ class _Pool(Module):
         windows_of(type(self).__name__, self.axes, kernel_size, self.stride, padding, 1)
 
     def __repr__(self) -> str:
-        usual = {"stride": self.kernel_size, "padding": 0, "dilation": 1, "ceil_mode": False}
-        usual["count_include_pad"] = True
-        options = [
-            f"{name}={value}"
-            for name, value in vars(self).items()
-            if usual.get(name, value) != value
-        ]
-        return f"{type(self).__name__}({', '.join([str(self.kernel_size), *options])})"
+        options = {name: vars(self)[name] for name in _OPTIONS if name in vars(self)}
+        if self.stride == self.kernel_size:
+            options["stride"] = None
+        return called(self, self.kernel_size, **options)
 
 
 class _MaxPool(_Pool):
@@ -401,7 +406,7 @@ class AdaptiveAvgPool1d(Module):
         return adaptive_avg_pool1d(x, self.output_size)
 
     def __repr__(self) -> str:
-        return f"AdaptiveAvgPool1d({self.output_size})"
+        return called(self, self.output_size)
 
 
 class AdaptiveAvgPool2d(Module):
@@ -419,4 +424,4 @@ class AdaptiveAvgPool2d(Module):
         return adaptive_avg_pool2d(x, self.output_size)
 
     def __repr__(self) -> str:
-        return f"AdaptiveAvgPool2d({self.output_size})"
+        return called(self, self.output_size)

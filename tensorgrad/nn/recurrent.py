@@ -13,12 +13,13 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import DTypeLike
 
+from ..data import RNG
 from ..rules.linear_algebra import affine
 from ..rules.selection import masked
 from ..tensor import Tensor, differentiable
 from .activations import linear
-from .layers import RNG, Dropout, as_input, uniform
-from .module import Module
+from .layers import Dropout
+from .module import Module, as_input, called, uniform
 
 # -- the walk through time: x is (length, batch, gates * hidden), and a state (batch, hidden)
 
@@ -153,13 +154,7 @@ def _projected(x: Any, weight: Any, bias: Any) -> Any:
     return affine(_rows(x), weight, bias).reshape(*x.shape[:-1], len(weight))
 
 
-_DEFAULTS = {
-    "num_layers": 1,
-    "nonlinearity": "tanh",
-    "bias": True,
-    "batch_first": False,
-    "bidirectional": False,
-}
+_OPTIONS = "num_layers", "nonlinearity", "bias", "batch_first", "dropout", "bidirectional"
 
 
 class _Recurrent(Module):
@@ -208,13 +203,10 @@ class _Recurrent(Module):
         return start
 
     def __repr__(self) -> str:
-        options = [
-            f"{name}={getattr(self, name)!r}"
-            for name, default in _DEFAULTS.items()
-            if getattr(self, name, default) != default
-        ]
-        sizes = str(self.input_size), str(self.hidden_size)
-        return f"{type(self).__name__}({', '.join([*sizes, *options])})"
+        options = {name: getattr(self, name) for name in _OPTIONS if hasattr(self, name)}
+        if "dropout" in options:
+            options["dropout"] = options["dropout"].p
+        return called(self, self.input_size, self.hidden_size, **options)
 
 
 class _Cell(_Recurrent):

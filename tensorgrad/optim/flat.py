@@ -181,7 +181,7 @@ class Flat:
         ]
 
     def load(self, states: Sequence[Mapping[str, Any]]) -> None:
-        """Take what `state` returned; of parameters without a state, no steps."""
+        """Take what `state` returned; vectors that are left out are of zeros."""
         self.vectors.clear()
         for name in {name: None for state in states for name in state if name != "step"}:
             for piece, state in zip(views(self.vectors.find(name), self.parameters), states):

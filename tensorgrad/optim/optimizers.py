@@ -158,7 +158,8 @@ class Optimizer:
             )
         merged = []
         for mine, saved in zip(self.param_groups, groups):
-            self._require_own("options", missing=mine.keys() - saved.keys())
+            if missing := mine.keys() - saved.keys():
+                self._refuse_state(f"no option {sorted(missing)}")
             merged.append({name: saved[name] for name in mine} | {"params": mine["params"]})
             self._check(merged[-1])
         keys = itertools.chain(*(g["params"] for g in groups))
@@ -171,20 +172,16 @@ class Optimizer:
         for flat in itertools.chain(*self._flats):
             flat.load([loaded[id(p)] for p in flat.parameters])
 
-    def _require_own(self, what: str, missing: Any = (), unknown: Any = ()) -> None:
-        if missing or unknown:
-            faults = [f"without {sorted(missing)}"] * bool(missing)
-            faults += [f"with {sorted(unknown)}"] * bool(unknown)
-            raise ValueError(
-                f"load_state_dict: {what} {' and '.join(faults)} are not those of a "
-                f"{type(self).__name__}: load them into the kind of optimizer that saved them"
-            )
+    def _refuse_state(self, fault: str) -> None:
+        raise ValueError(
+            f"load_state_dict: {fault}: this is not the state of {type(self).__name__}; "
+            "load it into the kind of optimizer that saved it"
+        )
 
     def _read(self, i: int, p: Tensor, state: Mapping[str, Any]) -> dict[str, Any]:
         """What a saved state says of parameter `i`, as a count of steps and arrays."""
-        self._require_own(
-            f"vectors of parameter {i}", unknown=state.keys() - {"step", *self.vectors}
-        )
+        if unknown := state.keys() - {"step", *self.vectors}:
+            self._refuse_state(f"{sorted(unknown)} of parameter {i}")
         read: dict[str, Any] = {"step": int(state.get("step", bool(state)))}
         if read["step"] < 0:
             raise ValueError(f"load_state_dict: step {read['step']} of parameter {i} is negative")

@@ -100,6 +100,8 @@ def _require_own(schedule: Any, state: Mapping[str, Any]) -> None:
         state.keys() == names,
         f"the state of another schedule, of {[*state]}, was not loaded: it must be of {[*names]}",
     )
+    t = state["last_epoch"]
+    _require(schedule, isinstance(t, int) and t >= 0, f"last_epoch {t!r} is no count of steps")
     groups = len(schedule.optimizer.param_groups)
     for name in names & {"base_lrs", "_last_lr", "min_lrs"}:
         _require(
