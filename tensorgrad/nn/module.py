@@ -56,7 +56,7 @@ class Module:
 
     def named_modules(self) -> list[tuple[str, Module]]:
         """This module, by the name `""`, and every one in it, with the path where it is first."""
-        return [(path, m) for path, m in _walk(self, "", set()) if isinstance(m, Module)]
+        return [(path, m) for path, m in _walk(self) if isinstance(m, Module)]
 
     def modules(self) -> list[Module]:
         """This module and every one in it, each once."""
@@ -257,31 +257,38 @@ _HOLDERS = (Module, Tensor, dict, list, tuple)
 
 
 def _walk(
-    holder: Any, path: str, seen: set[int], again: bool = False
-) -> Iterator[tuple[str, Module | Tensor]]:
+    holder: Any,
+    path: str = "",
+    again: bool = False,
+    seen: set[int] | None = None,
+    found: list[tuple[str, Module | Tensor]] | None = None,
+) -> list[tuple[str, Module | Tensor]]:
     """The modules and tensors in `holder`, with itself, each once or, with `again`, on every path.
 
     A path ends where it comes back to what is on it.
     """
+    seen = set() if seen is None else seen
+    found = [] if found is None else found
     if id(holder) in seen:
-        return
+        return found
     seen.add(id(holder))
     if isinstance(holder, (Module, Tensor)):
-        yield path, holder
-    for key, value in _items(holder):
+        found.append((path, holder))
+    for key, value in () if isinstance(holder, Tensor) else _items(holder):
         if isinstance(value, _HOLDERS):
-            yield from _walk(value, f"{path}.{key}" if path else str(key), seen, again)
+            _walk(value, f"{path}.{key}" if path else str(key), again, seen, found)
     if again:
         seen.remove(id(holder))
+    return found
 
 
 def _tensors(module: Module) -> list[tuple[str, Tensor]]:
-    return [(path, t) for path, t in _walk(module, "", set()) if isinstance(t, Tensor)]
+    return [(path, t) for path, t in _walk(module) if isinstance(t, Tensor)]
 
 
 def _state(module: Module) -> list[tuple[str, Tensor]]:
     """The tensors that are kept and restored, on every path."""
-    found = _walk(module, "", set(), again=True)
+    found = _walk(module, again=True)
     return [(path, t) for path, t in found if isinstance(t, Tensor) and _is_kept(t)]
 
 
