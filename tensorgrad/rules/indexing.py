@@ -210,12 +210,14 @@ def _insert(arr: Any, obj: Any, values: Any, axis: int | None = None) -> Any:
 
 
 def _writes(fun: Function) -> Callable[[F], F]:
-    """Define what `fun` does to a tensor, given NumPy's arguments, all of them."""
+    """Define what `fun` does to a tensor, given NumPy's arguments, all of them, by position."""
 
     def register(definition: F) -> F:
+        parameters = signature(definition)
+
         @in_place(fun)
         def write(*args: Any, **kwargs: Any) -> None:
-            bound = signature(fun).bind(*args, **kwargs)
+            bound = parameters.bind(*args, **kwargs)
             bound.apply_defaults()
             target = bound.args[0]
             plain = [a.data if isinstance(a, Tensor) else a for a in bound.args]
@@ -244,7 +246,7 @@ def _write_in_turn(target: Any, places: Any, values: Any) -> None:
 
 
 @_writes(np.put)
-def _put(a: Any, ind: Any, v: Any, mode: Any) -> None:
+def _put(a: Any, ind: Any, v: Any, mode: Any = "raise") -> None:
     _write_in_turn(a, _within(np.ravel(np.asarray(ind)), a.size, mode), v)
 
 
@@ -261,14 +263,19 @@ def _putmask(a: Any, mask: Any, values: Any) -> None:
 
 
 @_writes(np.fill_diagonal)
-def _fill_diagonal(a: Any, val: Any, wrap: bool) -> None:
+def _fill_diagonal(a: Any, val: Any, wrap: bool = False) -> None:
     mask = np.zeros(a.shape, bool)
     np.fill_diagonal(mask, True, wrap)
     _write_in_turn(a, np.flatnonzero(mask), val)
 
 
 @_writes(np.copyto)
-def _copyto(dst: Any, src: Any, _casting: str, where: Any) -> None:
+def _copyto(
+    dst: Any,
+    src: Any,
+    casting: str = "same_kind",  # noqa: ARG001 (NumPy has checked it)
+    where: Any = True,
+) -> None:
     dst[...] = np.where(asarray(where).data, src, dst)
 
 
