@@ -12,8 +12,8 @@ from .graph import COMPOSITES, CONSTANTS, IN_PLACE, RULES, Function
 from .rules.constants import DESCRIPTIONS
 from .tensor import Tensor
 
-# Deprecated aliases of vstack and trapezoid, which NumPy does not hand over themselves.
-DIFFERENTIABLE = "row_stack trapz"
+# A deprecated alias of vstack, which NumPy does not hand over itself.
+DIFFERENTIABLE = "row_stack"
 
 # Functions that make arrays of numbers or of other objects, tell facts, or set NumPy up: none of
 # them follows the values of an array.
@@ -39,7 +39,7 @@ NOT_SUPPORTED = {
         bitwise_right_shift bitwise_xor busday_count busday_offset datetime_as_string gcd invert
         is_busday isnat ix_ lcm left_shift packbits ravel_multi_index right_shift unpackbits
         unravel_index""",
-    "deprecated: use isin": "in1d",
+    "deprecated: use isin, and trapezoid": "in1d trapz",
     "their counts jump, and the edges between them move: detach() it": """
         histogram histogram2d histogram_bin_edges histogramdd""",
 }

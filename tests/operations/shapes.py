@@ -179,7 +179,8 @@ ROWS = [
     Op("pad", lambda x: np.pad(x, 1), reals),
     Op("pad widths", lambda x: np.pad(x, ((0, 0), (1, 2)), constant_values=((1, 2), (3, 4))), reals,
        shapes=[(2, 3), (2, 0)]),
-    Op("pad dict", lambda x: np.pad(x, {-1: (1, 2)}), reals, shapes=[(2, 3), (2, 0)]),
+    *([Op("pad dict", lambda x: np.pad(x, {-1: (1, 2)}), reals, shapes=[(2, 3), (2, 0)])]
+      if np.lib.NumpyVersion(np.__version__) >= "2.4.0" else []),
     Op("pad by a tensor", lambda x: np.pad(x, (1, 2), constant_values=x[:2].sum()), reals,
        shapes=[(3,), (2, 0)]),
     Op("pad ramps to a tensor", lambda x: np.pad(x, 2, "linear_ramp", end_values=2 * x), reals,
