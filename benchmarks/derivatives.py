@@ -12,8 +12,8 @@ import numpy as np
 
 from .timing import (
     Table,
-    digits,
-    fastest,
+    compare,
+    installed,
     introduce,
     note,
     require_equal,
@@ -226,7 +226,7 @@ def run(quick: bool, output: Path) -> None:
         "Derivatives of small functions of float64: microseconds (ratio to tensorgrad). Minimum",
         "over rounds in which the engines take turns, once their results were found equal.",
     )
-    engines = dict(_installed())
+    engines = dict(installed(ENGINES))
     table = Table(
         {"": 44} | dict.fromkeys(engines, 16),
         output / "derivatives.csv",
@@ -241,20 +241,9 @@ def run(quick: bool, output: Path) -> None:
         for name, call in calls.items():
             for got, value in zip(_leaves(call()), expected, strict=True):
                 require_equal(f"{problem} by {name}", got, value, TOLERANCE)
-        note(f"measuring {problem}")
-        turns = {name: turn_of(call) for name, call in calls.items()}
-        times = fastest(turns, seconds=0.5 if quick else 5.0)
-        micro = {name: time * 1e6 for name, (time,) in times.items()}
-        rows = [(str(problem), name, us, us / micro["tensorgrad"]) for name, us in micro.items()]
-        table.line(str(problem), *(f"{digits(us)} ({ratio:.2f})" for *_, us, ratio in rows))
-        table.record(rows)
-
-
-def _installed() -> Iterator[tuple[str, Engine]]:
-    for name, load in ENGINES.items():
-        note(f"loading {name}")
-        try:
-            yield name, load()
-        except ModuleNotFoundError as error:
-            note("")
-            print(f"{name} is left out: {error.name} is not installed")
+        compare(
+            table,
+            problem,
+            {name: turn_of(call) for name, call in calls.items()},
+            seconds=0.5 if quick else 5.0,
+        )

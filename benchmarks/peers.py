@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,8 +14,8 @@ from .timing import (
     Table,
     Turn,
     UnequalError,
-    digits,
-    fastest,
+    compare,
+    installed,
     introduce,
     note,
     require_equal,
@@ -95,7 +95,7 @@ def run(quick: bool, output: Path) -> None:
         "and backward pass of one small operation, in float32: microseconds (ratio to tensorgrad).",
         "Minimum over rounds in which the engines take turns, once their results were found equal.",
     )
-    engines = dict(_installed())
+    engines = dict(installed(ENGINES))
     if len(engines) < len(ENGINES):
         print()
     table = Table(
@@ -111,19 +111,4 @@ def run(quick: bool, output: Path) -> None:
                 turns[name] = turn_of(work.prepare(engine))
             except UnequalError as error:
                 raise UnequalError(f"{work} by {name}: {error}") from None
-        note(f"measuring {work}")
-        times = fastest(turns, seconds=1.0 if quick else 10.0)
-        micro = {name: time * 1e6 for name, (time,) in times.items()}
-        rows = [(str(work), name, us, us / micro["tensorgrad"]) for name, us in micro.items()]
-        table.line(str(work), *(f"{digits(us)} ({ratio:.2f})" for *_, us, ratio in rows))
-        table.record(rows)
-
-
-def _installed() -> Iterator[tuple[str, Engine]]:
-    for name, load in ENGINES.items():
-        note(f"loading {name}")
-        try:
-            yield name, load()
-        except ModuleNotFoundError as error:
-            note("")
-            print(f"{name} is left out: {error.name} is not installed")
+        compare(table, work, turns, seconds=1.0 if quick else 10.0)

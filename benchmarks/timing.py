@@ -9,9 +9,9 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,7 @@ MEASURE = 30e-3  # after that, in each turn
 SAMPLE = 2e-3  # long beside the clock's resolution, short beside what other programs do
 
 Turn: TypeAlias = Callable[[], Sequence[float]]
+E = TypeVar("E")
 
 
 def fastest(turns: dict[str, Turn], seconds: float) -> dict[str, list[float]]:
@@ -136,6 +137,26 @@ class Table:
     def record(self, rows: Iterable[Sequence[Any]]) -> None:
         with self._path.open("a", newline="") as file:
             csv.writer(file).writerows([*row, self._machine] for row in rows)
+
+
+def installed(engines: Mapping[str, Callable[[], E]]) -> Iterator[tuple[str, E]]:
+    """The engines whose libraries are installed, loaded; of the others it is said."""
+    for name, load in engines.items():
+        note(f"loading {name}")
+        try:
+            yield name, load()
+        except ModuleNotFoundError as error:
+            note("")
+            print(f"{name} is left out: {error.name} is not installed")
+
+
+def compare(table: Table, work: Any, turns: dict[str, Turn], seconds: float) -> None:
+    """Measure the engines' turns at some work: a line of microseconds (ratio to tensorgrad)."""
+    note(f"measuring {work}")
+    micro = {name: time * 1e6 for name, (time,) in fastest(turns, seconds).items()}
+    rows = [(str(work), name, us, us / micro["tensorgrad"]) for name, us in micro.items()]
+    table.line(str(work), *(f"{digits(us)} ({ratio:.2f})" for *_, us, ratio in rows))
+    table.record(rows)
 
 
 def note(text: str) -> None:

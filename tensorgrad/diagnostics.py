@@ -12,7 +12,7 @@ import numpy as np
 from .errors import AnomalyError
 from .graph import Function, Node, kept, set_mode
 from .structure import flatten
-from .tensor import Tensor
+from .tensor import plain
 
 
 def detect_anomaly() -> set_mode:
@@ -47,12 +47,8 @@ def _look_backward(node: Node, g: Any, share: Any) -> None:
         )
 
 
-def _plain(value: Any) -> Any:
-    return value.data if isinstance(value, Tensor) else value
-
-
 def _finite(value: Any) -> bool:
-    value = _plain(value)
+    value = plain(value)
     return getattr(value, "dtype", np.dtype(bool)).kind not in "fc" or bool(
         np.isfinite(value).all()
     )
@@ -60,7 +56,7 @@ def _finite(value: Any) -> bool:
 
 def _first(array: Any) -> str:
     """The first element that is not finite, and where it is."""
-    array = _plain(array)
+    array = plain(array)
     index = np.argwhere(~np.isfinite(array))[0]
     return f"{array[tuple(index)]} at index {tuple(index.tolist())}"
 
@@ -133,7 +129,7 @@ def profile(f: Function, repeats: int = 5) -> Callable[..., Profile]:
         with set_mode(hooks=(note,)):
             result = f(*args, **kwargs)
         given, _ = flatten((args, kwargs), "profile", anything=True)
-        seen = {id(_owner(_plain(a))) for a in given if hasattr(_plain(a), "dtype")}
+        seen = {id(_owner(plain(a))) for a in given if hasattr(plain(a), "dtype")}
         operations = []
         with np.errstate(all="ignore"):
             for node, arrays in zip(nodes, operands, strict=True):

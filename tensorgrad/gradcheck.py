@@ -8,7 +8,7 @@ import numpy as np
 
 from .errors import GradcheckError
 from .graph import Array, Function, Node, enable_grad, no_grad, set_mode
-from .tensor import Tensor, asarray
+from .tensor import Tensor, asarray, plain
 from .transforms import grad, ravel, vjp
 
 
@@ -43,8 +43,7 @@ def gradcheck(
     if method not in ("central", "complex"):
         raise ValueError(f'gradcheck: method must be "central" or "complex", not {method!r}')
     arguments = [
-        np.array(x.data if isinstance(x, Tensor) else x)
-        for x in (inputs if isinstance(inputs, (list, tuple)) else [inputs])
+        np.array(plain(x)) for x in (inputs if isinstance(inputs, (list, tuple)) else [inputs])
     ]
     checked = [i for i, a in enumerate(arguments) if a.dtype.kind not in "biu"]
     for i in checked:

@@ -2,7 +2,7 @@
 
 A `Node` is one recorded operation. A `Rule` holds the derivatives of one function, written in NumPy
 and keyed by the NumPy function they belong to; this module knows none of them. `propagate` carries
-cotangents from an output's node back to the leaves. It never sees a `Tensor`.
+cotangents from an output's node back to the leaves. It never imports `Tensor`.
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ def report() -> str:
     array = np.empty(0)
     missing = {*dir(array)} - {*dir(Tensor)}
     section(
-        "Attributes of ndarray that a tensor has not:",
+        "Attributes of ndarray that a tensor lacks:",
         [a for a in sorted(missing) if not a.startswith("_") and hasattr(array, a)],
     )
     return "\n".join(lines)

@@ -789,6 +789,11 @@ def asarray(
     return data.copy() if copy else data
 
 
+def plain(value: Any) -> Any:
+    """The array of a tensor, tracked or not; anything else, as it is."""
+    return value._array if isinstance(value, Tensor) else value
+
+
 def _untracked(value: Any) -> Any:
     """The array of an untracked tensor; anything that is not a tensor, as it is."""
     if not isinstance(value, Tensor):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 from numpy.typing import DTypeLike
 
-from ..tensor import Tensor, differentiable
+from ..tensor import Tensor, differentiable, plain
 from .module import Module, as_input, called, floating
 
 Axes: TypeAlias = tuple[int, ...]
@@ -221,13 +221,9 @@ def _batch_norm(
     if training and running_mean is not None:
         unbiased = count / (count - 1)
         for running, new in (running_mean, mean), (running_var, unbiased * variance):
-            kept, new = _array(running), _array(new).reshape(-1)
+            kept, new = plain(running), plain(new).reshape(-1)
             kept += (momentum * (new - kept)).astype(kept.dtype)
     return _affine(y, weight, bias, axes)
-
-
-def _array(a: Any) -> Any:
-    return a.data if isinstance(a, Tensor) else a
 
 
 class _BatchNorm(Module):

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..rules.selection import masked
-from ..tensor import Tensor, differentiable
+from ..tensor import differentiable, plain
 from .convolution import Size, Windows, check_fit, windows_of
 from .module import Module, as_input, called
 
@@ -64,7 +64,7 @@ def _first_maximum(y: Any, x: Any, windows: Windows) -> Any:
 
     It is how many positions come before: none, or one more than come before among those behind it.
     """
-    y, x = [a.data if isinstance(a, Tensor) else a for a in (y, x)]
+    y, x = plain(y), plain(x)
     x = windows.padded(x, _least(x.dtype))
     outputs = y.shape[-len(windows.kernel) :]
     numbers = np.min_scalar_type(math.prod(windows.kernel))

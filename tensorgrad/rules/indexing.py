@@ -9,7 +9,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
 from ..graph import F, Function, composite, in_place, name_of, rule, signature
-from ..tensor import Tensor, apply, asarray, assign, differentiable
+from ..tensor import Tensor, apply, asarray, assign, differentiable, plain
 
 # -- x[index], and x[index] = value
 
@@ -220,9 +220,9 @@ def _writes(fun: Function) -> Callable[[F], F]:
             bound = parameters.bind(*args, **kwargs)
             bound.apply_defaults()
             target = bound.args[0]
-            plain = [a.data if isinstance(a, Tensor) else a for a in bound.args]
+            arrays = [plain(a) for a in bound.args]
             if isinstance(target, Tensor):
-                fun(target.data.copy(), *plain[1:])  # which refuses what NumPy refuses
+                fun(target.data.copy(), *arrays[1:])  # which refuses what NumPy refuses
                 definition(*bound.args)
             elif any(isinstance(a, Tensor) and a.requires_grad for a in bound.args):
                 raise TypeError(
@@ -230,7 +230,7 @@ def _writes(fun: Function) -> Callable[[F], F]:
                     "make the array a tensor, or detach() the values"
                 )
             else:
-                fun(*plain)
+                fun(*arrays)
 
         return definition
 

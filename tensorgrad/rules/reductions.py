@@ -11,6 +11,7 @@ from numpy.lib.array_utils import normalize_axis_tuple
 from ..graph import Function, composite, rule
 from ..special import softmax
 from ..tensor import Axis, apply
+from .indexing import wide
 
 _add: Function = np.add.reduce
 _multiply: Function = np.multiply.reduce
@@ -79,7 +80,7 @@ def _product_back(
         return np.zeros_like(g, shape=x.shape)
     axes = axes_of(x, axis)
     rows = rows_of(x if where is True else np.where(where, x, 1), axes)
-    one = np.ones((len(rows), 1), np.result_type(g.dtype, np.float32))
+    one = np.ones((len(rows), 1), wide(g))
     before = np.multiply.accumulate(np.concatenate([one, rows[:, :-1]], axis=1), axis=1)
     after = np.multiply.accumulate(np.concatenate([one, rows[:, :0:-1]], axis=1), axis=1)[:, ::-1]
     g = _keep_axes(g if initial is None else g * initial, x, axis)
@@ -139,7 +140,7 @@ def _extremum_back(
         return (a == y) | ((a != a) & (y != y))
 
     among = chosen(x) if where is True else chosen(x) & where
-    count = _add(among, axis=axis, keepdims=True, dtype=np.result_type(g.dtype, np.float32))
+    count = _add(among, axis=axis, keepdims=True, dtype=wide(g))
     if initial is not None:
         count = count + chosen(np.asarray(initial, y.dtype))
     return np.where(among, g / count, 0)
@@ -180,7 +181,7 @@ def _count(x: Any, y: Any, axis: Axis, where: Any, dtype: Any) -> Any:
 def _mean_back(
     g: Any, _y: Any, _x: Any, axis: Axis, _dtype: Any, _keepdims: bool, where: Any
 ) -> Any:
-    count = _count(_x, _y, axis, where, np.result_type(g.dtype, np.float32))
+    count = _count(_x, _y, axis, where, wide(g))
     return _selected(_keep_axes(g, _x, axis) / np.maximum(count, 1), where)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..graph import Function, composite, signature
-from ..tensor import Tensor, asarray
+from ..tensor import asarray, plain
 
 # -- sorting: among equal elements, the first ones come first
 
@@ -116,23 +116,19 @@ def _unique(
 @composite(np.select)
 def _select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0) -> Any:
     conditions = [asarray(c).data for c in condlist]
-    choices = [_plain(c) for c in choicelist]
-    like = np.select(conditions, choices, _plain(default))
+    choices = [plain(c) for c in choicelist]
+    like = np.select(conditions, choices, plain(default))
     result = default
     for condition, choice in zip(reversed(conditions), reversed(choicelist)):
         result = np.where(condition, choice, result)
     return asarray(result).astype(like.dtype, copy=False)
 
 
-def _plain(a: Any) -> Any:
-    return a.data if isinstance(a, Tensor) else a
-
-
 @composite(np.choose)
 def _choose(a: Any, choices: Sequence[Any], _out: None = None, mode: Any = "raise") -> Any:
     choices = [*choices]
     a = asarray(a).data
-    np.choose(a, [_plain(c) for c in choices], mode=mode)  # which refuses an index out of bounds
+    np.choose(a, [plain(c) for c in choices], mode=mode)  # which refuses an index out of bounds
     a = np.arange(len(choices)).take(a, mode=mode)
     return np.select([a == i for i in range(len(choices))], choices)
 
@@ -145,7 +141,7 @@ def _piecewise(x: Any, condlist: Any, funclist: Sequence[Any], *args: Any, **kw:
     def noting(i: int) -> Function:
         return lambda numbers: places.setdefault(i, numbers)
 
-    conditions = [*map(_plain, condlist)] if type(condlist) is list else _plain(condlist)
+    conditions = [*map(plain, condlist)] if type(condlist) is list else plain(condlist)
     numbers = np.arange(x.size).reshape(x.shape)
     np.piecewise(numbers, conditions, [noting(i) for i in range(len(funclist))])
     y = np.where(False, np.ravel(x), np.zeros((), x.dtype))  # tracked, whatever is written
