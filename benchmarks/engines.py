@@ -1,7 +1,8 @@
 """The engines that `peers` compares: the same work, each in its library's own best idiom.
 
 Every entry of `ENGINES` is a function that imports its library and returns an `Engine`; to compare
-one more, write that function.
+one more, write that function. scikit-learn has no place here: its MLPRegressor has no activation
+after the last layer, and halves the loss.
 """
 
 from __future__ import annotations
@@ -12,222 +13,406 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from .flat import Flat
+
 Array: TypeAlias = NDArray[Any]
-RATE = 0.1  # of gradient descent
+RATE = {"SGD": 0.1, "Adam": 1e-3}
+BETAS = 0.9, 0.999
+EPSILON = 1e-8
+
+
+class Problem(NamedTuple):
+    """What to train: a network with tanh after each layer, on the mean squared error."""
+
+    weights: Sequence[Array]  # w0, b0, w1, b1 ... with w of shape (nout, nin)
+    batch: int
+    optimizer: str  # one of RATE
+
+
+class Training(NamedTuple):
+    """A step that is ready to be timed."""
+
+    step: Callable[[Any, Any], Any]  # (x, t) -> the loss before the step
+    weights: Callable[[], Sequence[Any]]  # as they have become
+    array: Callable[[Array], Any] = lambda a: a  # makes of x and t what the step takes
 
 
 class Engine(NamedTuple):
     """What an engine can do; each function prepares the work and returns what is to be timed."""
 
-    # (weights, x, t) -> (step, current): step() makes one training step of the network with the
-    # weights w1, b1, w2, b2 ... (w of shape (nout, nin)) and tanh after each layer, by gradient
-    # descent on the mean squared error of its outputs for x against t, and returns the loss;
-    # current() returns the weights as they have become.
-    training: Callable[
-        [Sequence[Array], Array, Array], tuple[Callable[[], Any], Callable[[], Sequence[Any]]]
-    ]
-    # x -> a function that computes x * x, then its gradient given ones, and returns that.
-    square: Callable[[Array], Callable[[], Any]]
-    # x -> a function that computes (x * x).sum(), then its gradient, and returns that.
-    square_sum: Callable[[Array], Callable[[], Any]]
+    # With `scans`, a step takes stacked batches and makes as many steps; it returns their losses.
+    training: Callable[[Problem], Training]
+    scans: bool = False
+    equal: bool = True  # False for what is only a part of the work
+    # (f, x) -> a function that computes y = f(np, x), with np the library's own, and the gradient
+    # of y's sum with respect to x, and returns the gradient.
+    gradient: Callable[[Callable[[Any, Any], Any], Array], Callable[[], Any]] | None = None
+
+
+def pairs(weights: Sequence[Any]) -> list[tuple[Any, Any]]:
+    """The weights of each layer."""
+    return list(zip(weights[::2], weights[1::2]))
+
+
+def mean_squared_error(np: Any, weights: Sequence[Any], x: Any, t: Any) -> Any:
+    """The loss, in terms of a library's functions and operators."""
+    for w, b in pairs(weights):
+        x = np.tanh(x @ w.T + b)
+    return ((x - t) ** 2).mean()
+
+
+def initial(problem: Problem, array: Callable[[Array], Any]) -> list[tuple[Any, ...]]:
+    """Each parameter, and what the optimizer keeps beside it."""
+    kept = 2 if problem.optimizer == "Adam" else 0
+    return [(array(w), *(array(np.zeros_like(w)) for _ in range(kept))) for w in problem.weights]
+
+
+def updated(part: tuple[Any, ...], g: Any, k: Any) -> tuple[Any, ...]:
+    """A parameter, and what the optimizer keeps beside it, after step k = 1, 2, ..."""
+    w, *moments = part
+    if not moments:
+        return (w - RATE["SGD"] * g,)
+    (m, v), (beta1, beta2) = moments, BETAS
+    m = beta1 * m + (1 - beta1) * g
+    v = beta2 * v + (1 - beta2) * (g * g)
+    root = (1 - beta2**k) ** 0.5
+    return w - (RATE["Adam"] * root / (1 - beta1**k)) * m / (v**0.5 + EPSILON * root), m, v
+
+
+# -- tensorgrad
 
 
 def tensorgrad() -> Engine:
     import tensorgrad as tg
 
-    def training(weights, x, t):
-        net = tg.MLP(x.shape[1], [len(b) for b in weights[1::2]], dtype=x.dtype)
+    def training(problem):
+        widths = [len(b) for b in problem.weights[1::2]]
+        net = tg.MLP(problem.weights[0].shape[1], widths, dtype=problem.weights[0].dtype)
         parameters = net.parameters()
-        for parameter, weight in zip(parameters, weights):
+        for parameter, weight in zip(parameters, problem.weights):
             parameter.data = weight
+        optimizer = getattr(tg.optim, problem.optimizer)(parameters, lr=RATE[problem.optimizer])
 
-        def step():
+        def step(x, t):
             loss = tg.nn.mse_loss(net(x), t)
+            optimizer.zero_grad()
             loss.backward()
-            for p in parameters:
-                p.data += -RATE * p.grad
-                p.zero_grad()
-            return loss.data
+            optimizer.step()
+            return loss.detach()
 
-        return step, lambda: [p.data for p in parameters]
+        return Training(step, lambda: [p.data for p in parameters])
 
-    def square(x):
-        x, ones = tg.Tensor(x, requires_grad=True), np.ones_like(x)
+    def gradient(f, x):
+        ones = np.ones_like(f(np, x))
 
         def call():
-            x.zero_grad()
-            (x * x).backward(ones)
-            return x.grad
+            tensor = tg.Tensor(x, requires_grad=True)
+            f(np, tensor).backward(ones)
+            return tensor.grad
 
         return call
 
-    def square_sum(x):
-        x = tg.Tensor(x, requires_grad=True)
+    return Engine(training, gradient=gradient)
 
-        def call():
-            x.zero_grad()
-            (x * x).sum().backward()
-            return x.grad
 
-        return call
+def tensorgrad_compiled() -> Engine:
+    import tensorgrad as tg
 
-    return Engine(training, square, square_sum)
+    eager = tensorgrad()
+
+    def training(problem):
+        prepared = eager.training(problem)
+        return prepared._replace(step=tg.compile(prepared.step))
+
+    def gradient(f, x):
+        ones = np.ones_like(f(np, x))
+
+        @tg.compile
+        def call(x):
+            y, pullback = tg.vjp(lambda x: f(np, x), x)
+            return y, *pullback(ones)
+
+        return lambda: call(x)[1]
+
+    return Engine(training, gradient=gradient)
+
+
+def tensorgrad_scan() -> Engine:
+    compiled = tensorgrad_compiled()
+
+    def training(problem):
+        prepared = compiled.training(problem)
+        return prepared._replace(step=prepared.step.scan)
+
+    return Engine(training, scans=True)
+
+
+# -- NumPy
+
+
+def flat() -> Engine:
+    return Engine(lambda problem: _flat(problem, Flat.step))
+
+
+def products() -> Engine:
+    """The matrix products of a step, and nothing else: what bounds its time."""
+    return Engine(lambda problem: _flat(problem, Flat.products), equal=False)
+
+
+def _flat(problem: Problem, function: Callable[[Flat], Any]) -> Training:
+    adam = (BETAS, EPSILON) if problem.optimizer == "Adam" else ()
+    program = Flat(problem.weights, problem.batch, RATE[problem.optimizer], *adam)
+    return Training(function(program), lambda: program.weights)
 
 
 def by_hand() -> Engine:
-    def training(weights, x, t):
-        weights = [w.copy() for w in weights]
-        layers = list(zip(weights[::2], weights[1::2]))
+    def training(problem):
+        state, k = initial(problem, np.copy), 0
 
-        def step():
+        def step(x, t):
+            nonlocal state, k
+            layers = pairs([w for w, *_ in state])
             ys = [x]
             for w, b in layers:
                 ys.append(np.tanh(ys[-1] @ w.T + b))
             error = ys[-1] - t
             loss = (error * error).mean()
             g = error * (2 / error.size)
+            gradients = []
             for i in reversed(range(len(layers))):
-                w, b = layers[i]
                 g = g * (1 - ys[i + 1] * ys[i + 1])
-                dw, db = g.T @ ys[i], g.sum(axis=0)
+                gradients += [g.sum(axis=0), g.T @ ys[i]]
                 if i:
-                    g = g @ w
-                w -= RATE * dw
-                b -= RATE * db
+                    g = g @ layers[i][0]
+            k += 1
+            state = [updated(part, g, k) for part, g in zip(state, reversed(gradients))]
             return loss
 
-        return step, lambda: weights
+        return Training(step, lambda: [w for w, *_ in state])
 
-    def square(x):
-        ones = np.ones_like(x)
+    return Engine(training)
 
-        def call():
-            _ = x * x
-            return 2 * x * ones
 
-        return call
-
-    def square_sum(x):
-        def call():
-            _ = (x * x).sum()
-            return 2 * x
-
-        return call
-
-    return Engine(training, square, square_sum)
+# -- PyTorch
 
 
 def pytorch() -> Engine:
+    """Its functions, and the cheapest update."""
     import torch
     from torch.nn import functional
 
-    def training(weights, x, t):
-        x, t = torch.tensor(x), torch.tensor(t)
-        parameters = [torch.tensor(w, requires_grad=True) for w in weights]
-        layers = list(zip(parameters[::2], parameters[1::2]))
+    def training(problem):
+        parameters = [torch.tensor(w, requires_grad=True) for w in problem.weights]
+        layers = pairs(parameters)
+        adam = torch.optim.Adam(parameters, RATE["Adam"], BETAS, EPSILON, fused=True)
 
-        def step():
+        def descend():
+            with torch.no_grad():
+                for p in parameters:
+                    p.add_(p.grad, alpha=-RATE["SGD"])
+
+        update = adam.step if problem.optimizer == "Adam" else descend
+
+        def step(x, t):
             y = x
             for w, b in layers:
                 y = torch.tanh(functional.linear(y, w, b))
             loss = functional.mse_loss(y, t)
             loss.backward()
-            with torch.no_grad():
-                for p in parameters:
-                    p.add_(p.grad, alpha=-RATE)
-                    p.grad = None
+            update()
+            for p in parameters:
+                p.grad = None
             return loss.detach()
 
-        return step, lambda: [p.detach().numpy() for p in parameters]
+        return Training(step, lambda: [p.detach().numpy() for p in parameters], torch.tensor)
 
-    def square(x):
+    def gradient(f, x):
         x = torch.tensor(x, requires_grad=True)
-        ones = torch.ones_like(x)
+        ones = torch.ones_like(f(torch, x))
 
         def call():
             x.grad = None
-            (x * x).backward(ones)
+            f(torch, x).backward(ones)
             return x.grad
 
         return call
 
-    def square_sum(x):
-        x = torch.tensor(x, requires_grad=True)
-
-        def call():
-            x.grad = None
-            (x * x).sum().backward()
-            return x.grad
-
-        return call
-
-    return Engine(training, square, square_sum)
+    return Engine(training, gradient=gradient)
 
 
 def pytorch_modules() -> Engine:
     import torch
     from torch import nn
 
-    def training(weights, x, t):
-        x, t = torch.tensor(x), torch.tensor(t)
-        layers = [nn.Linear(w.shape[1], w.shape[0]) for w in weights[::2]]
+    def training(problem):
+        layers = [nn.Linear(*w.shape[::-1]) for w in problem.weights[::2]]
         net = nn.Sequential(*(module for layer in layers for module in (layer, nn.Tanh())))
         parameters = list(net.parameters())
-        with torch.no_grad():
-            for parameter, weight in zip(parameters, weights):
-                parameter.copy_(torch.tensor(weight))
+        for parameter, weight in zip(parameters, problem.weights):
+            parameter.data = torch.tensor(weight)
         loss_of = nn.MSELoss()
-        optimizer = torch.optim.SGD(parameters, lr=RATE)
+        optimizer = getattr(torch.optim, problem.optimizer)(parameters, RATE[problem.optimizer])
 
-        def step():
+        def step(x, t):
             optimizer.zero_grad()
             loss = loss_of(net(x), t)
             loss.backward()
             optimizer.step()
             return loss.detach()
 
-        return step, lambda: [p.detach().numpy() for p in parameters]
+        return Training(step, lambda: [p.detach().numpy() for p in parameters], torch.tensor)
 
-    return pytorch()._replace(training=training)
+    return Engine(training)
+
+
+def pytorch_compiled() -> Engine:
+    import torch
+
+    def compiled(f):
+        torch.compiler.reset()  # or it gives up after it has compiled a few
+        return torch.compile(f, fullgraph=True, dynamic=False)
+
+    compiled(torch.neg)(torch.ones(1))  # raises RuntimeError if there is no compiler of C++
+
+    def training(problem):
+        state = initial(problem, torch.tensor)
+        k = torch.zeros((), dtype=state[0][0].dtype)
+
+        @compiled
+        def step(x, t):
+            def loss(weights):
+                return mean_squared_error(torch, weights, x, t)
+
+            gradients, value = torch.func.grad_and_value(loss)([w for w, *_ in state])
+            k.add_(1)
+            for part, g in zip(state, gradients):
+                for old, new in zip(part, updated(part, g, k)):
+                    old.copy_(new)
+            return value
+
+        return Training(step, lambda: [w.numpy() for w, *_ in state], torch.tensor)
+
+    def gradient(f, x):
+        x = torch.tensor(x)
+        ones = torch.ones_like(f(torch, x))
+
+        @compiled
+        def call(x):
+            y, pullback = torch.func.vjp(lambda x: f(torch, x), x)
+            return y, *pullback(ones)
+
+        return lambda: call(x)[1]
+
+    return Engine(training, gradient=gradient)
+
+
+# -- JAX
+
+
+def jax_jit() -> Engine:
+    jax, step_of = _jax()
+
+    def training(problem):
+        state = (initial(problem, jax.numpy.asarray), problem.weights[0].dtype.type(0))
+        update = jax.jit(step_of, donate_argnums=0)
+
+        def step(x, t):
+            nonlocal state
+            state, loss = update(state, (x, t))
+            return loss.block_until_ready()
+
+        return Training(step, lambda: [w for w, *_ in state[0]], jax.numpy.asarray)
+
+    def gradient(f, x):
+        x = jax.numpy.asarray(x)
+        ones = jax.numpy.ones_like(f(jax.numpy, x))
+
+        @jax.jit
+        def call(x):
+            y, pullback = jax.vjp(lambda x: f(jax.numpy, x), x)
+            return y, *pullback(ones)
+
+        return lambda: jax.block_until_ready(call(x))[1]
+
+    return Engine(training, gradient=gradient)
+
+
+def jax_scan() -> Engine:
+    jax, step_of = _jax()
+
+    def training(problem):
+        state = (initial(problem, jax.numpy.asarray), problem.weights[0].dtype.type(0))
+
+        def steps_of(state, batches):
+            return jax.lax.scan(step_of, state, batches)
+
+        update = jax.jit(steps_of, donate_argnums=0)
+
+        def steps(xs, ts):
+            nonlocal state
+            state, losses = update(state, (xs, ts))
+            return losses.block_until_ready()
+
+        return Training(steps, lambda: [w for w, *_ in state[0]], jax.numpy.asarray)
+
+    return Engine(training, scans=True)
+
+
+def _jax() -> tuple[Any, Callable[[Any, Any], Any]]:
+    """The library, and (state, batch) -> (the next state, the loss)."""
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+
+    def step(state, batch):
+        parts, k = state
+
+        def loss(weights):
+            return mean_squared_error(jax.numpy, weights, *batch)
+
+        value, gradients = jax.value_and_grad(loss)([w for w, *_ in parts])
+        return ([updated(part, g, k + 1) for part, g in zip(parts, gradients)], k + 1), value
+
+    return jax, step
+
+
+# -- others
 
 
 def hips_autograd() -> Engine:
     import autograd
     from autograd import numpy as anp
 
-    def training(weights, x, t):
-        weights = [w.copy() for w in weights]
+    def training(problem):
+        state, k = initial(problem, np.copy), 0
 
-        def loss(weights):
-            y = x
-            for w, b in zip(weights[::2], weights[1::2]):
-                y = anp.tanh(anp.dot(y, w.T) + b)
-            return anp.mean((y - t) ** 2)
+        def loss(weights, x, t):
+            for w, b in pairs(weights):
+                x = anp.tanh(anp.dot(x, w.T) + b)
+            return anp.mean((x - t) ** 2)
 
         loss_and_gradients = autograd.value_and_grad(loss)
 
-        def step():
-            value, gradients = loss_and_gradients(weights)
-            for w, g in zip(weights, gradients):
-                w -= RATE * g
+        def step(x, t):
+            nonlocal state, k
+            value, gradients = loss_and_gradients([w for w, *_ in state], x, t)
+            k += 1
+            state = [updated(part, g, k) for part, g in zip(state, gradients)]
             return value
 
-        return step, lambda: weights
+        return Training(step, lambda: [w for w, *_ in state])
 
-    def square(x):
-        make_vjp, ones = autograd.make_vjp(lambda x: x * x), np.ones_like(x)
+    def gradient(f, x):
+        make_pullback = autograd.make_vjp(lambda x: f(anp, x))
+        ones = np.ones_like(f(np, x))
 
         def call():
-            vjp, _ = make_vjp(x)
-            return vjp(ones)
+            pullback, _ = make_pullback(x)
+            return pullback(ones)
 
         return call
 
-    def square_sum(x):
-        gradient = autograd.grad(lambda x: anp.sum(x * x))
-        return lambda: gradient(x)
-
-    return Engine(training, square, square_sum)
+    return Engine(training, gradient=gradient)
 
 
 def mygrad() -> Engine:
@@ -235,94 +420,81 @@ def mygrad() -> Engine:
 
     mg.turn_memory_guarding_off()  # as its documentation advises for speed
 
-    def training(weights, x, t):
-        parameters = [mg.tensor(w) for w in weights]
-        layers = list(zip(parameters[::2], parameters[1::2]))
+    def training(problem):
+        state, k = initial(problem, np.copy), 0
+        parameters = [mg.tensor(w) for w, *_ in state]
+        layers = pairs(parameters)
 
-        def step():
-            y = x
+        def step(x, t):
+            nonlocal state, k
             for w, b in layers:
-                y = mg.tanh(mg.matmul(y, w.T) + b)
-            loss = mg.mean((y - t) ** 2)
+                x = mg.tanh(mg.matmul(x, w.T) + b)
+            loss = mg.mean((x - t) ** 2)
             loss.backward()
-            for p in parameters:
-                p.data -= RATE * p.grad
+            k += 1
+            state = [updated(part, p.grad, k) for part, p in zip(state, parameters)]
+            for p, (w, *_) in zip(parameters, state):
+                p.data = w
                 p.null_grad()
             return loss.data
 
-        return step, lambda: [p.data for p in parameters]
+        return Training(step, lambda: [w for w, *_ in state])
 
-    def square(x):
-        x, ones = mg.tensor(x), np.ones_like(x)
+    def gradient(f, x):
+        x, ones = mg.tensor(x), np.ones_like(f(np, x))
 
         def call():
-            (x * x).backward(ones)
+            f(mg, x).backward(ones)
             return x.grad
 
         return call
 
-    def square_sum(x):
-        x = mg.tensor(x)
-
-        def call():
-            (x * x).sum().backward()
-            return x.grad
-
-        return call
-
-    return Engine(training, square, square_sum)
+    return Engine(training, gradient=gradient)
 
 
-def jax_jit() -> Engine:
-    import jax
-    from jax import numpy as jnp
+def tinygrad() -> Engine:
+    from tinygrad import Tensor, TinyJit
 
-    def training(weights, x, t):
-        x, t = jnp.asarray(x), jnp.asarray(t)
-        weights = [jnp.asarray(w) for w in weights]
+    def array(a):
+        return Tensor(a, device="CPU").realize()
 
-        def loss(weights, x, t):
+    (array(np.ones(1)) + 1).numpy()  # raises OSError if there is no clang
+
+    def training(problem):
+        state = initial(problem, array)
+        k = array(np.zeros((), problem.weights[0].dtype))
+
+        @TinyJit
+        def step(x, t):
+            weights = [w for w, *_ in state]
             y = x
-            for w, b in zip(weights[::2], weights[1::2]):
-                y = jnp.tanh(y @ w.T + b)
-            return jnp.mean((y - t) ** 2)
+            for w, b in pairs(weights):
+                y = (y @ w.T + b).tanh()
+            loss = ((y - t) ** 2).mean()
+            gradients = loss.gradient(*weights)
+            changes = [(k, k + 1)]
+            for part, g in zip(state, gradients):
+                changes += zip(part, updated(part, g, k + 1))
+            return loss.realize(*(old.assign(new) for old, new in changes))
 
-        @jax.jit
-        def update(weights, x, t):
-            value, gradients = jax.value_and_grad(loss)(weights, x, t)
-            return value, [w - RATE * g for w, g in zip(weights, gradients)]
+        return Training(lambda x, t: step(x, t).item(), lambda: [w.numpy() for w, *_ in state], array)
 
-        def step():
-            nonlocal weights
-            value, weights = update(weights, x, t)
-            return value.block_until_ready()
-
-        return step, lambda: weights
-
-    def square(x):
-        x, ones = jnp.asarray(x), jnp.ones_like(x)
-
-        @jax.jit
-        def gradient(x, g):
-            y, vjp = jax.vjp(lambda x: x * x, x)
-            return y, vjp(g)[0]
-
-        return lambda: gradient(x, ones)[1].block_until_ready()
-
-    def square_sum(x):
-        x = jnp.asarray(x)
-        gradient = jax.jit(jax.value_and_grad(lambda x: (x * x).sum()))
-        return lambda: gradient(x)[1].block_until_ready()
-
-    return Engine(training, square, square_sum)
+    return Engine(training)
 
 
 ENGINES: dict[str, Callable[[], Engine]] = {
     "tensorgrad": tensorgrad,
+    "tensorgrad compiled": tensorgrad_compiled,
+    "tensorgrad scan": tensorgrad_scan,
+    "flat program": flat,
+    "matrix products": products,
     "NumPy by hand": by_hand,
-    "PyTorch eager": pytorch,
-    "PyTorch nn, SGD": pytorch_modules,
+    "PyTorch": pytorch,
+    "PyTorch nn, optim": pytorch_modules,
+    "PyTorch compiled": pytorch_compiled,
+    "JAX jit": jax_jit,
+    "JAX scan": jax_scan,
     "HIPS autograd": hips_autograd,
     "MyGrad": mygrad,
-    "JAX jit": jax_jit,
+    "tinygrad": tinygrad,
 }

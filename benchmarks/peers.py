@@ -1,20 +1,23 @@
-"""One training step, and one small operation, in tensorgrad and in other libraries."""
+"""Training steps, a small and a long operation, in tensorgrad and in other libraries."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .engines import ENGINES, Engine, by_hand
+from .engines import ENGINES, RATE, Array, Engine, Problem, Training, by_hand
 from .timing import (
     Table,
     Turn,
     UnequalError,
-    compare,
+    digits,
+    fastest,
     installed,
     introduce,
     note,
@@ -22,12 +25,23 @@ from .timing import (
     turn_of,
 )
 
+BASE = "tensorgrad compiled"  # what the others are compared with
+RATIOS = (
+    ("PyTorch", BASE),
+    ("PyTorch nn, optim", BASE),
+    ("PyTorch compiled", BASE),
+    ("JAX jit", BASE),
+    (BASE, "flat program"),
+    (BASE, "matrix products"),
+    ("tensorgrad scan", "JAX scan"),
+)
 CHECKED_STEPS = 3
-TOLERANCE = 1e-3  # for float32, whose roundings add up over the steps
+TOLERANCE = {"float32": 1e-3, "float64": 1e-8}  # roundings add up over the steps
+SCANNED = 1 << 25  # numbers at most, in the batches of a call; and 100 batches
 
 
-class Training(NamedTuple):
-    """A training step of a network with layers of these widths, the inputs first."""
+class Network(NamedTuple):
+    """A network with layers of these widths, the inputs first, and the size of its batches."""
 
     widths: tuple[int, ...]
     batch: int
@@ -36,79 +50,168 @@ class Training(NamedTuple):
         first, *others = self.widths
         equal = set(others) == {first}
         layers = f"{first}x{len(others)}" if equal else "-".join(map(str, self.widths))
-        return f"{layers}, batch {self.batch}"
+        return f"{layers}, {self.batch}"
 
-    def prepare(self, engine: Engine) -> Callable[[], Any]:
-        """The step, once its losses and weights were found to be those of float64 by hand."""
-        step, losses, changes = self._run(engine, np.float32)
-        _, expected_losses, expected_changes = self._run(by_hand(), np.float64)
-        require_equal("losses", losses, expected_losses, TOLERANCE)
-        for i, (change, expected) in enumerate(zip(changes, expected_changes)):
-            require_equal(f"change of parameter {i}", change, expected, TOLERANCE)
-        return step
 
-    def _run(self, engine: Engine, dtype: Any) -> tuple[Callable[[], Any], list[float], list[Any]]:
+class Work(NamedTuple):
+    """Training a network by an optimizer."""
+
+    network: Network
+    dtype: str
+    optimizer: str
+
+    def __str__(self) -> str:
+        return f"{self.network}, {self.dtype}, {self.optimizer}"
+
+    def prepare(self, engine: Engine) -> tuple[Turn, int]:
+        """A turn, once its losses and weights were found right, and its number of steps a call."""
+        training, losses, changes = self._start(engine)
+        if engine.equal:
+            _, right_losses, right_changes = self._replace(dtype="float64")._start(by_hand())
+            require_equal("losses", losses, right_losses, TOLERANCE[self.dtype])
+            for i, (change, right) in enumerate(zip(changes, right_changes, strict=True)):
+                require_equal(f"change of parameter {i}", change, right, TOLERANCE[self.dtype])
+        if not engine.scans:
+            return turn_of(training.step, *map(training.array, self._batch())), 1
+        steps = min(100, SCANNED // (self.network.batch * self.network.widths[0]))
+        return turn_of(training.step, *_stacked(training, self._batch(), steps)), steps
+
+    def _batch(self) -> tuple[Array, Array]:
+        (nin, *_, nout), batch = self.network
         rng = np.random.default_rng(0)
-        x = rng.standard_normal((self.batch, self.widths[0]), np.float32)
-        t = rng.uniform(-1, 1, (self.batch, self.widths[-1])).astype(np.float32)
+        x, t = rng.standard_normal((batch, nin)), rng.uniform(-1, 1, (batch, nout))
+        return x.astype(np.float32).astype(self.dtype), t.astype(np.float32).astype(self.dtype)
+
+    def _start(self, engine: Engine) -> tuple[Training, list[float], list[Array]]:
+        """The training after a few steps, their losses, and the changes of the weights."""
+        rng = np.random.default_rng(1)
         weights = []
-        for nin, nout in itertools.pairwise(self.widths):
+        for nin, nout in itertools.pairwise(self.network.widths):
             w = rng.standard_normal((nout, nin), np.float32) / np.float32(nin**0.5)
-            weights += [w, np.zeros(nout, np.float32)]
-        start = [w.astype(dtype) for w in weights]
-        step, current = engine.training(start, x.astype(dtype), t.astype(dtype))
-        losses = [float(step()) for _ in range(CHECKED_STEPS)]
-        return step, losses, [np.asarray(now) - w for now, w in zip(current(), weights)]
+            weights += [w.astype(self.dtype), np.zeros(nout, self.dtype)]
+        problem = Problem([w.copy() for w in weights], self.network.batch, self.optimizer)
+        training = engine.training(problem)
+        if engine.scans:
+            losses = training.step(*_stacked(training, self._batch(), CHECKED_STEPS))
+        else:
+            batch = [training.array(a) for a in self._batch()]
+            losses = [training.step(*batch) for _ in range(CHECKED_STEPS)]
+        changes = [np.asarray(now) - w for now, w in zip(training.weights(), weights)]
+        return training, [float(loss) for loss in losses] if engine.equal else [], changes
+
+
+def _stacked(training: Training, batch: Iterable[Array], steps: int) -> list[Any]:
+    return [training.array(np.stack([a] * steps)) for a in batch]
 
 
 class Operation(NamedTuple):
-    """The forward and the backward pass of one operation on a few elements."""
+    """The forward and the backward pass of a function of some numbers of float32."""
 
     text: str
-    field: str  # of Engine
+    function: Callable[[Any, Any], Any]  # of NumPy, or the like, and the numbers
+    derivative: Callable[[Array], Array]  # of the sum of the results
     size: int
 
     def __str__(self) -> str:
-        return f"{self.text}, {self.size} elements"
+        return f"{self.text}, {self.size:,}"
 
-    def prepare(self, engine: Engine) -> Callable[[], Any]:
-        """The operation, once its gradient was found to be right."""
-        x = np.linspace(-1, 1, self.size, dtype=np.float32)
-        call = getattr(engine, self.field)(x)
-        require_equal("gradient", call(), 2 * x, TOLERANCE)
-        return call
+    def prepare(self, engine: Engine) -> tuple[Turn, int]:
+        """A turn, once its gradient was found right."""
+        x = np.linspace(-3, 3, self.size, dtype=np.float32)
+        call = engine.gradient(self.function, x)
+        require_equal("gradient", call(), self.derivative(x.astype(float)), TOLERANCE["float32"])
+        return turn_of(call), 1
 
 
-SMALL = [
-    Training((3, 4, 4, 1), 4),
-    Training((2, 16, 16, 1), 100),
-    Training((64, 128, 10), 64),
-    Training((784, 256, 128, 10), 128),
+GELU = math.sqrt(2 / math.pi), 0.044715
+
+
+def _gelu(np: Any, x: Any) -> Any:
+    c, a = GELU
+    return 0.5 * x * (1 + np.tanh(c * (x + a * (x * x * x))))
+
+
+def _gelu_derivative(x: Array) -> Array:
+    c, a = GELU
+    y = np.tanh(c * (x + a * x**3))
+    return 0.5 * (1 + y) + 0.5 * x * (1 - y * y) * c * (1 + 3 * a * x * x)
+
+
+def _operations(quick: bool) -> list[Operation]:
+    return [
+        Operation("x * x", lambda _, x: x * x, lambda x: 2 * x, 8),
+        Operation("sum(x * x)", lambda np, x: np.sum(x * x), lambda x: 2 * x, 8),
+        Operation("tanh-GELU", _gelu, _gelu_derivative, 100_000 if quick else 10_000_000),
+    ]
+
+
+NETWORKS = [
+    Network((3, 4, 4, 1), 4),
+    Network((2, 16, 16, 1), 100),
+    Network((64, 128, 10), 64),
+    Network((784, 256, 128, 10), 128),
+    Network((512,) * 5, 256),
+    Network((1024,) * 5, 1024),
 ]
-LARGE = [Training((512,) * 5, 256), Training((1024,) * 5, 1024)]
-OPERATIONS = [Operation("x * x", "square", 8), Operation("(x * x).sum()", "square_sum", 8)]
 
 
 def run(quick: bool, output: Path) -> None:
     introduce(
-        "One step of gradient descent on the mean squared error of a tanh network, and the forward",
-        "and backward pass of one small operation, in float32: microseconds (ratio to tensorgrad).",
-        "Minimum over rounds in which the engines take turns, once their results were found equal.",
+        "One training step of a tanh network on the mean squared error, for layers of these widths",
+        f"and batches of that size: microseconds (ratio to {BASE}). Minimum over rounds in",
+        "which the engines take turns, once their losses and weights were found equal.",
     )
     engines = dict(installed(ENGINES))
-    if len(engines) < len(ENGINES):
+    threads = os.environ["OPENBLAS_NUM_THREADS"]
+    networks = NETWORKS[:3:2] if quick else NETWORKS
+    fields = ["work", "engine", "microseconds", f"ratio to {BASE}"]
+
+    def table(path: str, columns: Iterable[Any]) -> Table:
         print()
-    table = Table(
-        {"": 24} | dict.fromkeys(engines, 15),
-        output / "peers.csv",
-        ["work", "engine", "microseconds", "ratio to tensorgrad"],
-    )
-    for work in SMALL + ([] if quick else LARGE) + OPERATIONS:
-        turns: dict[str, Turn] = {}
-        for name, engine in engines.items():
-            note(f"checking {work} by {name}")
-            try:
-                turns[name] = turn_of(work.prepare(engine))
-            except UnequalError as error:
-                raise UnequalError(f"{work} by {name}: {error}") from None
-        compare(table, work, turns, seconds=1.0 if quick else 10.0)
+        widths = {"": 36} | {str(column): 16 for column in columns}
+        return Table(widths, output / f"{path}_{threads}.csv", fields)
+
+    def measured(work: Any, able: Mapping[str, Engine]) -> dict[str, float]:
+        return _measured(work, able, seconds=0.3 if quick else 10.0)
+
+    training = table("peers", networks)
+    ratios: dict[tuple[str, str], list[list[float]]] = {}
+    for dtype, optimizer in itertools.product(TOLERANCE, RATE):
+        works = [Work(network, dtype, optimizer) for network in networks]
+        columns = {work: measured(work, engines) for work in works}
+        _report(training, f"{dtype}, {optimizer}", columns, engines)
+        for a, b in RATIOS:
+            if a in engines and b in engines:
+                ratio = [micro[a] / micro[b] for micro in columns.values()]
+                ratios.setdefault((a, b), []).append(ratio)
+    training.line("ratios, from least to greatest", *[""] * len(networks))
+    for (a, b), rows in ratios.items():
+        training.line(f"{a} / {b}", *(f"{min(r):.2f} to {max(r):.2f}" for r in zip(*rows)))
+
+    operations = _operations(quick)
+    able = {name: engine for name, engine in engines.items() if engine.gradient}
+    columns = {operation: measured(operation, able) for operation in operations}
+    _report(table("operations", operations), "float32, and gradient", columns, able)
+
+
+def _measured(work: Any, engines: Mapping[str, Engine], seconds: float) -> dict[str, float]:
+    """The microseconds that a step of the work takes each engine."""
+    turns, steps = {}, {}
+    for name, engine in engines.items():
+        note(f"checking {work} by {name}")
+        try:
+            turns[name], steps[name] = work.prepare(engine)
+        except UnequalError as error:
+            raise UnequalError(f"{work} by {name}: {error}") from None
+    note(f"measuring {work}")
+    return {name: t * 1e6 / steps[name] for name, (t,) in fastest(turns, seconds).items()}
+
+
+def _report(
+    table: Table, title: str, columns: Mapping[Any, dict[str, float]], engines: Iterable[str]
+) -> None:
+    table.line(title, *[""] * len(columns))
+    for name in engines:
+        rows = [(str(w), name, us[name], us[name] / us[BASE]) for w, us in columns.items()]
+        table.line(f"  {name}", *(f"{digits(us)} ({ratio:.2f})" for *_, us, ratio in rows))
+        table.record(rows)

@@ -15,6 +15,8 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
+from tensorgrad import doctor
+
 # Seconds. An idle thread of the engine before may spin for this long, until it goes to sleep;
 # caches and the processor's clock are slow at first; threads that slept take time to wake up.
 WARM_UP = 30e-3
@@ -41,13 +43,13 @@ def fastest(turns: dict[str, Turn], seconds: float) -> dict[str, list[float]]:
     return best
 
 
-def turn_of(function: Callable[[], Any]) -> Turn:
+def turn_of(function: Callable[..., Any], *args: Any) -> Turn:
     """A turn of many calls, which returns the least time of one of them: a mean over a sample."""
 
     def seconds_of(calls: int) -> float:
         start = time.perf_counter()
         for _ in itertools.repeat(None, calls):
-            function()
+            function(*args)
         return time.perf_counter() - start
 
     def turn() -> Sequence[float]:
@@ -81,15 +83,14 @@ def require_equal(what: str, got: Any, expected: Any, tolerance: float = 0.0) ->
 
 def machine() -> str:
     """What the measurements depend on, in one line."""
-    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]  # type: ignore[index,call-overload]
-    kernel = os.environ.get("OPENBLAS_CORETYPE")
+    blas = doctor.blas()
     return ", ".join(
         [
             f"NumPy {np.__version__}",
-            f"{blas['name']} {blas['version']}" + (f" as {kernel}" if kernel else ""),
-            f"{os.environ['OPENBLAS_NUM_THREADS']} BLAS thread(s)",
+            f"{blas.name} {blas.version}" + (f" as {blas.kernel}" if blas.kernel else ""),
+            f"{os.environ['OPENBLAS_NUM_THREADS']} thread(s)",
             f"Python {platform.python_version()}",
-            f"{_processor()} ({os.cpu_count()} cores)",
+            f"{doctor.processor()} ({os.cpu_count()} cores)",
         ]
     )
 
@@ -100,14 +101,6 @@ def introduce(*lines: str) -> None:
     if hasattr(os, "getloadavg") and (load := os.getloadavg()[0]) > 0.5:
         print(f"The machine was busy (load {load:.1f}): expect noise, and more of it with threads.")
     print()
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(": ")[1] for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 class Table:
@@ -145,9 +138,9 @@ def installed(engines: Mapping[str, Callable[[], E]]) -> Iterator[tuple[str, E]]
         note(f"loading {name}")
         try:
             yield name, load()
-        except ModuleNotFoundError as error:
+        except (ImportError, OSError, RuntimeError) as error:  # the latter two: it has no compiler
             note("")
-            print(f"{name} is left out: {error.name} is not installed")
+            print(f"{name} is left out: {error}")
 
 
 def compare(table: Table, work: Any, turns: dict[str, Turn], seconds: float) -> None:

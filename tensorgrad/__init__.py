@@ -3,8 +3,16 @@
 from . import array_api, data, interop, nn, optim, rules, special, training
 from .array_api import *  # noqa: F403
 from .checkpoint import checkpoint
+from .compiler import compile
 from .diagnostics import detect_anomaly, profile
-from .errors import AnomalyError, GradcheckError, GraphError, NoRuleError, TensorgradError
+from .errors import (
+    AnomalyError,
+    GradcheckError,
+    GraphError,
+    NoRuleError,
+    TensorgradError,
+    TraceError,
+)
 from .gradcheck import gradcheck
 from .graph import enable_grad, no_grad
 from .guard import guard
@@ -37,7 +45,9 @@ __all__ = [
     "NoRuleError",
     "Tensor",
     "TensorgradError",
+    "TraceError",
     "checkpoint",
+    "compile",
     "data",
     "detect_anomaly",
     "differentiable",

@@ -1,19 +1,22 @@
 """`python -m tensorgrad [--seed N]`: two networks learn, in a few seconds.
 
 `python -m tensorgrad support`: what becomes of each NumPy function on tensors.
+
+`python -m tensorgrad doctor`: what NumPy multiplies matrices with, and if it could be faster.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import sys
 import timeit
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from . import no_grad, scalar, support
+from . import doctor, no_grad, scalar, support
 from .data import moons
 from .graph import Array
 from .nn import MLP, hinge_loss
@@ -27,8 +30,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "report",
         nargs="?",
-        choices=["support"],
-        help="print which NumPy functions have derivatives",
+        choices=["support", "doctor"],
+        help="print which NumPy functions have derivatives; or how fast NumPy's matrix products "
+        "are, and what to set to make them faster",
     )
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="of all that is random (default: 0)"
@@ -36,6 +40,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     if arguments.report == "support":
         print(support.report())
+        return
+    if arguments.report == "doctor":
+        try:
+            for line in doctor.report():
+                print(line, flush=True)
+        except (OSError, RuntimeError) as error:
+            sys.exit(f"error: {error}")
         return
     seed = arguments.seed
     if seed < 0:

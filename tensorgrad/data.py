@@ -204,7 +204,7 @@ def one_hot(classes: ArrayLike, num_classes: int | None = None, dtype: DTypeLike
     array([[1., 0., 0.],
            [0., 0., 1.]])
     """
-    classes = np.asarray(classes)
+    classes = classes if hasattr(classes, "__array_function__") else np.asarray(classes)
     if classes.dtype.kind not in "iu":
         raise TypeError(f"one_hot: classes of dtype {classes.dtype}; use classes.astype(int)")
     if num_classes is None:

@@ -19,3 +19,7 @@ class GradcheckError(TensorgradError, AssertionError):
 
 class AnomalyError(TensorgradError, FloatingPointError):
     """An operation made a NaN or an infinity of finite numbers."""
+
+
+class TraceError(TensorgradError, TypeError):
+    """A function cannot be compiled, for a reason that the message names together with the cure."""

@@ -39,11 +39,13 @@ class Mode(NamedTuple):
 
     Each of `hooks` is called with a new node and the arrays that went in and came out; each of
     `backward_hooks` with a node, the cotangent of its output, and that of one of its arguments.
+    `trace` is that of the compiler, while it writes down what a function does, or None.
     """
 
     recording: bool = True
     hooks: tuple[Callable[[Node, Sequence[Any]], None], ...] = ()
     backward_hooks: tuple[Callable[[Node, Any, Any], None], ...] = ()
+    trace: Any = None
     outer: Mode | None = None
 
 
@@ -58,14 +60,22 @@ class set_mode:  # noqa: N801 (used like a function)
         recording: bool | None = None,
         hooks: tuple[Function, ...] = (),
         backward_hooks: tuple[Function, ...] = (),
+        trace: Any = None,
     ) -> None:
-        self._change = recording, hooks, backward_hooks
+        self._change = recording, hooks, backward_hooks, trace
 
     def __enter__(self) -> None:
         outer = mode.get()
-        recording, hooks, backward_hooks = self._change
-        recording = outer.recording if recording is None else recording
-        mode.set(Mode(recording, outer.hooks + hooks, outer.backward_hooks + backward_hooks, outer))
+        recording, hooks, backward_hooks, trace = self._change
+        mode.set(
+            Mode(
+                outer.recording if recording is None else recording,
+                outer.hooks + hooks,
+                outer.backward_hooks + backward_hooks,
+                outer.trace if trace is None else trace,
+                outer,
+            )
+        )
 
     def __exit__(
         self,
@@ -474,7 +484,8 @@ def propagate(
     cotangents.update(seeds)
     results: dict[Node, Any] = {}
     plain = operands is kept
-    hooks = mode.get().backward_hooks
+    now = mode.get()
+    hooks, trace = now.backward_hooks, now.trace
     for node in nodes:
         g = cotangents.pop(node)
         known = node.rule
@@ -498,10 +509,13 @@ def propagate(
                 kwargs, vjps = node.kwargs, known.vjps
                 try:
                     if type(vjps) is Together:
-                        vjps = tuple(map(_constantly, vjps.vjp(g, out, *args, **kwargs)))
+                        together = vjps.vjp if trace is None else trace.at(node, vjps.vjp)
+                        vjps = tuple(map(_constantly, together(g, out, *args, **kwargs)))
                     for vjp, parent in zip(vjps, node.parents or ()):
                         if vjp is None or parent is None or parent not in cotangents:
                             continue
+                        if trace is not None:
+                            vjp = trace.at(node, vjp)
                         share = vjp(g, out, *args, **kwargs) if kwargs else vjp(g, out, *args)
                         if type(share) is not np.ndarray and (plain or not hasattr(share, "shape")):
                             share = as_array(share, known.name)
@@ -605,6 +619,10 @@ _set_grad: Callable[[Node, Any], None] = vars(Node)["grad"].__set__
 
 def accumulate(gradients: Mapping[Node, Any]) -> None:
     """Add to the `grad` of each node: of all of them or, if interrupted, of none."""
+    trace = mode.get().trace
+    if trace is not None:
+        trace.accumulate(gradients)
+        return
     with _accumulation:
         sums = [
             g if node.grad is None else as_array((node.grad + g).astype(node.dtype), "backward")

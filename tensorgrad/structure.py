@@ -48,17 +48,22 @@ Copy = Callable[[Any, list[Any]], Any]
 CONTAINERS: dict[type, tuple[Parts, Copy]] = {}
 
 
-def flatten(value: Any, name: str, anything: bool = False) -> tuple[list[Any], Structure]:
+def flatten(
+    value: Any, name: str, anything: bool = False, modules: bool = True
+) -> tuple[list[Any], Structure]:
     """The leaves of a nested value, in order, and its structure.
 
     Leaves are arrays, tensors and numbers, or `anything`: without that, a TypeError names `name`.
-    None has no leaves.
+    None has no leaves. Modules are taken apart, too, or else are leaves themselves.
     """
     leaves: list[Any] = []
-    return leaves, _take_apart(value, None if anything else name, leaves)
+    containers = CONTAINERS if modules else {}
+    return leaves, _take_apart(value, None if anything else name, leaves, containers)
 
 
-def _take_apart(value: Any, name: str | None, leaves: list[Any]) -> Structure:
+def _take_apart(
+    value: Any, name: str | None, leaves: list[Any], containers: dict[type, tuple[Parts, Copy]]
+) -> Structure:
     if isinstance(value, (Tensor, np.ndarray, np.generic, int, float, complex)):
         leaves.append(value)
         return LEAF
@@ -76,7 +81,7 @@ def _take_apart(value: Any, name: str | None, leaves: list[Any]) -> Structure:
     elif value is None:
         keys, values, make = (), (), lambda _: None
     else:
-        for container, (parts_of, copy) in CONTAINERS.items():
+        for container, (parts_of, copy) in containers.items():
             if isinstance(value, container):
                 keys = parts_of(value)
                 values, make = keys.values(), functools.partial(copy, value)
@@ -89,5 +94,5 @@ def _take_apart(value: Any, name: str | None, leaves: list[Any]) -> Structure:
                 f"{name}: {kind.__name__} is neither an array, a tensor or a number, nor a list, "
                 "tuple, dict or module of them"
             )
-    parts = tuple([_take_apart(v, name, leaves) for v in values])
+    parts = tuple([_take_apart(v, name, leaves, containers) for v in values])
     return Structure(kind, tuple(keys), parts, make)

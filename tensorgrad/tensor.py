@@ -76,6 +76,8 @@ def apply(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any] = NO_KWA
         parents.append(node)
         bit += bit
     now = mode.get()
+    if now.trace is not None:
+        fun = now.trace.caller(fun, args, arrays)
     if not (tracked and now.recording):
         return _wrap(fun(*arrays, **kwargs), known.name)  # type: ignore[no-any-return]
     if kwargs:
@@ -219,7 +221,7 @@ def tensor_of(data: Any, node: Node | None) -> Tensor:
 def _unwrap(value: Any) -> Any:
     """Replace the tensors in nested lists, tuples and dicts by their arrays."""
     if isinstance(value, Tensor):
-        return value._array
+        return value.data
     if isinstance(value, dict):
         return {key: _unwrap(v) for key, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -334,7 +336,8 @@ class Tensor:
         memory too. Graphs borrow the array of an untracked tensor, as they borrow plain arrays;
         `guard` finds who changes one too early.
         """
-        return self._array
+        trace = mode.get().trace
+        return self._array if trace is None else trace.tensor(self)  # type: ignore[no-any-return]
 
     @data.setter
     def data(self, value: ArrayLike | Tensor) -> None:
@@ -344,6 +347,10 @@ class Tensor:
                 f"cannot assign the data of a computed tensor, {node}: detach() it first; after "
                 "`t.data += x` its array has changed already, so compute it again"
             )
+        trace = mode.get().trace
+        if trace is not None:
+            trace.assign(self, value)
+            return
         if value is not self._array:
             array = as_array(_untracked(value), "data")
             if node is not None and array.shape != node.shape:
@@ -361,7 +368,10 @@ class Tensor:
 
         Only leaves have one, and tensors on which `retain_grad()` was called.
         """
-        return None if self._node is None else self._node.grad
+        node, trace = self._node, mode.get().trace
+        if node is None or trace is None:
+            return None if node is None else node.grad
+        return trace.grad(node)  # type: ignore[no-any-return]
 
     @grad.setter
     def grad(self, value: ArrayLike | None) -> None:
@@ -370,8 +380,15 @@ class Tensor:
         if value is not None:
             if np.shape(value) not in ((), self.shape):
                 raise ValueError(f"cannot assign grad of shape {np.shape(value)} to a {self._node}")
-            value = np.full_like(self._array, value)
-        self._node.grad = value
+            value = np.full_like(self.data, value)
+        self._set_grad(value)
+
+    def _set_grad(self, value: Any) -> None:
+        node, trace = self._node, mode.get().trace
+        if node is not None and trace is None:
+            node.grad = value
+        elif node is not None:
+            trace.set_grad(node, value)
 
     @property
     def requires_grad(self) -> bool:
@@ -426,7 +443,7 @@ class Tensor:
                     f"backward: an output of shape {self.shape} needs a gradient of that shape; "
                     "or reduce it to one element first, say by numpy.sum"
                 )
-            seed = np.ones_like(self._array)
+            seed = np.ones_like(self.data)
         else:
             seed = as_array(_untracked(gradient), "backward").astype(self.dtype)
             if seed.shape != self.shape:
@@ -439,8 +456,7 @@ class Tensor:
 
     def zero_grad(self) -> None:
         """Forget the gradient: `grad` is None again."""
-        if self._node is not None:
-            self._node.grad = None
+        self._set_grad(None)
 
     def retain_grad(self) -> None:
         """Let a computed tensor keep its `grad`, as a leaf does."""
@@ -453,19 +469,19 @@ class Tensor:
 
         Changing the array through it is not noticed by this tensor's graph (but see `guard`).
         """
-        return tensor_of(self._array, None)
+        return tensor_of(self.data, None)
 
     def numpy(self) -> Array:
         """Return the array, shared with the tensor and without its graph."""
-        return np.asarray(self._array)
+        return np.asarray(self.data)
 
     def item(self, *index: Any) -> Any:
         """Return the only element, or the one at an index, as a Python number."""
-        return self._array.item(*index)
+        return self.data.item(*index)
 
     def tolist(self) -> Any:
         """Return the elements as nested lists of Python numbers."""
-        return self._array.tolist()
+        return self.data.tolist()
 
     # -- attributes of the array
 
@@ -585,10 +601,10 @@ class Tensor:
         return iter(np.unstack(self))  # type: ignore[arg-type]
 
     def __contains__(self, value: Any) -> bool:
-        return value in self._array
+        return value in self.data
 
     def __bool__(self) -> bool:
-        return bool(self._array)
+        return bool(self.data)
 
     def __float__(self) -> float:
         return float(_untracked(self))
@@ -791,7 +807,7 @@ def asarray(
 
 def plain(value: Any) -> Any:
     """The array of a tensor, tracked or not; anything else, as it is."""
-    return value._array if isinstance(value, Tensor) else value
+    return value.data if isinstance(value, Tensor) else value
 
 
 def _untracked(value: Any) -> Any:
@@ -803,7 +819,7 @@ def _untracked(value: Any) -> Any:
             f"a tensor that requires grad, {value._node}, cannot become a plain array or number "
             "unasked: use .numpy(), .item() or .detach(), or stack tensors with numpy.stack"
         )
-    return value._array
+    return value.data
 
 
 def _enter(fun: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -856,7 +872,7 @@ def _plain_part(part: Any) -> Any:
             return part
         return slice(*[None if b is None else operator.index(b) for b in bounds])
     part = _untracked(part)
-    array = np.asarray(part)
+    array = part if hasattr(part, "__array_function__") else np.asarray(part)
     # The array of an empty list is one of floats, which cannot be an index.
     return array if array.size or isinstance(part, np.ndarray) else array.astype(np.intp)
 

@@ -11,10 +11,11 @@ from numpy.typing import DTypeLike
 
 from .. import scalar
 from ..data import RNG
+from ..graph import mode
 from ..rules.indexing import scatter
 from ..rules.linear_algebra import affine
 from ..rules.selection import masked
-from ..tensor import Tensor, differentiable
+from ..tensor import Tensor, differentiable, plain
 from .activations import ACTIVATIONS, Activation, activation_of, linear
 from .module import Module, as_input, called, floating, uniform
 
@@ -268,7 +269,7 @@ def embedding(index: Any, weight: Any, padding_idx: int | None = None) -> Any:
     array([[[1., 2.],
             [5., 6.]]])
     """
-    index = np.asarray(index)
+    index = as_input(plain(index))
     if index.dtype.kind not in "iu":
         raise TypeError(f"embedding: an index of dtype {index.dtype}; it must be of integers")
     count = len(weight)
@@ -345,8 +346,17 @@ def dropout(x: Any, p: float = 0.5, training: bool = True, rng: RNG = None) -> A
     x = as_input(x)
     if not training or p == 0:
         return x
-    kept = np.random.default_rng(rng).random(x.shape, np.float32) >= p
+    kept = _random(rng, x.shape) >= p
     return x * (kept * np.asarray(1 / (1 - p) if p < 1 else 0, floating(x.dtype)))
+
+
+def _random(rng: RNG, shape: tuple[int, ...]) -> Any:
+    """Numbers from 0 to 1; a compiled function draws others in each call, but those of a seed."""
+    trace = mode.get().trace
+    generator = np.random.default_rng(rng)
+    if trace is None or isinstance(rng, int):
+        return generator.random(shape, np.float32)
+    return trace.draw(generator, shape, np.float32)
 
 
 class Dropout(Module):

@@ -12,7 +12,7 @@ import numpy as np
 from ..data import check_classes, one_hot
 from ..rules.indexing import scatter
 from ..special import silent, xlogy
-from ..tensor import differentiable
+from ..tensor import differentiable, plain
 from .activations import log_sigmoid, log_softmax, relu, softmax
 from .module import as_input, floating
 
@@ -257,7 +257,7 @@ def _by_class(name: str, prediction: Any, target: Any, weight: Any) -> tuple[Any
     if scores.ndim > 2:
         scores = np.moveaxis(scores, 1, -1)
         target = np.moveaxis(target, 1, -1) if of_shares else target
-    return scores, target if of_shares else np.asarray(target), weight
+    return scores, target if of_shares else plain(target), weight
 
 
 def _samples(name: str, scores: Any, classes: Any, ignore_index: int) -> tuple[Any, Any, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import Array, now
+from ..graph import Array, mode, now
 from ..tensor import Tensor
 
 # Elements. The arrays of one block fit into the cache together, so that each call but the first
@@ -104,7 +104,7 @@ class Flat:
         self.grad = np.empty(self.size, work)
         self.scratch = np.empty(min(self.size, BLOCK), work)
         self._scalars = [np.zeros((), work) for _ in range(8)]
-        self._numbers: Sequence[float] = (0.0,) * 8  # what is in them
+        self.numbers: Sequence[float] = (0.0,) * 8  # what is in them
         self._homes = views(self.data, parameters)
         self._places = [*zip(parameters, self._homes, views(self.grad, parameters))]
         self.vectors = Vectors(self.size, work)
@@ -134,6 +134,9 @@ class Flat:
         Their parameters count as changed from now on. Copies one by one take half the time of one
         numpy.concatenate, where there are many small ones.
         """
+        trace = mode.get().trace
+        if trace is not None:
+            return self._gather_traced(trace)
         if not self.data.flags.writeable:
             raise ValueError(
                 f"{self.name}: a graph recorded under guard() still uses the parameters: "
@@ -150,9 +153,27 @@ class Flat:
             else:
                 place[...] = node.grad
                 node.serial = stamp
-        if not gaps:
-            return self.parts
+        return self._present() if gaps else self.parts
+
+    def _gather_traced(self, trace: Any) -> list[Part]:
+        """The same, written down by the compiler."""
+        for p, home, place in self._places:
+            if p._array is not home:
+                self._adopt(p, home)
+            g = p.grad
+            if g is not None:
+                trace.tensor(p)
+                trace.state(place)[...] = g
+                trace.touch(p._node)
+        present = self._present()
+        trace.guard(self, "parts")
+        return present
+
+    def _present(self) -> list[Part]:
+        """The parts that have gradients; none has some in one half only."""
         absent = {i for i, p in enumerate(self.parameters) if p.grad is None}
+        if not absent:
+            return self.parts
         self.parts = [piece for part in self.parts for piece in part.split(self, absent)]
         return [part for part in self.parts if part.first not in absent]
 
@@ -164,11 +185,11 @@ class Flat:
 
     def scalars(self, numbers: Sequence[float]) -> list[Array]:
         """The numbers as arrays, always the same ones, with which NumPy is faster."""
-        if numbers != self._numbers:
-            for scalar, number, last in zip(self._scalars, numbers, self._numbers):
+        if numbers != self.numbers:
+            for scalar, number, last in zip(self._scalars, numbers, self.numbers):
                 if number != last:
                     scalar[...] = number
-            self._numbers = numbers
+            self.numbers = numbers
         return self._scalars[: len(numbers)]
 
     def state(self) -> list[dict[str, Any]]:
@@ -181,15 +202,25 @@ class Flat:
         ]
 
     def load(self, states: Sequence[Mapping[str, Any]]) -> None:
-        """Take what `state` returned; vectors that are left out are of zeros."""
-        self.vectors.clear()
-        for name in {name: None for state in states for name in state if name != "step"}:
-            for piece, state in zip(views(self.vectors.find(name), self.parameters), states):
+        """Take what `state` returned; vectors that are left out are as at the start.
+
+        The vectors stay where they are, if they are the same ones.
+        """
+        steps = [state["step"] for state in states]
+        runs = [_ends(run) for _, run in itertools.groupby(range(len(steps)), steps.__getitem__)]
+        names = {name: None for state in states for name in state if name != "step"}
+        if names.keys() != self.vectors.keys():
+            self.vectors.clear()
+        if not self.vectors or runs != [(part.first, part.last) for part in self.parts]:
+            self.parts = [Part(self, *run, 0) for run in runs]
+        for part in self.parts:
+            part.steps = steps[part.first]
+        for name in names:
+            vector = self.vectors.find(name)
+            vector[...] = 0
+            for piece, state in zip(views(vector, self.parameters), states):
                 if name in state:
                     piece[...] = state[name]
-        steps = [state["step"] for state in states]
-        runs = itertools.groupby(range(len(steps)), steps.__getitem__)
-        self.parts = [Part(self, *_ends(run), n) for n, run in runs]
 
 
 def _ends(run: Iterable[int]) -> tuple[int, int]:

@@ -13,9 +13,9 @@ from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
-from ..graph import Array, enable_grad
+from ..graph import Array, enable_grad, mode
 from ..tensor import Tensor
-from .flat import Flat, by_dtype, distinct, listed, working_dtype
+from .flat import Flat, Part, by_dtype, distinct, listed, working_dtype
 
 Parameters: TypeAlias = "Iterable[Tensor] | Iterable[dict[str, Any]]"
 Options: TypeAlias = Mapping[str, Any]
@@ -86,13 +86,18 @@ class Optimizer:
         """What goes into step `t`, which counts from 1."""
         raise NotImplementedError
 
+    def _timed(self, _o: Options) -> bool:
+        """Whether the numbers depend on the count of steps."""
+        return True
+
     def _update(
         self, o: Options, p: Array, g: Array, s: Array, state: State, *numbers: Any
     ) -> None:
         """Change vectors in place: parameters `p`, by gradients `g`; `s` is scratch, as is `g`.
 
         `state` finds vectors by name, at first of zeros; `numbers` are 0-d arrays. Whether an
-        option is used at all is decided by `o`.
+        option is used at all is decided by `o`. Gradients that are left as they are cost a compiled
+        step no copy.
         """
         raise NotImplementedError
 
@@ -111,14 +116,50 @@ class Optimizer:
             for flat in flats
             for part in flat.gather()
         ]
+        trace = mode.get().trace
         for group, flat, part, numbers in ready:
-            part.steps += 1
-            scalars = flat.scalars(numbers)
-            for block in part.blocks:
-                if group["maximize"]:
-                    np.negative(block.grad, block.grad)
-                self._update(group, block.data, block.grad, block.scratch, block.state, *scalars)
+            if trace is None:
+                part.steps += 1
+                scalars = flat.scalars(numbers)
+                for block in part.blocks:
+                    self._change(group, block.data, block.grad, block.scratch, block.state, scalars)
+            else:
+                self._trace_change(trace, group, flat, part)
         return loss
+
+    def _change(
+        self, o: Options, p: Array, g: Array, s: Array, state: State, scalars: Sequence[Array]
+    ) -> None:
+        if o["maximize"]:
+            np.negative(g, g)
+        self._update(o, p, g, s, state, *scalars)
+
+    def _trace_change(self, trace: Any, group: dict[str, Any], flat: Flat, part: Part) -> None:
+        """Let the compiler write down the step of a part: its numbers are computed each time."""
+        seen: dict[str, Any] = {}
+        last: Any = None
+        timed = self._timed(group)
+
+        def advance() -> None:
+            nonlocal last
+            part.steps += 1
+            if timed or group != seen or flat.numbers is not last:
+                seen.update(group)
+                flat.scalars(tuple(map(float, self._numbers(group, part.steps))))
+                last = flat.numbers
+
+        def used() -> list[bool]:
+            return [bool(value) for name, value in group.items() if name != "params"]
+
+        now_used = used()
+        trace.require("{} == {} or {}()", group, seen, lambda: used() == now_used)
+        trace.host(advance)
+        scalars = [*map(trace.state, flat.scalars(flat.numbers))]
+        for block in part.blocks:
+            p, g, s = map(trace.state, (block.data, block.grad, block.scratch))
+            self._change(
+                group, p, g, s, lambda *name, block=block: trace.state(block.state(*name)), scalars
+            )
 
     def zero_grad(self) -> None:
         """Forget the gradient of every parameter: `grad` is None again."""
@@ -267,6 +308,9 @@ class SGD(Optimizer):
         fresh = 1.0 if t == 1 else 1.0 - o["dampening"]
         return o["lr"], o["weight_decay"], o["momentum"], fresh
 
+    def _timed(self, o: Options) -> bool:
+        return bool(o["dampening"])
+
     def _update(
         self, o: Options, p: Array, g: Array, s: Array, state: State,
         lr: Array, decay: Array, momentum: Array, fresh: Array,
@@ -339,8 +383,7 @@ class Adam(Optimizer):
             g += np.multiply(p, decay, s)
         m, v = state("exp_avg"), state("exp_avg_sq")
         _blend(m, keep1, g, share1, s)
-        g *= g
-        _blend(v, keep2, g, share2, s)
+        _blend(v, keep2, np.multiply(g, g, s), share2, s)
         if o["amsgrad"]:
             largest = state("max_exp_avg_sq")
             v = np.maximum(largest, v, out=largest)
@@ -422,6 +465,9 @@ class RMSprop(Optimizer):
     def _numbers(self, o: Options, _t: int) -> Sequence[float]:
         return o["lr"], o["weight_decay"], o["alpha"], 1 - o["alpha"], o["eps"], o["momentum"]
 
+    def _timed(self, _o: Options) -> bool:
+        return False
+
     def _update(
         self, o: Options, p: Array, g: Array, s: Array, state: State,
         lr: Array, decay: Array, keep: Array, share: Array, eps: Array, momentum: Array,
@@ -429,23 +475,20 @@ class RMSprop(Optimizer):
         if o["weight_decay"]:
             g += np.multiply(p, decay, s)
         v = state("square_avg")
-        v *= keep
-        np.multiply(g, g, s)
-        s *= share
-        v += s
+        _blend(v, keep, np.multiply(g, g, s), share, s)
         if o["centered"]:
             m = state("grad_avg")
             _blend(m, keep, g, share, s)
             v = np.subtract(v, np.multiply(m, m, s), s)
         np.sqrt(v, s)
         s += eps
-        g /= s
+        quotient = np.divide(g, s, s)
         if o["momentum"]:
             b = state("momentum_buffer")
             b *= momentum
-            b += g
-            g = b
-        p -= np.multiply(g, lr, s)
+            b += quotient
+            quotient = b
+        p -= np.multiply(quotient, lr, s)
 
 
 class Adagrad(Optimizer):
@@ -498,9 +541,9 @@ class Adagrad(Optimizer):
         v += np.multiply(g, g, s)
         np.sqrt(v, s)
         s += eps
-        g /= s
-        g *= lr
-        p -= g
+        np.divide(g, s, s)
+        s *= lr
+        p -= s
 
 
 class Lion(Optimizer):
@@ -534,6 +577,9 @@ class Lion(Optimizer):
     def _numbers(self, o: Options, _t: int) -> Sequence[float]:
         lr, (beta1, beta2) = o["lr"], o["betas"]
         return lr, 1 - lr * o["weight_decay"], beta1 / (1 - beta1), beta2, 1 - beta2
+
+    def _timed(self, _o: Options) -> bool:
+        return False
 
     def _update(
         self, o: Options, p: Array, g: Array, s: Array, state: State,

@@ -45,8 +45,7 @@ def _names_elements_once(index: Any) -> bool:
     """Whether the index holds no array of several integers, the only kind that could repeat."""
     parts = index if isinstance(index, tuple) else (index,)
     return all(
-        not isinstance(part, np.ndarray) or part.dtype.kind == "b" or part.size < 2
-        for part in parts
+        not hasattr(part, "dtype") or part.dtype.kind == "b" or part.size < 2 for part in parts
     )
 
 
@@ -59,7 +58,7 @@ def _places(index: Any, shape: tuple[int, ...], count: int) -> Any:
     if count < 512 or len(shape) < 2:
         return None
     *before, rows = index if isinstance(index, tuple) else (index,)
-    if isinstance(rows, np.ndarray) and all(type(p) is slice and p == slice(None) for p in before):
+    if hasattr(rows, "dtype") and all(type(p) is slice and p == slice(None) for p in before):
         axis = len(before)
         step = math.prod(shape[axis + 1 :])
         rows = rows.astype(np.intp)
@@ -104,7 +103,8 @@ def _take_back(
 ) -> Any:
     shape = (_a.size,) if axis is None else _a.shape or (1,)
     axis = normalize_axis_index(axis or 0, len(shape))
-    indices = _within(np.asarray(indices), shape[axis], mode)
+    indices = indices if hasattr(indices, "dtype") else np.asarray(indices)
+    indices = _within(indices, shape[axis], mode)
     share = scatter(g, along_axis(axis, indices), shape)
     return share if shape == _a.shape else share.reshape(_a.shape)  # a view would be copied
 

@@ -1,0 +1,395 @@
+"""`compile`: a function is traced once for each signature of its arguments, and then replayed."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import GraphError, TraceError
+from ..graph import Array, Function, Node, mode, name_of, set_mode
+from ..structure import Structure, flatten
+from ..tensor import Tensor, tensor_of
+from .plan import MISS, Diverged, Output, Plan
+from .tracing import Trace, Tracer
+from .watching import Watch
+
+PLANS = 32  # that are kept, those used last
+MANY = 8  # after which somebody should know
+
+
+def compile(  # noqa: A001 (as in PyTorch)
+    fun: Function | None = None,
+    *,
+    static_argnums: int | Sequence[int] = (),
+    static_argnames: str | Sequence[str] = (),
+) -> Any:
+    """Return the function as one flat program of NumPy calls, which allocates nothing.
+
+    It is called as before. A call whose arguments have new shapes or dtypes is traced: it runs as
+    always, and what it does is written down; each later one replays that. The function may compute,
+    differentiate in any way, and take whole training steps: parameters, optimizers, generators of
+    dropout and statistics of batches are read and changed where they live, so that all other code
+    sees the new values. The arrays of `grad` belong to the program, which overwrites them.
+
+    Arguments and results are nested lists, tuples and dicts of arrays and tensors. Other arguments,
+    numbers among them, and those in `static_argnums` and `static_argnames`, are part of the
+    signature: another value is traced anew. So is another mode of a module, training or not.
+
+    What a program cannot repeat raises TraceError with the cure: decisions by elements (`if loss >
+    0`, `float(t)`), a number or list of Python's that the function changes, random numbers drawn by
+    itself. The call has then changed nothing. A tensor from a compiled function has no graph: take
+    the derivatives inside.
+
+    >>> net = tg.MLP(2, [8, 1], rng=0)
+    >>> optimizer = tg.optim.SGD(net.parameters(), lr=0.1)
+    >>> @tg.compile
+    ... def step(x, y):
+    ...     loss = tg.nn.mse_loss(net(x), y)
+    ...     optimizer.zero_grad()
+    ...     loss.backward()
+    ...     optimizer.step()
+    ...     return loss
+    >>> x, y = np.array([[0.0, 1.0], [1.0, 0.0]]), np.array([[1.0], [-1.0]])
+    >>> losses = [step(x, y).item() for _ in range(100)]
+    >>> losses[-1] < 0.1 * losses[0]
+    True
+    """
+    if fun is None:
+        return functools.partial(
+            compile, static_argnums=static_argnums, static_argnames=static_argnames
+        )
+    return Compiled(fun, static_argnums, static_argnames)
+
+
+class Compiled:
+    """A compiled function: see `compile`."""
+
+    def __init__(
+        self,
+        fun: Function,
+        static_argnums: int | Sequence[int] = (),
+        static_argnames: str | Sequence[str] = (),
+    ) -> None:
+        functools.update_wrapper(self, fun)
+        self._fun = fun
+        self._name = name_of(fun)
+        self._argnums = {static_argnums} if isinstance(static_argnums, int) else {*static_argnums}
+        names = static_argnames
+        self._argnames = {names} if isinstance(names, str) else {*names}
+        self._plans: OrderedDict[Any, list[Plan]] = OrderedDict()
+        self._latest: Plan | None = None
+        self._lock = threading.RLock()
+        self._traced = 0
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        plan = self._latest
+        if plan is not None and not kwargs:
+            try:
+                result = plan.replay(args)
+            except Diverged:
+                result = MISS
+            if result is not MISS:
+                return result
+        return self._dispatch(args, kwargs)
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else functools.partial(self, instance)
+
+    def __repr__(self) -> str:
+        return f"<compiled {self._name}: {sum(map(len, self._plans.values()))} plans>"
+
+    def _dispatch(self, args: Any, kwargs: Any) -> Any:
+        now = mode.get()
+        if now.trace is not None or now.hooks or now.backward_hooks:
+            return self._fun(*args, **kwargs)
+        call = _Arguments(self, args, kwargs)
+        if now.recording and call.is_tracked:
+            return self._fun(*args, **kwargs)  # somebody takes the derivative by an argument
+        with self._lock:
+            for plan in self._plans.get(call.key, ()):
+                try:
+                    result = plan.run(*call.arrays)
+                except Diverged:
+                    continue
+                if result is not MISS:
+                    self._plans.move_to_end(call.key)
+                    self._latest = plan
+                    return result
+            plan, result = self._trace(call)
+            self._keep(call, plan)
+            return result
+
+    def _keep(self, call: _Arguments, plan: Plan) -> None:
+        self._plans.setdefault(call.key, []).insert(0, plan)
+        self._plans.move_to_end(call.key)
+        self._latest = plan
+        self._traced += 1
+        if self._traced == MANY + 1:
+            keys = [*self._plans]
+            cause = _difference(keys[-2], keys[-1]) if len(keys) > 1 else "what it relies on"
+            warnings.warn(
+                f"{self._name} was traced {self._traced} times, which costs far more than a call: "
+                f"the last time, {cause} had changed. Pass numbers that change as arrays, and "
+                "batches of one shape",
+                stacklevel=4,
+            )
+        while sum(map(len, self._plans.values())) > PLANS:
+            oldest = next(iter(self._plans))
+            self._plans[oldest].pop()
+            if not self._plans[oldest]:
+                del self._plans[oldest]
+
+    def _trace(self, call: _Arguments, keep: bool = True) -> tuple[Plan, Any]:
+        """Run the function once, for its results and effects; return the plan and the results.
+
+        If that fails, or unless the effects are to `keep`, all is as it was before.
+        """
+        trace, watch = Trace(), Watch(self._fun, call.leaves)
+        for t in watch.tensors:
+            trace.follow(t)
+        for module in watch.modules:
+            trace.guard(module, "training")
+        (args, kwargs), tensors = call.traced(trace)
+        try:
+            y = self._run(trace, watch, args, kwargs)
+            _require_untouched(self._name, tensors)
+            leaves, structure = flatten(y, self._name, anything=True, modules=False)
+            watch.require_unchanged(trace.drawn)
+            outputs = [_output(trace, leaf) for leaf in leaves]
+            del y, args, kwargs, tensors
+            final = trace.settle([*watch.tensors, *_tensors_of(call.leaves)])
+            results = [_first(output) for output in outputs]
+            plan = Plan(trace, outputs, structure, final, call.kinds, self._lock)
+        except BaseException:
+            trace.undo()
+            watch.restore()
+            raise
+        if not keep:
+            trace.undo()
+            watch.restore()
+        return plan, structure.build(results)
+
+    def _run(self, trace: Trace, watch: Watch, args: Any, kwargs: Any) -> Any:
+        watch.protect()
+        try:
+            with set_mode(trace=trace):
+                return self._fun(*args, **kwargs)
+        except ValueError as error:
+            if "read-only" in str(error):
+                raise TraceError(
+                    f"{self._name} changes an array, which would not change in compiled calls: "
+                    "keep it in a tensor's data, or pass it as an argument and return the new one"
+                ) from error
+            raise
+        finally:
+            watch.release()
+
+    def lower(self, *args: Any, **kwargs: Any) -> Plan:
+        """Return the plan for such arguments: nothing is changed, and nothing kept.
+
+        `print(plan)` lists the calls, with the shapes and the memory of what they make, and with
+        the lines of the function that they are due to. `plan.source` is the code,
+        `plan.peak_bytes` the memory for temporary arrays; `plan.profile()` times each call.
+
+        >>> plan = tg.compile(lambda x: np.sum(np.exp(x))).lower(np.ones(1000))
+        >>> plan.peak_bytes <= 8100
+        True
+        """
+        with self._lock:
+            return self._trace(_Arguments(self, args, kwargs), keep=False)[0]
+
+    def scan(self, *batches: Any) -> Any:
+        """Call the function with each item of the arrays in turn; return the results, stacked.
+
+        The arrays, or nested lists, tuples and dicts of them, have the calls along their first
+        axis; so do the results. Between the calls no Python is run but that of schedules.
+
+        >>> total = tg.Tensor(0.0)
+        >>> @tg.compile
+        ... def add(x):
+        ...     total.data += x
+        ...     return total.data
+        >>> add.scan(np.array([1.0, 2.0, 3.0]))
+        array([1., 3., 6.])
+        """
+        leaves, structure = flatten(batches, "scan")
+        arrays = [np.asarray(a.data if isinstance(a, Tensor) else a) for a in leaves]
+        lengths = {len(a) if a.ndim else None for a in arrays}
+        if len(lengths) != 1 or None in lengths:
+            raise ValueError(
+                f"scan: arrays of shapes {[a.shape for a in arrays]}: all need a first axis of one "
+                "length, along which the calls are"
+            )
+        results: list[Any] = []
+        done, count = 0, lengths.pop()
+        while done < count:
+            first = structure.build(
+                tensor_of(a[done], None) if isinstance(leaf, Tensor) else a[done, ...]
+                for a, leaf in zip(arrays, leaves, strict=True)
+            )
+            results.append(self(*first))
+            done += 1
+        return results
+
+
+def _require_untouched(name: str, tensors: Iterable[tuple[Tensor, Any]]) -> None:
+    for t, tracer in tensors:
+        if t._array is not tracer:
+            raise TraceError(
+                f"{name} changes an argument, a tensor of shape {t.shape}, in place: return the "
+                "new one instead"
+            )
+
+
+def _tensors_of(leaves: Iterable[Any]) -> list[Tensor]:
+    return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+
+
+def _output(trace: Trace, leaf: Any) -> Output:
+    """What a leaf of the result is in later calls."""
+    array = leaf._array if isinstance(leaf, Tensor) else leaf
+    if not isinstance(array, Tracer):
+        return Output(leaf, None)
+    node = leaf._node if isinstance(leaf, Tensor) else None
+    graph = node is not None and type(node) is Node and node.parents is not None
+    return Output(leaf, array.value, _unrecorded(node) if node is not None and graph else None)
+
+
+def _first(output: Output) -> Any:
+    """A leaf of the result as it is in the traced call."""
+    if output.value is None:
+        return output.leaf
+    array = output.value.array.copy()
+    if isinstance(output.leaf, Tensor):
+        return tensor_of(array, output.node)
+    return array[()] if output.value.scalar else array
+
+
+class _Arguments:
+    """The arguments of one call, taken apart.
+
+    `arrays` are those that may differ at each call; `key` is all else.
+    """
+
+    def __init__(self, compiled: Compiled, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.name = compiled._name
+        static = {i % max(len(args), 1) for i in compiled._argnums}
+        given = (
+            tuple([_Static(a) if i in static else a for i, a in enumerate(args)]),
+            {k: _Static(a) if k in compiled._argnames else a for k, a in kwargs.items()},
+        )
+        self.leaves, self.structure = flatten(given, self.name, anything=True, modules=False)
+        self.arrays: list[Array] = []
+        self.is_tracked = False
+        self.kinds = [self._kind(leaf) for leaf in self.leaves]
+        self.key = mode.get().recording, _hashable(self.structure), *self.kinds
+
+    def _kind(self, leaf: Any) -> Any:
+        if isinstance(leaf, Tensor) and leaf._node is None:
+            return Tensor, *self._array(leaf._array)
+        if isinstance(leaf, Tensor):
+            self.is_tracked = self.is_tracked or not leaf.is_leaf
+            return _Same(leaf)
+        if isinstance(leaf, (np.ndarray, np.generic)):
+            return np.ndarray, *self._array(np.asarray(leaf))
+        if isinstance(leaf, _Static):
+            leaf = leaf.value
+        return (type(leaf), leaf) if _is_plain(leaf) else _Same(leaf)
+
+    def _array(self, array: Any) -> tuple[Any, Any]:
+        if type(array) is not np.ndarray or array.dtype.kind not in "fciub":
+            raise TraceError(
+                f"{self.name}: an argument that is a {type(array).__name__} of dtype "
+                f"{getattr(array, 'dtype', None)} cannot be compiled: name it in static_argnums"
+            )
+        self.arrays.append(array)
+        return array.shape, array.dtype
+
+    def traced(self, trace: Trace) -> tuple[Any, list[tuple[Tensor, Any]]]:
+        """The arguments as the traced function gets them; and the tensors among them."""
+        arrays = iter(self.arrays)
+        tensors: list[tuple[Tensor, Any]] = []
+        leaves = []
+        for leaf, kind in zip(self.leaves, self.kinds, strict=True):
+            if isinstance(kind, tuple) and kind[0] is Tensor:
+                tracer = trace.input(next(arrays))
+                leaves.append(tensor_of(tracer, None))
+                tensors.append((leaves[-1], tracer))
+            elif isinstance(kind, tuple) and kind[0] is np.ndarray:
+                leaves.append(trace.input(next(arrays)))
+            else:
+                leaves.append(leaf.value if isinstance(leaf, _Static) else leaf)
+        return self.structure.build(leaves), tensors
+
+
+class _Static:
+    """An argument that is part of the signature."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+class _Same:
+    """An object, equal to itself only."""
+
+    def __init__(self, thing: Any) -> None:
+        self.thing = thing
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.thing is other.thing
+
+    def __hash__(self) -> int:
+        return id(self.thing)
+
+    def __repr__(self) -> str:
+        return repr(self.thing)
+
+
+def _is_plain(leaf: Any) -> bool:
+    """Whether a value, and not the object, is what counts."""
+    if isinstance(leaf, (tuple, frozenset)):
+        return all(map(_is_plain, leaf))
+    return isinstance(leaf, (bool, int, float, complex, str, bytes, type(None), np.dtype, type))
+
+
+def _hashable(structure: Structure) -> Any:
+    return structure.kind, structure.keys, tuple(map(_hashable, structure.parts))
+
+
+def _difference(old: Any, new: Any) -> str:
+    for a, b in zip(old[2:], new[2:]):
+        if a != b:
+            return f"an argument, from {_described(a)} to {_described(b)},"
+    return "the number or the nesting of its arguments"
+
+
+def _described(kind: Any) -> str:
+    if isinstance(kind, tuple) and len(kind) == 3:
+        return f"shape {kind[1]}, dtype {kind[2]}"
+    return repr(kind[1] if isinstance(kind, tuple) else kind)
+
+
+class _Unrecorded(Node):
+    """The node of a result whose graph ended with the compiled call."""
+
+    __slots__ = ()
+
+    @property
+    def parents(self) -> Any:
+        raise GraphError(
+            "backward: a result of a compiled function has no graph: call backward(), or take the "
+            "gradient, inside of the function that is compiled"
+        )
+
+
+def _unrecorded(node: Node) -> Node:
+    new: Node = object.__new__(_Unrecorded)
+    for name in ("shape", "dtype", "rule", "args", "kwargs", "out", "serial"):
+        setattr(new, name, getattr(node, name))
+    return new

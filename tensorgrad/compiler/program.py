@@ -1,0 +1,143 @@
+"""What a trace writes down: calls of NumPy functions, the values they read and write, the memory.
+
+A `Value` is an array; values that are views of one another share a `Storage`. A `Call` reads values
+and makes new ones, or writes into one. The order of calls is the order in which they were made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from ..graph import Array, Function, Spec, name_of
+
+# "input": an argument, another array at each call. "state": an array that lies outside of the plan
+# and stays where it is. "constant": what a call computed from constants. "temporary": everything
+# that is computed, and nobody sees. "result": what is given away, an array of its own each time.
+Home: TypeAlias = Literal["input", "state", "constant", "temporary", "result"]
+
+# "pure": its results depend on its arguments alone. "view": a pure one whose result lies in the
+# memory of an argument. "write": it changes the memory of `target`. "host": it calls Python that
+# has effects of its own, and is neither dropped, repeated nor moved.
+Kind: TypeAlias = Literal["pure", "view", "write", "host"]
+
+
+class Storage:
+    """The memory that one array owns, and others may view."""
+
+    __slots__ = ("home", "owner", "writes")
+
+    def __init__(self, home: Home, owner: Array) -> None:
+        self.home = home
+        self.owner = owner
+        self.writes = 0
+
+    def __repr__(self) -> str:
+        return f"{self.home} of {self.owner.nbytes} bytes, written {self.writes} times"
+
+
+class Value(Spec):
+    """An array of the program; `array` is the one that it was while tracing.
+
+    `call` computes it, or None does: for inputs and states. `scalar` says that NumPy returned a
+    number of its own, not an array.
+    """
+
+    __slots__ = ("array", "call", "scalar", "storage")
+
+    def __init__(
+        self, array: Array, storage: Storage, call: Call | None = None, scalar: bool = False
+    ) -> None:
+        super().__init__(array.shape, array.dtype)
+        self.array = array
+        self.storage = storage
+        self.call = call
+        self.scalar = scalar
+
+    @property
+    def nbytes(self) -> int:
+        """The number of bytes."""
+        return self.size * self.dtype.itemsize
+
+
+class Call:
+    """One call: `fun(*args, **kwargs)`, in whose arguments values stand for arrays.
+
+    `results` are the values that it makes, `target` the one that it writes to. `errors` are the
+    floating-point error settings in which it runs, if other than the caller's.
+    """
+
+    __slots__ = ("args", "errors", "fun", "kind", "kwargs", "place", "results", "target")
+
+    def __init__(
+        self,
+        kind: Kind,
+        fun: Function,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any] = {},  # noqa: B006 (never changed)
+        results: Sequence[Value] = (),
+        target: Value | None = None,
+        place: str = "?",
+        errors: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.kind: Kind = kind
+        self.fun = fun
+        self.args = args
+        self.kwargs = kwargs
+        self.results = results
+        self.target = target
+        self.place = place
+        self.errors = errors
+
+    @property
+    def reads(self) -> list[Value]:
+        """The values among the arguments; the target too, as most calls change what is there."""
+        found = [*values_in(self.args), *values_in(self.kwargs)]
+        return found if self.target is None else [*found, self.target]
+
+    def replace(self, new: Callable[[Value], Any]) -> None:
+        """Put other values in place of those among the arguments."""
+        self.args = mapped(self.args, Value, new)
+        self.kwargs = mapped(self.kwargs, Value, new)
+        if self.target is not None:
+            self.target = new(self.target)
+
+    def __repr__(self) -> str:
+        return f"{self.kind} {name_of(self.fun)}"
+
+
+def mapped(nested: Any, kind: type | tuple[type, ...], function: Function) -> Any:
+    """Nested lists, tuples, dicts and slices, with `function` applied to what is of a kind."""
+    if isinstance(nested, kind):
+        return function(nested)
+    if isinstance(nested, (list, tuple)):
+        parts = [mapped(part, kind, function) for part in nested]
+        return type(nested)(*parts) if hasattr(nested, "_fields") else type(nested)(parts)
+    if isinstance(nested, Mapping):
+        return {key: mapped(part, kind, function) for key, part in nested.items()}
+    if isinstance(nested, slice):
+        parts = [mapped(part, kind, function) for part in (nested.start, nested.stop, nested.step)]
+        return slice(*parts)
+    return nested
+
+
+def values_in(nested: Any) -> Iterator[Value]:
+    """The values in nested lists, tuples, dicts and slices."""
+    if isinstance(nested, Value):
+        yield nested
+    elif isinstance(nested, (list, tuple)):
+        for part in nested:
+            yield from values_in(part)
+    elif isinstance(nested, Mapping):
+        yield from values_in([*nested.values()])
+    elif isinstance(nested, slice):
+        yield from values_in((nested.start, nested.stop, nested.step))
+
+
+def owner_of(array: Array) -> Array:
+    """The array that owns the memory of an array."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array

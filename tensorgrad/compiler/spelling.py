@@ -1,0 +1,299 @@
+"""The cheapest way to write each call as a line of Python, into an array that is there already.
+
+On small arrays the way decides (4x4, float32, nanoseconds): `a.dot(b, out)` takes 280, `np.matmul`
+830; an operand that is a 0-d array 350, a Python number 790; `ones.dot(g, out)` 320,
+`np.add.reduce(g)` 740.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ..graph import Array, Function, name_of
+from .program import Call, Value, values_in
+from .rewriting import COPIES, LIKE
+from .tracing import assign_at, getitem
+
+_PRODUCTS = frozenset({np.matmul, np.dot, np.ndarray.dot})
+_RESHAPES = frozenset({
+    np.reshape, np.ndarray.reshape, np.ravel, np.ndarray.ravel, np.ndarray.flatten,
+})  # fmt: skip
+
+
+class Code:
+    """Lines of Python, and the objects that their names stand for."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, Any] = {}
+        self._by_id: dict[int, str] = {}
+        self._values: dict[Value, str] = {}
+
+    def name(self, thing: Any, wish: str = "c") -> str:
+        """A name for an object, always the same."""
+        name = self._by_id.get(id(thing))
+        if name is None:
+            wish = wish if wish.isidentifier() else "c"
+            name = wish
+            while name in self.names:
+                name = f"{wish}{len(self.names)}"
+            self.names[name] = thing
+            self._by_id[id(thing)] = name
+        return name
+
+    def bind(self, value: Value, array: Array) -> None:
+        """Let a value be an array that stays where it is."""
+        self.names[f"b{len(self._values)}"] = array
+        self._by_id[id(array)] = self._values[value] = f"b{len(self._values)}"
+
+    def local(self, value: Value, name: str | None = None) -> str:
+        """Let a value be a local variable."""
+        self._values[value] = name or f"v{len(self._values)}"
+        return self._values[value]
+
+    def knows(self, value: Value) -> bool:
+        """Whether the value has a name."""
+        return value in self._values
+
+    def fixed(self, value: Value) -> Array | None:
+        """The array that a value always is, or None."""
+        return self.names.get(self._values[value])
+
+    def text(self, part: Any) -> str:
+        """An expression for an argument."""
+        if isinstance(part, Value):
+            return self._values[part]
+        if part is None or part is ... or type(part) in (bool, int, str):
+            return "..." if part is ... else repr(part)
+        if type(part) is float and part - part == 0:
+            return repr(part)
+        if type(part) is slice:
+            return f"slice({self.text(part.start)}, {self.text(part.stop)}, {self.text(part.step)})"
+        if type(part) in (tuple, list) and any(True for _ in values_in(part)):
+            inner = ", ".join(map(self.text, part))
+            return f"[{inner}]" if type(part) is list else f"({inner},)"
+        if type(part) is tuple and all(type(p) in (int, type(None)) for p in part):
+            return repr(part)
+        return self.name(part)
+
+    def call(self, fun: Function, args: Any, kwargs: Any = {}) -> str:  # noqa: B006
+        """An expression for a call."""
+        given = [*map(self.text, args), *(f"{k}={self.text(v)}" for k, v in kwargs.items())]
+        return f"{self.function(fun)}({', '.join(given)})"
+
+    def function(self, fun: Function) -> str:
+        """A name for a function."""
+        return self.name(fun, name_of(fun).replace(".", "_").strip("<>"))
+
+    def method(self, value: Value, name: str) -> str:
+        """A method of an array, bound once if the array stays."""
+        array = self.fixed(value)
+        if array is None:
+            return f"{self.text(value)}.{name}"
+        bound = f"{self.text(value)}_{name}"
+        self.names.setdefault(bound, getattr(array, name))
+        return bound
+
+    def view(self, value: Value, name: str) -> str:
+        """An attribute of an array that is a view of it."""
+        array = self.fixed(value)
+        if array is None:
+            return f"{self.text(value)}.{name}"
+        view = f"{self.text(value)}_{name}"
+        self.names.setdefault(view, getattr(array, name))
+        return view
+
+
+# Lines that write a call's only result into an array, given the expression for that.
+Spelling: TypeAlias = Callable[[Code, str], list[str]]
+
+
+def spelling(call: Call) -> Spelling | None:
+    """How to write the result of a call into an array, or None if that cannot be."""
+    if len(call.results) != 1 or call.results[0].call is not call:
+        return None
+    (result,), fun = call.results, call.fun
+    if result.array.base is not None and fun not in _RESHAPES:
+        return None
+    if call.kind == "host":
+        kwargs = call.kwargs
+        return (
+            (lambda code, out: [code.call(fun, (), kwargs)[:-1] + f", out={out})"])
+            if (kwargs)
+            else None
+        )
+    if isinstance(fun, np.ufunc) and fun.nout == 1:
+        if _is_product(call):
+            return lambda code, out: [_product(code, call, out)]
+        if not call.kwargs.keys() - {"dtype", "where", "casting"}:
+            return lambda code, out: [_ufunc(code, call, out)]
+        return None
+    if fun in _PRODUCTS or fun is np.inner:
+        return (lambda code, out: [_product(code, call, out)]) if _is_product(call) else None
+    if isinstance(owner := getattr(fun, "__self__", None), np.ufunc):
+        if owner.nout == 1 and name_of(fun).endswith((".reduce", ".accumulate", ".outer")):
+            return lambda code, out: [_reduced(code, call, out)]
+        return None
+    if fun in LIKE:
+        fill = result.array.reshape(-1)[:1].copy()[0] if result.size else 0
+        value = np.asarray(fill, result.dtype)
+        return lambda code, out: [f"{out}[...] = {code.name(value)}"]
+    if fun in COPIES and isinstance(call.args[0], Value) and _is_real_copy(call):
+        return lambda code, out: [f"{out}[...] = {code.text(call.args[0])}"]
+    if fun in _RESHAPES and _order(call) == "C" and isinstance(call.args[0], Value):
+        shape = call.args[0].shape
+        return lambda code, out: [f"{out}.reshape({shape})[...] = {code.text(call.args[0])}"]
+    if fun is np.where and len(call.args) == 3 and not call.kwargs:
+        return lambda code, out: _where(code, call, out)
+    if fun in _WITH_OUT:
+        kwargs = call.kwargs
+        return lambda code, out: [
+            code.call(fun, call.args, kwargs)[:-1] + f"{', ' * bool(call.args)}out={out})"
+        ]
+    return None
+
+
+# Functions of NumPy's that write their result into `out` as they go.
+_WITH_OUT = frozenset({
+    np.concatenate, np.stack, np.einsum, np.clip, np.cumsum, np.cumprod, np.sum, np.prod, np.mean,
+    np.max, np.min, np.any, np.all, np.argmax, np.argmin, np.var, np.std, np.trace, np.outer,
+    np.round, np.ndarray.sum, np.ndarray.mean, np.ndarray.max, np.ndarray.min, np.ndarray.any,
+    np.ndarray.all, np.ndarray.cumsum, np.ndarray.prod, np.ndarray.clip,
+})  # fmt: skip
+
+
+def _is_product(call: Call) -> bool:
+    """Whether BLAS does it: one product of matrices or vectors of one floating dtype."""
+    if not (call.fun in _PRODUCTS or call.fun is np.inner) or call.kwargs or len(call.args) != 2:
+        return False
+    x, y = call.args
+    if not (isinstance(x, Value) and isinstance(y, Value)):
+        return False
+    (result,) = call.results
+    return (
+        x.dtype == y.dtype == result.dtype
+        and x.dtype.char in "fd"
+        and {x.ndim, y.ndim} <= {1, 2}
+        and result.array.flags.c_contiguous
+    )
+
+
+def _product(code: Code, call: Call, out: str) -> str:
+    x, y = call.args
+    right = code.view(y, "T") if call.fun is np.inner and y.ndim == 2 else code.text(y)
+    return f"{code.method(x, 'dot')}({right}, {out})"
+
+
+def _ufunc(code: Code, call: Call, out: str) -> str:
+    fun, args = call.fun, call.args
+    dtype = call.kwargs.get("dtype")
+    kinds = [
+        a.dtype if hasattr(a, "dtype") else np.dtype(bool) if type(a) is bool else type(a)
+        for a in args
+    ]
+    signature = {} if dtype is None else {"signature": (*[None] * len(args), np.dtype(dtype))}
+    dtypes = fun.resolve_dtypes((*kinds, None), **signature)
+    operands = [
+        code.text(a) if isinstance(a, Value) or d is None else code.name(np.asarray(a, d))
+        for a, d in zip(args, dtypes)
+    ]
+    options = "".join(f", {k}={code.text(v)}" for k, v in call.kwargs.items())
+    return f"{code.function(fun)}({', '.join(operands)}, {out}{options})"
+
+
+def _reduced(code: Code, call: Call, out: str) -> str:
+    bound = (
+        inspect.signature(np.ufunc.reduce).bind(None, *call.args, **call.kwargs)
+        if (name_of(call.fun).endswith(".reduce"))
+        else None
+    )
+    given = {} if bound is None else {k: v for k, v in bound.arguments.items() if k != "self"}
+    x = call.args[0]
+    if call.fun == np.add.reduce and isinstance(x, Value) and _is_sum_of_rows(call, given, x):
+        ones = np.ones(len(x.array), x.dtype)
+        return f"{code.name(ones.dot, 'ones_dot')}({code.text(x)}, {out})"
+    if given and not given.keys() - {"array", "axis", "dtype", "keepdims"}:
+        parts = [given.get("axis", 0), given.get("dtype")]
+        keep = ", True" if given.get("keepdims") else ""
+        texts = ", ".join(map(code.text, parts))
+        return f"{code.function(call.fun)}({code.text(x)}, {texts}, {out}{keep})"
+    return code.call(call.fun, call.args, call.kwargs)[:-1] + f", out={out})"
+
+
+def _is_sum_of_rows(call: Call, given: Any, x: Value) -> bool:
+    plain = not given.keys() - {"array", "axis", "dtype", "keepdims"}
+    return (
+        plain
+        and x.ndim == 2
+        and x.dtype.char in "fd"
+        and given.get("axis", 0) in (0, (0,))
+        and given.get("dtype") in (None, x.dtype)
+        and not given.get("keepdims")
+    )
+
+
+def _is_real_copy(call: Call) -> bool:
+    """Whether the first argument is all that decides about the elements, in their order."""
+    return call.results[0].shape == call.args[0].shape
+
+
+def _order(call: Call) -> str:
+    orders = [a for a in call.args if isinstance(a, str)]
+    return str(call.kwargs.get("order", orders[0] if orders else "C"))
+
+
+def _where(code: Code, call: Call, out: str) -> list[str]:
+    condition, x, y = call.args
+    first = [] if code.text(y) == out else [f"{out}[...] = {code.text(y)}"]
+    return [
+        *first,
+        f"{code.function(np.copyto)}({out}, {code.text(x)}, 'unsafe', {code.text(condition)})",
+    ]
+
+
+def plain_lines(code: Code, call: Call) -> list[str]:
+    """A call as it was made: what it returns is new each time."""
+    fun, args = call.fun, call.args
+    if fun is assign_at:
+        return [_assignment(code, call)]
+    if fun is bool:
+        value, decision = args
+        return [f"if {'not ' * decision}{code.text(value)}: raise Diverged"]
+    if fun is getitem:
+        right = f"{code.text(args[0])}[{code.text(args[1])}]"
+    elif isinstance(fun, np.ufunc) and call.target is not None and "out" in call.kwargs:
+        options = {k: v for k, v in call.kwargs.items() if k != "out"}
+        plain = Call("pure", fun, args, options, [call.target])
+        return [_ufunc(code, plain, code.text(call.kwargs["out"]))]
+    elif (
+        len(args) == 1
+        and not call.kwargs
+        and hasattr(np.ndarray, name_of(fun))
+        and (getattr(fun, "__module__", "").endswith("tracing"))
+    ):
+        right = code.view(args[0], name_of(fun))
+    else:
+        right = code.call(fun, args, call.kwargs)
+    own = [code.local(r) for r in call.results if r.call is call]
+    if not own:
+        return [right]
+    if len(call.results) == 1:
+        scalar = call.results[0].scalar
+        return [
+            f"{own[0]} = {code.function(np.asarray)}({right})" if scalar else f"{own[0]} = {right}"
+        ]
+    return [f"{', '.join(own)}, = {right}"]
+
+
+def _assignment(code: Code, call: Call) -> str:
+    array, index, value = call.args
+    fixed = code.fixed(array)
+    basic = not any(True for _ in values_in((index,)))
+    if fixed is not None and basic:
+        view = fixed[index]
+        if isinstance(view, np.ndarray) and np.may_share_memory(view, fixed):
+            return f"{code.name(view, 'part')}[...] = {code.text(value)}"
+    return f"{code.text(array)}[{code.text(index)}] = {code.text(value)}"

@@ -1,0 +1,598 @@
+"""Writing down what a function does: it runs once, on arrays that note each call of NumPy.
+
+A traced call computes, too: its results and its effects are those of the call in eager mode. What
+it changed can be undone.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import FrameType
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+from ..batching import Batch, NotBatchedError
+from ..errors import TraceError
+from ..graph import NO_KWARGS, Array, Function, Node, Spec, mode, name_of
+from ..tensor import Tensor
+from .program import Call, Kind, Storage, Value, mapped, owner_of
+
+_PACKAGE = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
+_NUMPY = os.path.join(os.path.dirname(np.__file__), "")
+
+# What of an array is known without its elements, and functions that ask for no more.
+_FACTS = frozenset({
+    np.shape, np.ndim, np.size, np.result_type, np.can_cast, np.iscomplexobj, np.isrealobj,
+    np.common_type, np.may_share_memory, np.shares_memory,
+})  # fmt: skip
+# What changes its first argument, and what does so among the methods of an array.
+_WRITERS = frozenset({
+    np.copyto, np.put, np.place, np.putmask, np.fill_diagonal, np.put_along_axis,
+})  # fmt: skip
+_WRITING_METHODS = frozenset({"fill", "sort", "partition", "put"})
+_VALUES = frozenset({"item", "tolist", "tobytes", "tofile", "dump", "dumps", "nonzero", "argwhere"})
+_REFUSED_METHODS = frozenset({"resize", "setflags", "setfield", "byteswap", "data", "ctypes"})
+
+
+def _reduction(ufunc: np.ufunc) -> Function:
+    """What the function of NumPy's that reduces by a ufunc does, without its detours."""
+
+    def reduce(
+        a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False,
+        **options: Any,
+    ) -> Any:  # fmt: skip
+        options = {name: v for name, v in options.items() if v is not np._NoValue}
+        if ufunc in (np.add, np.multiply):
+            options["dtype"] = dtype
+        elif dtype is not None:  # it is their third parameter
+            out = dtype
+        keepdims = keepdims is not np._NoValue and keepdims
+        return ufunc.reduce(a, axis=axis, out=out, keepdims=keepdims, **options)
+
+    return reduce
+
+
+def _mean(
+    a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False,
+    **options: Any,
+) -> Any:  # fmt: skip
+    keepdims = keepdims is not np._NoValue and keepdims
+    options = {name: v for name, v in options.items() if v is not np._NoValue}
+    if (
+        not isinstance(a, Tracer)
+        or a.dtype.char not in "fdFD"
+        or dtype
+        or options
+        or out is not None
+    ):
+        trace = mode.get().trace
+        given = {"axis": axis, "dtype": dtype, "keepdims": keepdims} | options
+        given |= {} if out is None else {"out": out}
+        return trace.record(np.mean, (a,), given, out)
+    total = np.add.reduce(a, axis=axis, keepdims=keepdims)
+    return total / (a.size // max(total.size, 1))
+
+
+# Functions that NumPy has written in Python, in terms of what they call in the end.
+_LOWERED: dict[Function, Function] = {
+    np.sum: _reduction(np.add),
+    np.prod: _reduction(np.multiply),
+    np.max: _reduction(np.maximum),
+    np.min: _reduction(np.minimum),
+    np.any: _reduction(np.logical_or),
+    np.all: _reduction(np.logical_and),
+    np.mean: _mean,
+}
+
+
+def assign_at(array: Any, index: Any, value: Any) -> None:
+    """`array[index] = value`."""
+    array[index] = value
+
+
+class Tracer(NDArrayOperatorsMixin):
+    """An array, as the traced function sees it: what is done with it is noted.
+
+    What would need its elements, to choose among branches or to make a number, raises a TraceError.
+    """
+
+    __slots__ = ("_trace", "value")
+
+    def __init__(self, trace: Trace, value: Value) -> None:
+        self._trace = trace
+        self.value = value
+
+    # -- facts
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.value.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.value.dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.value.shape)
+
+    @property
+    def size(self) -> int:
+        return self.value.size
+
+    @property
+    def itemsize(self) -> int:
+        return self.value.dtype.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        return self.value.nbytes
+
+    @property
+    def base(self) -> None:
+        """None, as of an array that owns its memory: whether it needs a copy is planned later."""
+
+    def __len__(self) -> int:
+        return len(self.value.array)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[i] for i in range(len(self)))
+
+    __hash__ = object.__hash__
+
+    def __repr__(self) -> str:
+        return f"<traced array of shape {self.shape}, dtype {self.dtype}>"
+
+    # -- NumPy's protocols
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if any(isinstance(a, (Tensor, Batch)) for a in inputs):
+            return NotImplemented
+        fun = ufunc if method == "__call__" else getattr(ufunc, method)
+        if method == "at":
+            return self._trace.record(fun, inputs, kwargs, inputs[0])
+        out = kwargs.get("out")
+        if out is None:
+            return self._trace.record(fun, inputs, kwargs)
+        if len(out) != 1 or out[0] is None:
+            raise TraceError(f"{name_of(fun)}: out= of several results cannot be compiled")
+        self._trace.record(fun, inputs, kwargs | {"out": out[0]}, out[0])
+        return out[0]
+
+    def __array_function__(self, fun: Function, types: Any, args: Any, kwargs: Any) -> Any:
+        if any(issubclass(kind, (Tensor, Batch)) for kind in types):
+            return NotImplemented
+        if fun in _FACTS:
+            facts = mapped((args, kwargs), Tracer, lambda t: t.value.array)
+            return fun(*facts[0], **facts[1])
+        lowered = _LOWERED.get(fun)
+        if lowered is not None:
+            return lowered(*args, **kwargs)
+        if fun in _WRITERS:
+            return self._trace.record(fun, args, kwargs, args[0])
+        if kwargs.get("out") is not None:
+            self._trace.record(fun, args, kwargs, kwargs["out"])
+            return kwargs["out"]
+        return self._trace.record(fun, args, kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _VALUES:
+            return functools.partial(_refuse, f"{name}()")
+        attribute = getattr(np.ndarray, name, None)
+        if attribute is None or name in _REFUSED_METHODS or name.startswith("__"):
+            raise AttributeError(f"a traced array has no attribute {name!r}")
+        if not callable(attribute):  # T, mT, real, imag, flat ...
+            return self._trace.record(_attribute(name), (self,))
+        function = getattr(np, name, None)
+        if function in _LOWERED:
+            return functools.partial(function, self)
+        target = self if name in _WRITING_METHODS else None
+
+        def method(*args: Any, **kwargs: Any) -> Any:
+            if kwargs.get("out") is not None:
+                return self._trace.record(attribute, (self, *args), kwargs, kwargs["out"])
+            return self._trace.record(attribute, (self, *args), kwargs, target)
+
+        return method
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._trace.record(getitem, (self, _checked_index(index)))
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        if isinstance(value, Tensor):
+            value = value.data
+        if isinstance(value, Tracer) and _is_part(value.value.array, self.value.array, index):
+            return  # a[i] += x has changed it already
+        self._trace.record(assign_at, (self, _checked_index(index), value), target=self)
+
+    # -- numbers
+
+    def __bool__(self) -> bool:
+        caller = sys._getframe(1)
+        if caller.f_code.co_filename.startswith(_PACKAGE):
+            return self._trace.assume(self.value)
+        return _refuse("a decision (if, while, and, or, not, bool)")
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        return _refuse("a plain array of it")
+
+    def __float__(self) -> float:
+        return _refuse("float()")
+
+    def __int__(self) -> int:
+        return _refuse("int()")
+
+    def __index__(self) -> int:
+        return _refuse("an index or a range")
+
+    def __complex__(self) -> complex:
+        return _refuse("complex()")
+
+
+def _refuse(what: str, *_args: Any, **_kwargs: Any) -> NoReturn:
+    raise TraceError(
+        f"{place()}: {what} needs the elements of an array that another call will change, so it "
+        "cannot be compiled: use numpy.where, return the array from the compiled function, or "
+        "leave this part out of it"
+    )
+
+
+def place() -> str:
+    """The file and the line of the user's call that is under way."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_back is not None:
+        name = frame.f_code.co_filename
+        if not (name.startswith((_PACKAGE, _NUMPY)) or name.startswith("<")):
+            break
+        frame = frame.f_back
+    return "?" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def _is_part(part: Array, array: Array, index: Any) -> bool:
+    """Whether an array is a view of another one, at an index of it."""
+    if owner_of(part) is not owner_of(array) or not isinstance(
+        index, (int, slice, tuple, type(...))
+    ):
+        return False
+    own = array[mapped(index, Tracer, lambda t: t.value.array)]
+    return isinstance(own, np.ndarray) and own.__array_interface__ == part.__array_interface__
+
+
+def getitem(array: Any, index: Any) -> Any:
+    """`array[index]`."""
+    return array[index]
+
+
+@functools.cache
+def _attribute(name: str) -> Function:
+    def attribute(array: Any) -> Any:
+        return getattr(array, name)
+
+    attribute.__name__ = name
+    return attribute
+
+
+def _checked_index(index: Any) -> Any:
+    for part in index if isinstance(index, tuple) else (index,):
+        if isinstance(part, Tensor):
+            part = part.data
+        if isinstance(part, Tracer) and part.dtype.kind == "b":
+            _refuse("selecting by a boolean mask, whose number of elements may change,")
+    return mapped(index, Tensor, lambda t: t.data)
+
+
+class Trace:
+    """All that one call of a function did.
+
+    `calls` is the program. `tensors` are those tensors whose arrays it used, with the arrays and
+    nodes that they had, `gradients` the leaves whose `grad` it used, with those that they had, and
+    `slots` the arrays that stand for such gradients. `touched` are the leaves whose data it changed.
+    `conditions` are what else must be so for the program to hold: expressions, with gaps for things.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.inputs: list[Value] = []
+        self.tensors: dict[int, tuple[Tensor, Array, Node | None]] = {}
+        self.gradients: dict[Node, Any] = {}
+        self.slots: dict[Node, Value | None] = {}
+        self.touched: dict[Node, None] = {}
+        self.conditions: list[tuple[str, tuple[Any, ...]]] = []
+        self.drawn: set[int] = set()
+        self.followed: set[int] = set()
+        self._storages: dict[int, Storage] = {}
+        self._values: dict[int, Value] = {}
+        self._undo: list[Callable[[], Any]] = []
+        self._saved: set[int] = set()
+        self._errors = np.geterr()
+        self._place: str | None = None
+
+    # -- arrays that come from outside
+
+    def input(self, array: Array) -> Tracer:
+        """An argument: another array at each call.
+
+        It is copied, as memory that an argument shares with others now, it need not share later.
+        """
+        return self._arrived(array.copy(order="K"), "input")
+
+    def _arrived(self, array: Array, home: Any) -> Tracer:
+        owner = owner_of(array)
+        storage = self._storages.setdefault(id(owner), Storage(home, owner))
+        value = self._values[id(array)] = Value(array, storage)
+        if home == "input":
+            self.inputs.append(value)
+        return Tracer(self, value)
+
+    def value(self, a: Any) -> Value:
+        """The value of a traced array, or of a plain one, which is read where it lies."""
+        if isinstance(a, Tracer):
+            return a.value
+        if id(a) not in self._values:
+            return self._arrived(a, "state").value
+        return self._values[id(a)]
+
+    def _given(self, a: Any) -> Any:
+        return Spec(a.shape, a.dtype) if isinstance(a, Node) else self.value(a)
+
+    def state(self, array: Array) -> Tracer:
+        """An array that may be written to as well, since whoever owns it keeps it where it is."""
+        value = self.value(array)
+        self.followed.add(id(value.storage.owner))
+        return Tracer(self, value)
+
+    def tensor(self, t: Tensor) -> Any:
+        """The array of a tensor, as the traced function sees it."""
+        array = t._array
+        if isinstance(array, Tracer):
+            return array
+        if type(array) is not np.ndarray:
+            raise TraceError(f"{place()}: a tensor of a {type(array).__name__} cannot be compiled")
+        if id(t) not in self.tensors:
+            self.tensors[id(t)] = t, array, t._node
+        return Tracer(self, self.value(array))
+
+    def follow(self, t: Tensor) -> None:
+        """Let the function change the data of a tensor, which outlives the call."""
+        if type(t._array) is np.ndarray:
+            self.followed.add(id(owner_of(t._array)))
+
+    # -- operations
+
+    def caller(self, fun: Function, args: Sequence[Any], arrays: list[Any]) -> Function:
+        """What calls `fun` on `arrays`, in which those of the tensors among `args` are traced."""
+        for i, a in enumerate(args):
+            if isinstance(a, Tensor):
+                arrays[i] = self.tensor(a)
+        return functools.partial(self.call, fun)
+
+    def call(self, fun: Function, *args: Any, **kwargs: Any) -> Any:
+        """Call a function on traced arrays: call by call or, if it needs elements, as a whole."""
+        before = len(self.calls)
+        try:
+            return fun(*args, **kwargs)
+        except NotBatchedError:
+            raise
+        except Exception:
+            found: list[Any] = []
+            mapped((args, kwargs), (Tensor, Batch), found.append)
+            if found:
+                if isinstance(found[0], Batch):
+                    raise NotBatchedError("a function that needs elements") from None
+                raise
+            del self.calls[before:]
+            return self.record(fun, args, kwargs)
+
+    def at(self, node: Node, vjp: Function) -> Function:
+        """What calls a derivative of a node, and says that this is due to the node's own line."""
+
+        def derivative(*args: Any, **kwargs: Any) -> Any:
+            outer, self._place = self._place, node.place
+            try:
+                return self.call(vjp, *args, **kwargs)
+            finally:
+                self._place = outer
+
+        return derivative
+
+    def record(
+        self,
+        fun: Function,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any] = NO_KWARGS,
+        target: Any = None,
+        kind: Kind | None = None,
+    ) -> Any:
+        """Call a function on the arrays themselves, and note the call; return traced results."""
+        given = mapped((tuple(args), dict(kwargs)), (Tracer, np.ndarray, Node), self._given)
+        plain_args, plain_kwargs = mapped(given, Value, lambda v: v.array)
+        written = None if target is None else self.value(target)
+        if written is not None:
+            self._before_writing(written, name_of(fun))
+        out = fun(*plain_args, **plain_kwargs)
+        errors = np.geterr()
+        call = Call(
+            kind or ("pure" if written is None else "write"),
+            fun,
+            given[0],
+            given[1],
+            target=written,
+            place=self._place or place(),
+            errors=None if errors == self._errors else errors,
+        )
+        self.calls.append(call)
+        if written is not None:
+            return None
+        results: list[Value] = []
+        traced = mapped(
+            out,
+            (np.ndarray, np.generic, bool, int, float, complex),
+            lambda a: self._result(a, call, results),
+        )
+        call.results = results
+        return traced
+
+    def _result(self, a: Any, call: Call, results: list[Value]) -> Tracer:
+        array = np.asarray(a)
+        value = self._values.get(id(array)) if array is a else None
+        if value is None:
+            owner = owner_of(array)
+            storage = self._storages.get(id(owner))
+            if storage is None:
+                storage = self._storages[id(owner)] = Storage("temporary", owner)
+            elif call.kind == "pure":
+                call.kind = "view"
+            value = Value(array, storage, call, scalar=array is not a)
+            self._values[id(array)] = value
+        results.append(value)
+        return Tracer(self, value)
+
+    def _before_writing(self, value: Value, name: str) -> None:
+        storage = value.storage
+        storage.writes += 1
+        owner = storage.owner
+        if storage.home == "temporary":
+            return
+        if storage.home == "input":
+            raise TraceError(f"{place()}: {name} would write into an argument: copy it first")
+        if id(owner) not in self.followed:
+            raise TraceError(
+                f"{place()}: {name} writes into an array of shape {value.shape} that a compiled "
+                "function cannot follow: keep it in a tensor's data, make it inside, or pass it as "
+                "an argument and return the new one"
+            )
+        self.save(owner)
+
+    def save(self, array: Array) -> None:
+        """Note an array as it is now, to be restored by `undo`."""
+        owner = owner_of(array)
+        if id(owner) not in self._saved:
+            self._saved.add(id(owner))
+            self._undo.append(functools.partial(np.copyto, owner, owner.copy()))
+
+    def assume(self, value: Value) -> bool:
+        """A decision that one of the library's own functions takes by an element: noted as a check.
+
+        Where a later call would decide otherwise, it needs another program.
+        """
+        decision = bool(value.array)
+        self.calls.append(Call("host", bool, (value, decision), place=self._place or place()))
+        return decision
+
+    # -- what is not an operation
+
+    def host(self, fun: Function, *args: Any, writes: Sequence[Array] = ()) -> Any:
+        """Call a Python function now and, with the arrays of then, at this point of each call.
+
+        `writes` are the arrays that it changes.
+        """
+        given = mapped(args, (Tracer, np.ndarray), self.value)
+        for array in writes:
+            self.save(array)
+            self.state(array).value.storage.writes += 1
+        result = fun(*mapped(given, Value, lambda v: v.array))
+        self.calls.append(Call("host", fun, given, place=self._place or place()))
+        return result
+
+    def draw(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Tracer:
+        """Random numbers from 0 to 1, other ones at each call."""
+        if id(rng) not in self.drawn:
+            self.drawn.add(id(rng))
+            state = rng.bit_generator.state
+            self._undo.append(lambda: setattr(rng.bit_generator, "state", state))
+        out: Tracer = self.record(rng.random, (shape,), {"dtype": dtype}, kind="host")
+        return out
+
+    def require(self, expression: str, *things: Any) -> None:
+        """Let the program hold only where an expression is true; things fill its gaps, `{}`."""
+        self.conditions.append((expression, things))
+
+    def guard(self, owner: Any, attribute: str) -> None:
+        """Let the program hold only as long as an object's attribute is what it is now."""
+        self.require(f"{{}}.{attribute} is {{}}", owner, getattr(owner, attribute))
+
+    # -- leaves
+
+    def assign(self, t: Tensor, value: Any) -> None:
+        """Give a leaf, or an untracked tensor, new data."""
+        target = self.tensor(t)
+        value = value.data if isinstance(value, Tensor) else value
+        if not (isinstance(value, Tracer) and value.value is target.value):
+            if np.shape(value) != target.shape:
+                raise ValueError(f"cannot assign data of shape {np.shape(value)} to {target}")
+            np.copyto(target, value, casting="unsafe")
+        self.touch(t._node)
+
+    def touch(self, node: Node | None) -> None:
+        """Note that the data of a leaf has changed."""
+        if node is not None:
+            self.touched[node] = None
+            node.touch()
+
+    def grad(self, node: Node) -> Any:
+        """The gradient of a leaf: a traced array, or None."""
+        if node not in self.gradients:
+            self._remember(node)
+            g = node.grad
+            self.slots[node] = None
+            if g is not None:
+                storage = self._storages.setdefault(id(owner_of(g)), Storage("input", owner_of(g)))
+                value = self.slots[node] = self._values.setdefault(id(g), Value(g, storage))
+                node.grad = Tracer(self, value)  # type: ignore[assignment]
+        return node.grad
+
+    def set_grad(self, node: Node, g: Any) -> None:
+        """Change the gradient of a leaf."""
+        if node not in self.gradients:
+            self._remember(node)
+        node.grad = g
+
+    def _remember(self, node: Node) -> None:
+        self.gradients[node] = node.grad
+
+    def accumulate(self, gradients: Mapping[Node, Any]) -> None:
+        """Add to the gradients of leaves."""
+        for node, g in gradients.items():
+            earlier = self.grad(node)
+            if earlier is not None:
+                g = earlier + g
+            elif not isinstance(g, Tracer):  # the same at each call
+                g = Tracer(self, self.value(g))
+            self.set_grad(node, g if g.dtype == node.dtype else g.astype(node.dtype))
+
+    # -- afterwards
+
+    def undo(self) -> None:
+        """Make all arrays, gradients and generators what they were before the trace."""
+        for restore in reversed(self._undo):
+            restore()
+        for node, g in self.gradients.items():
+            node.grad = g
+
+    def settle(self, outside: Iterable[Tensor]) -> dict[Node, Value | None]:
+        """Forget the tensors that have died with the call; return what gradients are then.
+
+        `outside` are tensors that live on. Gradients become arrays again.
+        """
+        for key, (t, _, _) in list(self.tensors.items()):
+            if sys.getrefcount(t) <= 3:  # here, in the dict, and as the argument
+                del self.tensors[key]
+        alive = {t._node for t in (*outside, *(t for t, _, _ in self.tensors.values()))}
+        final: dict[Node, Value | None] = {}
+        for node in self.gradients:
+            if node in alive:
+                g: Any = node.grad
+                final[node] = None if g is None else self.value(g)
+                node.grad = None if g is None else self.value(g).array.copy()
+        return final
+
+
+def active() -> Trace | None:
+    """The trace that is under way in this thread, or None."""
+    trace: Trace | None = mode.get().trace
+    return trace

@@ -1,0 +1,233 @@
+"""What a function could change that no trace shows: Python's variables, attributes, containers."""
+
+from __future__ import annotations
+
+import functools
+import os
+import random
+import site
+import sys
+import sysconfig
+from collections.abc import Iterator, Mapping
+from types import CellType, CodeType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+import numpy as np
+
+from ..errors import TraceError
+from ..graph import Array
+from ..structure import CONTAINERS
+from ..tensor import Tensor
+
+_OURS = __package__.partition(".")[0]
+_LIBRARIES = tuple(
+    os.path.join(path, "")
+    for path in {
+        *sysconfig.get_paths().values(),
+        *site.getsitepackages(),
+        os.path.dirname(np.__file__),
+    }
+)
+_OWN = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, np.dtype)
+
+
+class Watch:
+    """All that is within reach of a function and its arguments, as it is now.
+
+    `tensors` are the tensors among it, `modules` what is being trained or not. `restore` makes everything what it was; `require_unchanged`
+    raises a TraceError for what a compiled call could not repeat.
+    """
+
+    def __init__(self, *roots: Any) -> None:
+        self.tensors: list[Tensor] = []
+        self.modules: list[Any] = []
+        self._holders: list[tuple[str, Any, dict[Any, Any], bool]] = []
+        self._arrays: list[Array] = []
+        self._generators: list[tuple[str, np.random.Generator, Any]] = []
+        self._seen: dict[int, Any] = {}
+        for root in roots:
+            self._visit(root, "", True)
+        self._randoms = _global_random_states()
+
+    def _visit(self, thing: Any, path: str, users: bool) -> None:
+        """Note a thing, and go on to what it holds; `users` says whether the user's code does."""
+        if isinstance(thing, _PLAIN) or id(thing) in self._seen:
+            return
+        self._seen[id(thing)] = thing
+        if isinstance(thing, Tensor):
+            self.tensors.append(thing)
+        elif isinstance(thing, np.ndarray):
+            if users and thing.flags.writeable:
+                self._arrays.append(thing)
+        elif "numpy.random" in sys.modules and isinstance(thing, np.random.Generator):
+            self._generators.append((path, thing, thing.bit_generator.state))
+        elif isinstance(thing, MethodType):
+            self._visit(thing.__self__, path, users)
+            self._visit(thing.__func__, path, users)
+        elif isinstance(thing, functools.partial):
+            self._visit((thing.func, thing.args, thing.keywords), path, users)
+        elif isinstance(thing, FunctionType):
+            self._visit_function(thing, users)
+        elif isinstance(thing, (type, ModuleType, CodeType)):
+            return
+        elif (held := _held(thing)) is not None:
+            ours = type(thing).__module__.partition(".")[0] == _OURS
+            self._holders.append((path, thing, held, users and not ours))
+            if "training" in held or hasattr(type(thing), "training"):
+                self.modules.append(thing)
+            users = users and (not ours or isinstance(thing, tuple(CONTAINERS)))
+            for name, part in held.items():
+                self._visit(part, _joined(path, thing, name), users)
+
+    def _visit_function(self, function: FunctionType, users: bool) -> None:
+        wrapped = getattr(function, "__wrapped__", None)
+        if wrapped is not None:
+            self._visit(wrapped, "", users)
+        cells = dict(zip(function.__code__.co_freevars, function.__closure__ or ()))
+        ours = function.__code__.co_filename.startswith((*_LIBRARIES, _OWN))
+        for name, cell in cells.items():
+            held = _held(cell) or {}
+            self._holders.append((name, cell, held, users and not ours))
+            self._visit(held.get("cell_contents"), name, users)
+        for default in (function.__defaults__ or (), function.__kwdefaults__ or {}):
+            self._visit(default, function.__name__, users)
+        if ours:
+            return
+        names = {name for code in _codes(function.__code__) for name in code.co_names}
+        variables = _Globals(function.__globals__, names)
+        self._holders.append(("", variables, _held(variables) or {}, users))
+        for name, part in (_held(variables) or {}).items():
+            self._visit(part, name, users)
+
+    def protect(self) -> None:
+        """Make plain arrays read-only: a compiled function cannot repeat what changes one."""
+        for array in self._arrays:
+            array.flags.writeable = False
+
+    def release(self) -> None:
+        """Make the arrays writeable again."""
+        for array in self._arrays:
+            array.flags.writeable = True
+
+    def require_unchanged(self, drawn: set[int]) -> None:
+        """Raise a TraceError if something has changed; `drawn` generators may have moved on."""
+        for path, holder, before, users in self._holders:
+            if users:
+                after = _held(holder) or {}
+                for name in {**before, **after}:
+                    if not _is_same(before.get(name, _MISSING), after.get(name, _MISSING)):
+                        what = _joined(path, holder, name)
+                        raise TraceError(
+                            f"the function changes {what}, which is Python's, and would not change "
+                            "in compiled calls: keep it in a tensor, return it, or change it "
+                            "outside of the compiled function"
+                        )
+        for path, rng, state in self._generators:
+            if id(rng) not in drawn and not _is_same(rng.bit_generator.state, state):
+                raise TraceError(
+                    f"the function draws random numbers from {path or 'a generator'}, which would "
+                    "be the same in every compiled call: use tensorgrad.nn.dropout, or draw them "
+                    "outside and pass them as an argument"
+                )
+        if not _is_same(_global_random_states(), self._randoms):
+            raise TraceError(
+                "the function draws random numbers from the global generator, which would be the "
+                "same in every compiled call: draw them outside and pass them as an argument"
+            )
+
+    def restore(self) -> None:
+        """Put everything back that Python code has changed."""
+        for _, holder, before, _ in self._holders:
+            if not _is_same(_held(holder), before):
+                _put_back(holder, before)
+        for _, rng, state in self._generators:
+            rng.bit_generator.state = state
+        python, legacy = self._randoms
+        random.setstate(python)
+        if legacy is not None:
+            np.random.set_state(legacy)
+
+
+_MISSING = object()
+
+
+class _Globals(dict[str, Any]):
+    """Some of the global variables of a module."""
+
+    def __init__(self, variables: dict[str, Any], names: set[str]) -> None:
+        super().__init__()
+        self.variables = variables
+        self.names = names
+
+
+def _held(thing: Any) -> dict[Any, Any] | None:
+    """What a thing holds, by name, or None if that cannot be changed."""
+    if isinstance(thing, _Globals):
+        return {name: thing.variables[name] for name in thing.names if name in thing.variables}
+    if isinstance(thing, CellType):
+        try:
+            return {"cell_contents": thing.cell_contents}
+        except ValueError:  # empty
+            return {}
+    if isinstance(thing, (list, tuple)):
+        return dict(enumerate(thing))
+    if isinstance(thing, Mapping):
+        return dict(thing) | (dict(vars(thing)) if hasattr(thing, "__dict__") else {})
+    if isinstance(thing, (set, frozenset)):
+        return dict.fromkeys(thing)
+    return dict(vars(thing)) if hasattr(thing, "__dict__") else None
+
+
+def _put_back(holder: Any, before: dict[Any, Any]) -> None:
+    if isinstance(holder, _Globals):
+        holder.variables.update(before)
+    elif isinstance(holder, CellType):
+        holder.cell_contents = before["cell_contents"]
+    elif isinstance(holder, list):
+        holder[:] = before.values()
+    elif isinstance(holder, dict):
+        holder.clear()
+        holder.update(before)
+    elif isinstance(holder, set):
+        holder.clear()
+        holder.update(before)
+    elif hasattr(holder, "__dict__"):
+        vars(holder).clear()
+        vars(holder).update(before)
+
+
+def _joined(path: str, holder: Any, name: Any) -> str:
+    if isinstance(holder, (CellType, _Globals)):
+        return path or str(name)
+    if isinstance(holder, (list, tuple, Mapping, set)):
+        return f"{path}[{name!r}]"
+    return f"{path}.{name}" if path else str(name)
+
+
+def _is_same(a: Any, b: Any) -> bool:
+    """Whether a thing is what it was: itself, or an equal number or text."""
+    if a is b:
+        return True
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, np.ndarray):
+        return bool(np.array_equal(a, b))
+    if isinstance(a, (tuple, dict)):
+        pairs = (a.items(), b.items()) if isinstance(a, dict) else (enumerate(a), enumerate(b))
+        left, right = map(dict, pairs)
+        return left.keys() == right.keys() and all(_is_same(left[k], right[k]) for k in left)
+    return isinstance(a, _PLAIN) and bool(a == b or a != a)
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    """A function's code, and those of the functions in it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _codes(constant)
+
+
+def _global_random_states() -> tuple[Any, Any]:
+    legacy = np.random.get_state(legacy=True) if "numpy.random" in sys.modules else None
+    return random.getstate(), legacy

@@ -1,0 +1,237 @@
+"""The report on NumPy's BLAS: real kernels in child processes, and ones that are made to fail."""
+
+import ctypes
+import functools
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tensorgrad import doctor
+from tensorgrad.__main__ import main
+from tensorgrad.doctor import Blas, Kernel, Product, advice, best_kernel, blas, kernels
+
+BLAS = blas()
+# A kernel that any processor of the family runs, and which none of today prefers.
+OTHER = {"x86_64": "Nehalem", "amd64": "Nehalem"}.get(platform.machine().lower(), "ARMV8")
+
+openblas = pytest.mark.skipif(
+    BLAS.kernel in (None, OTHER, OTHER.lower())
+    or "DYNAMIC_ARCH" not in str(np.show_config(mode="dicts")),
+    reason="NumPy's BLAS has no kernels to choose from",
+)
+
+
+@pytest.fixture
+def in_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Has child processes run some code as they start."""
+
+    def run(code: str) -> None:
+        (tmp_path / "sitecustomize.py").write_text(
+            f"import os\nsetting = os.environ.get({doctor.VARIABLE!r})\n{code}"
+        )
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    return run
+
+
+@openblas
+@pytest.mark.parametrize("setting", [None, OTHER])
+def test_the_kernel_is_the_one_that_openblas_says_it_took(setting: str | None) -> None:
+    environment = os.environ | {"OPENBLAS_VERBOSE": "2", "OPENBLAS_NUM_THREADS": "1"}
+    if setting:
+        environment[doctor.VARIABLE] = setting
+    script = "from tensorgrad.doctor import blas; print(*blas()[2:])"
+    out = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    told = re.findall(r"^Core: (\S+)", out.stdout + out.stderr, re.MULTILINE)
+    assert [*told[-1:], "1"] == out.stdout.split()[-2:]
+
+
+@openblas
+def test_each_kernel_is_measured_in_both_dtypes_on_one_and_on_all_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
+    threads = min(2, os.cpu_count() or 1)
+    measured, passed_over = kernels(256, 0.1, [OTHER])
+    assert [(k.setting, (k.name or "").lower()) for k in measured] == [
+        (None, (BLAS.kernel or "").lower()),
+        (OTHER, OTHER.lower()),
+    ]
+    assert passed_over == {}
+    expected = {(dtype, n) for dtype in ("float32", "float64") for n in (1, threads)}
+    for kernel in measured:
+        assert set(kernel.seconds) == expected
+        assert all(1e-5 < s < 1 for s in kernel.seconds.values())  # 34 million operations
+    present, other = (kernel.seconds[Product("float64", 1)] for kernel in measured)
+    assert other > present  # of Nehalem: it has half, or a quarter, of the width
+
+
+@openblas
+def test_kernels_that_cannot_be_measured_are_passed_over(
+    in_children: Callable[[str], None],
+) -> None:
+    in_children(f"""
+import signal, sys
+if setting == "Illegal":
+    os.kill(os.getpid(), signal.SIGILL) if os.name == "posix" else os._exit(0xC000001D)
+if setting == "Silent":
+    os._exit(3)
+if setting == "Failing":
+    sys.exit("no such thing")
+if setting == "Chatty":
+    print("hello", flush=True)
+if setting == {OTHER!r}:
+    import numpy as np
+    matmul = np.matmul
+    def wrong(x, y, out):
+        matmul(x, y, out=out)
+        out[0, 0] += 1
+    np.matmul = wrong
+""")
+    names = ["Illegal", "Silent", "Failing", "Chatty", "Imaginary", OTHER]
+    measured, passed_over = kernels(16, 0.01, names)
+    assert [kernel.setting for kernel in measured] == [None]
+    assert passed_over == {
+        "Illegal": "the processor lacks its instructions",
+        "Silent": "it ended with status 3",
+        "Failing": "SystemExit: no such thing",
+        "Chatty": "it printed 'hello'",
+        "Imaginary": passed_over["Imaginary"],
+        OTHER: "its float32 products are wrong",
+    }
+    assert re.fullmatch(r"OpenBLAS takes \w+ in its place", passed_over["Imaginary"])
+
+
+def test_a_child_that_ends_between_two_turns_is_passed_over() -> None:
+    with doctor._Child(None, 16) as child:
+        child.answer()
+        child.kill()
+        child.wait()
+        child.tell(0.01)
+        with pytest.raises(doctor.PassedOverError, match="it ended with status"):
+            child.answer()
+
+
+def test_the_present_setting_has_to_work(
+    in_children: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    in_children("raise SystemExit('numpy is broken')")
+    with pytest.raises(SystemExit, match=r"^error: NumPy cannot be measured .*: numpy is broken$"):
+        main(["doctor"])
+    assert f"NumPy      {np.__version__}\n" in capsys.readouterr().out
+
+
+def test_one_thread_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    if BLAS.threads is None:
+        pytest.skip("NumPy's BLAS does not tell its threads")
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
+    measured, _ = kernels(16, 0.01, [])
+    assert list(measured[0].seconds) == [("float32", 1), ("float64", 1)]
+
+
+def made_up(setting: str | None, *seconds: float) -> Kernel:
+    products = [Product("float32", 1), Product("float64", 1), Product("float32", 8)]
+    return Kernel(setting, setting or "Haswell", dict(zip(products, seconds)))
+
+
+PRESENT = made_up(None, 1e-3, 2e-3, 5e-4)
+
+
+@pytest.mark.parametrize(
+    ("others", "setting", "says"),
+    [
+        ([], None, "no other kernel was found"),
+        ([made_up("Slow", 2e-3, 4e-3, 1e-3)], None, "the present setting is the best"),
+        ([made_up("Same", 0.97e-3, 1.94e-3, 0.48e-3)], None, "the present setting is the best"),
+        ([made_up("Uneven", 5e-4, 2e-3, 11e-4)], None, "the present setting is the best"),
+        (
+            [made_up("Fast", 5e-4, 1e-3, 25e-5)],
+            "Fast",
+            "Set OPENBLAS_CORETYPE=Fast before Python starts",
+        ),
+        ([made_up("Fast", 5e-4, 1e-3, 25e-5)], "Fast", "products take 0.50 of their time"),
+        (
+            [made_up("Fast", 4e-4, 1e-3, 25e-5), made_up("Best", 5e-4, 5e-4, 25e-5)],
+            "Best",
+            "take 0.40 of",
+        ),
+    ],
+)
+def test_advice(others: list[Kernel], setting: str | None, says: str) -> None:
+    measured = [PRESENT, *others]
+    assert best_kernel(measured).setting == setting
+    assert says in advice(measured)
+
+
+def test_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = doctor.Kernels([PRESENT, made_up("SkylakeX", 5e-4, 9e-4, 3e-4)], {"Zen": "it is not"})
+    monkeypatch.setattr(doctor, "kernels", lambda *_: found)
+    assert (
+        "\n".join(doctor.report(300)).partition("\n\n")[2]
+        == """\
+Products of 300 x 300 matrices: milliseconds (share of the present kernel's)
+
+kernel            float32, 1 thread    float64, 1 thread   float32, 8 threads
+Haswell                1.000 (1.00)         2.000 (1.00)         0.500 (1.00)
+SkylakeX               0.500 (0.50)         0.900 (0.45)         0.300 (0.60)
+
+Zen is passed over: it is not.
+Set OPENBLAS_CORETYPE=SkylakeX before Python starts: products take 0.51 of their time."""
+    )
+
+
+def quick(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    monkeypatch.setattr(doctor, "report", functools.partial(doctor.report, 128, 0.1))
+    main(["doctor"])
+    return capsys.readouterr().out.splitlines()
+
+
+@openblas
+def test_the_report(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv(doctor.VARIABLE, OTHER)  # of the children; this process has the other kernel
+    family = {platform.machine().lower(): ["Imaginary", OTHER, BLAS.kernel]}
+    monkeypatch.setattr(doctor, "FAMILIES", family)
+    lines = quick(monkeypatch, capsys)
+    facts = dict(re.split(" {2,}", line, maxsplit=1) for line in lines[:7])
+    assert facts == {
+        "Python": f"{platform.python_version()}, {platform.system()} {platform.machine()}",
+        "NumPy": np.__version__,
+        "BLAS": f"{BLAS.name} {BLAS.version}",
+        "Kernel": BLAS.kernel,
+        "Setting": f"OPENBLAS_CORETYPE={OTHER}",
+        "Threads": str(BLAS.threads),
+        "Processor": f"{doctor.processor()}, {os.cpu_count()} logical cores",
+    }
+    head, first, second, gap = (re.split(" {2,}", line) for line in lines[10:14])
+    assert head[:3] == ["kernel", "float32, 1 thread", "float64, 1 thread"]
+    assert [first[0].lower(), second[0]] == [OTHER.lower(), BLAS.kernel]
+    assert len(first) == len(second) == len(head)
+    assert gap == [""]
+    assert re.fullmatch(r"Imaginary is passed over: OpenBLAS takes \w+ in its place\.", lines[-2])
+    assert re.match(r"Nothing to set|Set OPENBLAS_CORETYPE=", lines[-1])
+
+
+def test_without_openblas_the_present_setting_alone_is_measured(
+    in_children: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    in_children("import ctypes\nctypes.CDLL = str")  # has no symbol of OpenBLAS
+    monkeypatch.setattr(ctypes, "CDLL", str)
+    assert blas() == Blas(BLAS.name, BLAS.version, None, None)
+    lines = quick(monkeypatch, capsys)
+    assert "Kernel     unknown" in lines
+    assert "Threads    unknown" in lines
+    assert re.split(" {2,}", lines[10])[1:] == ["float32, all threads", "float64, all threads"]
+    assert lines[11].startswith("unknown")
+    assert lines[-2].startswith("NumPy has no OpenBLAS that tells its kernel")
+    assert lines[-1].startswith("Nothing to set: no other kernel")
