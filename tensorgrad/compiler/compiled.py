@@ -220,22 +220,54 @@ class Compiled:
         """
         leaves, structure = flatten(batches, "scan")
         arrays = [np.asarray(a.data if isinstance(a, Tensor) else a) for a in leaves]
-        lengths = {len(a) if a.ndim else None for a in arrays}
-        if len(lengths) != 1 or None in lengths:
+        lengths = {len(a) if a.ndim else 0 for a in arrays}
+        if len(lengths) != 1 or 0 in lengths:
             raise ValueError(
                 f"scan: arrays of shapes {[a.shape for a in arrays]}: all need a first axis of one "
-                "length, along which the calls are"
+                "length, of at least 1, along which the calls are"
             )
-        results: list[Any] = []
-        done, count = 0, lengths.pop()
+        count, done = lengths.pop(), 0
+        results = _Stacked(count)
         while done < count:
-            first = structure.build(
-                tensor_of(a[done], None) if isinstance(leaf, Tensor) else a[done, ...]
-                for a, leaf in zip(arrays, leaves, strict=True)
-            )
-            results.append(self(*first))
+            items = [a[done, ...] for a in arrays]
+            items = [
+                tensor_of(item, None) if isinstance(leaf, Tensor) else item
+                for item, leaf in zip(items, leaves, strict=True)
+            ]
+            args = structure.build(items)
+            results.put(done, self(*args))
             done += 1
-        return results
+            with self._lock:
+                plans = self._plans.get(_Arguments(self, args, {}).key, ())
+                if self._latest in plans and mode.get().trace is None:
+                    done = self._latest.scan(arrays, results.arrays, done)
+        return results.stacked()
+
+
+class _Stacked:
+    """Results of `count` calls, with the calls along a first axis."""
+
+    def __init__(self, count: int) -> None:
+        self.arrays: list[Any] = []
+        self._count = count
+
+    def put(self, i: int, result: Any) -> None:
+        """Take the result of a call; from the first one, the structure and the shapes."""
+        leaves, structure = flatten(result, "scan", anything=True, modules=False)
+        if i == 0:
+            self._structure, self._leaves = structure, leaves
+            for leaf in leaves:
+                a = leaf.data if isinstance(leaf, Tensor) else np.asarray(leaf)
+                self.arrays.append(np.empty((self._count, *a.shape), a.dtype))
+        for array, leaf in zip(self.arrays, leaves, strict=True):
+            array[i] = leaf.data if isinstance(leaf, Tensor) else leaf
+
+    def stacked(self) -> Any:
+        """The results, tensors where those of a call are."""
+        return self._structure.build(
+            tensor_of(array, None) if isinstance(leaf, Tensor) else array
+            for array, leaf in zip(self.arrays, self._leaves, strict=True)
+        )
 
 
 def _require_untouched(name: str, tensors: Iterable[tuple[Tensor, Any]]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from ..tensor import Tensor
 from .layout import Layout
 from .program import Call, Value, mapped, values_in
 from .rewriting import simplified
-from .spelling import Code, plain_lines, spelling
+from .spelling import Code, Spelling, plain_lines, spelling
 from .tracing import Trace
 
 LARGE = 1 << 12  # bytes: larger results get memory of their own at each call, smaller are copied
@@ -39,11 +39,27 @@ class Output(NamedTuple):
     node: Node | None = None
 
 
+class Step(NamedTuple):
+    """One call of a plan: its lines of Python, what it makes, and the user's line it is due to.
+
+    `offset` is where the result lies in the plan's memory: None, if it lies elsewhere. `settled`
+    are the lines with their floating-point error settings; a host call is one of Python's own.
+    """
+
+    lines: list[str]
+    result: str
+    bytes: int
+    offset: int | None
+    place: str
+    settled: list[str]
+    is_host: bool
+
+
 class Plan:
     """The flat program for one signature of a compiled function.
 
-    `run(*arrays)` makes one call. `source` is its code, `peak_bytes` the memory that its temporary
-    arrays take, and `lower_bound` what no plan could do without.
+    `run(*arrays)` makes one call. `source` is its code, `steps` are its calls, `peak_bytes` the
+    memory that its temporary arrays take, and `lower_bound` what no plan could do without.
     """
 
     def __init__(
@@ -51,27 +67,27 @@ class Plan:
         trace: Trace,
         outputs: Sequence[Output],
         structure: Structure,
-        final: dict[Node, Any],
+        final: Mapping[Node, Value | None],
         kinds: Sequence[Any],
         lock: Any,
     ) -> None:
         given = [o.value for o in outputs if o.value is not None]
         gradients = [v for v in final.values() if v is not None]
         calls, same = simplified(trace.calls, [*given, *gradients])
-        outputs = [o._replace(value=same.get(o.value, o.value)) for o in outputs]
-        final = {node: same.get(v, v) for node, v in final.items()}
+        self.outputs = [o._replace(value=o.value and same.get(o.value, o.value)) for o in outputs]
+        self.structure = structure
+        final = {node: v and same.get(v, v) for node, v in final.items()}
         given, gradients = [same.get(v, v) for v in given], [same.get(v, v) for v in gradients]
         _require_decisions_first(calls)
         spellings = {c: s for c in calls if c.kind != "view" and (s := spelling(c)) is not None}
         _give_away(given, gradients, {r for c in spellings for r in c.results})
         slots = {node: v for node, v in trace.slots.items() if v is not None}
         apart = [v for node, v in final.items() if v is not None and node in slots]
-        self._layout = Layout(calls, spellings, [*given, *gradients], apart)
-        self.peak_bytes = self._layout.peak_bytes
-        self.lower_bound = self._layout.lower_bound
+        layout = Layout(calls, spellings, [*given, *gradients], apart)
+        self.peak_bytes, self.lower_bound = layout.peak_bytes, layout.lower_bound
 
         code = Code()
-        arguments = [code.local(v, f"a{i}") for i, v in enumerate(trace.inputs)]
+        self._arguments = [code.local(v, f"a{i}") for i, v in enumerate(trace.inputs)]
         begin = [
             line
             for i, (node, v) in enumerate(slots.items())
@@ -80,46 +96,196 @@ class Plan:
                 f"if g{i} is None: return MISS",
             )
         ]
-        for call in self._layout.calls:
-            for v in (*call.reads, *given, *gradients):
-                if v.storage.home in ("state", "constant") and not code.knows(v):
-                    code.bind(v, v.array)
-        self._body = [(call, self._lines(code, call, spellings)) for call in self._layout.calls]
-        end = _effects(code, final, trace)
-        leaves = [_returned(code, i, output, end) for i, output in enumerate(outputs)]
-        end.append(f"return {_built(code, structure, leaves)}")
-        guards = _guards(code, trace)
-        lines = [*guards, *begin, *_in_settings(self._body), *end]
-        self.source = "\n".join([f"def run({', '.join(arguments)}):", *_indented(lines)])
-        self._names = code.names | {
+        for v in [*given, *gradients, *(v for call in layout.calls for v in call.reads)]:
+            if v.storage.home in ("state", "constant") and not code.knows(v):
+                code.bind(v, v.array)
+        body = [(call, _lines(code, call, spellings, layout)) for call in layout.calls]
+        self.steps = [_step(call, lines, layout) for call, lines in body if lines]
+        self._body = [*begin, *_in_settings(body)]
+        self._guards = _guards(code, trace)
+        self._end = _effects(code, final, trace)
+        leaves = [_returned(code, i, output) for i, output in enumerate(self.outputs)]
+        answer = f"return {_built(code, structure, [text for _, text in leaves])}"
+        end = [*self._end, *(line for lines, _ in leaves for line in lines), answer]
+        code.names |= {
             "MISS": MISS, "Diverged": Diverged, "now": now, "new": object.__new__,
-            "Tensor": Tensor, "empty": np.empty, "errstate": np.errstate,
+            "Tensor": Tensor, "empty": np.empty, "errstate": np.errstate, "clock": time.perf_counter,
         }  # fmt: skip
-        self.run = _defined(self.source, self._names, "run")
+        self._code = code
+        self.source = _function("run", self._arguments, [*self._guards, *self._body, *end])
+        self.run = _defined(self.source, code.names)
         self.replay = _entry(kinds, self.run, lock)
+        self._scan: Function | None = None
+        self._undo = _Undo(trace.inputs, layout.calls)
+        for call in layout.calls:
+            _forget(call)
 
-    def _lines(self, code: Code, call: Call, spellings: Any) -> list[str]:
-        """The lines of a call. Views of what stays where it is are taken now."""
-        if call.kind == "view" and all(
-            code.fixed(v) is not None for v in values_in((call.args, call.kwargs))
-        ):
-            args, kwargs = mapped((tuple(call.args), dict(call.kwargs)), Value, code.fixed)
-            views: list[Array] = []
-            mapped(call.fun(*args, **kwargs), np.ndarray, views.append)
-            for result, view in zip(call.results, views, strict=True):
-                if result.call is call:
-                    code.bind(result, view)
-            return []
-        spell = spellings.get(call)
-        if spell is None:
-            return plain_lines(code, call)
-        (result,) = call.results
-        array = self._layout.arrays.get(result.storage)
+    def scan(self, arrays: Sequence[Array], results: Sequence[Any], start: int) -> int:
+        """Make a call with each item of the arrays, from `start` on; return how many are done then.
+
+        The leaves of the results go to the arrays in `results`.
+        """
+        if self._scan is None:
+            self._scan = _defined(self._source_of_scan(), self._code.names)
+        return self._scan(arrays, results, start)  # type: ignore[no-any-return]
+
+    def _source_of_scan(self) -> str:
+        items = "".join(f"{a}, " for a in self._arguments)
+        inputs = "".join(f"rows(arrays[{i}][start:]), " for i in range(len(self._arguments)))
+        kept = [
+            f"results[{i}][i] = {self._code.text(output.value)}"
+            for i, output in enumerate(self.outputs)
+            if output.value is not None
+        ]
+        self._code.names["rows"] = _rows
+        slots = any(".grad" in line for line in self._body)  # each call needs those of the last one
+        loop = [*self._body, *(self._end if slots else ()), *kept]
+        return _function(
+            "scan",
+            ["arrays", "results", "start"],
+            [
+                *(guard.replace("return MISS", "return start") for guard in self._guards),
+                "i = start",
+                "try:",
+                f"    for i, {items}in zip(range(start, len(arrays[0])), {inputs}strict=True):",
+                *_indented(_indented([line.replace("MISS", "i") for line in loop])),
+                "    i += 1",
+                "except Diverged:",
+                "    pass",
+                *self._end,
+                "return i",
+            ],
+        )
+
+    def __str__(self) -> str:
+        """A table of the calls: what they make, where that lies, and for which line of the user's."""
+        rows = [("", "call", "makes", "bytes", "at byte", "for")]
+        for i, step in enumerate(self.steps):
+            at = "" if step.offset is None else f"{step.offset:,}"
+            rows.append((str(i), step.lines[0], step.result, f"{step.bytes:,}", at, step.place))
+            rows += [("", line, "", "", "", "") for line in step.lines[1:]]
+        memory = f"{self.peak_bytes:,} bytes of memory for temporary arrays"
+        return f"{_table(rows, '><<>><')}\n{len(self.steps)} calls, {memory}"
+
+    def profile(self, n: int = 100) -> Profile:
+        """Return the least time of each call in `n` runs, on arguments like the first ones.
+
+        Nothing is changed: arrays are restored, and Python's part of an optimizer's step left out.
+        """
+        steps = [step for step in self.steps if not step.is_host]
+        lines = [
+            line
+            for i, step in enumerate(steps)
+            for line in ("start = clock()", *step.settled, f"times[{i}] = clock() - start")
+        ]
+        code = _function("timed", [*self._arguments, "times"], lines)
+        timed = _defined(code, self._code.names)
+        times = [0.0] * len(steps)
+        least = [float("inf")] * len(steps)
+        with self._undo as arguments:
+            for _ in range(n):
+                timed(*arguments, times)
+                least = [*map(min, least, times)]
+        return Profile([(t, step) for t, step in zip(least, steps, strict=True)])
+
+
+class Profile(NamedTuple):
+    """The seconds that each step of a plan takes."""
+
+    steps: list[tuple[float, Step]]
+
+    @property
+    def seconds(self) -> float:
+        """The time of all calls."""
+        return sum(seconds for seconds, _ in self.steps)
+
+    def __str__(self) -> str:
+        """A table, the slowest calls first."""
+        rows = [("us", "share", "call", "makes", "for")]
+        for seconds, step in sorted(self.steps, key=lambda row: -row[0]):
+            share = f"{seconds / (self.seconds or 1):.1%}"
+            text = "; ".join(step.lines)
+            rows.append((f"{seconds * 1e6:.2f}", share, text, step.result, step.place))
+        return f"{_table(rows, '>><<<')}\n{self.seconds * 1e6:.1f} us in {len(self.steps)} calls"
+
+
+class _Undo:
+    """The arguments of the traced call, to run the calls again; what they change is restored."""
+
+    def __init__(self, inputs: Sequence[Value], calls: Sequence[Call]) -> None:
+        self._arguments = [v.array for v in inputs]
+        targets = [c.target.storage for c in calls if c.target is not None]
+        self._arrays = [s.owner for s in dict.fromkeys(targets) if s.home == "state"]
+        draws = [c.fun for c in calls if c.kind == "host" and c.results]
+        self._generators = [getattr(fun, "__self__").bit_generator for fun in draws]  # noqa: B009
+        self._before: list[Any] = []
+
+    def __enter__(self) -> list[Array]:
+        self._before = [a.copy() for a in self._arrays], [g.state for g in self._generators]
+        return [a.copy(order="K") for a in self._arguments]
+
+    def __exit__(self, *_error: object) -> None:
+        arrays, states = self._before
+        for array, before in zip(self._arrays, arrays, strict=True):
+            array[...] = before
+        for generator, state in zip(self._generators, states, strict=True):
+            generator.state = state
+
+
+def _forget(call: Call) -> None:
+    """Let go of the arrays of the traced call."""
+    for v in (*call.reads, *call.results):
+        if v.storage.home not in ("state", "constant"):
+            v.array = v.storage.owner = _NOTHING
+
+
+_NOTHING = np.empty(0)
+
+
+def _rows(array: Array) -> Any:
+    """The items along the first axis, as arrays."""
+    return array if array.ndim > 1 else [array[i, ...] for i in range(len(array))]
+
+
+def _lines(code: Code, call: Call, spellings: Mapping[Call, Spelling], layout: Layout) -> list[str]:
+    """The lines of a call. Views of what stays where it is are taken now."""
+    sources = [*values_in((call.args, call.kwargs))]
+    if call.kind == "view" and all(code.fixed(v) is not None for v in sources):
+        args, kwargs = mapped((tuple(call.args), dict(call.kwargs)), Value, code.fixed)
+        views: list[Array] = []
+        mapped(call.fun(*args, **kwargs), np.ndarray, views.append)
+        for result, view in zip(call.results, views, strict=True):
+            if not code.knows(result):
+                code.bind(result, view)
+        return []
+    spell = spellings.get(call)
+    if spell is None:
+        return plain_lines(code, call)
+    lines, outs = [], []
+    for result in call.results:
+        array = layout.arrays.get(result.storage)
         if array is not None:
             code.bind(result, array)
-            return spell(code, code.text(result))
-        shape, dtype = code.text(result.shape), code.name(result.dtype)
-        return [f"{code.local(result)} = empty({shape}, {dtype})", *spell(code, code.text(result))]
+        else:
+            shape, dtype = code.text(result.shape), code.name(result.dtype)
+            lines.append(f"{code.local(result)} = empty({shape}, {dtype})")
+        outs.append(code.text(result))
+    return [*lines, *spell(code, *outs)]
+
+
+def _step(call: Call, lines: list[str], layout: Layout) -> Step:
+    changed = [call.target] if call.target is not None else call.results
+    made = ", ".join(f"{v.dtype}{[*v.shape]}" for v in changed)
+    first = changed[0] if changed else None
+    return Step(
+        lines,
+        made,
+        sum(v.nbytes for v in changed),
+        None if first is None else layout.offsets.get(first.storage),
+        call.place,
+        _in_settings([(call, lines)]),
+        call.kind == "host" and not call.results,
+    )
 
 
 def _require_decisions_first(calls: Sequence[Call]) -> None:
@@ -145,8 +311,12 @@ def _give_away(given: Sequence[Value], gradients: Sequence[Value], made: set[Val
 
 def _guards(code: Code, trace: Trace) -> list[str]:
     """Lines that give up where tensors, gradients or objects are not what they were."""
-    tests = [("{}._array is {}", (t, array)) for t, array, _ in trace.tensors.values()] + [
-        ("{}._node is {}", (t, node)) for t, _, node in trace.tensors.values()
+    # A leaf that stops requiring a gradient gets another array; one that starts to, a node.
+    tests: list[tuple[str, tuple[Any, ...]]] = [
+        ("{}._array is {}", (t, array))
+        if node
+        else ("{}._array is {} and {}._node is None", (t, array, t))
+        for t, array, node in trace.tensors.values()
     ]
     tests += [("{}.grad is None", (node,)) for node, v in trace.slots.items() if v is None]
     texts = [
@@ -168,19 +338,18 @@ def _effects(code: Code, final: dict[Node, Any], trace: Trace) -> list[str]:
     return lines
 
 
-def _returned(code: Code, i: int, output: Output, lines: list[str]) -> str:
-    """An expression for a leaf of the result."""
+def _returned(code: Code, i: int, output: Output) -> tuple[list[str], str]:
+    """Lines that make a leaf of the result, and an expression for it."""
     value = output.value
     if value is None:
-        return code.name(output.leaf, "leaf")
+        return [], code.name(output.leaf, "leaf")
     text = code.text(value)
     if value.storage.home != "result":
         text = f"{code.method(value, 'copy')}()"
     if not isinstance(output.leaf, Tensor):
-        return f"{text}[()]" if value.scalar else text
+        return [], f"{text}[()]" if value.scalar else text
     node = code.name(output.node, "node")
-    lines += [f"t{i} = new(Tensor)", f"t{i}._array = {text}", f"t{i}._node = {node}"]
-    return f"t{i}"
+    return [f"t{i} = new(Tensor)", f"t{i}._array = {text}", f"t{i}._node = {node}"], f"t{i}"
 
 
 def _built(code: Code, structure: Structure, leaves: Sequence[str]) -> str:
@@ -209,13 +378,29 @@ def _indented(lines: Sequence[str]) -> list[str]:
     return ["    " + line for line in lines]
 
 
-def _defined(source: str, names: dict[str, Any], name: str) -> Function:
+def _function(name: str, parameters: Sequence[str], lines: Sequence[str]) -> str:
+    return "\n".join([f"def {name}({', '.join(parameters)}):", *_indented(lines or ["pass"])])
+
+
+def _defined(source: str, names: Mapping[str, Any]) -> Function:
     """The function that the source defines, with these names as variables of its own."""
+    name = source.removeprefix("def ").partition("(")[0]
     inner = _indented([*source.split("\n"), f"return {name}"])
     space: dict[str, Any] = {}
     exec("\n".join([f"def make({', '.join(names)}):", *inner]), space)
     function: Function = space["make"](**names)
     return function
+
+
+def _table(rows: Sequence[Sequence[str]], sides: str) -> str:
+    """The rows in columns, aligned to these sides."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)
+        ).rstrip()
+        for row in rows
+    )
 
 
 def _entry(kinds: Sequence[Any], run: Function, lock: Any) -> Function:
@@ -242,4 +427,4 @@ def _entry(kinds: Sequence[Any], run: Function, lock: Any) -> Function:
         )
         arrays.append(f"a{i}")
     lines += ["with lock:", f"    return run({', '.join(arrays)})"]
-    return _defined("\n".join(["def replay(args):", *_indented(lines)]), names, "replay")
+    return _defined(_function("replay", ["args"], lines), names)

@@ -7,7 +7,6 @@ On small arrays the way decides (4x4, float32, nanoseconds): `a.dot(b, out)` tak
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -15,7 +14,7 @@ import numpy as np
 
 from ..graph import Array, Function, name_of
 from .program import Call, Value, values_in
-from .rewriting import COPIES, LIKE
+from .rewriting import COPIES, LIKE, spread
 from .tracing import assign_at, getitem
 
 _PRODUCTS = frozenset({np.matmul, np.dot, np.ndarray.dot})
@@ -46,8 +45,8 @@ class Code:
 
     def bind(self, value: Value, array: Array) -> None:
         """Let a value be an array that stays where it is."""
-        self.names[f"b{len(self._values)}"] = array
-        self._by_id[id(array)] = self._values[value] = f"b{len(self._values)}"
+        name = self._values[value] = f"b{len(self.names)}"
+        self.names[name] = array
 
     def local(self, value: Value, name: str | None = None) -> str:
         """Let a value be a local variable."""
@@ -107,8 +106,8 @@ class Code:
         return view
 
 
-# Lines that write a call's only result into an array, given the expression for that.
-Spelling: TypeAlias = Callable[[Code, str], list[str]]
+# Lines that write the results of a call into arrays, given the expressions for these.
+Spelling: TypeAlias = Callable[..., list[str]]
 
 
 def spelling(call: Call) -> Spelling | None:
@@ -141,6 +140,8 @@ def spelling(call: Call) -> Spelling | None:
         fill = result.array.reshape(-1)[:1].copy()[0] if result.size else 0
         value = np.asarray(fill, result.dtype)
         return lambda code, out: [f"{out}[...] = {code.name(value)}"]
+    if fun is spread:
+        return lambda code, out: [f"{out}[...] = {code.text(call.args[0])}"]
     if fun in COPIES and isinstance(call.args[0], Value) and _is_real_copy(call):
         return lambda code, out: [f"{out}[...] = {code.text(call.args[0])}"]
     if fun in _RESHAPES and _order(call) == "C" and isinstance(call.args[0], Value):
@@ -205,33 +206,29 @@ def _ufunc(code: Code, call: Call, out: str) -> str:
 
 
 def _reduced(code: Code, call: Call, out: str) -> str:
-    bound = (
-        inspect.signature(np.ufunc.reduce).bind(None, *call.args, **call.kwargs)
-        if (name_of(call.fun).endswith(".reduce"))
-        else None
-    )
-    given = {} if bound is None else {k: v for k, v in bound.arguments.items() if k != "self"}
+    """A reduction; its options by position, which is faster."""
+    given = dict(zip(("array", "axis", "dtype"), call.args)) | dict(call.kwargs)
+    given = {"axis": 0, "dtype": None, "keepdims": False} | given
+    if not given.get("keepdims"):
+        given["keepdims"] = False
     x = call.args[0]
-    if call.fun == np.add.reduce and isinstance(x, Value) and _is_sum_of_rows(call, given, x):
-        ones = np.ones(len(x.array), x.dtype)
-        return f"{code.name(ones.dot, 'ones_dot')}({code.text(x)}, {out})"
-    if given and not given.keys() - {"array", "axis", "dtype", "keepdims"}:
-        parts = [given.get("axis", 0), given.get("dtype")]
-        keep = ", True" if given.get("keepdims") else ""
-        texts = ", ".join(map(code.text, parts))
-        return f"{code.function(call.fun)}({code.text(x)}, {texts}, {out}{keep})"
+    if isinstance(x, Value) and given.keys() == {"array", "axis", "dtype", "keepdims"}:
+        if call.fun == np.add.reduce and _is_sum_of_rows(given, x):
+            ones = np.ones(len(x.array), x.dtype)
+            return f"{code.name(ones.dot, 'ones_dot')}({code.text(x)}, {out})"
+        axis, dtype = code.text(given["axis"]), code.text(given["dtype"])
+        keep = ", True" if given["keepdims"] else ""
+        return f"{code.function(call.fun)}({code.text(x)}, {axis}, {dtype}, {out}{keep})"
     return code.call(call.fun, call.args, call.kwargs)[:-1] + f", out={out})"
 
 
-def _is_sum_of_rows(call: Call, given: Any, x: Value) -> bool:
-    plain = not given.keys() - {"array", "axis", "dtype", "keepdims"}
+def _is_sum_of_rows(given: Any, x: Value) -> bool:
     return (
-        plain
-        and x.ndim == 2
+        x.ndim == 2
         and x.dtype.char in "fd"
-        and given.get("axis", 0) in (0, (0,))
-        and given.get("dtype") in (None, x.dtype)
-        and not given.get("keepdims")
+        and given["axis"] in (0, (0,))
+        and given["dtype"] in (None, x.dtype)
+        and not given["keepdims"]
     )
 
 
