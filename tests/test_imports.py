@@ -19,7 +19,7 @@ LAYERS = [
     {"tensor"},
     {"structure", "special", "guard", "data", "fft", "interop"},
     {"rules", "transforms", "checkpoint", "diagnostics"},
-    {"gradcheck", "nn", "array_api", "support", "doctor", "optim"},
+    {"gradcheck", "nn", "array_api", "support", "doctor", "optim", "compiler"},
     {"training"},
     {"__init__"},
     {"__main__"},

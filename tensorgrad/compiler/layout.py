@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 
 from ..graph import Array
-from .memory import ALIGNMENT, Span, lifetimes, lower_bound, packed
+from .memory import Span, aligned, lifetimes, lower_bound, packed
 from .program import Call, Storage, Value, values_in
 from .spelling import Spelling
 from .tracing import assign_at
@@ -51,12 +51,12 @@ class Layout:
             size = max(size, storage.owner.nbytes)
             whole[group] = Span(size, min(first, start), max(last, stop))
         offsets, total = packed(whole)
-        block = _aligned(total)
+        block = aligned(total, np.uint8)
         self.offsets = {s: offsets[groups.get(s, s)] for s in spans}
         for s, offset in self.offsets.items():
             self.arrays[s] = _like(s.owner, block, offset)
         for s in separate.intersection(makers):
-            self.arrays[s] = _like(s.owner, _aligned(s.owner.nbytes), 0)
+            self.arrays[s] = _like(s.owner, aligned(s.owner.nbytes, np.uint8), 0)
         extra = sum(s.owner.nbytes for s in separate)
         self.peak_bytes = total + extra
         self.lower_bound = lower_bound(whole.values()) + extra
@@ -150,12 +150,6 @@ def _taken_over(
 
 def _is_laid_out_like(a: Array, b: Array) -> bool:
     return (a.shape, a.strides, a.itemsize) == (b.shape, b.strides, b.itemsize)
-
-
-def _aligned(size: int) -> Array:
-    block = np.empty(size + ALIGNMENT, np.uint8)
-    start = -block.ctypes.data % ALIGNMENT
-    return block[start : start + size]
 
 
 def _like(array: Array, block: Array, offset: int) -> Array:

@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import TraceError
 from ..graph import Array, Function, Node, mode, now
 from ..structure import Structure
 from ..tensor import Tensor
+from .chains import Chain, chained
 from .layout import Layout
 from .program import Call, Value, mapped, values_in
 from .rewriting import simplified
-from .spelling import Code, Spelling, plain_lines, spelling
+from .spelling import FIXED_SHAPE, Code, Spelling, plain_lines, spelling
 from .tracing import Trace
 
 LARGE = 1 << 12  # bytes: larger results get memory of their own at each call, smaller are copied
@@ -78,8 +78,8 @@ class Plan:
         self.structure = structure
         final = {node: v and same.get(v, v) for node, v in final.items()}
         given, gradients = [same.get(v, v) for v in given], [same.get(v, v) for v in gradients]
-        _require_decisions_first(calls)
-        spellings = {c: s for c in calls if c.kind != "view" and (s := spelling(c)) is not None}
+        calls = chained(calls, [*given, *gradients])
+        spellings = {c: s for c in calls if c.kind != "view" and (s := _spelling(c)) is not None}
         _give_away(given, gradients, {r for c in spellings for r in c.results})
         slots = {node: v for node, v in trace.slots.items() if v is not None}
         apart = [v for node, v in final.items() if v is not None and node in slots]
@@ -247,10 +247,16 @@ def _rows(array: Array) -> Any:
     return array if array.ndim > 1 else [array[i, ...] for i in range(len(array))]
 
 
+def _spelling(call: Call) -> Spelling | None:
+    if isinstance(call.fun, Chain):
+        return lambda code, *outs: call.fun.lines(code, call, outs)
+    return spelling(call)
+
+
 def _lines(code: Code, call: Call, spellings: Mapping[Call, Spelling], layout: Layout) -> list[str]:
     """The lines of a call. Views of what stays where it is are taken now."""
     sources = [*values_in((call.args, call.kwargs))]
-    if call.kind == "view" and all(code.fixed(v) is not None for v in sources):
+    if call.kind == "view" and len(sources) == 1 and code.fixed(sources[0]) is not None:
         args, kwargs = mapped((tuple(call.args), dict(call.kwargs)), Value, code.fixed)
         views: list[Array] = []
         mapped(call.fun(*args, **kwargs), np.ndarray, views.append)
@@ -260,7 +266,7 @@ def _lines(code: Code, call: Call, spellings: Mapping[Call, Spelling], layout: L
         return []
     spell = spellings.get(call)
     if spell is None:
-        return plain_lines(code, call)
+        return [*plain_lines(code, call), *_shape_checks(code, call)]
     lines, outs = [], []
     for result in call.results:
         array = layout.arrays.get(result.storage)
@@ -271,6 +277,14 @@ def _lines(code: Code, call: Call, spellings: Mapping[Call, Spelling], layout: L
             lines.append(f"{code.local(result)} = empty({shape}, {dtype})")
         outs.append(code.text(result))
     return [*lines, *spell(code, *outs)]
+
+
+def _shape_checks(code: Code, call: Call) -> list[str]:
+    """Lines that give up where a result has another shape than while tracing."""
+    if call.kind == "host" or call.fun in FIXED_SHAPE or isinstance(call.fun, np.ufunc):
+        return []
+    own = [r for r in call.results if r.call is call]
+    return [f"if {code.text(r)}.shape != {code.text(r.shape)}: raise Diverged" for r in own]
 
 
 def _step(call: Call, lines: list[str], layout: Layout) -> Step:
@@ -286,18 +300,6 @@ def _step(call: Call, lines: list[str], layout: Layout) -> Step:
         _in_settings([(call, lines)]),
         call.kind == "host" and not call.results,
     )
-
-
-def _require_decisions_first(calls: Sequence[Call]) -> None:
-    changed = None
-    for call in calls:
-        if call.fun is bool and changed is not None:
-            raise TraceError(
-                f"{call.place}: a decision by elements cannot be compiled after {changed.place} "
-                "has changed what outlives the call: change it later"
-            )
-        if call.target is not None and call.target.storage.home == "state":
-            changed = changed or call
 
 
 def _give_away(given: Sequence[Value], gradients: Sequence[Value], made: set[Value]) -> None:

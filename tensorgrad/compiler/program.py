@@ -24,6 +24,10 @@ Home: TypeAlias = Literal["input", "state", "constant", "temporary", "result"]
 Kind: TypeAlias = Literal["pure", "view", "write", "host"]
 
 
+# What a call returns that is data: arrays, and numbers in place of 0-d arrays.
+ARRAYS = (np.ndarray, np.generic, bool, int, float, complex)
+
+
 class Storage:
     """The memory that one array owns, and others may view."""
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import TraceError
 from ..graph import Array, Function
 from ..tensor import alias
 from .program import Call, Storage, Value, mapped, values_in
@@ -33,7 +34,7 @@ def simplified(
     same: dict[Value, Value] = {}
     calls = _merged(_folded(calls), same)
     wanted = [same.get(v, v) for v in kept]
-    calls = _needed(calls, wanted)
+    calls = _decisions_first(_needed(calls, wanted))
     calls = _short_chains(calls, wanted)
     calls = _sums_by_products(_needed(calls, wanted), wanted)
     return _spread(_needed(calls, wanted)), same
@@ -274,7 +275,8 @@ def _spread(calls: Sequence[Call]) -> list[Call]:
             shape = call.results[0].shape
             full = any(isinstance(a, Value) and a.shape == shape for a in call.args)
             call.args = tuple(
-                _in_shape(a, shape, full, left) if isinstance(a, Value) else a for a in call.args
+                _in_shape(a, shape, full, left, call.place) if isinstance(a, Value) else a
+                for a in call.args
             )
         left.append(call)
     return left
@@ -283,12 +285,12 @@ def _spread(calls: Sequence[Call]) -> list[Call]:
 _SPREAD = 4096  # elements
 
 
-def _in_shape(a: Value, shape: tuple[int, ...], full: bool, calls: list[Call]) -> Value:
+def _in_shape(a: Value, shape: tuple[int, ...], full: bool, calls: list[Call], at: str) -> Value:
     if a.shape in ((), shape) or not full:
         return a
     if a.size == 1:
         return _viewed(np.ndarray.reshape, a, (), calls)
-    call = Call("pure", spread, (a, shape))
+    call = Call("pure", spread, (a, shape), place=at)
     array = spread(a.array, shape)
     value = Value(array, Storage("temporary", array), call)
     call.results = (value,)
@@ -299,3 +301,37 @@ def _in_shape(a: Value, shape: tuple[int, ...], full: bool, calls: list[Call]) -
 def spread(array: Array, shape: tuple[int, ...]) -> Array:
     """The array, repeated along axes up to a shape."""
     return np.broadcast_to(array, shape).copy()
+
+
+def _decisions_first(calls: Sequence[Call]) -> list[Call]:
+    """With decisions by elements, as far as can be, before anything that outlives the call changes.
+
+    Where a decision is another one, the program stops, and must not have changed anything.
+    """
+    first = next((i for i, call in enumerate(calls) if _has_effects(call)), len(calls))
+    before, after = [*calls[:first]], [*calls[first:]]
+    for decision in [call for call in after if call.fun is bool]:
+        needed = {v.storage for v in decision.reads}
+        moved = [decision]
+        for call in reversed(after[: after.index(decision)]):
+            if needed.intersection(r.storage for r in call.results) or (
+                call.target is not None and call.target.storage in needed
+            ):
+                moved.append(call)
+                needed.update(v.storage for v in call.reads)
+        if any(_has_effects(call) for call in moved):
+            raise TraceError(
+                f"{decision.place}: a decision by elements cannot be compiled after "
+                f"{calls[first].place} has changed what outlives the call, and it depends on that: "
+                "change it later"
+            )
+        before += moved[::-1]
+        after = [call for call in after if call not in moved]
+    return before + after
+
+
+def _has_effects(call: Call) -> bool:
+    """Whether a call changes what outlives the program."""
+    if call.kind == "host":
+        return call.fun is not bool
+    return call.target is not None and call.target.storage.home == "state"

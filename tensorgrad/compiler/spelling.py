@@ -7,13 +7,15 @@ On small arrays the way decides (4x4, float32, nanoseconds): `a.dot(b, out)` tak
 
 from __future__ import annotations
 
+import keyword
+import re
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from ..graph import Array, Function, name_of
-from .program import Call, Value, values_in
+from .program import ARRAYS, Call, Value, mapped, values_in
 from .rewriting import COPIES, LIKE, spread
 from .tracing import assign_at, getitem
 
@@ -35,7 +37,7 @@ class Code:
         """A name for an object, always the same."""
         name = self._by_id.get(id(thing))
         if name is None:
-            wish = wish if wish.isidentifier() else "c"
+            wish = wish if wish.isidentifier() and not keyword.iskeyword(wish) else "c"
             name = wish
             while name in self.names:
                 name = f"{wish}{len(self.names)}"
@@ -85,7 +87,7 @@ class Code:
 
     def function(self, fun: Function) -> str:
         """A name for a function."""
-        return self.name(fun, name_of(fun).replace(".", "_").strip("<>"))
+        return self.name(fun, re.sub(r"\W", "_", name_of(fun).strip("<>'")))
 
     def method(self, value: Value, name: str) -> str:
         """A method of an array, bound once if the array stays."""
@@ -128,18 +130,20 @@ def spelling(call: Call) -> Spelling | None:
         if _is_product(call):
             return lambda code, out: [_product(code, call, out)]
         if not call.kwargs.keys() - {"dtype", "where", "casting"}:
-            return lambda code, out: [_ufunc(code, call, out)]
+            return lambda code, out: [ufunc_line(code, call, out)]
         return None
     if fun in _PRODUCTS or fun is np.inner:
         return (lambda code, out: [_product(code, call, out)]) if _is_product(call) else None
     if isinstance(owner := getattr(fun, "__self__", None), np.ufunc):
-        if owner.nout == 1 and name_of(fun).endswith((".reduce", ".accumulate", ".outer")):
+        if owner.nout == 1 and name_of(fun).endswith(".reduce"):
             return lambda code, out: [_reduced(code, call, out)]
+        if owner.nout == 1 and name_of(fun).endswith((".accumulate", ".outer", ".reduceat")):
+            return lambda code, out: [_with_out(code, call, out)]
         return None
     if fun in LIKE:
-        fill = result.array.reshape(-1)[:1].copy()[0] if result.size else 0
-        value = np.asarray(fill, result.dtype)
-        return lambda code, out: [f"{out}[...] = {code.name(value)}"]
+        given = (*call.args[1:2], 0)[0] if fun is np.full_like else int(fun is np.ones_like)
+        fill = call.kwargs.get("fill_value", given)
+        return lambda code, out: [f"{out}[...] = {code.text(fill)}"]
     if fun is spread:
         return lambda code, out: [f"{out}[...] = {code.text(call.args[0])}"]
     if fun in COPIES and isinstance(call.args[0], Value) and _is_real_copy(call):
@@ -149,12 +153,13 @@ def spelling(call: Call) -> Spelling | None:
         return lambda code, out: [f"{out}.reshape({shape})[...] = {code.text(call.args[0])}"]
     if fun is np.where and len(call.args) == 3 and not call.kwargs:
         return lambda code, out: _where(code, call, out)
-    if fun in _WITH_OUT:
-        kwargs = call.kwargs
-        return lambda code, out: [
-            code.call(fun, call.args, kwargs)[:-1] + f"{', ' * bool(call.args)}out={out})"
-        ]
+    if fun in _WITH_OUT and not (fun in _JOINS and "dtype" in call.kwargs):
+        return lambda code, out: [_with_out(code, call, out)]
     return None
+
+
+def _with_out(code: Code, call: Call, out: str) -> str:
+    return f"{code.call(call.fun, call.args, call.kwargs)[:-1]}, out={out})"
 
 
 # Functions of NumPy's that write their result into `out` as they go.
@@ -163,6 +168,14 @@ _WITH_OUT = frozenset({
     np.max, np.min, np.any, np.all, np.argmax, np.argmin, np.var, np.std, np.trace, np.outer,
     np.round, np.ndarray.sum, np.ndarray.mean, np.ndarray.max, np.ndarray.min, np.ndarray.any,
     np.ndarray.all, np.ndarray.cumsum, np.ndarray.prod, np.ndarray.clip,
+})  # fmt: skip
+_JOINS = frozenset({np.concatenate, np.stack})
+# What returns a shape that follows from those of its arguments, among what is called as it is.
+FIXED_SHAPE = frozenset({
+    getitem, np.ndarray.reshape, np.reshape, np.ndarray.transpose, np.transpose, np.ndarray.view,
+    np.ndarray.swapaxes, np.swapaxes, np.moveaxis, np.expand_dims, np.squeeze, np.ndarray.squeeze,
+    np.ndarray.astype, np.astype, np.ndarray.copy, np.copy, np.ravel, np.ndarray.ravel,
+    np.ndarray.take, np.take, np.take_along_axis, np.broadcast_to, np.concatenate, np.stack,
 })  # fmt: skip
 
 
@@ -188,7 +201,8 @@ def _product(code: Code, call: Call, out: str) -> str:
     return f"{code.method(x, 'dot')}({right}, {out})"
 
 
-def _ufunc(code: Code, call: Call, out: str) -> str:
+def ufunc_line(code: Code, call: Call, out: str) -> str:
+    """A call of a ufunc, with numbers as 0-d arrays of the dtype in which it computes."""
     fun, args = call.fun, call.args
     dtype = call.kwargs.get("dtype")
     kinds = [
@@ -202,7 +216,8 @@ def _ufunc(code: Code, call: Call, out: str) -> str:
         for a, d in zip(args, dtypes)
     ]
     options = "".join(f", {k}={code.text(v)}" for k, v in call.kwargs.items())
-    return f"{code.function(fun)}({', '.join(operands)}, {out}{options})"
+    by_name = "out=" if fun in (np.maximum, np.minimum) else ""  # where else is deprecated
+    return f"{code.function(fun)}({', '.join(operands)}, {by_name}{out}{options})"
 
 
 def _reduced(code: Code, call: Call, out: str) -> str:
@@ -219,7 +234,7 @@ def _reduced(code: Code, call: Call, out: str) -> str:
         axis, dtype = code.text(given["axis"]), code.text(given["dtype"])
         keep = ", True" if given["keepdims"] else ""
         return f"{code.function(call.fun)}({code.text(x)}, {axis}, {dtype}, {out}{keep})"
-    return code.call(call.fun, call.args, call.kwargs)[:-1] + f", out={out})"
+    return _with_out(code, call, out)
 
 
 def _is_sum_of_rows(given: Any, x: Value) -> bool:
@@ -264,7 +279,7 @@ def plain_lines(code: Code, call: Call) -> list[str]:
     elif isinstance(fun, np.ufunc) and call.target is not None and "out" in call.kwargs:
         options = {k: v for k, v in call.kwargs.items() if k != "out"}
         plain = Call("pure", fun, args, options, [call.target])
-        return [_ufunc(code, plain, code.text(call.kwargs["out"]))]
+        return [ufunc_line(code, plain, code.text(call.kwargs["out"]))]
     elif (
         len(args) == 1
         and not call.kwargs
@@ -274,15 +289,19 @@ def plain_lines(code: Code, call: Call) -> list[str]:
         right = code.view(args[0], name_of(fun))
     else:
         right = code.call(fun, args, call.kwargs)
-    own = [code.local(r) for r in call.results if r.call is call]
-    if not own:
+    if all(r.call is not call for r in call.results):
         return [right]
-    if len(call.results) == 1:
-        scalar = call.results[0].scalar
-        return [
-            f"{own[0]} = {code.function(np.asarray)}({right})" if scalar else f"{own[0]} = {right}"
-        ]
-    return [f"{', '.join(own)}, = {right}"]
+    names = [code.local(r) if r.call is call else "_" for r in call.results]
+    if len(names) == 1 and not call.results[0].scalar:
+        return [f"{names[0]} = {right}"]
+    return [f"{', '.join(names)}, = {code.function(arrays_in)}({right})"]
+
+
+def arrays_in(result: Any) -> list[Array]:
+    """The arrays and numbers in nested tuples, lists and dicts, as arrays."""
+    found: list[Array] = []
+    mapped(result, ARRAYS, lambda a: found.append(np.asarray(a)))
+    return found
 
 
 def _assignment(code: Code, call: Call) -> str:

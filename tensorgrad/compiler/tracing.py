@@ -18,9 +18,9 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from ..batching import Batch, NotBatchedError
 from ..errors import TraceError
-from ..graph import NO_KWARGS, Array, Function, Node, Spec, mode, name_of
+from ..graph import NO_KWARGS, Array, Function, Node, Spec, mode, name_of, signature
 from ..tensor import Tensor
-from .program import Call, Kind, Storage, Value, mapped, owner_of
+from .program import ARRAYS, Call, Kind, Storage, Value, mapped, owner_of
 
 _PACKAGE = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
 _NUMPY = os.path.join(os.path.dirname(np.__file__), "")
@@ -29,6 +29,11 @@ _NUMPY = os.path.join(os.path.dirname(np.__file__), "")
 _FACTS = frozenset({
     np.shape, np.ndim, np.size, np.result_type, np.can_cast, np.iscomplexobj, np.isrealobj,
     np.common_type, np.may_share_memory, np.shares_memory,
+})  # fmt: skip
+_SHAPED_BY_ELEMENTS = frozenset({
+    np.nonzero, np.argwhere, np.flatnonzero, np.unique, np.unique_all, np.unique_counts,
+    np.unique_inverse, np.unique_values, np.compress, np.extract, np.trim_zeros, np.bincount,
+    np.union1d, np.intersect1d, np.setdiff1d, np.setxor1d, np.roots, np.poly1d,
 })  # fmt: skip
 # What changes its first argument, and what does so among the methods of an array.
 _WRITERS = frozenset({
@@ -39,53 +44,40 @@ _VALUES = frozenset({"item", "tolist", "tobytes", "tofile", "dump", "dumps", "no
 _REFUSED_METHODS = frozenset({"resize", "setflags", "setfield", "byteswap", "data", "ctypes"})
 
 
-def _reduction(ufunc: np.ufunc) -> Function:
-    """What the function of NumPy's that reduces by a ufunc does, without its detours."""
+def _reduction(fun: Function, ufunc: np.ufunc) -> Function:
+    """What a function of NumPy's does that reduces by a ufunc, without its detours."""
 
-    def reduce(
-        a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False,
-        **options: Any,
-    ) -> Any:  # fmt: skip
-        options = {name: v for name, v in options.items() if v is not np._NoValue}
-        if ufunc in (np.add, np.multiply):
-            options["dtype"] = dtype
-        elif dtype is not None:  # it is their third parameter
-            out = dtype
-        keepdims = keepdims is not np._NoValue and keepdims
-        return ufunc.reduce(a, axis=axis, out=out, keepdims=keepdims, **options)
+    def reduce(*args: Any, **kwargs: Any) -> Any:
+        bound = signature(fun).bind(*args, **kwargs)
+        options = {k: v for k, v in bound.arguments.items() if v is not np._NoValue}
+        return ufunc.reduce(options.pop("a"), **{"axis": None} | options)
 
     return reduce
 
 
-def _mean(
-    a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False,
-    **options: Any,
-) -> Any:  # fmt: skip
-    keepdims = keepdims is not np._NoValue and keepdims
-    options = {name: v for name, v in options.items() if v is not np._NoValue}
+def _mean(*args: Any, **kwargs: Any) -> Any:
+    """The sum over the count, as `numpy.mean` does where it does no more than that."""
+    bound = signature(np.mean).bind(*args, **kwargs)
+    options = {k: v for k, v in bound.arguments.items() if v is not np._NoValue and v is not None}
+    a = options.pop("a")
     if (
         not isinstance(a, Tracer)
         or a.dtype.char not in "fdFD"
-        or dtype
-        or options
-        or out is not None
+        or options.keys() - {"axis", "keepdims"}
     ):
-        trace = mode.get().trace
-        given = {"axis": axis, "dtype": dtype, "keepdims": keepdims} | options
-        given |= {} if out is None else {"out": out}
-        return trace.record(np.mean, (a,), given, out)
-    total = np.add.reduce(a, axis=axis, keepdims=keepdims)
+        return mode.get().trace.record(np.mean, (a,), options, options.get("out"))
+    total = np.add.reduce(a, **{"axis": None} | options)
     return total / (a.size // max(total.size, 1))
 
 
 # Functions that NumPy has written in Python, in terms of what they call in the end.
 _LOWERED: dict[Function, Function] = {
-    np.sum: _reduction(np.add),
-    np.prod: _reduction(np.multiply),
-    np.max: _reduction(np.maximum),
-    np.min: _reduction(np.minimum),
-    np.any: _reduction(np.logical_or),
-    np.all: _reduction(np.logical_and),
+    np.sum: _reduction(np.sum, np.add),
+    np.prod: _reduction(np.prod, np.multiply),
+    np.max: _reduction(np.max, np.maximum),
+    np.min: _reduction(np.min, np.minimum),
+    np.any: _reduction(np.any, np.logical_or),
+    np.all: _reduction(np.all, np.logical_and),
     np.mean: _mean,
 }
 
@@ -93,6 +85,10 @@ _LOWERED: dict[Function, Function] = {
 def assign_at(array: Any, index: Any, value: Any) -> None:
     """`array[index] = value`."""
     array[index] = value
+
+
+class ShapeError(TraceError):
+    """The shape of a result depends on elements: no program can follow."""
 
 
 class Tracer(NDArrayOperatorsMixin):
@@ -173,6 +169,10 @@ class Tracer(NDArrayOperatorsMixin):
         lowered = _LOWERED.get(fun)
         if lowered is not None:
             return lowered(*args, **kwargs)
+        if fun in _SHAPED_BY_ELEMENTS or (fun is np.where and len(args) == 1):
+            _refuse(
+                f"{name_of(fun)}, whose result has a shape that depends on elements,", ShapeError
+            )
         if fun in _WRITERS:
             return self._trace.record(fun, args, kwargs, args[0])
         if kwargs.get("out") is not None:
@@ -182,7 +182,7 @@ class Tracer(NDArrayOperatorsMixin):
 
     def __getattr__(self, name: str) -> Any:
         if name in _VALUES:
-            return functools.partial(_refuse, f"{name}()")
+            return lambda *_args, **_kwargs: _refuse(f"{name}()")
         attribute = getattr(np.ndarray, name, None)
         if attribute is None or name in _REFUSED_METHODS or name.startswith("__"):
             raise AttributeError(f"a traced array has no attribute {name!r}")
@@ -213,7 +213,9 @@ class Tracer(NDArrayOperatorsMixin):
     # -- numbers
 
     def __bool__(self) -> bool:
-        caller = sys._getframe(1)
+        caller: Any = sys._getframe(1)
+        if caller.f_code.co_name == "__bool__":  # a tensor's
+            caller = caller.f_back
         if caller.f_code.co_filename.startswith(_PACKAGE):
             return self._trace.assume(self.value)
         return _refuse("a decision (if, while, and, or, not, bool)")
@@ -234,8 +236,8 @@ class Tracer(NDArrayOperatorsMixin):
         return _refuse("complex()")
 
 
-def _refuse(what: str, *_args: Any, **_kwargs: Any) -> NoReturn:
-    raise TraceError(
+def _refuse(what: str, error: type[TraceError] = TraceError) -> NoReturn:
+    raise error(
         f"{place()}: {what} needs the elements of an array that another call will change, so it "
         "cannot be compiled: use numpy.where, return the array from the compiled function, or "
         "leave this part out of it"
@@ -282,7 +284,11 @@ def _checked_index(index: Any) -> Any:
         if isinstance(part, Tensor):
             part = part.data
         if isinstance(part, Tracer) and part.dtype.kind == "b":
-            _refuse("selecting by a boolean mask, whose number of elements may change,")
+            _refuse("selecting by a boolean mask, which may select more or fewer,", ShapeError)
+        if isinstance(part, slice) and any(
+            isinstance(bound, (Tracer, Tensor)) for bound in (part.start, part.stop, part.step)
+        ):
+            _refuse("a bound of a slice", ShapeError)
     return mapped(index, Tensor, lambda t: t.data)
 
 
@@ -371,12 +377,12 @@ class Trace:
                 arrays[i] = self.tensor(a)
         return functools.partial(self.call, fun)
 
-    def call(self, fun: Function, *args: Any, **kwargs: Any) -> Any:
+    def call(self, fun: Function, /, *args: Any, **kwargs: Any) -> Any:
         """Call a function on traced arrays: call by call or, if it needs elements, as a whole."""
         before = len(self.calls)
         try:
             return fun(*args, **kwargs)
-        except NotBatchedError:
+        except (NotBatchedError, ShapeError):
             raise
         except Exception:
             found: list[Any] = []
@@ -429,11 +435,7 @@ class Trace:
         if written is not None:
             return None
         results: list[Value] = []
-        traced = mapped(
-            out,
-            (np.ndarray, np.generic, bool, int, float, complex),
-            lambda a: self._result(a, call, results),
-        )
+        traced = mapped(out, ARRAYS, lambda a: self._result(a, call, results))
         call.results = results
         return traced
 
@@ -444,7 +446,9 @@ class Trace:
             owner = owner_of(array)
             storage = self._storages.get(id(owner))
             if storage is None:
-                storage = self._storages[id(owner)] = Storage("temporary", owner)
+                if owner is not array:  # as of a reshaped copy
+                    array = array.copy(order="K")
+                storage = self._storages[id(array)] = Storage("temporary", array)
             elif call.kind == "pure":
                 call.kind = "view"
             value = Value(array, storage, call, scalar=array is not a)
