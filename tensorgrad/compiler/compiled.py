@@ -13,11 +13,11 @@ import numpy as np
 
 from ..errors import GraphError, TraceError
 from ..graph import Array, Function, Node, mode, name_of, set_mode
-from ..structure import Structure, flatten
+from ..structure import Structure, flatten, module_changes
 from ..tensor import Tensor, tensor_of
 from .plan import MISS, Diverged, Output, Plan
 from .tracing import Trace, Tracer
-from .watching import Watch
+from .watching import Watch, unchanged
 
 PLANS = 32  # that are kept, those used last
 MANY = 8  # after which somebody should know
@@ -153,8 +153,9 @@ class Compiled:
         trace, watch = Trace(), Watch(self._fun, call.leaves)
         for t in watch.tensors:
             trace.follow(t)
-        for module in watch.modules:
-            trace.guard(module, "training")
+        for expression, things in watch.variables:
+            trace.require(expression, *things)
+        _require_same_modules(trace, watch)
         (args, kwargs), tensors = call.traced(trace)
         try:
             y = self._run(trace, watch, args, kwargs)
@@ -277,6 +278,21 @@ def _require_untouched(name: str, tensors: Iterable[tuple[Tensor, Any]]) -> None
                 f"{name} changes an argument, a tensor of shape {t.shape}, in place: return the "
                 "new one instead"
             )
+
+
+def _require_same_modules(trace: Trace, watch: Watch) -> None:
+    """Let the program hold as long as each module has the attributes that it has now."""
+    modules, seen = watch.modules, [*module_changes]
+
+    def look() -> bool:
+        now = [*module_changes]
+        same = unchanged(modules)
+        if same:
+            seen[:] = now
+        return same
+
+    if modules:
+        trace.require("{} == {} or {}()", module_changes, seen, look)
 
 
 def _tensors_of(leaves: Iterable[Any]) -> list[Tensor]:

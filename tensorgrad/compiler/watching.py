@@ -8,7 +8,7 @@ import random
 import site
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -35,13 +35,15 @@ _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, np.dtyp
 class Watch:
     """All that is within reach of a function and its arguments, as it is now.
 
-    `tensors` are the tensors among it, `modules` what is being trained or not. `restore` makes everything what it was; `require_unchanged`
+    `tensors` are the tensors among it, `modules` the modules and their parts with what these hold,
+    `variables` conditions, as of a trace, that the function's variables are the same. `restore` makes everything what it was; `require_unchanged`
     raises a TraceError for what a compiled call could not repeat.
     """
 
     def __init__(self, *roots: Any) -> None:
         self.tensors: list[Tensor] = []
-        self.modules: list[Any] = []
+        self.modules: list[tuple[Any, dict[Any, Any]]] = []
+        self.variables: list[tuple[str, tuple[Any, ...]]] = []
         self._holders: list[tuple[str, Any, dict[Any, Any], bool]] = []
         self._arrays: list[Array] = []
         self._generators: list[tuple[str, np.random.Generator, Any]] = []
@@ -50,8 +52,12 @@ class Watch:
             self._visit(root, "", True)
         self._randoms = _global_random_states()
 
-    def _visit(self, thing: Any, path: str, users: bool) -> None:
-        """Note a thing, and go on to what it holds; `users` says whether the user's code does."""
+    def _visit(self, thing: Any, path: str, users: bool, inside: bool = False) -> None:
+        """Note a thing, and go on to what it holds.
+
+        `users` says whether it is the user's, rather than the library's own, and `inside` whether
+        it is a part of a module.
+        """
         if isinstance(thing, _PLAIN) or id(thing) in self._seen:
             return
         self._seen[id(thing)] = thing
@@ -73,12 +79,14 @@ class Watch:
             return
         elif (held := _held(thing)) is not None:
             ours = type(thing).__module__.partition(".")[0] == _OURS
+            is_module = isinstance(thing, tuple(CONTAINERS))
             self._holders.append((path, thing, held, users and not ours))
-            if "training" in held or hasattr(type(thing), "training"):
-                self.modules.append(thing)
-            users = users and (not ours or isinstance(thing, tuple(CONTAINERS)))
+            inside = is_module or (inside and isinstance(thing, (list, tuple, Mapping)))
+            if inside:
+                self.modules.append((thing, held))
+            users = users and (not ours or is_module)
             for name, part in held.items():
-                self._visit(part, _joined(path, thing, name), users)
+                self._visit(part, _joined(path, thing, name), users, inside)
 
     def _visit_function(self, function: FunctionType, users: bool) -> None:
         wrapped = getattr(function, "__wrapped__", None)
@@ -89,6 +97,8 @@ class Watch:
         for name, cell in cells.items():
             held = _held(cell) or {}
             self._holders.append((name, cell, held, users and not ours))
+            if held and isinstance(held["cell_contents"], _PLAIN) and not ours:
+                self.variables.append(("{}.cell_contents is {}", (cell, held["cell_contents"])))
             self._visit(held.get("cell_contents"), name, users)
         for default in (function.__defaults__ or (), function.__kwdefaults__ or {}):
             self._visit(default, function.__name__, users)
@@ -99,6 +109,9 @@ class Watch:
         self._holders.append(("", variables, _held(variables) or {}, users))
         for name, part in (_held(variables) or {}).items():
             self._visit(part, name, users)
+            if isinstance(part, _PLAIN):
+                same = "{}.get({}) is {}"
+                self.variables.append((same, (function.__globals__, name, part)))
 
     def protect(self) -> None:
         """Make plain arrays read-only: a compiled function cannot repeat what changes one."""
@@ -147,6 +160,11 @@ class Watch:
         random.setstate(python)
         if legacy is not None:
             np.random.set_state(legacy)
+
+
+def unchanged(holders: Iterable[tuple[Any, dict[Any, Any]]]) -> bool:
+    """Whether all of these hold what they did."""
+    return all(_is_same(_held(holder), before) for holder, before in holders)
 
 
 _MISSING = object()

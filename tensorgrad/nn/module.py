@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..graph import RULES, Array, no_grad
-from ..structure import CONTAINERS
+from ..structure import CONTAINERS, module_changes
 from ..tensor import Tensor, alias, apply, asarray, tensor_of
 
 State: TypeAlias = dict[str, Array]
@@ -45,6 +45,10 @@ class Module:
 
     buffers: ClassVar[tuple[str, ...]] = ()
     """The names of attributes that hold tensors which are never parameters."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        module_changes[0] += 1  # compiled functions look again
 
     def named_parameters(self) -> list[tuple[str, Tensor]]:
         """Every parameter once, with the dotted path on which it is found first."""
