@@ -13,11 +13,13 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
+from .compiler import Compiled
 from .diagnostics import detect_anomaly
-from .errors import AnomalyError
-from .graph import no_grad
+from .errors import AnomalyError, TraceError
+from .graph import Array, mode, no_grad
 from .nn import Module
 from .optim import LBFGS, Adam, Optimizer, ReduceLROnPlateau, clip_grad_norm
+from .structure import flatten
 from .tensor import Tensor
 
 Metric: TypeAlias = Callable[[Any, Any], Any]
@@ -83,6 +85,7 @@ def fit(
     callbacks: Sequence[Callable[[History], Any]] = (),
     early_stopping: EarlyStopping | int | None = None,
     clip: float | None = None,
+    compile: bool | None = None,  # noqa: A002 (the word for it)
     progress: bool | Literal["tqdm"] = True,
 ) -> History:
     """Train a module, and return the history of its loss and metrics.
@@ -100,6 +103,9 @@ def fit(
     - `callbacks`: called with the history after each epoch; if one returns True, that was the last.
     - `early_stopping`: an `EarlyStopping`, or its patience. However the training ends, but by an
       error, the model then has the weights of the best epoch.
+    - `compile`: whether steps are compiled, as by `tg.compile`: by default, where that is possible.
+      Then arrays of `grad` are the program's own, and Python code in model and loss, such as a
+      `print`, is run only for the first batch of each shape.
     - `progress`: a bar, of tqdm where it is installed, else a line for each epoch, on stderr.
       "tqdm" insists, and raises ImportError without it.
 
@@ -121,6 +127,10 @@ def fit(
     optimizer = Adam(model.parameters()) if optimizer is None else optimizer
     _require_fit(model, optimizer, schedule, schedule_every)
     watch = _Watch(early_stopping, metrics, validation is not None)
+    take = _Step(model, loss, optimizer, clip, schedule if schedule_every == "step" else None)
+    take.returns_output = bool(metrics)
+    if compile is not False:
+        take.compile(strict=bool(compile))
     history = History()
     step = 0
     try:
@@ -135,22 +145,11 @@ def fit(
                 means = _Means("fit", metrics)
                 for batch in uninterrupted(data):
                     step += 1
-                    output, value = _evaluate("fit", model, loss, batch)
-                    if not (isinstance(value, Tensor) and value.requires_grad):
-                        raise TypeError(
-                            f"fit: the loss is a {type(value).__name__} without a graph: compute "
-                            "it from the model's output, without float(), item() or detach()"
-                        )
-                    optimizer.zero_grad()
-                    value.backward()
-                    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-                    if not _finite(value, parameters):
-                        raise _anomaly(model, loss, batch, value, f"step {step} (epoch {epoch})")
-                    if clip is not None:
-                        clip_grad_norm(parameters, clip)
-                    optimizer.step()
-                    if schedule is not None and schedule_every == "step":
-                        schedule.step()
+                    try:
+                        value, output = take(batch)
+                    except _NotFiniteError as error:
+                        what = f"step {step} (epoch {epoch})"
+                        raise _anomaly(model, loss, batch, error.loss, what) from None
                     means.add(value, output, batch)
                     bar.step(epoch, means.row()["loss"])
                 row = means.row()
@@ -283,6 +282,66 @@ def _evaluate(who: str, model: Module, loss: Metric, batch: Any) -> tuple[Any, A
     return output, value
 
 
+class _Step:
+    """A step of training: called with a batch, it returns the loss and, if asked, the output."""
+
+    def __init__(
+        self, model: Module, loss: Metric, optimizer: Optimizer, clip: float | None, schedule: Any
+    ) -> None:
+        self.returns_output = True
+        self._model, self._loss, self._optimizer = model, loss, optimizer
+        self._clip, self._schedule = clip, schedule
+        self._compiled: Compiled | None = None
+        self._strict = False
+
+    def compile(self, strict: bool) -> None:
+        """Let steps be compiled, where that is possible or, if `strict`, always."""
+        self._compiled, self._strict = Compiled(self._take), strict
+
+    def __call__(self, batch: Any) -> tuple[Any, Any]:
+        if self._compiled is None:
+            return self._take(batch)
+        if not self._strict and not (_holds_arrays(batch) and self._compiled.welcomes(batch)):
+            return self._take(batch)
+        try:
+            return self._compiled(batch)  # type: ignore[no-any-return]
+        except TraceError:
+            if self._strict:
+                raise
+            self._compiled = None
+            return self._take(batch)
+
+    def _take(self, batch: Any) -> tuple[Any, Any]:
+        output, value = _evaluate("fit", self._model, self._loss, batch)
+        if not (isinstance(value, Tensor) and value.requires_grad):
+            raise TypeError(
+                f"fit: the loss is a {type(value).__name__} without a graph: compute it from the "
+                "model's output, without float(), item() or detach()"
+            )
+        self._optimizer.zero_grad()
+        value.backward()
+        parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        trace = mode.get().trace
+        call = _call if trace is None else trace.host
+        call(_require_finite, value.data, *gradients)
+        if self._clip is not None:
+            clip_grad_norm(parameters, self._clip)
+        self._optimizer.step()
+        if self._schedule is not None:
+            self._schedule.step()
+        return value, output if self.returns_output else None
+
+
+def _call(function: Callable[..., Any], *args: Any) -> Any:
+    return function(*args)
+
+
+def _holds_arrays(batch: Any) -> bool:
+    leaves, structure = flatten(batch, "fit", anything=True)
+    return structure.kind is not None and all(isinstance(leaf, (np.ndarray, Tensor)) for leaf in leaves)
+
+
 def _validate(
     who: str,
     model: Module,
@@ -385,17 +444,25 @@ def _early_stopping(given: Any) -> EarlyStopping:
 # -- what can go wrong
 
 
-def _finite(loss: Any, parameters: Sequence[Tensor]) -> bool:
-    """Whether the loss and the gradients are finite; most often one product tells."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    return math.isfinite(loss.item()) and all(
+class _NotFiniteError(Exception):
+    """A loss, or one of its gradients, that is not finite."""
+
+    def __init__(self, loss: float) -> None:
+        self.loss = loss
+
+
+def _require_finite(loss: Array, *gradients: Array) -> None:
+    """Raise _NotFiniteError unless all are finite; most often one product tells."""
+    number = loss.item()
+    if not math.isfinite(number) or not all(
         math.isfinite(np.vdot(g, g)) or bool(np.isfinite(g).all()) for g in gradients
-    )
+    ):
+        raise _NotFiniteError(number)
 
 
-def _anomaly(model: Module, loss: Metric, batch: Any, value: Any, step: str) -> AnomalyError:
+def _anomaly(model: Module, loss: Metric, batch: Any, value: float, step: str) -> AnomalyError:
     """Take the step again, looking at each operation, and say what is wrong."""
-    what = "a gradient is not finite" if np.isfinite(value.data) else f"the loss is {value.item()}"
+    what = "a gradient is not finite" if math.isfinite(value) else f"the loss is {value}"
     arrays = [*(("the batch", part) for part in batch), *model.named_parameters()]
     causes = [f"{name} was not finite before" for name, a in arrays if _is_sick(a)][:1]
     state = model.state_dict()  # each call of a BatchNorm counts

@@ -191,6 +191,10 @@ class Compiled:
         finally:
             watch.release()
 
+    def welcomes(self, *args: Any) -> bool:
+        """Whether there is a plan for such arguments, or room for one more without a warning."""
+        return self._traced < MANY or _Arguments(self, args, {}).key in self._plans
+
     def lower(self, *args: Any, **kwargs: Any) -> Plan:
         """Return the plan for such arguments: nothing is changed, and nothing kept.
 

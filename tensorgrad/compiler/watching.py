@@ -19,7 +19,8 @@ from ..graph import Array
 from ..structure import CONTAINERS
 from ..tensor import Tensor
 
-_OURS = __package__.partition(".")[0]
+# Whose changes the library itself brings into the program: optimizers and schedules.
+_FOLLOWED = f"{__package__.partition('.')[0]}.optim."
 _LIBRARIES = tuple(
     os.path.join(path, "")
     for path in {
@@ -55,8 +56,8 @@ class Watch:
     def _visit(self, thing: Any, path: str, users: bool, inside: bool = False) -> None:
         """Note a thing, and go on to what it holds.
 
-        `users` says whether it is the user's, rather than the library's own, and `inside` whether
-        it is a part of a module.
+        `users` says whether only the user's code would change it, and `inside` whether it is a part
+        of a module.
         """
         if isinstance(thing, _PLAIN) or id(thing) in self._seen:
             return
@@ -75,20 +76,28 @@ class Watch:
             self._visit((thing.func, thing.args, thing.keywords), path, users)
         elif isinstance(thing, FunctionType):
             self._visit_function(thing, users)
-        elif isinstance(thing, (type, ModuleType, CodeType)):
+        elif isinstance(thing, type):
+            for kind in thing.__mro__:
+                for part in vars(kind).values():
+                    part = getattr(part, "__func__", getattr(part, "fget", part))
+                    if isinstance(part, FunctionType):
+                        self._visit(part, kind.__name__, users)
+        elif isinstance(thing, (ModuleType, CodeType)):
             return
         elif (held := _held(thing)) is not None:
-            ours = type(thing).__module__.partition(".")[0] == _OURS
+            self._visit(type(thing), path, users)
+            users = users and not type(thing).__module__.startswith(_FOLLOWED)
+            self._holders.append((path, thing, held, users))
             is_module = isinstance(thing, tuple(CONTAINERS))
-            self._holders.append((path, thing, held, users and not ours))
             inside = is_module or (inside and isinstance(thing, (list, tuple, Mapping)))
             if inside:
                 self.modules.append((thing, held))
-            users = users and (not ours or is_module)
             for name, part in held.items():
                 self._visit(part, _joined(path, thing, name), users, inside)
 
     def _visit_function(self, function: FunctionType, users: bool) -> None:
+        if function.__code__.co_filename.startswith(_LIBRARIES):
+            return
         wrapped = getattr(function, "__wrapped__", None)
         if wrapped is not None:
             self._visit(wrapped, "", users)
