@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .memory import aligned
-from .program import Call, Storage, Value, mapped, values_in
+from .program import Call, Value, mapped, values_in
 from .spelling import Code, ufunc_line
 
 LARGE = 1 << 20  # elements of the arrays of a chain, at least
@@ -28,9 +28,6 @@ class Chain:
     def __init__(self, calls: Sequence[Call], size: int) -> None:
         self.calls = calls
         self.size = size
-
-    def __call__(self, *_args: Any) -> Any:
-        raise NotImplementedError("a chain is written out, not called")
 
     def lines(self, code: Code, call: Call, outs: Sequence[str]) -> list[str]:
         """The loop over blocks; `outs` are the names of the arrays for the results of `call`."""

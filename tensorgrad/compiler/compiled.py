@@ -6,7 +6,7 @@ import functools
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -88,6 +88,7 @@ class Compiled:
         self._traced = 0
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function, by a plan that fits."""
         plan = self._latest
         if plan is not None and not kwargs:
             try:
@@ -162,7 +163,7 @@ class Compiled:
             _require_untouched(self._name, tensors)
             leaves, structure = flatten(y, self._name, anything=True, modules=False)
             watch.require_unchanged(trace.drawn)
-            outputs = [_output(trace, leaf) for leaf in leaves]
+            outputs = [_output(leaf) for leaf in leaves]
             del y, args, kwargs, tensors
             final = trace.settle([*watch.tensors, *_tensors_of(call.leaves)])
             results = [_first(output) for output in outputs]
@@ -234,18 +235,17 @@ class Compiled:
         count, done = lengths.pop(), 0
         results = _Stacked(count)
         while done < count:
-            items = [a[done, ...] for a in arrays]
-            items = [
-                tensor_of(item, None) if isinstance(leaf, Tensor) else item
-                for item, leaf in zip(items, leaves, strict=True)
-            ]
-            args = structure.build(items)
+            args = structure.build(
+                tensor_of(a[done, ...], None) if isinstance(leaf, Tensor) else a[done, ...]
+                for a, leaf in zip(arrays, leaves, strict=True)
+            )
             results.put(done, self(*args))
             done += 1
             with self._lock:
-                plans = self._plans.get(_Arguments(self, args, {}).key, ())
-                if self._latest in plans and mode.get().trace is None:
-                    done = self._latest.scan(arrays, results.arrays, done)
+                plan = self._latest
+                fits = plan in self._plans.get(_Arguments(self, args, {}).key, ())
+                if plan is not None and fits and mode.get().trace is None:
+                    done = plan.scan(arrays, results.arrays, done)
         return results.stacked()
 
 
@@ -303,7 +303,7 @@ def _tensors_of(leaves: Iterable[Any]) -> list[Tensor]:
     return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
 
 
-def _output(trace: Trace, leaf: Any) -> Output:
+def _output(leaf: Any) -> Output:
     """What a leaf of the result is in later calls."""
     array = leaf._array if isinstance(leaf, Tensor) else leaf
     if not isinstance(array, Tracer):
@@ -367,7 +367,7 @@ class _Arguments:
         """The arguments as the traced function gets them; and the tensors among them."""
         arrays = iter(self.arrays)
         tensors: list[tuple[Tensor, Any]] = []
-        leaves = []
+        leaves: list[Any] = []
         for leaf, kind in zip(self.leaves, self.kinds, strict=True):
             if isinstance(kind, tuple) and kind[0] is Tensor:
                 tracer = trace.input(next(arrays))
@@ -433,7 +433,7 @@ class _Unrecorded(Node):
     __slots__ = ()
 
     @property
-    def parents(self) -> Any:
+    def parents(self) -> Any:  # type: ignore[override]
         raise GraphError(
             "backward: a result of a compiled function has no graph: call backward(), or take the "
             "gradient, inside of the function that is compiled"

@@ -109,7 +109,8 @@ class Plan:
         end = [*self._end, *(line for lines, _ in leaves for line in lines), answer]
         code.names |= {
             "MISS": MISS, "Diverged": Diverged, "now": now, "new": object.__new__,
-            "Tensor": Tensor, "empty": np.empty, "errstate": np.errstate, "clock": time.perf_counter,
+            "Tensor": Tensor, "empty": np.empty, "errstate": np.errstate,
+            "clock": time.perf_counter,
         }  # fmt: skip
         self._code = code
         self.source = _function("run", self._arguments, [*self._guards, *self._body, *end])
@@ -158,7 +159,7 @@ class Plan:
         )
 
     def __str__(self) -> str:
-        """A table of the calls: what they make, where that lies, and for which line of the user's."""
+        """A table of the calls: what they make, where that lies, and the lines they are due to."""
         rows = [("", "call", "makes", "bytes", "at byte", "for")]
         for i, step in enumerate(self.steps):
             at = "" if step.offset is None else f"{step.offset:,}"
@@ -218,7 +219,7 @@ class _Undo:
         self._arrays = [s.owner for s in dict.fromkeys(targets) if s.home == "state"]
         draws = [c.fun for c in calls if c.kind == "host" and c.results]
         self._generators = [getattr(fun, "__self__").bit_generator for fun in draws]  # noqa: B009
-        self._before: list[Any] = []
+        self._before: tuple[list[Array], list[Any]] = [], []
 
     def __enter__(self) -> list[Array]:
         self._before = [a.copy() for a in self._arrays], [g.state for g in self._generators]
@@ -248,8 +249,9 @@ def _rows(array: Array) -> Any:
 
 
 def _spelling(call: Call) -> Spelling | None:
-    if isinstance(call.fun, Chain):
-        return lambda code, *outs: call.fun.lines(code, call, outs)
+    chain = call.fun
+    if isinstance(chain, Chain):
+        return lambda code, *outs: chain.lines(code, call, outs)
     return spelling(call)
 
 
@@ -418,7 +420,7 @@ def _entry(kinds: Sequence[Any], run: Function, lock: Any) -> Function:
         lines.append(f"{''.join(f'a{i}, ' for i in range(len(kinds)))}= args")
     for i, kind in enumerate(kinds):
         if not (isinstance(kind, tuple) and len(kind) == 3):
-            return lambda args: MISS
+            return lambda _args: MISS
         if kind[0] is Tensor:
             lines.append(f"if type(a{i}) is not Tensor or a{i}._node is not None: return MISS")
             lines.append(f"a{i} = a{i}._array")

@@ -78,9 +78,9 @@ class Call:
     def __init__(
         self,
         kind: Kind,
-        fun: Function,
+        fun: Any,
         args: Sequence[Any],
-        kwargs: Mapping[str, Any] = {},  # noqa: B006 (never changed)
+        kwargs: Mapping[str, Any] = {},
         results: Sequence[Value] = (),
         target: Value | None = None,
         place: str = "?",

@@ -14,8 +14,7 @@ import numpy as np
 from ..errors import TraceError
 from ..graph import Array, Function
 from ..tensor import alias
-from .program import Call, Storage, Value, mapped, values_in
-from .tracing import assign_at
+from .program import Call, Storage, Value, values_in
 
 # What depends on the shape and the dtype of an array, not on its elements.
 LIKE = frozenset({np.zeros_like, np.ones_like, np.full_like})
@@ -41,6 +40,7 @@ def simplified(
 
 
 def is_constant(value: Value) -> bool:
+    """Whether a value is the same in every call, wherever the program is used."""
     return value.storage.home == "constant"
 
 
@@ -96,12 +96,11 @@ def _source(call: Call) -> Value | None:
     if more:
         return None
     if call.fun is np.multiply and not call.kwargs:
-        for x, factor in ((first, others[0]), (others[0], first)):
-            if _is_like(x, result) and _is_one(factor):
-                return _unchanging(x)
-    elif call.fun in COPIES and _is_like(first, result):
-        return _unchanging(first)
-    return None
+        candidates = [x for x, y in ((first, others[0]), (others[0], first)) if _is_one(y)]
+    else:
+        candidates = [first] if call.fun in COPIES else []
+    like = [x for x in candidates if isinstance(x, Value) and _is_like(x, result)]
+    return like[0] if like and not like[0].storage.writes else None
 
 
 def _is_like(x: Any, result: Value) -> bool:
@@ -112,10 +111,6 @@ def _is_one(factor: Any) -> bool:
     if isinstance(factor, Value):
         return is_constant(factor) and bool(np.all(factor.array == 1))
     return isinstance(factor, (int, float)) and factor == 1
-
-
-def _unchanging(value: Value) -> Value | None:
-    return value if value.storage.writes == 0 else None
 
 
 def _key(call: Call, versions: Counter[Storage], epoch: int) -> Any:
@@ -167,7 +162,7 @@ def _short_chains(calls: Sequence[Call], kept: Iterable[Value]) -> list[Call]:
         if inner is None or uses[x] != 1 or inner.errors != call.errors:
             continue
         y, other = _scaled(inner)
-        if y is not None and _unchanging(y) and y.shape == call.results[0].shape:
+        if y is not None and not y.storage.writes and y.shape == call.results[0].shape:
             product = np.asarray(factor * other, call.results[0].dtype)
             call.args = y, Value(product, Storage("constant", product))
     return [*calls]
@@ -198,7 +193,7 @@ def _sums_by_products(calls: Sequence[Call], kept: Iterable[Value]) -> list[Call
     uses = Counter(v for call in calls for v in call.reads)
     uses.update(kept)
     makers = {r: call for call in calls for r in call.results}
-    left = []
+    left: list[Call] = []
     for call in calls:
         if call.fun is np.multiply and not call.kwargs and call.args[0] is call.args[1]:
             call.fun, call.args = np.square, call.args[:1]
@@ -207,7 +202,7 @@ def _sums_by_products(calls: Sequence[Call], kept: Iterable[Value]) -> list[Call
             maker = makers.get(x)
             factors: Sequence[Any] = (x, np.ones(x.size, x.dtype))
             if maker is not None and uses[x] == 1 and maker.fun in (np.square, np.multiply):
-                inner = maker.args * 2 if maker.fun is np.square else maker.args
+                inner = (*maker.args, *maker.args)[:2]
                 if not maker.kwargs and all(map(_is_flat, inner, (x, x))):
                     factors = inner
             flat = [_flattened(a, left) for a in factors]

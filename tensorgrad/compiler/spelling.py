@@ -187,7 +187,7 @@ def _is_product(call: Call) -> bool:
     if not (isinstance(x, Value) and isinstance(y, Value)):
         return False
     (result,) = call.results
-    return (
+    return bool(
         x.dtype == y.dtype == result.dtype
         and x.dtype.char in "fd"
         and {x.ndim, y.ndim} <= {1, 2}
@@ -203,8 +203,8 @@ def _product(code: Code, call: Call, out: str) -> str:
 
 def ufunc_line(code: Code, call: Call, out: str) -> str:
     """A call of a ufunc, with numbers as 0-d arrays of the dtype in which it computes."""
-    fun, args = call.fun, call.args
-    dtype = call.kwargs.get("dtype")
+    fun: Any = call.fun
+    args, dtype = call.args, call.kwargs.get("dtype")
     kinds = [
         a.dtype if hasattr(a, "dtype") else np.dtype(bool) if type(a) is bool else type(a)
         for a in args
@@ -238,7 +238,7 @@ def _reduced(code: Code, call: Call, out: str) -> str:
 
 
 def _is_sum_of_rows(given: Any, x: Value) -> bool:
-    return (
+    return bool(
         x.ndim == 2
         and x.dtype.char in "fd"
         and given["axis"] in (0, (0,))

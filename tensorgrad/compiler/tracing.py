@@ -4,6 +4,8 @@ A traced call computes, too: its results and its effects are those of the call i
 it changed can be undone.
 """
 
+# ruff: noqa: D102 (what a traced array has, an array has too, under the same names)
+
 from __future__ import annotations
 
 import functools
@@ -56,19 +58,18 @@ def _reduction(fun: Function, ufunc: np.ufunc) -> Function:
 
 
 def _mean(*args: Any, **kwargs: Any) -> Any:
-    """The sum over the count, as `numpy.mean` does where it does no more than that."""
+    """The sum over the count, which is what `numpy.mean` is where it does no more."""
     bound = signature(np.mean).bind(*args, **kwargs)
-    options = {k: v for k, v in bound.arguments.items() if v is not np._NoValue and v is not None}
-    a = options.pop("a")
-    if (
-        not isinstance(a, Tracer)
-        or a.dtype.char not in "fdFD"
-        or options.keys() - {"axis", "keepdims"}
-    ):
-        return mode.get().trace.record(np.mean, (a,), options, options.get("out"))
-    total = np.add.reduce(a, **{"axis": None} | options)
+    given = {k: v for k, v in bound.arguments.items() if v is not np._NoValue and v is not None}
+    a = given.pop("a")
+    plain = isinstance(a, Tracer) and a.dtype.char in "fdFD" and not given.keys() - _PLACES
+    if not plain:
+        return mode.get().trace.record(np.mean, (a,), given, given.get("out"))
+    total = np.add.reduce(a, **{"axis": None} | given)
     return total / (a.size // max(total.size, 1))
 
+
+_PLACES = {"axis", "keepdims"}
 
 # Functions that NumPy has written in Python, in terms of what they call in the end.
 _LOWERED: dict[Function, Function] = {
@@ -249,7 +250,7 @@ def place() -> str:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_back is not None:
         name = frame.f_code.co_filename
-        if not (name.startswith((_PACKAGE, _NUMPY)) or name.startswith("<")):
+        if not name.startswith((_PACKAGE, _NUMPY, "<")):
             break
         frame = frame.f_back
     return "?" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
@@ -297,8 +298,9 @@ class Trace:
 
     `calls` is the program. `tensors` are those tensors whose arrays it used, with the arrays and
     nodes that they had, `gradients` the leaves whose `grad` it used, with those that they had, and
-    `slots` the arrays that stand for such gradients. `touched` are the leaves whose data it changed.
-    `conditions` are what else must be so for the program to hold: expressions, with gaps for things.
+    `slots` the arrays that stand for such gradients. `touched` are the leaves whose data it
+    changed. `conditions` are what else must be so for the program to hold: expressions, and the
+    things for their gaps.
     """
 
     def __init__(self) -> None:

@@ -37,8 +37,9 @@ class Watch:
     """All that is within reach of a function and its arguments, as it is now.
 
     `tensors` are the tensors among it, `modules` the modules and their parts with what these hold,
-    `variables` conditions, as of a trace, that the function's variables are the same. `restore` makes everything what it was; `require_unchanged`
-    raises a TraceError for what a compiled call could not repeat.
+    `variables` conditions, as of a trace, that the function's variables are the same. `restore`
+    makes everything what it was; `require_unchanged` raises a TraceError for what a compiled call
+    could not repeat.
     """
 
     def __init__(self, *roots: Any) -> None:
@@ -168,7 +169,7 @@ class Watch:
         python, legacy = self._randoms
         random.setstate(python)
         if legacy is not None:
-            np.random.set_state(legacy)
+            np.random.set_state(legacy)  # noqa: NPY002 (somebody may still use it)
 
 
 def unchanged(holders: Iterable[tuple[Any, dict[Any, Any]]]) -> bool:
@@ -213,10 +214,7 @@ def _put_back(holder: Any, before: dict[Any, Any]) -> None:
         holder.cell_contents = before["cell_contents"]
     elif isinstance(holder, list):
         holder[:] = before.values()
-    elif isinstance(holder, dict):
-        holder.clear()
-        holder.update(before)
-    elif isinstance(holder, set):
+    elif isinstance(holder, (dict, set)):
         holder.clear()
         holder.update(before)
     elif hasattr(holder, "__dict__"):
@@ -256,5 +254,5 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
 
 
 def _global_random_states() -> tuple[Any, Any]:
-    legacy = np.random.get_state(legacy=True) if "numpy.random" in sys.modules else None
+    legacy = np.random.get_state() if "numpy.random" in sys.modules else None  # noqa: NPY002
     return random.getstate(), legacy
