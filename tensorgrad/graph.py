@@ -126,6 +126,13 @@ def enable_grad() -> set_mode:
     return set_mode(recording=True)
 
 
+changes = [0]
+"""How often what compiled functions rely on has changed: where tensors' arrays lie, and modules.
+
+They look at all that they rely on when this has grown.
+"""
+
+
 # --------------------------------------------------------------------------------------------
 # The graph
 

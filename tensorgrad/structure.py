@@ -47,9 +47,6 @@ Parts = Callable[[Any], dict[str, Any]]
 Copy = Callable[[Any, list[Any]], Any]
 CONTAINERS: dict[type, tuple[Parts, Copy]] = {}
 
-module_changes = [0]
-"""How often an attribute of any module has been set."""
-
 
 def flatten(
     value: Any, name: str, anything: bool = False, modules: bool = True

@@ -33,6 +33,7 @@ from .graph import (
     accumulate,
     ancestors,
     as_array,
+    changes,
     mode,
     name_of,
     propagate,
@@ -357,6 +358,7 @@ class Tensor:
                 raise ValueError(f"cannot assign data of shape {array.shape} to a {node}")
             if node is None or node.out is None:
                 self._array = array.astype(array.dtype if node is None else node.dtype)
+                changes[0] += 1
             else:
                 node.out[...] = array
         if node is not None:
@@ -409,9 +411,11 @@ class Tensor:
             )
         if value and self._node is None:
             self._node = Node(self._array.shape, self._array.dtype)
+            changes[0] += 1
         elif not value and self._node is not None:
             self._node = None
             self._array = self._array.copy()  # graphs that hold the old one see no change of data
+            changes[0] += 1
 
     @property
     def is_leaf(self) -> bool:
@@ -714,6 +718,7 @@ class Tensor:
             self.data = value._array
         else:
             self._array, self._node = value._array, value._node
+            changes[0] += 1
         return self
 
     # -- operators

@@ -13,11 +13,11 @@ import numpy as np
 
 from ..errors import GraphError, TraceError
 from ..graph import Array, Function, Node, mode, name_of, set_mode
-from ..structure import Structure, flatten, module_changes
+from ..structure import Structure, flatten
 from ..tensor import Tensor, tensor_of
-from .plan import MISS, Diverged, Output, Plan
+from .plan import MISS, Diverged, Output, Plan, no_entry
 from .tracing import Trace, Tracer
-from .watching import Watch, unchanged
+from .watching import Watch
 
 PLANS = 32  # that are kept, those used last
 MANY = 8  # after which somebody should know
@@ -84,15 +84,15 @@ class Compiled:
         self._argnames = {names} if isinstance(names, str) else {*names}
         self._plans: OrderedDict[Any, list[Plan]] = OrderedDict()
         self._latest: Plan | None = None
+        self._replay: Function = no_entry  # the latest plan's
         self._lock = threading.RLock()
         self._traced = 0
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function, by a plan that fits."""
-        plan = self._latest
-        if plan is not None and not kwargs:
+        if not kwargs:
             try:
-                result = plan.replay(args)
+                result = self._replay(args)
             except Diverged:
                 result = MISS
             if result is not MISS:
@@ -120,7 +120,7 @@ class Compiled:
                     continue
                 if result is not MISS:
                     self._plans.move_to_end(call.key)
-                    self._latest = plan
+                    self._latest, self._replay = plan, plan.replay
                     return result
             plan, result = self._trace(call)
             self._keep(call, plan)
@@ -129,7 +129,7 @@ class Compiled:
     def _keep(self, call: _Arguments, plan: Plan) -> None:
         self._plans.setdefault(call.key, []).insert(0, plan)
         self._plans.move_to_end(call.key)
-        self._latest = plan
+        self._latest, self._replay = plan, plan.replay
         self._traced += 1
         if self._traced == MANY + 1:
             keys = [*self._plans]
@@ -156,7 +156,6 @@ class Compiled:
             trace.follow(t)
         for expression, things in watch.variables:
             trace.require(expression, *things)
-        _require_same_modules(trace, watch)
         (args, kwargs), tensors = call.traced(trace)
         try:
             y = self._run(trace, watch, args, kwargs)
@@ -167,7 +166,7 @@ class Compiled:
             del y, args, kwargs, tensors
             final = trace.settle([*watch.tensors, *_tensors_of(call.leaves)])
             results = [_first(output) for output in outputs]
-            plan = Plan(trace, outputs, structure, final, call.kinds, self._lock)
+            plan = Plan(trace, watch.modules, outputs, structure, final, call.kinds, self._lock)
         except BaseException:
             trace.undo()
             watch.restore()
@@ -282,21 +281,6 @@ def _require_untouched(name: str, tensors: Iterable[tuple[Tensor, Any]]) -> None
                 f"{name} changes an argument, a tensor of shape {t.shape}, in place: return the "
                 "new one instead"
             )
-
-
-def _require_same_modules(trace: Trace, watch: Watch) -> None:
-    """Let the program hold as long as each module has the attributes that it has now."""
-    modules, seen = watch.modules, [*module_changes]
-
-    def look() -> bool:
-        now = [*module_changes]
-        same = unchanged(modules)
-        if same:
-            seen[:] = now
-        return same
-
-    if modules:
-        trace.require("{} == {} or {}()", module_changes, seen, look)
 
 
 def _tensors_of(leaves: Iterable[Any]) -> list[Tensor]:

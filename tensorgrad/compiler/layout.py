@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -53,8 +54,12 @@ class Layout:
         offsets, total = packed(whole)
         block = aligned(total, np.uint8)
         self.offsets = {s: offsets[groups.get(s, s)] for s in spans}
+        # One object for all arrays that are alike: for two of the same memory, NumPy's ufuncs take
+        # twice the time, to make sure of it.
+        alike: dict[Any, Array] = {}
         for s, offset in self.offsets.items():
-            self.arrays[s] = _like(s.owner, block, offset)
+            key = offset, s.owner.shape, s.owner.strides, s.owner.dtype
+            self.arrays[s] = alike.setdefault(key, _like(s.owner, block, offset))
         for s in separate.intersection(makers):
             self.arrays[s] = _like(s.owner, aligned(s.owner.nbytes, np.uint8), 0)
         extra = sum(s.owner.nbytes for s in separate)

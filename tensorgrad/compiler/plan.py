@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..graph import Array, Function, Node, mode, now
+from ..graph import Array, Function, Node, changes, mode, now
 from ..structure import Structure
 from ..tensor import Tensor
 from .chains import Chain, chained
@@ -18,6 +18,7 @@ from .program import Call, Value, mapped, values_in
 from .rewriting import simplified
 from .spelling import FIXED_SHAPE, Code, Spelling, plain_lines, spelling
 from .tracing import Trace
+from .watching import unchanged
 
 LARGE = 1 << 12  # bytes: larger results get memory of their own at each call, smaller are copied
 MISS = object()
@@ -65,6 +66,7 @@ class Plan:
     def __init__(
         self,
         trace: Trace,
+        modules: Sequence[Any],
         outputs: Sequence[Output],
         structure: Structure,
         final: Mapping[Node, Value | None],
@@ -102,7 +104,7 @@ class Plan:
         body = [(call, _lines(code, call, spellings, layout)) for call in layout.calls]
         self.steps = [_step(call, lines, layout) for call, lines in body if lines]
         self._body = [*begin, *_in_settings(body)]
-        self._guards = _guards(code, trace)
+        self._guards = _guards(code, trace, modules)
         self._end = _effects(code, final, trace)
         leaves = [_returned(code, i, output) for i, output in enumerate(self.outputs)]
         answer = f"return {_built(code, structure, [text for _, text in leaves])}"
@@ -113,13 +115,45 @@ class Plan:
             "clock": time.perf_counter,
         }  # fmt: skip
         self._code = code
-        self.source = _function("run", self._arguments, [*self._guards, *self._body, *end])
+        lines = [*self._guards, *self._body, *end]
+        self.source = _function("run", self._arguments, lines)
         self.run = _defined(self.source, code.names)
-        self.replay = _entry(kinds, self.run, lock)
+        code.names |= {
+            "ndarray": np.ndarray, "get": mode.get, "current": mode.get(),
+            "acquire": lock.acquire, "release": lock.release,
+        }  # fmt: skip
+        self.replay = self._entry(kinds, lines) or no_entry
         self._scan: Function | None = None
         self._undo = _Undo(trace.inputs, layout.calls)
         for call in layout.calls:
             _forget(call)
+
+    def _entry(self, kinds: Sequence[Any], lines: Sequence[str]) -> Function | None:
+        """`run` for a tuple of arguments, which have the plan's signature, or MISS is returned.
+
+        There is none but for arguments that are arrays or tensors themselves.
+        """
+        names = [f"x{i}" for i in range(len(kinds))]
+        checks = [f"if get() is not current or len(args) != {len(kinds)}: return MISS"]
+        checks += [f"{''.join(name + ', ' for name in names)}= args"] if names else []
+        for name, argument, kind in zip(names, self._arguments, kinds):
+            if not (isinstance(kind, tuple) and len(kind) == 3):
+                return None
+            array = name
+            if kind[0] is Tensor:
+                checks.append(
+                    f"if type({name}) is not Tensor or {name}._node is not None: return MISS"
+                )
+                array = f"{name}._array"
+            shape, dtype = self._code.name(kind[1]), self._code.name(kind[2])
+            checks += [
+                f"{argument} = {array}",
+                f"if type({argument}) is not ndarray or {argument}.shape != {shape} "
+                f"or {argument}.dtype is not {dtype}: return MISS",
+            ]
+        # As `with lock:` does, in half of the time.
+        body = [*checks, "acquire()", "try:", *_indented(lines), "finally:", "    release()"]
+        return _defined(_function("replay", ["args"], body), self._code.names)
 
     def scan(self, arrays: Sequence[Array], results: Sequence[Any], start: int) -> int:
         """Make a call with each item of the arrays, from `start` on; return how many are done then.
@@ -313,21 +347,26 @@ def _give_away(given: Sequence[Value], gradients: Sequence[Value], made: set[Val
             s.home = "result"
 
 
-def _guards(code: Code, trace: Trace) -> list[str]:
-    """Lines that give up where tensors, gradients or objects are not what they were."""
-    # A leaf that stops requiring a gradient gets another array; one that starts to, a node.
-    tests: list[tuple[str, tuple[Any, ...]]] = [
-        ("{}._array is {}", (t, array))
-        if node
-        else ("{}._array is {} and {}._node is None", (t, array, t))
-        for t, array, node in trace.tensors.values()
-    ]
+def _guards(code: Code, trace: Trace, modules: Sequence[Any]) -> list[str]:
+    """Lines that give up where something is not what it was: of most, where anything has changed."""
+    tensors, attributes = [*trace.tensors.values()], trace.attributes
+    seen = [*changes]
+
+    def look() -> bool:
+        now = [*changes]
+        same = (
+            all(t._array is array and t._node is node for t, array, node in tensors)
+            and all(getattr(owner, name) is value for owner, name, value in attributes)
+            and unchanged(modules)
+        )
+        if same:
+            seen[:] = now
+        return same
+
+    tests = [("{} == {} or {}()", (changes, seen, look)), *trace.conditions]
     tests += [("{}.grad is None", (node,)) for node, v in trace.slots.items() if v is None]
-    texts = [
-        f"({expression.format(*map(code.name, things))})"
-        for expression, things in [*tests, *trace.conditions]
-    ]
-    return [f"if not ({' and '.join(texts)}): return MISS"] if texts else []
+    texts = [f"({test.format(*map(code.name, things))})" for test, things in tests]
+    return [f"if not ({' and '.join(texts)}): return MISS"]
 
 
 def _effects(code: Code, final: dict[Node, Any], trace: Trace) -> list[str]:
@@ -407,28 +446,6 @@ def _table(rows: Sequence[Sequence[str]], sides: str) -> str:
     )
 
 
-def _entry(kinds: Sequence[Any], run: Function, lock: Any) -> Function:
-    """`run` for a tuple of arguments, after a check that they have the plan's signature.
-
-    It knows arguments that are arrays or tensors themselves; for others it returns MISS.
-    """
-    current = mode.get()
-    names: dict[str, Any] = {"ndarray": np.ndarray, "Tensor": Tensor, "MISS": MISS, "run": run}
-    names |= {"lock": lock, "get": mode.get, "current": current}
-    lines, arrays = [f"if get() is not current or len(args) != {len(kinds)}: return MISS"], []
-    if kinds:
-        lines.append(f"{''.join(f'a{i}, ' for i in range(len(kinds)))}= args")
-    for i, kind in enumerate(kinds):
-        if not (isinstance(kind, tuple) and len(kind) == 3):
-            return lambda _args: MISS
-        if kind[0] is Tensor:
-            lines.append(f"if type(a{i}) is not Tensor or a{i}._node is not None: return MISS")
-            lines.append(f"a{i} = a{i}._array")
-        names |= {f"s{i}": kind[1], f"d{i}": kind[2]}
-        lines.append(
-            f"if type(a{i}) is not ndarray or a{i}.dtype is not d{i} or a{i}.shape != s{i}: "
-            "return MISS"
-        )
-        arrays.append(f"a{i}")
-    lines += ["with lock:", f"    return run({', '.join(arrays)})"]
-    return _defined(_function("replay", ["args"], lines), names)
+def no_entry(_args: Any) -> Any:
+    """Return MISS, as of a plan that cannot be called in this way."""
+    return MISS

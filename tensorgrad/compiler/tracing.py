@@ -299,8 +299,8 @@ class Trace:
     `calls` is the program. `tensors` are those tensors whose arrays it used, with the arrays and
     nodes that they had, `gradients` the leaves whose `grad` it used, with those that they had, and
     `slots` the arrays that stand for such gradients. `touched` are the leaves whose data it
-    changed. `conditions` are what else must be so for the program to hold: expressions, and the
-    things for their gaps.
+    changed. `attributes` are what must stay as it is for the program to hold, an object, a name and
+    a value, and `conditions` what else must be so: expressions, and the things for their gaps.
     """
 
     def __init__(self) -> None:
@@ -311,6 +311,7 @@ class Trace:
         self.slots: dict[Node, Value | None] = {}
         self.touched: dict[Node, None] = {}
         self.conditions: list[tuple[str, tuple[Any, ...]]] = []
+        self.attributes: list[tuple[Any, str, Any]] = []
         self.drawn: set[int] = set()
         self.followed: set[int] = set()
         self._storages: dict[int, Storage] = {}
@@ -519,8 +520,11 @@ class Trace:
         self.conditions.append((expression, things))
 
     def guard(self, owner: Any, attribute: str) -> None:
-        """Let the program hold only as long as an object's attribute is what it is now."""
-        self.require(f"{{}}.{attribute} is {{}}", owner, getattr(owner, attribute))
+        """Let the program hold only as long as an attribute is what it is now.
+
+        Whoever sets it counts that in `changes`.
+        """
+        self.attributes.append((owner, attribute, getattr(owner, attribute)))
 
     # -- leaves
 

@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Self, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..graph import RULES, Array, no_grad
-from ..structure import CONTAINERS, module_changes
+from ..graph import RULES, Array, changes, no_grad
+from ..structure import CONTAINERS
 from ..tensor import Tensor, alias, apply, asarray, tensor_of
 
 State: TypeAlias = dict[str, Array]
@@ -48,7 +48,7 @@ class Module:
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
-        module_changes[0] += 1  # compiled functions look again
+        changes[0] += 1
 
     def named_parameters(self) -> list[tuple[str, Tensor]]:
         """Every parameter once, with the dotted path on which it is found first."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import Array, mode, now
+from ..graph import Array, changes, mode, now
 from ..tensor import Tensor
 
 # Elements. The arrays of one block fit into the cache together, so that each call but the first
@@ -127,6 +127,7 @@ class Flat:
         if p._node is not None:
             home[...] = p._array
             p._array = p._node.out = home  # where it stays, whatever is assigned to p.data
+            changes[0] += 1
 
     def gather(self) -> list[Part]:
         """Copy the gradients into `grad`, and return the parts that have some.
@@ -175,6 +176,7 @@ class Flat:
         if not absent:
             return self.parts
         self.parts = [piece for part in self.parts for piece in part.split(self, absent)]
+        changes[0] += 1
         return [part for part in self.parts if part.first not in absent]
 
     def touch(self) -> None:
@@ -213,6 +215,7 @@ class Flat:
             self.vectors.clear()
         if not self.vectors or runs != [(part.first, part.last) for part in self.parts]:
             self.parts = [Part(self, *run, 0) for run in runs]
+            changes[0] += 1
         for part in self.parts:
             part.steps = steps[part.first]
         for name in names:
