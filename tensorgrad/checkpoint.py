@@ -75,14 +75,7 @@ class _Replay:
         self.run = run
         self.name = name_of(run.func)
         nodes = ancestors(*_roots(outputs), since=start)
-        self.sources = list(
-            dict.fromkeys(
-                parent
-                for node in nodes
-                for parent in node.parents or ()
-                if parent is not None and parent.serial < start
-            )
-        )
+        self.sources = [node for node in nodes if node.serial < start]
         self.sums = [_checksum(y) for y in outputs]
 
     def __call__(self, g: tuple[Any, ...], _out: Any) -> list[Any]:
@@ -96,14 +89,11 @@ class _Replay:
                 "depend on nothing that has changed, such as a random generator"
             )
         nodes = ancestors(*_roots(outputs), since=start)
-        sources = sorted(self.sources, key=lambda node: node.serial, reverse=True)
         recorded = any(isinstance(share, Tensor) for share in g)
         seeds: dict[Node, Any] = {}
         for root, share in zip(_roots(outputs), g, strict=True):
             seeds[root] = share if root not in seeds else seeds[root] + share
-        found = propagate(
-            [*nodes, *sources], seeds, self.sources, operands=revive if recorded else kept
-        )
+        found = propagate(nodes, seeds, self.sources, operands=revive if recorded else kept)
         return [found.get(s, np.zeros(s.shape, s.dtype)) for s in self.sources]
 
 

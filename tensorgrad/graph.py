@@ -442,18 +442,20 @@ PART = Rule(_part, ())
 def ancestors(*roots: Node, since: int = 0) -> list[Node]:
     """The nodes that the roots were computed from, themselves included, newest first.
 
-    Nodes older than the serial number `since` are left out.
+    Nodes older than the serial number `since` are found, but not what they were computed from.
     """
     seen = set(roots)
     found = list(seen)
     for node in found:
+        if node.serial < since:
+            continue
         if node.parents is None:
             raise GraphError(
                 f"backward: the graph at {node} was freed by an earlier backward(), or by one that "
                 "failed; pass retain_graph=True to the earlier one to use the graph again"
             )
         for parent in node.parents:
-            if parent is None or parent.serial < since:
+            if parent is None:
                 continue
             if parent.serial > node.serial:
                 raise GraphError(

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import math
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -75,9 +74,9 @@ class _Linearized:
         self.nodes, self.others = _ways([r for r in roots if r is not None], self.ends)
         ways = set(self.nodes)
         self.roots = [root if root in ways else None for root in roots]
-        self.tensors = any(isinstance(primal, Tensor) for primal in self.primals)
-        nodes = [primal._node for primal in self.primals if isinstance(primal, Tensor)]
-        self._leaves = [(node, node.serial) for node in nodes if node is not None]
+        tensors = [primal for primal in self.primals if isinstance(primal, Tensor)]
+        self.tensors = bool(tensors)
+        self._leaves = [(t._node, t._node.serial) for t in tensors if t._node is not None]
 
     @property
     def y(self) -> Any:
@@ -108,6 +107,15 @@ class _Linearized:
             operands=revive if recorded else kept,
         )
         return [found[end] if end in found else np.zeros(end.shape, end.dtype) for end in self.ends]
+
+    def gradient(self) -> Any:
+        """The gradient of the sum of what the function returned, which must be real floating."""
+        for y in self.results:
+            if y.dtype.kind != "f":
+                raise TypeError(
+                    f"{self.name}: the function must return a real float, not {y.dtype}"
+                )
+        return self.of_primals(self.pull([np.ones(y.shape, y.dtype) for y in self.results]))
 
     def push(self, tangents: Sequence[Any]) -> list[Any]:
         """The tangents of the results, given those of the primals; None stands for zeros."""
@@ -174,16 +182,13 @@ def _ways(roots: Sequence[Node], ends: Sequence[Node]) -> tuple[list[Node], bool
         return [], False
     since = ends[0].serial
     nodes = ancestors(*roots, since=since)
+    if not any([node.serial < since or node.rule is None for node in nodes]):
+        return nodes, False
     on_the_way = set(ends)
-    others = False
     for node in reversed(nodes):
-        for parent in node.parents or ():
-            if parent in on_the_way:
-                on_the_way.add(node)
-            elif parent is not None and parent.serial < since:
-                others = True
-        others = others or (node.rule is None and node not in on_the_way)
-    return [node for node in nodes if node in on_the_way], others
+        if not on_the_way.isdisjoint(node.parents or ()):
+            on_the_way.add(node)
+    return [node for node in nodes if node in on_the_way], True
 
 
 def _like(given: Any, structure: Structure, specs: Sequence[Any], what: str) -> list[Any]:
@@ -346,9 +351,10 @@ def _gradient(
     f: Function, argnums: int | Sequence[int], has_aux: bool, args: tuple[Any, ...], kwargs: Any
 ) -> tuple[_Linearized, Any]:
     call = _Linearized("grad", *_choose("grad", f, argnums, args, kwargs), has_aux)
-    _check_scalar(call)
-    cotangents = call.pull([np.ones(y.shape, y.dtype) for y in call.results])
-    return call, call.of_primals(cotangents)
+    if len(call.results) != 1 or call.results[0].size != 1:
+        shapes = ", ".join(str(y.shape) for y in call.results)
+        raise ValueError(f"grad: the function must return one element, not shape {shapes}")
+    return call, call.gradient()
 
 
 def grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Function:
@@ -380,11 +386,12 @@ def elementwise_grad(f: Function, argnums: int | Sequence[int] = 0) -> Function:
     array([ 1., -1.])
     """
 
-    def total(*args: Any, **kwargs: Any) -> Any:
-        totals = map(np.sum, flatten(f(*args, **kwargs), "elementwise_grad")[0])
-        return functools.reduce(operator.add, totals)
+    @functools.wraps(f)
+    def gradient(*args: Any, **kwargs: Any) -> Any:
+        chosen = _choose("elementwise_grad", f, argnums, args, kwargs)
+        return _Linearized("elementwise_grad", *chosen).gradient()
 
-    return functools.wraps(f)(grad(total, argnums))
+    return gradient
 
 
 def jacobian(
@@ -524,16 +531,6 @@ def _choose(
         return f(*replaced, **kwargs)
 
     return of_chosen, tuple([args[i] for i in positions]) if several else args[positions[0]]
-
-
-def _check_scalar(call: _Linearized) -> None:
-    if len(call.results) != 1 or call.results[0].size != 1:
-        shapes = ", ".join(str(y.shape) for y in call.results)
-        raise ValueError(f"{call.name}: the function must return one element, not shape {shapes}")
-    if call.results[0].dtype.kind != "f":
-        raise TypeError(
-            f"{call.name}: the function must return a real float, not {call.results[0].dtype}"
-        )
 
 
 def ravel(params: Any) -> tuple[Any, Callable[[Any], Any]]:
