@@ -50,6 +50,7 @@ Axis: TypeAlias = int | tuple[int, ...] | None
 _ndarray, _new = np.ndarray, object.__new__
 _PACKAGE = os.path.join(os.path.dirname(__file__), "")
 _PLAIN = frozenset({np.ndarray, bool, int, float, complex})
+_NO_TENSOR = _PLAIN | {slice, tuple, str, type(None)}
 
 
 def apply(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any] = NO_KWARGS) -> Tensor:
@@ -829,13 +830,14 @@ def _untracked(value: Any) -> Any:
 
 def _enter(fun: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """Apply a function that NumPy handed over; one with a rule gets its arguments by position."""
-    out = kwargs.get("out")
-    if out is None and len(args) > (position := _position_of_out(fun)):
-        out = args[position]
-    if out is not None:
-        raise TypeError(
-            f"{name_of(fun)} cannot write a tensor into an existing array: leave out= away"
-        )
+    if kwargs or len(args) > 1:
+        out = kwargs.get("out")
+        if out is None and len(args) > (position := _position_of_out(fun)):
+            out = args[position]
+        if out is not None:
+            raise TypeError(
+                f"{name_of(fun)} cannot write a tensor into an existing array: leave out= away"
+            )
     if kwargs:
         kwargs = {name: value for name, value in kwargs.items() if name != "out"}
         if fun in RULES:
@@ -869,13 +871,13 @@ _BOUNDS = {int, type(None)}
 
 
 def _plain_part(part: Any) -> Any:
-    if part is None or part is ... or isinstance(part, (int, np.integer)):
-        return part
-    if isinstance(part, slice):
-        bounds = part.start, part.stop, part.step
-        if {*map(type, bounds)} <= _BOUNDS:
+    if type(part) is slice:
+        start, stop, step = bounds = part.start, part.stop, part.step
+        if type(start) in _BOUNDS and type(stop) in _BOUNDS and type(step) in _BOUNDS:
             return part
         return slice(*[None if b is None else operator.index(b) for b in bounds])
+    if part is None or part is ... or isinstance(part, (int, np.integer)):
+        return part
     part = _untracked(part)
     array = part if hasattr(part, "__array_function__") else np.asarray(part)
     # The array of an empty list is one of floats, which cannot be an index.
@@ -918,7 +920,7 @@ def differentiable(
         @functools.wraps(fun)
         def operation(*args: Any, **kwargs: Any) -> Any:
             for a in (*args, *kwargs.values()) if kwargs else args:
-                if type(a) is _ndarray:
+                if type(a) in _NO_TENSOR:
                     continue
                 if isinstance(a, Tensor):
                     return _enter(operation, args, kwargs) if kwargs else apply(operation, args)

@@ -37,17 +37,17 @@ from .tensor import Tensor, alias, apply, asarray, plain, revive, tensor_of
 Direction = Literal["reverse", "forward"]
 
 
-def _fresh(primal: Any) -> Tensor:
+def _fresh(primal: Any, name: str) -> Tensor:
     """A tensor of the primal's value with a node of its own, by which nested transforms tell it."""
-    x = asarray(primal)
-    if x.dtype.kind != "f":
+    array = as_array(plain(primal), name)
+    if array.dtype.kind != "f":
         raise TypeError(
-            f"only real floating arguments have derivatives, not {x.dtype}: "
+            f"only real floating arguments have derivatives, not {array.dtype}: "
             "convert to numpy.float64"
         )
-    if x.requires_grad and mode.get().recording:
-        return apply(alias, (x,))
-    return tensor_of(x.data, Node(x.shape, x.dtype, RULES[alias], (None,), (None,)))
+    if isinstance(primal, Tensor) and primal.requires_grad and mode.get().recording:
+        return apply(alias, (primal,))
+    return tensor_of(array, Node(array.shape, array.dtype, RULES[alias], (None,), (None,)))
 
 
 class _Linearized:
@@ -61,22 +61,21 @@ class _Linearized:
         self.name = name
         self.recording = mode.get().recording
         self.primals, self.structure = flatten(primals, name)
-        inputs = [_fresh(primal) for primal in self.primals]
-        self.ends = [x._node for x in inputs if x._node is not None]
+        inputs = [_fresh(primal, name) for primal in self.primals]
+        self.ends: list[Any] = [x._node for x in inputs]
         recorded = f if self.recording else enable_grad()(f)
         y = recorded(self.structure.build(inputs))
         self._aux: Any = None
         if has_aux:
             y, self._aux = y
         results, self.y_structure = flatten(y, name)
-        self.results = [asarray(result) for result in results]
-        roots = [y._node for y in self.results]
-        self.nodes, self.others = _ways([r for r in roots if r is not None], self.ends)
-        ways = set(self.nodes)
-        self.roots = [root if root in ways else None for root in roots]
-        tensors = [primal for primal in self.primals if isinstance(primal, Tensor)]
-        self.tensors = bool(tensors)
-        self._leaves = [(t._node, t._node.serial) for t in tensors if t._node is not None]
+        self.results = [y if isinstance(y, Tensor) else asarray(y) for y in results]
+        self.nodes, self.roots, self.others = _ways([y._node for y in self.results], self.ends)
+
+    @functools.cached_property
+    def tensors(self) -> bool:
+        """Whether a primal is a tensor, so that what is computed should be tensors too."""
+        return any([isinstance(primal, Tensor) for primal in self.primals])
 
     @property
     def y(self) -> Any:
@@ -95,17 +94,14 @@ class _Linearized:
 
     def pull(self, cotangents: Sequence[Any]) -> list[Any]:
         """The cotangents of the primals, given those of the results; None stands for zeros."""
-        seeds: dict[Node, Any] = {}
-        for root, g in zip(self.roots, cotangents, strict=True):
-            if root is not None and g is not None:
-                seeds[root] = g if root not in seeds else seeds[root] + g
         recorded = self._recorded(cotangents)
-        found = propagate(
-            self.nodes,
-            {node: asarray(g) if recorded else plain(g).copy() for node, g in seeds.items()},
-            set(self.ends),
-            operands=revive if recorded else kept,
-        )
+        seeds: dict[Node, Any] = {}
+        for root, g in zip(self.roots, cotangents):
+            if root is not None and g is not None:
+                g = asarray(g) if recorded else plain(g).copy()
+                seeds[root] = g if root not in seeds else seeds[root] + g
+        operands = revive if recorded else kept
+        found = propagate(self.nodes, seeds, set(self.ends), operands=operands)
         return [found[end] if end in found else np.zeros(end.shape, end.dtype) for end in self.ends]
 
     def gradient(self) -> Any:
@@ -131,18 +127,21 @@ class _Linearized:
             for root, y in zip(self.roots, self.results, strict=True)
         ]
 
-    def check(self) -> None:
-        """Raise if the data of a leaf was changed since the call."""
-        if any(node.serial != serial for node, serial in self._leaves):
+    def leaves(self) -> list[tuple[Node, int]]:
+        """The nodes of the primals that are tracked tensors, and how old their data is."""
+        nodes = [primal._node for primal in self.primals if isinstance(primal, Tensor)]
+        return [(node, node.serial) for node in nodes if node is not None]
+
+    def check(self, leaves: list[tuple[Node, int]]) -> None:
+        """Raise if the data of a leaf was changed since `leaves` were taken down."""
+        if any(node.serial != serial for node, serial in leaves):
             raise GraphError(f"{self.name}: the data of a primal was changed since the call")
-        roots = [root for root in self.roots if root is not None]
-        if roots:
-            ancestors(*roots, since=self.ends[0].serial)
+        _ways(self.roots, self.ends)
 
     def _recorded(self, given: Sequence[Any]) -> bool:
         """Whether somebody outside could ask for the derivative of what is computed now."""
         return mode.get().recording and (
-            self.others or any(isinstance(g, Tensor) and g.requires_grad for g in given)
+            self.others or any([isinstance(g, Tensor) and g.requires_grad for g in given])
         )
 
     def like_results(self, given: Any, what: str) -> list[Any]:
@@ -158,8 +157,10 @@ class _Linearized:
     def of_primals(self, values: Sequence[Any]) -> Any:
         """The cotangents of the primals in their structure: a tensor's is a tensor."""
         return self.structure.build(
-            _handle(v) if isinstance(primal, Tensor) else v
-            for v, primal in zip(values, self.primals, strict=True)
+            [
+                _handle(v) if isinstance(primal, Tensor) else v
+                for v, primal in zip(values, self.primals)
+            ]
         )
 
     def of_results(self, values: Sequence[Any]) -> Any:
@@ -172,23 +173,27 @@ def _handle(value: Any) -> Tensor:
     return tensor_of(t.data, t._node)
 
 
-def _ways(roots: Sequence[Node], ends: Sequence[Node]) -> tuple[list[Node], bool]:
+def _ways(
+    roots: list[Node | None], ends: Sequence[Node]
+) -> tuple[list[Node], list[Node | None], bool]:
     """The nodes on the ways from the roots to the ends, newest first; does anything else join in?
 
-    What else could join are tracked tensors that the differentiated function took from outside, or
-    the ends' own past.
+    Roots that are on no way become None. What else could join are tracked tensors that the
+    differentiated function took from outside, or the ends' own past.
     """
-    if not (roots and ends):
-        return [], False
+    tracked = [root for root in roots if root is not None]
+    if not (tracked and ends):
+        return [], roots, False
     since = ends[0].serial
-    nodes = ancestors(*roots, since=since)
-    if not any([node.serial < since or node.rule is None for node in nodes]):
-        return nodes, False
+    nodes = ancestors(*tracked, since=since)
+    if nodes[-1].serial >= since and None not in [node.rule for node in nodes]:
+        return nodes, roots, False
     on_the_way = set(ends)
     for node in reversed(nodes):
         if not on_the_way.isdisjoint(node.parents or ()):
             on_the_way.add(node)
-    return [node for node in nodes if node in on_the_way], True
+    nodes = [node for node in nodes if node in on_the_way]
+    return nodes, [root if root in on_the_way else None for root in roots], True
 
 
 def _like(given: Any, structure: Structure, specs: Sequence[Any], what: str) -> list[Any]:
@@ -271,12 +276,10 @@ def _transposed(
     ends = [seed._node for seed in seeds if seed._node is not None]
     found: dict[Node, Any] = {}
     if pulled._node is not None:
-        nodes, _ = _ways([pulled._node], ends)
-        recorded = isinstance(tangent, Tensor)
-        if pulled._node in nodes:
-            found = propagate(
-                nodes, {pulled._node: tangent}, ends, operands=revive if recorded else kept
-            )
+        nodes, (root,), _ = _ways([pulled._node], ends)
+        if root is not None:
+            operands = revive if isinstance(tangent, Tensor) else kept
+            found = propagate(nodes, {root: tangent}, ends, operands=operands)
     parts = tuple([found.get(end, np.zeros(end.shape, end.dtype)) for end in ends])
     return parts if isinstance(out, tuple) else parts[0]
 
@@ -300,9 +303,10 @@ def vjp(
     (array([ 2., 40.]),)
     """
     call = _Linearized("vjp", lambda given: f(*given), primals, has_aux)
+    leaves = call.leaves()
 
     def pullback(cotangent: Any) -> Any:
-        call.check()
+        call.check(leaves)
         return call.of_primals(call.pull(call.like_results(cotangent, "cotangent")))
 
     return (call.y, pullback, call.aux) if has_aux else (call.y, pullback)  # type: ignore[return-value]
@@ -515,7 +519,7 @@ def _choose(
     name: str, f: Function, argnums: int | Sequence[int], args: tuple[Any, ...], kwargs: Any
 ) -> tuple[Function, Any]:
     """`f` as a function of the argument `argnums`, or of a tuple of those, and that argument."""
-    several = isinstance(argnums, Sequence)
+    several = not isinstance(argnums, (int, np.integer))
     positions: Any = argnums if several else (argnums,)
     count = len(args)
     if len({i % count for i in positions if -count <= i < count}) < len(positions):
@@ -525,12 +529,12 @@ def _choose(
         )
 
     def of_chosen(chosen: Any) -> Any:
-        replaced = list(args)
-        for i, a in zip(positions, chosen if several else (chosen,), strict=True):
+        replaced = [*args]
+        for i, a in zip(positions, chosen if several else (chosen,)):
             replaced[i] = a
         return f(*replaced, **kwargs)
 
-    return of_chosen, tuple([args[i] for i in positions]) if several else args[positions[0]]
+    return of_chosen, tuple([args[i] for i in positions]) if several else args[argnums]
 
 
 def ravel(params: Any) -> tuple[Any, Callable[[Any], Any]]:

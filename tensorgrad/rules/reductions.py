@@ -65,6 +65,14 @@ def _sum_back(
 rule(_add, _sum_back, form="linear")
 
 
+def total(x: Any) -> Any:
+    """The sum of all elements: `np.sum` as it is called most, without parameters to look after."""
+    return _add(x, axis=None)
+
+
+rule(total, lambda g, _y, _x: g, form="linear")
+
+
 def _product_back(
     g: Any,
     _y: Any,
@@ -181,8 +189,11 @@ def _count(x: Any, y: Any, axis: Axis, where: Any, dtype: Any) -> Any:
 def _mean_back(
     g: Any, _y: Any, _x: Any, axis: Axis, _dtype: Any, _keepdims: bool, where: Any
 ) -> Any:
+    g = _keep_axes(g, _x, axis)
+    if where is True and g.dtype.char in "fd":
+        return g / max(_x.size // max(_y.size, 1), 1)
     count = _count(_x, _y, axis, where, wide(g))
-    return _selected(_keep_axes(g, _x, axis) / np.maximum(count, 1), where)
+    return _selected(g / np.maximum(count, 1), where)
 
 
 def mean(a: Any, axis: Axis, dtype: Any, keepdims: bool, where: Any) -> Any:
@@ -277,6 +288,9 @@ def _total(
     initial: Any = MISSING,
     where: Any = True,
 ) -> Any:
+    everything = axis is None and initial is MISSING and where is True
+    if everything and reduce is _add and dtype is None and not keepdims:
+        return apply(total, (a,))
     options = _keywords(initial, where, axis=axis)
     if keepdims:
         options["keepdims"] = keepdims
