@@ -48,7 +48,11 @@ Axis: TypeAlias = int | tuple[int, ...] | None
 # apply: every operation on tensors passes through here
 
 _ndarray, _new = np.ndarray, object.__new__
-_PACKAGE = os.path.join(os.path.dirname(__file__), "")
+_OWN = {  # the files of this package
+    os.path.join(folder, name)
+    for folder, _, names in os.walk(os.path.dirname(__file__))
+    for name in names
+}
 _PLAIN = frozenset({np.ndarray, bool, int, float, complex})
 _NO_TENSOR = _PLAIN | {slice, tuple, str, type(None)}
 
@@ -90,31 +94,31 @@ def apply(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any] = NO_KWA
         unread, out_is_read = known.plans.get(tracked + bit) or known.plan(tracked + bit)
         out = fun(*arrays)
     several = None
-    if type(out) is not _ndarray or out.dtype.kind != "f":
+    if type(out) is not _ndarray:
         if isinstance(out, tuple):
             several = out = _like(out, [as_array(o, known.name) for o in out])
         else:
             out = as_array(out, known.name)
-            if out.dtype.kind not in "fc":
-                return tensor_of(out, None)
     if several is None:
+        dtype = out.dtype
+        if dtype.kind not in "fc":
+            return tensor_of(as_array(out, known.name), None)
         kept = out if out_is_read else None
-        node = Node(out.shape, out.dtype, known, parents, arrays, kwargs, kept)
+        node = Node(out.shape, dtype, known, parents, arrays, kwargs, kept)
     else:
         kept = out if out_is_read else tuple([_spec(o) for o in out])
         node = Node((), np.dtype(float), known, parents, arrays, kwargs, kept)
     frame: Any = sys._getframe(2)  # all callers are in this package; a skipped frame costs nothing
     code = frame.f_code
-    if code.co_filename.startswith(_PACKAGE):
+    if code.co_filename in _OWN:
         frame = _users(frame)
         code = frame.f_code
     node.line = code, frame.f_lasti
-    operands = (*arrays, *(several or (out,))) if now.hooks else ()
+    operands = now.hooks and (*arrays, *(several or (out,)))
     for i in unread:
         arrays[i] = parents[i] or _spec(arrays[i])
-    if operands:
-        for hook in now.hooks:
-            hook(node, operands)
+    for hook in now.hooks:
+        hook(node, operands)
     if several is not None:
         return parts_of(node, out)  # type: ignore[no-any-return]
     tensor: Tensor = _new(Tensor)
@@ -125,8 +129,8 @@ def apply(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any] = NO_KWA
 
 def _users(frame: FrameType) -> FrameType:
     """The first frame, from this one outwards, that is not of this package; or the outermost."""
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
-        frame = frame.f_back
+    while frame.f_code.co_filename in _OWN and (outer := frame.f_back) is not None:
+        frame = outer
     return frame
 
 
