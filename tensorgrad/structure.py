@@ -26,12 +26,10 @@ class Structure:
 
     def build(self, leaves: Iterable[Any]) -> Any:
         """The nested value that has these leaves."""
-        return self._build(iter(leaves))
-
-    def _build(self, leaves: Iterator[Any]) -> Any:
+        leaves = iter(leaves)
         if self.kind is None:
             return next(leaves)
-        return self.make([part._build(leaves) for part in self.parts])
+        return self.make([part.build(leaves) for part in self.parts])
 
     def __str__(self) -> str:
         if self.kind is None:

@@ -29,6 +29,7 @@ from .graph import (
     fit,
     kept,
     mode,
+    ones,
     propagate,
 )
 from .structure import Structure, flatten
@@ -47,7 +48,7 @@ def _fresh(primal: Any, name: str) -> Tensor:
         )
     if isinstance(primal, Tensor) and primal.requires_grad and mode.get().recording:
         return apply(alias, (primal,))
-    return tensor_of(array, Node(array.shape, array.dtype, RULES[alias], (None,), (None,)))
+    return tensor_of(array, Node(array.shape, array.dtype, RULES[alias]))
 
 
 class _Linearized:
@@ -111,7 +112,7 @@ class _Linearized:
                 raise TypeError(
                     f"{self.name}: the function must return a real float, not {y.dtype}"
                 )
-        return self.of_primals(self.pull([np.ones(y.shape, y.dtype) for y in self.results]))
+        return self.of_primals(self.pull([ones(y.shape, y.dtype) for y in self.results]))
 
     def push(self, tangents: Sequence[Any]) -> list[Any]:
         """The tangents of the results, given those of the primals; None stands for zeros."""
@@ -184,11 +185,12 @@ def _ways(
     tracked = [root for root in roots if root is not None]
     if not (tracked and ends):
         return [], roots, False
-    since = ends[0].serial
-    nodes = ancestors(*tracked, since=since)
-    if nodes[-1].serial >= since and None not in [node.rule for node in nodes]:
-        return nodes, roots, False
     on_the_way = set(ends)
+    last = ends[-1].serial
+    nodes = ancestors(*tracked, since=last + 1)
+    sources = {node for node in nodes if node.serial <= last or node.rule is None}
+    if sources <= on_the_way:
+        return nodes, roots, any([end.parents for end in ends])
     for node in reversed(nodes):
         if not on_the_way.isdisjoint(node.parents or ()):
             on_the_way.add(node)
