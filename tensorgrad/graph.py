@@ -137,8 +137,13 @@ They look at all that they rely on when this has grown.
 # The graph
 
 
+_FLOATS = frozenset({np.float64, np.float32})  # what NumPy returns instead of 0-d arrays
+
+
 def as_array(a: Any, name: str) -> Any:
     """Return an operand or a result as a numeric array, or raise a TypeError that names `name`."""
+    if type(a) in _FLOATS:
+        return np.asarray(a)
     if a is None:
         raise TypeError(f"{name}: None instead of an array")
     if not hasattr(a, "__array_function__"):
