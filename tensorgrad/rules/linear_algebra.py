@@ -25,14 +25,23 @@ def _rows(a: Any) -> Any:
     return a if a.ndim == 2 else a.reshape(math.prod(a.shape[:-1]), a.shape[-1])
 
 
+def _product(x: Any, y: Any) -> Any:
+    """`x @ y`; of plain matrices and vectors by `dot`, which takes half the time of small ones."""
+    if type(x) is type(y) is np.ndarray and x.ndim <= 2 and y.ndim <= 2:
+        return x.dot(y)
+    return x @ y
+
+
 def _times(matrices: Any, vectors: Any) -> Any:
+    if matrices.ndim == 2 and vectors.ndim == 1:
+        return _product(matrices, vectors)
     return (matrices @ vectors[..., None])[..., 0]
 
 
 def _matmul_left(g: Any, _z: Any, _x: Any, y: Any) -> Any:
     if y.ndim == 1:
         return g[..., None] * y
-    return _times(y, g) if _x.ndim == 1 else g @ y.mT
+    return _times(y, g) if _x.ndim == 1 else _product(g, y.mT)
 
 
 def _matmul_right(g: Any, _z: Any, x: Any, _y: Any) -> Any:
@@ -41,7 +50,7 @@ def _matmul_right(g: Any, _z: Any, x: Any, _y: Any) -> Any:
     if _y.ndim == 1:
         return _times(x.mT, g)
     if _y.ndim == 2:  # one product, rather than a stack of them and its sum
-        return _rows(x).mT @ _rows(g)
+        return _product(_rows(x).mT, _rows(g))
     return x.mT @ g
 
 

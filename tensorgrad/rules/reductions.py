@@ -187,7 +187,13 @@ def _count(x: Any, y: Any, axis: Axis, where: Any, dtype: Any) -> Any:
 
 
 def _mean_back(
-    g: Any, _y: Any, _x: Any, axis: Axis, _dtype: Any, _keepdims: bool, where: Any
+    g: Any,
+    _y: Any,
+    _x: Any,
+    axis: Axis = None,
+    _dtype: Any = None,
+    _keepdims: bool = False,
+    where: Any = True,
 ) -> Any:
     g = _keep_axes(g, _x, axis)
     if where is True and g.dtype.char in "fd":
@@ -196,7 +202,9 @@ def _mean_back(
     return _selected(g / np.maximum(count, 1), where)
 
 
-def mean(a: Any, axis: Axis, dtype: Any, keepdims: bool, where: Any) -> Any:
+def mean(
+    a: Any, axis: Axis = None, dtype: Any = None, keepdims: bool = False, where: Any = True
+) -> Any:
     """`np.mean` of an array."""
     if axis is None and dtype is None and where is True and a.size and a.dtype.char in "fd":
         return _add(a, axis=None, keepdims=keepdims) / a.size  # np.mean's way, in half its time
@@ -332,7 +340,8 @@ def _mean(
     *,
     where: Any = True,
 ) -> Any:
-    return apply(mean, (a, axis, dtype, keepdims, where))
+    plain = axis is dtype is None and not keepdims and where is True
+    return apply(mean, (a,) if plain else (a, axis, dtype, keepdims, where))
 
 
 def _dispersion(
