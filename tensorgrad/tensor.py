@@ -151,7 +151,9 @@ def _like(several: Any, values: Sequence[Any]) -> Any:
 def _apply_without_rule(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     if fun in IN_PLACE:
         return IN_PLACE[fun](*args, **kwargs)
-    tracked = mode.get().recording and (_tracked(args) or (kwargs and _tracked(kwargs.values())))
+    tracked = mode.get().recording and (
+        any_tracked(args) or (kwargs and any_tracked(kwargs.values()))
+    )
     if not tracked or fun in CONSTANTS:
         return _wrap(fun(*_unwrap(tuple(args)), **_unwrap(dict(kwargs))), name_of(fun))
     definition = COMPOSITES.get(fun)
@@ -186,13 +188,13 @@ def _late_rules_loaded() -> bool:
     return bool(late)
 
 
-def _tracked(values: Iterable[Any]) -> bool:
+def any_tracked(values: Iterable[Any]) -> bool:
     """Whether a tracked tensor is among the values, or in lists and tuples of them."""
     for value in values:
         if isinstance(value, Tensor):
             if value._node is not None:
                 return True
-        elif isinstance(value, (list, tuple)) and _tracked(value):
+        elif isinstance(value, (list, tuple)) and any_tracked(value):
             return True
     return False
 

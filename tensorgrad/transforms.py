@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -33,9 +34,11 @@ from .graph import (
     propagate,
 )
 from .structure import Structure, flatten
-from .tensor import Tensor, alias, apply, asarray, plain, revive, tensor_of
+from .tensor import Tensor, alias, any_tracked, apply, asarray, plain, revive, tensor_of
 
 Direction = Literal["reverse", "forward"]
+
+_parents = operator.attrgetter("parents")
 
 
 def _fresh(primal: Any, name: str) -> Tensor:
@@ -76,7 +79,7 @@ class _Linearized:
     @functools.cached_property
     def tensors(self) -> bool:
         """Whether a primal is a tensor, so that what is computed should be tensors too."""
-        return any([isinstance(primal, Tensor) for primal in self.primals])
+        return any(isinstance(primal, Tensor) for primal in self.primals)
 
     @property
     def y(self) -> Any:
@@ -141,9 +144,7 @@ class _Linearized:
 
     def _recorded(self, given: Sequence[Any]) -> bool:
         """Whether somebody outside could ask for the derivative of what is computed now."""
-        return mode.get().recording and (
-            self.others or any([isinstance(g, Tensor) and g.requires_grad for g in given])
-        )
+        return mode.get().recording and (self.others or any_tracked(given))
 
     def like_results(self, given: Any, what: str) -> list[Any]:
         return _like(given, self.y_structure, self.results, f"{what} of an output")
@@ -190,7 +191,7 @@ def _ways(
     nodes = ancestors(*tracked, since=last + 1)
     sources = {node for node in nodes if node.serial <= last or node.rule is None}
     if sources <= on_the_way:
-        return nodes, roots, any([end.parents for end in ends])
+        return nodes, roots, any(map(_parents, ends))
     for node in reversed(nodes):
         if not on_the_way.isdisjoint(node.parents or ()):
             on_the_way.add(node)
@@ -536,7 +537,7 @@ def _choose(
             replaced[i] = a
         return f(*replaced, **kwargs)
 
-    return of_chosen, tuple([args[i] for i in positions]) if several else args[argnums]
+    return of_chosen, tuple([args[i] for i in positions]) if several else args[positions[0]]
 
 
 def ravel(params: Any) -> tuple[Any, Callable[[Any], Any]]:

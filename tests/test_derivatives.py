@@ -211,6 +211,10 @@ def test_elementwise_grad() -> None:
     second = tg.elementwise_grad(tg.elementwise_grad(lambda x: x**3))
     assert_allclose(second(x), 6 * x)
     assert_allclose(tg.elementwise_grad(lambda a, b: a * b, 1)(x, x), x)
+    several = tg.elementwise_grad(lambda x: {"sin": np.sin(x), "more": [3 * x, 1.0]})
+    assert_allclose(several(x), np.cos(x) + 3)
+    with pytest.raises(TypeError, match="elementwise_grad: .* real float, not complex128"):
+        tg.elementwise_grad(lambda x: x * 1j)(x)
 
 
 def test_ravel_goes_both_ways_with_gradients() -> None:
