@@ -28,6 +28,7 @@ from .errors import GraphError, NoRuleError
 Array: TypeAlias = NDArray[Any]
 Function: TypeAlias = Callable[..., Any]
 F = TypeVar("F", bound=Function)
+Line: TypeAlias = tuple[CodeType, int]  # some code, and the position in it
 
 
 # --------------------------------------------------------------------------------------------
@@ -39,7 +40,8 @@ class Mode(NamedTuple):
 
     Each of `hooks` is called with a new node and the arrays that went in and came out; each of
     `backward_hooks` with a node, the cotangent of its output, and that of one of its arguments.
-    `trace` is that of the compiler, while it writes down what a function does, or None.
+    `trace` is that of the compiler, while it writes down what a function does, or None. `line` is
+    where the user asked for the derivative that is being recorded: it is not inherited.
     """
 
     recording: bool = True
@@ -47,6 +49,7 @@ class Mode(NamedTuple):
     backward_hooks: tuple[Callable[[Node, Any, Any], None], ...] = ()
     trace: Any = None
     outer: Mode | None = None
+    line: Line | None = None
 
 
 mode = contextvars.ContextVar("tensorgrad mode", default=Mode())  # noqa: B039 (immutable)
@@ -61,12 +64,13 @@ class set_mode:  # noqa: N801 (used like a function)
         hooks: tuple[Function, ...] = (),
         backward_hooks: tuple[Function, ...] = (),
         trace: Any = None,
+        line: Line | None = None,
     ) -> None:
-        self._change = recording, hooks, backward_hooks, trace
+        self._change = recording, hooks, backward_hooks, trace, line
 
     def __enter__(self) -> None:
         outer = mode.get()
-        recording, hooks, backward_hooks, trace = self._change
+        recording, hooks, backward_hooks, trace, line = self._change
         mode.set(
             Mode(
                 outer.recording if recording is None else recording,
@@ -74,6 +78,7 @@ class set_mode:  # noqa: N801 (used like a function)
                 outer.backward_hooks + backward_hooks,
                 outer.trace if trace is None else trace,
                 outer,
+                line,
             )
         )
 
@@ -205,7 +210,7 @@ class Node(Spec):
     """
 
     __slots__ = ("args", "grad", "keeps_grad", "kwargs", "line", "out", "parents", "rule", "serial")
-    line: tuple[CodeType, int]
+    line: Line
 
     def __init__(
         self,

@@ -28,6 +28,7 @@ from .graph import (
     F,
     Form,
     Function,
+    Line,
     Node,
     Spec,
     accumulate,
@@ -110,10 +111,7 @@ def apply(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any] = NO_KWA
         node = Node((), np.dtype(float), known, parents, arrays, kwargs, kept)
     frame: Any = sys._getframe(2)  # all callers are in this package; a skipped frame costs nothing
     code = frame.f_code
-    if code.co_filename in _OWN:
-        frame = _users(frame)
-        code = frame.f_code
-    node.line = code, frame.f_lasti
+    node.line = now.line or users_line(frame) if code.co_filename in _OWN else (code, frame.f_lasti)
     operands = now.hooks and (*arrays, *(several or (out,)))
     for i in unread:
         arrays[i] = parents[i] or _spec(arrays[i])
@@ -127,11 +125,11 @@ def apply(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any] = NO_KWA
     return tensor
 
 
-def _users(frame: FrameType) -> FrameType:
-    """The first frame, from this one outwards, that is not of this package; or the outermost."""
+def users_line(frame: FrameType) -> Line:
+    """Where the first frame from this one outwards is that is not of this package, or the last."""
     while frame.f_code.co_filename in _OWN and (outer := frame.f_back) is not None:
         frame = outer
-    return frame
+    return frame.f_code, frame.f_lasti
 
 
 def parts_of(call: Node, results: Any) -> Any:

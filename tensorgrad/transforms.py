@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -32,9 +33,10 @@ from .graph import (
     mode,
     ones,
     propagate,
+    set_mode,
 )
 from .structure import Structure, flatten
-from .tensor import Tensor, alias, any_tracked, apply, asarray, plain, revive, tensor_of
+from .tensor import Tensor, alias, any_tracked, apply, asarray, plain, revive, tensor_of, users_line
 
 Direction = Literal["reverse", "forward"]
 
@@ -104,8 +106,12 @@ class _Linearized:
             if root is not None and g is not None:
                 g = asarray(g) if recorded else plain(g).copy()
                 seeds[root] = g if root not in seeds else seeds[root] + g
-        operands = revive if recorded else kept
-        found = propagate(self.nodes, seeds, set(self.ends), operands=operands)
+        ends = set(self.ends)
+        if recorded:
+            with set_mode(line=users_line(sys._getframe())):
+                found = propagate(self.nodes, seeds, ends, operands=revive)
+        else:
+            found = propagate(self.nodes, seeds, ends)
         return [found[end] if end in found else np.zeros(end.shape, end.dtype) for end in self.ends]
 
     def gradient(self) -> Any:
@@ -512,8 +518,9 @@ def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
     """
     everything = tuple(range(len(primals)))
     # The Hessian is symmetric: pulling back the gradient is cheaper than pushing it forward.
-    gradient = grad(f, everything)
-    call = _Linearized("hvp", lambda given: gradient(*given), tuple(primals))
+    call = _Linearized(
+        "hvp", lambda given: _gradient(f, everything, False, given, {})[1], tuple(primals)
+    )
     product = call.of_primals(call.pull(call.like_primals(tuple(tangents), "tangent")))
     return product if len(primals) > 1 else product[0]
 

@@ -213,7 +213,7 @@ def test_elementwise_grad() -> None:
     assert_allclose(tg.elementwise_grad(lambda a, b: a * b, 1)(x, x), x)
     several = tg.elementwise_grad(lambda x: {"sin": np.sin(x), "more": [3 * x, 1.0]})
     assert_allclose(several(x), np.cos(x) + 3)
-    with pytest.raises(TypeError, match="elementwise_grad: .* real float, not complex128"):
+    with pytest.raises(TypeError, match=r"elementwise_grad: .* real float, not complex128"):
         tg.elementwise_grad(lambda x: x * 1j)(x)
 
 
@@ -427,6 +427,15 @@ def test_profile_lists_what_was_recorded() -> None:
     table = str(report).splitlines()
     assert len(table) == 6 and table[-1].startswith("total")
     assert "total" in str(tg.profile(np.sum)(np.ones(3)))  # nothing was recorded
+
+
+def test_what_a_derivative_records_has_the_line_that_asked_for_it() -> None:
+    def slope(x: Any) -> Any:
+        return tg.grad(lambda x: np.sum(tg.checkpoint(np.tanh)(x) ** 3))(x)
+
+    report = tg.profile(slope)(tg.Tensor(X, requires_grad=True))
+    first = slope.__code__.co_firstlineno
+    assert {o.place.rpartition(":")[2] for o in report.operations} == {str(first + 1)}
 
 
 # -- gradcheck
