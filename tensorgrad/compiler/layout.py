@@ -66,6 +66,14 @@ class Layout:
         self.peak_bytes = total + extra
         self.lower_bound = lower_bound(whole.values()) + extra
 
+    def array_of(self, value: Value) -> Array | None:
+        """The array of a value, which lies in that of its storage as it did while tracing."""
+        whole = self.arrays.get(value.storage)
+        if whole is None or value.array is value.storage.owner:
+            return whole
+        start = value.array.ctypes.data - value.storage.owner.ctypes.data
+        return np.ndarray(value.shape, value.dtype, whole, start, value.array.strides)
+
 
 def _destinations(
     calls: Sequence[Call],

@@ -12,6 +12,7 @@ import numpy as np
 from ..graph import Array, Function, Node, changes, mode, now
 from ..structure import Structure
 from ..tensor import Tensor
+from .bundles import bundled
 from .chains import Chain, chained
 from .layout import Layout
 from .program import Call, Value, mapped, values_in
@@ -80,7 +81,7 @@ class Plan:
         self.structure = structure
         final = {node: v and same.get(v, v) for node, v in final.items()}
         given, gradients = [same.get(v, v) for v in given], [same.get(v, v) for v in gradients]
-        calls = chained(calls, [*given, *gradients])
+        calls = bundled(chained(calls, [*given, *gradients]), [*given, *gradients])
         spellings = {c: s for c in calls if c.kind != "view" and (s := _spelling(c)) is not None}
         _give_away(given, gradients, {r for c in spellings for r in c.results})
         slots = {node: v for node, v in trace.slots.items() if v is not None}
@@ -300,12 +301,16 @@ def _lines(code: Code, call: Call, spellings: Mapping[Call, Spelling], layout: L
             if not code.knows(result):
                 code.bind(result, view)
         return []
+    for v in sources:
+        array = None if code.knows(v) else layout.array_of(v)
+        if array is not None:
+            code.bind(v, array)
     spell = spellings.get(call)
     if spell is None:
         return [*plain_lines(code, call), *_shape_checks(code, call)]
     lines, outs = [], []
     for result in call.results:
-        array = layout.arrays.get(result.storage)
+        array = layout.array_of(result)
         if array is not None:
             code.bind(result, array)
         else:

@@ -117,8 +117,6 @@ def spelling(call: Call) -> Spelling | None:
     if len(call.results) != 1 or call.results[0].call is not call:
         return None
     (result,), fun = call.results, call.fun
-    if result.array.base is not None and fun not in _RESHAPES:
-        return None
     if call.kind == "host":
         kwargs = call.kwargs
         return (
@@ -127,6 +125,8 @@ def spelling(call: Call) -> Spelling | None:
             else None
         )
     if isinstance(fun, np.ufunc) and fun.nout == 1:
+        if _is_of_numbers(call):
+            return lambda code, out: [_arithmetic(code, call, out)]
         if _is_product(call):
             return lambda code, out: [_product(code, call, out)]
         if not call.kwargs.keys() - {"dtype", "where", "casting"}:
@@ -199,6 +199,32 @@ def _product(code: Code, call: Call, out: str) -> str:
     x, y = call.args
     right = code.view(y, "T") if call.fun is np.inner and y.ndim == 2 else code.text(y)
     return f"{code.method(x, 'dot')}({right}, {out})"
+
+
+_SIGNS = {np.add: "+", np.subtract: "-", np.multiply: "*", np.divide: "/"}
+
+
+def _is_of_numbers(call: Call) -> bool:
+    """Whether it is arithmetic of arrays without axes, which NumPy's scalars do in a third."""
+    (result,) = call.results
+    return (
+        call.fun in _SIGNS
+        and not call.kwargs
+        and result.ndim == 0
+        and result.dtype.char in "fd"
+        and all(
+            a.dtype == result.dtype if isinstance(a, Value) else type(a) in (int, float)
+            for a in call.args
+        )
+    )
+
+
+def _arithmetic(code: Code, call: Call, out: str) -> str:
+    dtype = call.results[0].dtype.type
+    x, y = [
+        f"{code.text(a)}[()]" if isinstance(a, Value) else code.name(dtype(a)) for a in call.args
+    ]
+    return f"{out}[()] = {x} {_SIGNS[call.fun]} {y}"
 
 
 def ufunc_line(code: Code, call: Call, out: str) -> str:

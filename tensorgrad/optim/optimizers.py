@@ -145,7 +145,7 @@ class Optimizer:
             part.steps += 1
             if timed or group != seen or flat.numbers is not last:
                 seen.update(group)
-                flat.scalars(tuple(map(float, self._numbers(group, part.steps))))
+                flat.scalars(self._numbers(group, part.steps))
                 last = flat.numbers
 
         def used() -> list[bool]:
