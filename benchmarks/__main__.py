@@ -1,27 +1,33 @@
 """Measure tensorgrad: each benchmark checks its results, prints a table and writes it as CSV."""
 
 import argparse
-import importlib
+import contextlib
+import multiprocessing
 import os
 import sys
 from pathlib import Path
 
+from tensorgrad import doctor
+
+from .timing import run
+
 # One module each, with a function run(quick, output).
 BENCHMARKS = {
     "scalar": "the tensor engine against the scalar one, for growing batch and width",
-    "peers": "one training step, and one small operation, in tensorgrad and in other libraries",
+    "peers": "training steps, and small and long operations, in tensorgrad and in other libraries",
     "derivatives": "grad, jacobian and hessian of small functions, beside other libraries",
     "optimizers": "one step of Adam over 6 and 60 parameters, beside one by hand and PyTorch's",
     "memory": "a long chain, memory over many steps, and peak memory against what rules need",
 }
 
-# What NumPy's BLAS, PyTorch and XLA read when they are loaded.
+# What NumPy's BLAS, PyTorch, XLA and tinygrad read when they are loaded.
 THREADS = (
     "OPENBLAS_NUM_THREADS",
     "MKL_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
     "OMP_NUM_THREADS",
     "NPROC",
+    "NUM_CPU_THREADS",
 )
 
 
@@ -37,9 +43,10 @@ def main() -> None:
     parser.add_argument(
         "--threads",
         type=int,
-        default=os.cpu_count(),
+        nargs="+",
         metavar="N",
-        help="for every library's matrix products (default: %(default)s)",
+        help="for every library's matrix products, one run for each N (default: all cores; "
+        "1 and 2 for peers)",
     )
     parser.add_argument(
         "--output",
@@ -49,21 +56,38 @@ def main() -> None:
         help="where the CSV files and pictures go (default: benchmarks/results)",
     )
     options = parser.parse_args()
-    if options.threads < 1:
-        parser.error(f"--threads must be at least 1, not {options.threads}")
-    os.environ.update(dict.fromkeys(THREADS, str(options.threads)))
+    counts = options.threads or ([1, 2] if options.benchmark == "peers" else [os.cpu_count() or 1])
+    if min(counts) < 1:
+        parser.error(f"--threads must be at least 1, not {min(counts)}")
+    _choose_kernel(seconds=1.0 if options.quick else 6.0)
+    for count in counts:
+        output = options.output / f"threads_{count}" if len(counts) > 1 else options.output
+        output.mkdir(parents=True, exist_ok=True)
+        # In a new process, for NumPy and the others read the environment as they load.
+        os.environ.update(dict.fromkeys(THREADS, str(count)))
+        arguments = options.benchmark, options.quick, output
+        process = multiprocessing.get_context("spawn").Process(target=run, args=arguments)
+        process.start()
+        with contextlib.suppress(KeyboardInterrupt):  # it gets one, too
+            process.join()
+        process.join()
+        if process.exitcode:
+            sys.exit(process.exitcode)
 
-    # Imported only now: NumPy and the others read the environment as they load.
-    benchmark = importlib.import_module(f".{options.benchmark}", __package__)
-    from .timing import UnequalError
 
-    options.output.mkdir(parents=True, exist_ok=True)
-    try:
-        benchmark.run(options.quick, options.output)
-    except UnequalError as error:
-        sys.exit(f"error: not timed, for the work is not equal: {error}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted: the rows above are in the CSV file")
+def _choose_kernel(seconds: float) -> None:
+    """Set the fastest kernel of NumPy's BLAS for the benchmarks, unless one is set already."""
+    if doctor.VARIABLE in os.environ or doctor.blas().kernel is None:
+        return
+    os.environ.update(dict.fromkeys(THREADS, "1"))  # what else is running disturbs two more
+    measured, _ = doctor.kernels(seconds=seconds)
+    best = doctor.best_kernel(measured)
+    if best.setting is not None:
+        os.environ[doctor.VARIABLE] = best.setting
+    names = ", ".join(str(kernel.name) for kernel in measured)
+    print(
+        f"NumPy's BLAS multiplies with {best.name}, the best of its kernels {names}.\n", flush=True
+    )
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,7 +37,7 @@ RATIOS = (
 )
 CHECKED_STEPS = 3
 TOLERANCE = {"float32": 1e-3, "float64": 1e-8}  # roundings add up over the steps
-SCANNED = 1 << 25  # numbers at most, in the batches of a call; and 100 batches
+SCANNED = 100, 1 << 23  # steps a call, and numbers that go into it, at most
 
 
 class Network(NamedTuple):
@@ -63,17 +63,22 @@ class Work(NamedTuple):
     def __str__(self) -> str:
         return f"{self.network}, {self.dtype}, {self.optimizer}"
 
+    def suits(self, engine: Engine) -> bool:
+        """Whether the engine can do the work in a time worth waiting for."""
+        return max(self.network.widths) <= engine.widest
+
     def prepare(self, engine: Engine) -> tuple[Turn, int]:
         """A turn, once its losses and weights were found right, and its number of steps a call."""
-        training, losses, changes = self._start(engine)
+        training, losses, changes = self.start(engine)
         if engine.equal:
-            _, right_losses, right_changes = self._replace(dtype="float64")._start(by_hand())
+            right_losses, right_changes = _right(self.network, self.optimizer)
             require_equal("losses", losses, right_losses, TOLERANCE[self.dtype])
             for i, (change, right) in enumerate(zip(changes, right_changes, strict=True)):
                 require_equal(f"change of parameter {i}", change, right, TOLERANCE[self.dtype])
         if not engine.scans:
             return turn_of(training.step, *map(training.array, self._batch())), 1
-        steps = min(100, SCANNED // (self.network.batch * self.network.widths[0]))
+        most, numbers = SCANNED
+        steps = min(most, numbers // (self.network.batch * self.network.widths[0]))
         return turn_of(training.step, *_stacked(training, self._batch(), steps)), steps
 
     def _batch(self) -> tuple[Array, Array]:
@@ -82,7 +87,7 @@ class Work(NamedTuple):
         x, t = rng.standard_normal((batch, nin)), rng.uniform(-1, 1, (batch, nout))
         return x.astype(np.float32).astype(self.dtype), t.astype(np.float32).astype(self.dtype)
 
-    def _start(self, engine: Engine) -> tuple[Training, list[float], list[Array]]:
+    def start(self, engine: Engine) -> tuple[Training, list[float], list[Array]]:
         """The training after a few steps, their losses, and the changes of the weights."""
         rng = np.random.default_rng(1)
         weights = []
@@ -100,6 +105,13 @@ class Work(NamedTuple):
         return training, [float(loss) for loss in losses] if engine.equal else [], changes
 
 
+@functools.cache
+def _right(network: Network, optimizer: str) -> tuple[list[float], list[Array]]:
+    """The losses and the changes of the weights in float64, by hand."""
+    _, losses, changes = Work(network, "float64", optimizer).start(by_hand())
+    return losses, changes
+
+
 def _stacked(training: Training, batch: Iterable[Array], steps: int) -> list[Any]:
     return [training.array(np.stack([a] * steps)) for a in batch]
 
@@ -114,6 +126,10 @@ class Operation(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.text}, {self.size:,}"
+
+    def suits(self, engine: Engine) -> bool:
+        """Whether the engine can do the work."""
+        return engine.gradient is not None
 
     def prepare(self, engine: Engine) -> tuple[Turn, int]:
         """A turn, once its gradient was found right."""
@@ -162,42 +178,40 @@ def run(quick: bool, output: Path) -> None:
         "which the engines take turns, once their losses and weights were found equal.",
     )
     engines = dict(installed(ENGINES))
-    threads = os.environ["OPENBLAS_NUM_THREADS"]
     networks = NETWORKS[:3:2] if quick else NETWORKS
     fields = ["work", "engine", "microseconds", f"ratio to {BASE}"]
 
     def table(path: str, columns: Iterable[Any]) -> Table:
         print()
         widths = {"": 36} | {str(column): 16 for column in columns}
-        return Table(widths, output / f"{path}_{threads}.csv", fields)
+        return Table(widths, output / f"{path}.csv", fields)
 
-    def measured(work: Any, able: Mapping[str, Engine]) -> dict[str, float]:
-        return _measured(work, able, seconds=0.3 if quick else 10.0)
+    def measured(works: Iterable[Any]) -> dict[Any, dict[str, float]]:
+        return {work: _measured(work, engines, 0.3 if quick else 10.0) for work in works}
 
     training = table("peers", networks)
     ratios: dict[tuple[str, str], list[list[float]]] = {}
     for dtype, optimizer in itertools.product(TOLERANCE, RATE):
-        works = [Work(network, dtype, optimizer) for network in networks]
-        columns = {work: measured(work, engines) for work in works}
+        columns = measured(Work(network, dtype, optimizer) for network in networks)
         _report(training, f"{dtype}, {optimizer}", columns, engines)
         for a, b in RATIOS:
             if a in engines and b in engines:
                 ratio = [micro[a] / micro[b] for micro in columns.values()]
                 ratios.setdefault((a, b), []).append(ratio)
-    training.line("ratios, from least to greatest", *[""] * len(networks))
+    training.line("ratios, the least and the greatest", *[""] * len(networks))
     for (a, b), rows in ratios.items():
         training.line(f"{a} / {b}", *(f"{min(r):.2f} to {max(r):.2f}" for r in zip(*rows)))
 
-    operations = _operations(quick)
-    able = {name: engine for name, engine in engines.items() if engine.gradient}
-    columns = {operation: measured(operation, able) for operation in operations}
-    _report(table("operations", operations), "float32, and gradient", columns, able)
+    columns = measured(_operations(quick))
+    _report(table("peers_operations", columns), "float32, and the gradient", columns, engines)
 
 
 def _measured(work: Any, engines: Mapping[str, Engine], seconds: float) -> dict[str, float]:
     """The microseconds that a step of the work takes each engine."""
     turns, steps = {}, {}
     for name, engine in engines.items():
+        if not work.suits(engine):
+            continue
         note(f"checking {work} by {name}")
         try:
             turns[name], steps[name] = work.prepare(engine)
@@ -210,8 +224,11 @@ def _measured(work: Any, engines: Mapping[str, Engine], seconds: float) -> dict[
 def _report(
     table: Table, title: str, columns: Mapping[Any, dict[str, float]], engines: Iterable[str]
 ) -> None:
+    """A block of lines, one for each engine; its cells are empty where it was not measured."""
     table.line(title, *[""] * len(columns))
     for name in engines:
-        rows = [(str(w), name, us[name], us[name] / us[BASE]) for w, us in columns.items()]
-        table.line(f"  {name}", *(f"{digits(us)} ({ratio:.2f})" for *_, us, ratio in rows))
-        table.record(rows)
+        rows = [(w, name, us[name], us[name] / us[BASE]) for w, us in columns.items() if name in us]
+        cells = {work: f"{digits(us)} ({ratio:.2f})" for work, _, us, ratio in rows}
+        if cells:
+            table.line(f"  {name}", *(cells.get(work, "") for work in columns))
+            table.record(rows)

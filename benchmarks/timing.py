@@ -1,9 +1,10 @@
-"""What the benchmarks share: a timer, a check, the machine's description, tables, CSV."""
+"""What the benchmarks share: a start, a timer, a check, the machine's description, tables, CSV."""
 
 from __future__ import annotations
 
 import csv
 import gc
+import importlib
 import itertools
 import os
 import platform
@@ -25,6 +26,16 @@ SAMPLE = 2e-3  # long beside the clock's resolution, short beside what other pro
 
 Turn: TypeAlias = Callable[[], Sequence[float]]
 E = TypeVar("E")
+
+
+def run(benchmark: str, quick: bool, output: Path) -> None:
+    """Run a benchmark, in a process that has not loaded its engines yet."""
+    try:
+        importlib.import_module(f".{benchmark}", __package__).run(quick, output)
+    except UnequalError as error:
+        sys.exit(f"error: not timed, for the work is not equal: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted: the rows above are in the CSV file")
 
 
 def fastest(turns: dict[str, Turn], seconds: float) -> dict[str, list[float]]:
@@ -160,5 +171,5 @@ def note(text: str) -> None:
 
 def digits(number: float) -> str:
     """The number with three digits; with all of its integer part, and of an integer with all."""
-    whole = isinstance(number, int) or number >= 100
+    whole = isinstance(number, int) or number >= 99.95
     return f"{number:,.0f}" if whole else f"{number:#.3g}"

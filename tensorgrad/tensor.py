@@ -343,7 +343,7 @@ class Tensor:
         `guard` finds who changes one too early.
         """
         trace = mode.get().trace
-        return self._array if trace is None else trace.tensor(self)  # type: ignore[no-any-return]
+        return self._array if trace is None else trace.tensor(self)
 
     @data.setter
     def data(self, value: ArrayLike | Tensor) -> None:
@@ -836,7 +836,7 @@ def _enter(fun: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """Apply a function that NumPy handed over; one with a rule gets its arguments by position."""
     if kwargs or len(args) > 1:
         out = kwargs.get("out")
-        if out is None and len(args) > (position := _position_of_out(fun)):
+        if out is None and len(args) > (position := position_of_out(fun)):
             out = args[position]
         if out is not None:
             raise TypeError(
@@ -853,7 +853,8 @@ def _enter(fun: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
 
 
 @functools.lru_cache(maxsize=1024)
-def _position_of_out(fun: Function) -> int:
+def position_of_out(fun: Function) -> int:
+    """The position of the parameter `out` among the arguments, very large where it has none."""
     try:
         parameters = [*signature(fun).parameters.values()]
     except ValueError:  # some functions written in C have no signature

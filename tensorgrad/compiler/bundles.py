@@ -27,7 +27,7 @@ def bundled(calls: Sequence[Call], kept: Collection[Value]) -> list[Call]:
     bundles: dict[tuple[Value, ...], Value] = {}
     taken = {v.storage for v in kept}
     while group := _group(calls, bundles, taken):
-        operands = tuple(_operand(call) for call in group)
+        operands = tuple(v for call in group if (v := _operand(call)) is not None)
         if operands not in bundles:
             bundles[operands] = _side_by_side(operands)
         results = tuple(call.results[0] for call in group)
@@ -75,11 +75,13 @@ def _group(
         if not group or made.get(operand, i) < calls.index(group[0]):
             group.append(call)
     for group in alike.values():
-        operands = tuple(_operand(call) for call in group)
+        operands = tuple(v for call in group if (v := _operand(call)) is not None)
         free = all(
-            o.array is o.storage.owner and o.storage not in taken and spelling(o.call) is not None
-            for o in operands
-            if o is not None and o.call is not None
+            v.array is v.storage.owner
+            and v.storage not in taken
+            and v.call is not None
+            and spelling(v.call) is not None
+            for v in operands
         )
         distinct = len(set(operands)) == len(group) > 1
         if distinct and (operands in bundles or free):
@@ -95,7 +97,7 @@ def _operand(call: Call) -> Value | None:
     if call.kwargs or len(call.results) != 1 or len(set(arrays)) != 1 or call.fun.nout != 1:
         return None
     operand, (result,) = arrays[0], call.results
-    small = 1 < operand.size and max(operand.nbytes, result.nbytes) <= SMALL
+    small = operand.size > 1 and max(operand.nbytes, result.nbytes) <= SMALL
     plain = all(
         v.storage.home == "temporary" and not v.storage.writes and v.array.flags.c_contiguous
         for v in (operand, result)

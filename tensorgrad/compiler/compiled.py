@@ -304,7 +304,7 @@ def _first(output: Output) -> Any:
     array = output.value.array.copy()
     if isinstance(output.leaf, Tensor):
         return tensor_of(array, output.node)
-    return array[()] if output.value.scalar else array
+    return array
 
 
 class _Arguments:

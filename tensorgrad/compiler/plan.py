@@ -353,7 +353,7 @@ def _give_away(given: Sequence[Value], gradients: Sequence[Value], made: set[Val
 
 
 def _guards(code: Code, trace: Trace, modules: Sequence[Any]) -> list[str]:
-    """Lines that give up where something is not what it was: of most, where anything has changed."""
+    """Lines that give up where something is not what it was."""
     tensors, attributes = [*trace.tensors.values()], trace.attributes
     seen = [*changes]
 
@@ -395,7 +395,7 @@ def _returned(code: Code, i: int, output: Output) -> tuple[list[str], str]:
     if value.storage.home != "result":
         text = f"{code.method(value, 'copy')}()"
     if not isinstance(output.leaf, Tensor):
-        return [], f"{text}[()]" if value.scalar else text
+        return [], text
     node = code.name(output.node, "node")
     return [f"t{i} = new(Tensor)", f"t{i}._array = {text}", f"t{i}._node = {node}"], f"t{i}"
 

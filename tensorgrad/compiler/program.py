@@ -142,6 +142,11 @@ def values_in(nested: Any) -> Iterator[Value]:
 
 def owner_of(array: Array) -> Array:
     """The array that owns the memory of an array."""
-    while isinstance(array.base, np.ndarray):
-        array = array.base
+    base: Any = array.base
+    while base is not None:
+        if isinstance(base, np.ndarray):
+            array = base
+        elif not hasattr(base, "base"):  # as_strided has another object in between
+            break
+        base = base.base
     return array

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ..graph import Array, Function, name_of
+from ..tensor import position_of_out
 from .program import ARRAYS, Call, Value, mapped, values_in
 from .rewriting import COPIES, LIKE, spread
 from .tracing import assign_at, getitem
@@ -116,7 +117,7 @@ def spelling(call: Call) -> Spelling | None:
     """How to write the result of a call into an array, or None if that cannot be."""
     if len(call.results) != 1 or call.results[0].call is not call:
         return None
-    (result,), fun = call.results, call.fun
+    fun = call.fun
     if call.kind == "host":
         kwargs = call.kwargs
         return (
@@ -152,6 +153,8 @@ def spelling(call: Call) -> Spelling | None:
         shape = call.args[0].shape
         return lambda code, out: [f"{out}.reshape({shape})[...] = {code.text(call.args[0])}"]
     if fun is np.where and len(call.args) == 3 and not call.kwargs:
+        if not (isinstance(call.args[0], Value) and call.args[0].dtype.kind == "b"):
+            return None
         return lambda code, out: _where(code, call, out)
     if fun in _WITH_OUT and not (fun in _JOINS and "dtype" in call.kwargs):
         return lambda code, out: [_with_out(code, call, out)]
@@ -159,7 +162,11 @@ def spelling(call: Call) -> Spelling | None:
 
 
 def _with_out(code: Code, call: Call, out: str) -> str:
-    return f"{code.call(call.fun, call.args, call.kwargs)[:-1]}, out={out})"
+    args = [*map(code.text, call.args)]
+    position = position_of_out(call.fun)
+    args[position:] = [out, *args[position + 1 :]] if len(args) > position else [f"out={out}"]
+    options = [f"{k}={code.text(v)}" for k, v in call.kwargs.items()]
+    return f"{code.function(call.fun)}({', '.join([*args, *options])})"
 
 
 # Functions of NumPy's that write their result into `out` as they go.
@@ -207,7 +214,7 @@ _SIGNS = {np.add: "+", np.subtract: "-", np.multiply: "*", np.divide: "/"}
 def _is_of_numbers(call: Call) -> bool:
     """Whether it is arithmetic of arrays without axes, which NumPy's scalars do in a third."""
     (result,) = call.results
-    return (
+    return bool(
         call.fun in _SIGNS
         and not call.kwargs
         and result.ndim == 0
@@ -275,7 +282,7 @@ def _is_sum_of_rows(given: Any, x: Value) -> bool:
 
 def _is_real_copy(call: Call) -> bool:
     """Whether the first argument is all that decides about the elements, in their order."""
-    return call.results[0].shape == call.args[0].shape
+    return bool(call.results[0].shape == call.args[0].shape)
 
 
 def _order(call: Call) -> str:

@@ -35,7 +35,7 @@ _FACTS = frozenset({
 _SHAPED_BY_ELEMENTS = frozenset({
     np.nonzero, np.argwhere, np.flatnonzero, np.unique, np.unique_all, np.unique_counts,
     np.unique_inverse, np.unique_values, np.compress, np.extract, np.trim_zeros, np.bincount,
-    np.union1d, np.intersect1d, np.setdiff1d, np.setxor1d, np.roots, np.poly1d,
+    np.union1d, np.intersect1d, np.setdiff1d, np.setxor1d, np.roots, np.poly1d, np.piecewise,
 })  # fmt: skip
 # What changes its first argument, and what does so among the methods of an array.
 _WRITERS = frozenset({
@@ -347,7 +347,9 @@ class Trace:
         return self._values[id(a)]
 
     def _given(self, a: Any) -> Any:
-        return Spec(a.shape, a.dtype) if isinstance(a, Node) else self.value(a)
+        if isinstance(a, Node):
+            return Spec(a.shape, a.dtype)
+        return self.value(self.tensor(a) if isinstance(a, Tensor) else a)
 
     def state(self, array: Array) -> Tracer:
         """An array that may be written to as well, since whoever owns it keeps it where it is."""
@@ -418,7 +420,8 @@ class Trace:
         kind: Kind | None = None,
     ) -> Any:
         """Call a function on the arrays themselves, and note the call; return traced results."""
-        given = mapped((tuple(args), dict(kwargs)), (Tracer, np.ndarray, Node), self._given)
+        kinds = (Tracer, np.ndarray, Tensor, Node)
+        given = mapped((tuple(args), dict(kwargs)), kinds, self._given)
         plain_args, plain_kwargs = mapped(given, Value, lambda v: v.array)
         written = None if target is None else self.value(target)
         if written is not None:

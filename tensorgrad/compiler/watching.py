@@ -5,9 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import random
-import site
 import sys
-import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -18,16 +16,14 @@ from ..errors import TraceError
 from ..graph import Array
 from ..structure import CONTAINERS
 from ..tensor import Tensor
+from .program import owner_of
 
 # Whose changes the library itself brings into the program: optimizers and schedules.
 _FOLLOWED = f"{__package__.partition('.')[0]}.optim."
-_LIBRARIES = tuple(
-    os.path.join(path, "")
-    for path in {
-        *sysconfig.get_paths().values(),
-        *site.getsitepackages(),
-        os.path.dirname(np.__file__),
-    }
+# Where the code of the standard library is, and that of installed packages.
+_LIBRARIES = (
+    os.path.join(os.path.dirname(os.__file__), ""),
+    os.path.join(os.path.dirname(os.path.dirname(np.__file__)), ""),
 )
 _OWN = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, np.dtype)
@@ -66,7 +62,8 @@ class Watch:
         if isinstance(thing, Tensor):
             self.tensors.append(thing)
         elif isinstance(thing, np.ndarray):
-            if users and thing.flags.writeable:
+            owner = owner_of(thing)  # without one of its own, an array stays read-only
+            if users and thing.flags.writeable and owner.flags.writeable and owner.flags.owndata:
                 self._arrays.append(thing)
         elif "numpy.random" in sys.modules and isinstance(thing, np.random.Generator):
             self._generators.append((path, thing, thing.bit_generator.state))
@@ -83,6 +80,8 @@ class Watch:
                     part = getattr(part, "__func__", getattr(part, "fget", part))
                     if isinstance(part, FunctionType):
                         self._visit(part, kind.__name__, users)
+        elif type(thing).__module__.startswith(__package__):  # another compiled function
+            self._visit(getattr(thing, "__wrapped__", None), path, users)
         elif isinstance(thing, (ModuleType, CodeType)):
             return
         elif (held := _held(thing)) is not None:
@@ -130,7 +129,7 @@ class Watch:
 
     def release(self) -> None:
         """Make the arrays writeable again."""
-        for array in self._arrays:
+        for array in sorted(self._arrays, key=_depth):  # a view after what it is a view of
             array.flags.writeable = True
 
     def require_unchanged(self, drawn: set[int]) -> None:
@@ -170,6 +169,10 @@ class Watch:
         random.setstate(python)
         if legacy is not None:
             np.random.set_state(legacy)  # noqa: NPY002 (somebody may still use it)
+
+
+def _depth(array: Any) -> int:
+    return 0 if array.base is None else 1 + _depth(array.base)
 
 
 def unchanged(holders: Iterable[tuple[Any, dict[Any, Any]]]) -> bool:
