@@ -3,7 +3,7 @@
 from . import array_api, data, interop, nn, optim, rules, special, training
 from .array_api import *  # noqa: F403
 from .checkpoint import checkpoint
-from .compiler import compile
+from .compiler import compile  # noqa: A004 (as in PyTorch)
 from .diagnostics import detect_anomaly, profile
 from .errors import (
     AnomalyError,

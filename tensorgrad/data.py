@@ -12,7 +12,8 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from .graph import Array
+from .graph import Array, Function, mode
+from .tensor import plain
 
 RNG: TypeAlias = "np.random.Generator | int | None"  # a string: numpy.random is slow to import
 
@@ -204,26 +205,46 @@ def one_hot(classes: ArrayLike, num_classes: int | None = None, dtype: DTypeLike
     array([[1., 0., 0.],
            [0., 0., 1.]])
     """
-    classes = classes if hasattr(classes, "__array_function__") else np.asarray(classes)
-    if classes.dtype.kind not in "iu":
-        raise TypeError(f"one_hot: classes of dtype {classes.dtype}; use classes.astype(int)")
+    array: Any = classes if hasattr(classes, "__array_function__") else np.asarray(classes)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"one_hot: classes of dtype {array.dtype}; use classes.astype(int)")
     if num_classes is None:
-        if not classes.size:
+        if not array.size:
             raise ValueError("one_hot: no classes, of which to find the largest: pass num_classes")
-        num_classes = int(classes.max()) + 1
-    check_classes("one_hot", classes, num_classes)
-    is_class: Array = classes[..., None] == np.arange(num_classes)
+        num_classes = int(array.max()) + 1
+    check_classes("one_hot", array, num_classes)
+    is_class: Array = array[..., None] == np.arange(num_classes)
     return is_class.astype(dtype)
 
 
 def check_classes(name: str, classes: Array, count: int) -> None:
     """Raise IndexError if not all of an array of classes lie from 0 to `count` - 1."""
-    if classes.size and not (classes.min() >= 0 and classes.max() < count):
-        place = tuple(np.argwhere((classes < 0) | (classes >= count))[0].tolist())
-        raise IndexError(
-            f"{name}: target {classes[place]} at index {place}, of {count} classes: "
-            f"they are numbered from 0 to {count - 1}"
-        )
+
+    def check(classes: Array) -> None:
+        if not within(classes, count):
+            place = tuple(np.argwhere((classes < 0) | (classes >= count))[0].tolist())
+            raise IndexError(
+                f"{name}: target {classes[place]} at index {place}, of {count} classes: "
+                f"they are numbered from 0 to {count - 1}"
+            )
+
+    each_time(check, plain(classes))
+
+
+def within(numbers: Any, count: int) -> Any:
+    """Whether all of an array of integers lie from 0 to `count` - 1."""
+    # The bits of a negative number are those of a large one.
+    bits = numbers.view(f"u{numbers.dtype.itemsize}")
+    return not numbers.size or np.maximum.reduce(bits, axis=None) < count
+
+
+def each_time(fun: Function, *args: Any) -> Any:
+    """Call a function that takes decisions by elements, or has effects of its own, on arrays.
+
+    In a compiled function it is called, with the arrays of then, at this point of each call.
+    """
+    trace = mode.get().trace
+    return fun(*args) if trace is None else trace.host(fun, *args)
 
 
 # -- generated data sets

@@ -149,9 +149,8 @@ def _like(several: Any, values: Sequence[Any]) -> Any:
 def _apply_without_rule(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     if fun in IN_PLACE:
         return IN_PLACE[fun](*args, **kwargs)
-    tracked = mode.get().recording and (
-        any_tracked(args) or (kwargs and any_tracked(kwargs.values()))
-    )
+    now = mode.get()
+    tracked = now.recording and (any_tracked(args) or (kwargs and any_tracked(kwargs.values())))
     if not tracked or fun in CONSTANTS:
         return _wrap(fun(*_unwrap(tuple(args)), **_unwrap(dict(kwargs))), name_of(fun))
     definition = COMPOSITES.get(fun)
@@ -171,6 +170,8 @@ def _apply_without_rule(fun: Function, args: Sequence[Any], kwargs: Mapping[str,
                 f"{name_of(fun)} has no derivative for a call like this ({error}): "
                 "leave that argument out, or detach() the tensors"
             ) from None
+    if now.trace is not None:
+        return now.trace.composite(definition, fun, args, kwargs)
     return definition(*args, **kwargs)
 
 
@@ -931,7 +932,8 @@ def differentiable(
                     return _enter(operation, args, kwargs) if kwargs else apply(operation, args)
                 if type(a) is Batch:
                     return call(operation, args, kwargs)
-            return fun(*args, **kwargs)
+            trace = mode.get().trace
+            return fun(*args, **kwargs) if trace is None else trace.call(fun, *args, **kwargs)
 
         operation.__name__ = name_of(fun)
         if together is None:

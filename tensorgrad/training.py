@@ -339,7 +339,9 @@ def _call(function: Callable[..., Any], *args: Any) -> Any:
 
 def _holds_arrays(batch: Any) -> bool:
     leaves, structure = flatten(batch, "fit", anything=True)
-    return structure.kind is not None and all(isinstance(leaf, (np.ndarray, Tensor)) for leaf in leaves)
+    return structure.kind is not None and all(
+        isinstance(leaf, (np.ndarray, Tensor)) for leaf in leaves
+    )
 
 
 def _validate(

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..graph import Array
 from .program import Call, Storage, Value, values_in
-from .rewriting import is_constant
+from .rewriting import is_constant, views_settled
 from .spelling import spelling
 
 SMALL = 1 << 13  # bytes of each array, at most
@@ -45,7 +45,7 @@ def bundled(calls: Sequence[Call], kept: Collection[Value]) -> list[Call]:
             parts.append(view)
         i = calls.index(first)
         rest = [call for call in calls[i + 1 :] if call not in group]
-        calls = [*calls[:i], joined, *parts, *rest]
+        calls = [*views_settled([*calls[:i], joined, *parts, *rest])]
     return calls
 
 

@@ -6,13 +6,14 @@ the cache. Ten million numbers take a third of the time; fewer than a million ga
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from .memory import aligned
+from ..graph import aligned
 from .program import Call, Value, mapped, values_in
 from .spelling import Code, ufunc_line
 
@@ -21,66 +22,76 @@ BLOCK = 1 << 16  # bytes of one block
 
 
 class Chain:
-    """Element-wise calls over arrays of one size, of which only some results are needed after."""
+    """Element-wise calls over arrays of one shape, of which only some results are needed after."""
 
     __name__ = "chain"
 
-    def __init__(self, calls: Sequence[Call], size: int) -> None:
+    def __init__(self, calls: Sequence[Call]) -> None:
         self.calls = calls
-        self.size = size
+        first = calls[0].results[0]
+        arrays = [v for c in calls for v in values_in(c.args) if v.size > 1]
+        # Blocks are of whole rows, for the sake of arrays that all rows have in common; else of
+        # elements, whatever the shape.
+        self._flat = all(v.shape == first.shape for v in arrays)
+        self._rows = first.size if self._flat else first.shape[0]
+        self._row = () if self._flat else first.shape[1:]
+        widest = max(r.dtype.itemsize for c in calls for r in c.results)
+        self._step = max(1, BLOCK // (widest * math.prod(self._row)))
+        self._shape = first.shape
 
     def lines(self, code: Code, call: Call, outs: Sequence[str]) -> list[str]:
         """The loop over blocks; `outs` are the names of the arrays for the results of `call`."""
-        step = BLOCK // max(r.dtype.itemsize for c in self.calls for r in c.results)
         before, slices, lines = [], [], []
         blocks: dict[Value, Value] = {}
 
         def block_of(value: Value, array: str) -> None:
             """Name the present block of a large array."""
-            flat, name = f"{array}_flat", f"{array}_block"
-            fixed = code.names.get(array)
-            if fixed is None:
-                before.append(f"{flat} = {array}.reshape(-1)")
-            else:
-                code.names[flat] = fixed.reshape(-1)
-            slices.append(f"{name} = {flat}[i:stop]")
+            name = f"{array}_block"
+            if self._flat and len(self._shape) > 1:
+                fixed = code.names.get(array)
+                if fixed is None:
+                    before.append(f"{array}_flat = {array}.reshape(-1)")
+                else:
+                    code.names[f"{array}_flat"] = fixed.reshape(-1)
+                array += "_flat"
+            slices.append(f"{name} = {array}[i:stop]")
             blocks[value] = Value(value.array, value.storage)
             code.local(blocks[value], name)
 
         for value in dict.fromkeys(values_in(call.args)):
-            if value.size == self.size:
+            if value.shape == self._shape:
                 block_of(value, code.text(value))
         for value, out in zip(call.results, outs, strict=True):
             block_of(value, out)
         left = Counter(v for c in self.calls for v in dict.fromkeys(values_in(c.args)))
-        free: list[tuple[Any, str]] = []
-        scratch: list[str] = []
+        free: list[tuple[Any, str]] = []  # blocks of memory, by dtype, that nobody needs any more
+        scratch: set[str] = set()
         for inner in self.calls:
             (result,) = inner.results
             args = mapped(tuple(inner.args), Value, lambda v: blocks.get(v, v))
             for v in dict.fromkeys(values_in(inner.args)):
                 left[v] -= 1
-                if not left[v] and code.text(blocks.get(v, v)) in scratch:
+                if not left[v] and v in blocks and code.text(blocks[v]) in scratch:
                     free.append((v.dtype, code.text(blocks[v])))
             if result not in blocks:
                 same = [name for dtype, name in free if dtype == result.dtype]
                 if same:
-                    free.remove((result.dtype, same[-1]))
+                    name = same[-1]
+                    free.remove((result.dtype, name))
                 else:
-                    name = code.name(aligned(step, result.dtype), "block")
-                    scratch.append(name)
-                    slices.append(f"{name}_part = {name}[:stop - i]")
-                    same = [name + "_part"]
+                    size = self._step * math.prod(self._row)
+                    memory = aligned(size, result.dtype).reshape(self._step, *self._row)
+                    whole = code.name(memory, "memory")
+                    name = f"{whole}_block"
+                    slices.append(f"{name} = {whole}[: stop - i]")
+                    scratch.add(name)
                 blocks[result] = Value(result.array, result.storage)
-                scratch.append(same[-1])
-                code.local(blocks[result], same[-1])
+                code.local(blocks[result], name)
             plain = Call("pure", inner.fun, args, results=inner.results)
             lines.append(ufunc_line(code, plain, code.text(blocks[result])))
-        return [
-            *before,
-            f"for i in range(0, {self.size}, {step}):",
-            *("    " + line for line in [f"stop = min(i + {step}, {self.size})", *slices, *lines]),
-        ]
+        head = f"for i in range(0, {self._rows}, {self._step}):"
+        body = [f"stop = min(i + {self._step}, {self._rows})", *slices, *lines]
+        return [*before, head, *("    " + line for line in body)]
 
 
 def chained(calls: Sequence[Call], kept: Iterable[Value]) -> list[Call]:
@@ -120,7 +131,8 @@ def _is_link(call: Call) -> bool:
 
 def _fits(v: Value, result: Value) -> bool:
     whole = v.shape == result.shape and bool(v.array.flags.c_contiguous)
-    return (whole or v.shape == ()) and v.storage.writes == 0
+    in_each_row = v.ndim < result.ndim or v.shape[0] == 1 != result.shape[0]
+    return (whole or in_each_row) and v.storage.writes == 0
 
 
 def _goes_on(last: Call, call: Call) -> bool:
@@ -132,7 +144,7 @@ def _joined(run: Sequence[Call], wanted: set[Value]) -> Call:
     made = [r for c in run for r in c.results]
     given = [v for v in dict.fromkeys(v for c in run for v in c.reads) if v not in made]
     results = [r for r in made if r in wanted]
-    chain = Chain([*run], made[0].size)
+    chain = Chain([*run])
     joined = Call("pure", chain, given, results=results, place=run[0].place, errors=run[0].errors)
     for result in results:
         result.call = joined

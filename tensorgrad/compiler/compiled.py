@@ -157,13 +157,14 @@ class Compiled:
         for expression, things in watch.variables:
             trace.require(expression, *things)
         (args, kwargs), tensors = call.traced(trace)
+        given = flatten((args, kwargs), self._name, anything=True, modules=False)[0]
         try:
             y = self._run(trace, watch, args, kwargs)
-            _require_untouched(self._name, tensors)
+            _require_untouched(self._name, given, (args, kwargs), tensors)
             leaves, structure = flatten(y, self._name, anything=True, modules=False)
             watch.require_unchanged(trace.drawn)
             outputs = [_output(leaf) for leaf in leaves]
-            del y, args, kwargs, tensors
+            del y, args, kwargs, given, tensors
             final = trace.settle([*watch.tensors, *_tensors_of(call.leaves)])
             results = [_first(output) for output in outputs]
             plan = Plan(trace, watch.modules, outputs, structure, final, call.kinds, self._lock)
@@ -274,7 +275,15 @@ class _Stacked:
         )
 
 
-def _require_untouched(name: str, tensors: Iterable[tuple[Tensor, Any]]) -> None:
+def _require_untouched(
+    name: str, before: Sequence[Any], after: Any, tensors: Iterable[tuple[Tensor, Any]]
+) -> None:
+    """Raise a TraceError if a function has changed its arguments themselves."""
+    leaves, _ = flatten(after, name, anything=True, modules=False)
+    if len(leaves) != len(before) or any(a is not b for a, b in zip(leaves, before)):
+        raise TraceError(
+            f"{name} changes a list or dict among its arguments: return the new one instead"
+        )
     for t, tracer in tensors:
         if t._array is not tracer:
             raise TraceError(

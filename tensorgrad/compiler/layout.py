@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import Array
-from .memory import Span, aligned, lifetimes, lower_bound, packed
+from ..graph import Array, aligned
+from .memory import Span, lifetimes, lower_bound, packed
 from .program import Call, Storage, Value, values_in
 from .spelling import Spelling
 from .tracing import assign_at
@@ -147,6 +147,8 @@ def _taken_over(
         if not elementwise or call not in spellings or call.results[0].storage not in spans:
             continue
         (result,), reads = call.results, [*values_in((call.args, call.kwargs))]
+        if result.array is not result.storage.owner:
+            continue
         for v in reads:
             if (
                 v.storage in spans

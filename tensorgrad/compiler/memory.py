@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
-import numpy as np
-from numpy.typing import DTypeLike
+from ..graph import ALIGNMENT
 
-from ..graph import Array
-
-ALIGNMENT = 64  # bytes: of 8,192 numbers, NumPy multiplies aligned ones in half of the time
 K = TypeVar("K", bound=Hashable)
 
 
@@ -70,12 +66,3 @@ def lower_bound(spans: Iterable[Span]) -> int:
         current += change
         most = max(most, current)
     return most
-
-
-def aligned(size: int, dtype: DTypeLike) -> Array:
-    """An array of `size` elements, not initialized, that starts at a cache line."""
-    length = size * np.dtype(dtype).itemsize
-    block = np.empty(length + ALIGNMENT, np.uint8)
-    start = -block.ctypes.data % ALIGNMENT
-    array: Any = block[start : start + length].view(dtype)
-    return array  # type: ignore[no-any-return]

@@ -355,7 +355,7 @@ def _give_away(given: Sequence[Value], gradients: Sequence[Value], made: set[Val
 def _guards(code: Code, trace: Trace, modules: Sequence[Any]) -> list[str]:
     """Lines that give up where something is not what it was."""
     tensors, attributes = [*trace.tensors.values()], trace.attributes
-    seen = [*changes]
+    seen = [-1]  # not yet looked
 
     def look() -> bool:
         now = [*changes]

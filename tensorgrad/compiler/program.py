@@ -69,11 +69,12 @@ class Value(Spec):
 class Call:
     """One call: `fun(*args, **kwargs)`, in whose arguments values stand for arrays.
 
-    `results` are the values that it makes, `target` the one that it writes to. `errors` are the
-    floating-point error settings in which it runs, if other than the caller's.
+    `results` are the values that it makes, which may be `nested` in tuples or lists, `target` the
+    one that it writes to. `errors` are the floating-point error settings in which it runs, if other
+    than the caller's.
     """
 
-    __slots__ = ("args", "errors", "fun", "kind", "kwargs", "place", "results", "target")
+    __slots__ = ("args", "errors", "fun", "kind", "kwargs", "nested", "place", "results", "target")
 
     def __init__(
         self,
@@ -87,6 +88,7 @@ class Call:
         errors: Mapping[str, Any] | None = None,
     ) -> None:
         self.kind: Kind = kind
+        self.nested = False
         self.fun = fun
         self.args = args
         self.kwargs = kwargs

@@ -31,12 +31,23 @@ def simplified(
 ) -> tuple[list[Call], dict[Value, Value]]:
     """The calls that are needed for effects and for `kept` values; and what stands for others."""
     same: dict[Value, Value] = {}
-    calls = _merged(_folded(calls), same)
+    calls = views_settled(_merged(_folded(calls), same))
     wanted = [same.get(v, v) for v in kept]
     calls = _decisions_first(_needed(calls, wanted))
     calls = _short_chains(calls, wanted)
     calls = _sums_by_products(_needed(calls, wanted), wanted)
     return _spread(_needed(calls, wanted)), same
+
+
+def views_settled(calls: Sequence[Call]) -> Sequence[Call]:
+    """The calls, with views in the storage of what they are views of, if that has another now."""
+    for call in calls:
+        if call.kind == "view":
+            base = next(values_in((call.args, call.kwargs)))
+            for result in call.results:
+                if result.call is call:
+                    result.storage = base.storage
+    return calls
 
 
 def is_constant(value: Value) -> bool:
@@ -52,7 +63,8 @@ def _folded(calls: Iterable[Call]) -> list[Call]:
             own = [r for r in call.results if r.call is call]
             if not own or all(r.storage.home == "state" for r in own):
                 continue  # a view of what stays where it is was taken while tracing
-            reads = [] if call.fun in LIKE else [*values_in((call.args, call.kwargs))]
+            like = call.args[:1] if call.fun in LIKE else ()  # only its shape counts
+            reads = [v for v in values_in((call.args, call.kwargs)) if v not in like]
             if all(map(is_constant, reads)) and not any(r.storage.writes for r in own):
                 for r in own:
                     r.storage.home = "constant"

@@ -18,7 +18,7 @@ from ..graph import Array, Function, name_of
 from ..tensor import position_of_out
 from .program import ARRAYS, Call, Value, mapped, values_in
 from .rewriting import COPIES, LIKE, spread
-from .tracing import assign_at, getitem
+from .tracing import Inline, assign_at, getitem
 
 _PRODUCTS = frozenset({np.matmul, np.dot, np.ndarray.dot})
 _RESHAPES = frozenset({
@@ -238,8 +238,9 @@ def ufunc_line(code: Code, call: Call, out: str) -> str:
     """A call of a ufunc, with numbers as 0-d arrays of the dtype in which it computes."""
     fun: Any = call.fun
     args, dtype = call.args, call.kwargs.get("dtype")
+    weak = int, float, complex
     kinds = [
-        a.dtype if hasattr(a, "dtype") else np.dtype(bool) if type(a) is bool else type(a)
+        type(a) if type(a) in weak else getattr(a, "dtype", None) or np.asarray(a).dtype
         for a in args
     ]
     signature = {} if dtype is None else {"signature": (*[None] * len(args), np.dtype(dtype))}
@@ -304,6 +305,8 @@ def plain_lines(code: Code, call: Call) -> list[str]:
     fun, args = call.fun, call.args
     if fun is assign_at:
         return [_assignment(code, call)]
+    if isinstance(fun, Inline):
+        return [fun.line.format(*map(code.name, args))]
     if fun is bool:
         value, decision = args
         return [f"if {'not ' * decision}{code.text(value)}: raise Diverged"]
@@ -325,7 +328,7 @@ def plain_lines(code: Code, call: Call) -> list[str]:
     if all(r.call is not call for r in call.results):
         return [right]
     names = [code.local(r) if r.call is call else "_" for r in call.results]
-    if len(names) == 1 and not call.results[0].scalar:
+    if not (call.nested or call.results[0].scalar):
         return [f"{names[0]} = {right}"]
     return [f"{', '.join(names)}, = {code.function(arrays_in)}({right})"]
 

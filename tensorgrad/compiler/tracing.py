@@ -20,11 +20,24 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from ..batching import Batch, NotBatchedError
 from ..errors import TraceError
-from ..graph import NO_KWARGS, Array, Function, Node, Spec, mode, name_of, signature
-from ..tensor import Tensor
+from ..graph import (
+    NO_KWARGS,
+    RULES,
+    Array,
+    Function,
+    Node,
+    Spec,
+    mode,
+    name_of,
+    rule_together,
+    signature,
+)
+from ..tensor import Tensor, apply
+from ..transforms import vjp
 from .program import ARRAYS, Call, Kind, Storage, Value, mapped, owner_of
 
 _PACKAGE = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
+_HERE = os.path.join(os.path.dirname(__file__), "")
 _NUMPY = os.path.join(os.path.dirname(np.__file__), "")
 
 # What of an array is known without its elements, and functions that ask for no more.
@@ -35,7 +48,7 @@ _FACTS = frozenset({
 _SHAPED_BY_ELEMENTS = frozenset({
     np.nonzero, np.argwhere, np.flatnonzero, np.unique, np.unique_all, np.unique_counts,
     np.unique_inverse, np.unique_values, np.compress, np.extract, np.trim_zeros, np.bincount,
-    np.union1d, np.intersect1d, np.setdiff1d, np.setxor1d, np.roots, np.poly1d, np.piecewise,
+    np.union1d, np.intersect1d, np.setdiff1d, np.setxor1d, np.roots, np.poly1d,
 })  # fmt: skip
 # What changes its first argument, and what does so among the methods of an array.
 _WRITERS = frozenset({
@@ -81,6 +94,14 @@ _LOWERED: dict[Function, Function] = {
     np.all: _reduction(np.all, np.logical_and),
     np.mean: _mean,
 }
+
+
+class Inline:
+    """A line of Python in place of a call."""
+
+    def __init__(self, line: str) -> None:
+        self.line = line
+        self.__name__ = line
 
 
 def assign_at(array: Any, index: Any, value: Any) -> None:
@@ -397,7 +418,62 @@ class Trace:
                     raise NotBatchedError("a function that needs elements") from None
                 raise
             del self.calls[before:]
-            return self.record(fun, args, kwargs)
+            return self.record(self._as_a_whole(fun), args, kwargs)
+
+    def _as_a_whole(self, fun: Function) -> Function:
+        """The function, none of whose own calls are written down."""
+
+        @functools.wraps(fun)
+        def whole(*args: Any, **kwargs: Any) -> Any:
+            now = mode.get()
+            if now.trace is None:
+                return fun(*args, **kwargs)
+            token = mode.set(now._replace(trace=None))
+            try:
+                return fun(*args, **kwargs)
+            finally:
+                mode.reset(token)
+
+        return whole
+
+    def composite(self, definition: Function, fun: Function, args: Any, kwargs: Any) -> Any:
+        """Call a definition, in terms of functions with rules.
+
+        If it needs elements, call `fun` and its derivative as a whole.
+        """
+        before = len(self.calls)
+        try:
+            return definition(*args, **kwargs)
+        except ShapeError:
+            raise
+        except TraceError:
+            del self.calls[before:]
+        tensors: list[Tensor] = []
+        mapped((args, kwargs), Tensor, tensors.append)
+
+        def operation(*arrays: Any) -> Any:
+            rest = iter(arrays)
+            given = mapped((args, kwargs), Tensor, lambda _: next(rest))
+            return fun(*given[0], **given[1])
+
+        def back(g: Any, _out: Any, *arrays: Any) -> Any:
+            moving = [i for i, t in enumerate(tensors) if t.requires_grad]
+
+            def of_moving(*chosen: Any) -> Any:
+                given = [*arrays]
+                for i, a in zip(moving, chosen, strict=True):
+                    given[i] = a
+                return operation(*given)
+
+            shares = dict(zip(moving, vjp(of_moving, *[arrays[i] for i in moving])[1](g)))
+            return tuple([shares.get(i) for i in range(len(tensors))])
+
+        operation.__name__ = name_of(fun)
+        rule_together(operation, self._as_a_whole(back), len(tensors))
+        try:
+            return apply(operation, tensors)
+        finally:
+            del RULES[operation]
 
     def at(self, node: Node, vjp: Function) -> Function:
         """What calls a derivative of a node, and says that this is due to the node's own line."""
@@ -441,6 +517,7 @@ class Trace:
         if written is not None:
             return None
         results: list[Value] = []
+        call.nested = isinstance(out, (tuple, list, dict))
         traced = mapped(out, ARRAYS, lambda a: self._result(a, call, results))
         call.results = results
         return traced
@@ -471,12 +548,30 @@ class Trace:
         if storage.home == "input":
             raise TraceError(f"{place()}: {name} would write into an argument: copy it first")
         if id(owner) not in self.followed:
+            if self._is_ours(value):
+                return
             raise TraceError(
                 f"{place()}: {name} writes into an array of shape {value.shape} that a compiled "
                 "function cannot follow: keep it in a tensor's data, make it inside, or pass it as "
                 "an argument and return the new one"
             )
         self.save(owner)
+
+    def _is_ours(self, value: Value) -> bool:
+        """Whether the library writes to an array of its own, which is then made anew each time."""
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and frame.f_code.co_filename.startswith((_NUMPY, _HERE, "<")):
+            frame = frame.f_back
+        if frame is None or not frame.f_code.co_filename.startswith(_PACKAGE):
+            return False
+        if value.array is not value.storage.owner:
+            return False
+        start = value.array.copy()
+        call = Call("pure", np.copy, (Value(start, Storage("constant", start)),), results=(value,))
+        call.place = self._place or place()
+        value.call, value.storage.home = call, "temporary"
+        self.calls.append(call)
+        return True
 
     def save(self, array: Array) -> None:
         """Note an array as it is now, to be restored by `undo`."""
@@ -508,6 +603,17 @@ class Trace:
         result = fun(*mapped(given, Value, lambda v: v.array))
         self.calls.append(Call("host", fun, given, place=self._place or place()))
         return result
+
+    def inline(self, line: str, *things: Any) -> None:
+        """Run a line of Python now and at this point of each call; things fill its gaps, `{}`."""
+        names = {f"thing{i}": thing for i, thing in enumerate(things)}
+        exec(line.format(*names), names)
+        self.calls.append(Call("host", Inline(line), things, place=self._place or place()))
+
+    @property
+    def has_host_calls(self) -> bool:
+        """Whether Python has been called that may change what the library's objects hold."""
+        return any(call.kind == "host" and not call.results for call in self.calls)
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Tracer:
         """Random numbers from 0 to 1, other ones at each call."""

@@ -88,6 +88,9 @@ class Watch:
             self._visit(type(thing), path, users)
             users = users and not type(thing).__module__.startswith(_FOLLOWED)
             self._holders.append((path, thing, held, users))
+            if isinstance(thing, (Mapping, list, set)) and hasattr(thing, "__dict__"):
+                attributes = _Attributes(thing)
+                self._holders.append((path, attributes, _held(attributes) or {}, users))
             is_module = isinstance(thing, tuple(CONTAINERS))
             inside = is_module or (inside and isinstance(thing, (list, tuple, Mapping)))
             if inside:
@@ -192,6 +195,13 @@ class _Globals(dict[str, Any]):
         self.names = names
 
 
+class _Attributes:
+    """What a list, set or dict holds beside its items."""
+
+    def __init__(self, container: Any) -> None:
+        self.container = container
+
+
 def _held(thing: Any) -> dict[Any, Any] | None:
     """What a thing holds, by name, or None if that cannot be changed."""
     if isinstance(thing, _Globals):
@@ -204,7 +214,9 @@ def _held(thing: Any) -> dict[Any, Any] | None:
     if isinstance(thing, (list, tuple)):
         return dict(enumerate(thing))
     if isinstance(thing, Mapping):
-        return dict(thing) | (dict(vars(thing)) if hasattr(thing, "__dict__") else {})
+        return dict(thing)
+    if isinstance(thing, _Attributes):
+        return dict(vars(thing.container))
     if isinstance(thing, (set, frozenset)):
         return dict.fromkeys(thing)
     return dict(vars(thing)) if hasattr(thing, "__dict__") else None
@@ -215,6 +227,9 @@ def _put_back(holder: Any, before: dict[Any, Any]) -> None:
         holder.variables.update(before)
     elif isinstance(holder, CellType):
         holder.cell_contents = before["cell_contents"]
+    elif isinstance(holder, _Attributes):
+        vars(holder.container).clear()
+        vars(holder.container).update(before)
     elif isinstance(holder, list):
         holder[:] = before.values()
     elif isinstance(holder, (dict, set)):

@@ -6,6 +6,7 @@ Vaswani and others, Attention Is All You Need, 2017.
 from __future__ import annotations
 
 import copy
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,7 +16,7 @@ from numpy.typing import DTypeLike
 
 from ..data import RNG
 from ..rules.linear_algebra import affine
-from ..tensor import Tensor
+from ..tensor import Tensor, plain
 from .activations import Activation, activation_of, softmax
 from .layers import Dropout, Linear, dropout
 from .module import Module, as_input, called, floating, uniform
@@ -79,10 +80,15 @@ def _weights(
     scores = query * (query.shape[-1] ** -0.5 if scale is None else scale) @ key.mT
     if is_causal:
         masks = [*masks, np.tri(*scores.shape[-2:], dtype=bool)]
+    if not masks:
+        return softmax(scores), None
     for mask in masks:
         scores = np.where(mask, scores, -np.inf) if mask.dtype == bool else scores + mask
-    keyless = np.all(scores == -np.inf, axis=-1, keepdims=True) if masks else None
-    if keyless is not None and np.any(keyless):
+    left = [plain(mask) if mask.dtype == bool else plain(mask) != -np.inf for mask in masks]
+    seen = np.atleast_1d(functools.reduce(np.logical_and, left))
+    keyless = ~np.any(seen, axis=-1, keepdims=True)
+    if np.any(keyless):
+        keyless = np.broadcast_to(keyless, (*scores.shape[:-1], 1))
         return softmax(np.where(keyless, 0, scores)), keyless
     return softmax(scores), None
 

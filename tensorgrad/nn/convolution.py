@@ -21,6 +21,7 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import DTypeLike
 
 from ..data import RNG
+from ..graph import mode
 from ..tensor import differentiable
 from .module import Module, as_input, called, floating, uniform
 
@@ -119,9 +120,19 @@ def _grouped(a: Any, groups: int) -> Any:
     return a.transpose(1, 0, *range(3, a.ndim), 2)
 
 
-def _new(n: int, sizes: Sequence[int], groups: int, channels: int, dtype: Any) -> tuple[Any, Any]:
+def _zeros(shape: tuple[int, ...], dtype: Any, *operands: Any) -> Any:
+    """Zeros to write results into; in a compiled function traced ones, as an operand is there."""
+    traced = [a for a in operands if type(a) is not np.ndarray]
+    if mode.get().trace is None or not traced:
+        return np.zeros(shape, dtype)  # memory that nobody fills before it is used
+    return np.zeros_like(traced[0], dtype, "C", shape=shape)
+
+
+def _new(
+    n: int, sizes: Sequence[int], groups: int, channels: int, dtype: Any, *operands: Any
+) -> tuple[Any, Any]:
     """Zeros of shape (n, channels, *sizes), with the channels innermost; and them `_grouped`."""
-    a = np.zeros((n, *sizes, channels), dtype)
+    a = _zeros((n, *sizes, channels), dtype, *operands)
     a = a.transpose(0, -1, *range(1, a.ndim - 1))
     return a, _grouped(a, groups)
 
@@ -143,23 +154,37 @@ def _columns(x: Any, windows: Windows, groups: int) -> Iterator[tuple[slice, Any
     x = _grouped(windows.padded(x), groups)
     channels = x.shape[-1]
     rows, width = math.prod(outputs), math.prod(windows.kernel) * channels
+    trace = mode.get().trace
+    *_, step, channel = (x if trace is None else trace.value(x).array).strides
+    # Of the two orders, the one in which longer runs are copied.
+    rows_innermost = channel > step and outputs[-1] > windows.kernel[-1] * channels
+    length = max(1, _BLOCK // (groups * rows * width))
+    for start in range(0, x.shape[1], length):
+        block = x[:, start : start + length]
+        n = block.shape[1]
+        how = windows, outputs, rows_innermost
+        seen = _seen(block, *how) if trace is None else trace.record(_seen, (block, *how))
+        if rows_innermost:
+            yield slice(start, start + n), seen.reshape(groups, n, width, rows).mT
+        else:
+            yield slice(start, start + n), seen.reshape(groups, 1, n * rows, width)
+
+
+def _seen(x: Any, windows: Windows, outputs: Sequence[int], rows_innermost: bool) -> Any:
+    """A view of samples, (groups, n, *sizes, channels), of what all outputs see in them.
+
+    Its shape is (groups, n, *kernel, channels, *outputs), or (groups, n, *outputs, *kernel,
+    channels).
+    """
     group, sample, *steps, channel = x.strides
     over = [a * b for a, b in zip(steps, windows.stride)]
     within = [a * b for a, b in zip(steps, windows.dilation)]
-    # Of the two orders, the one in which longer runs are copied.
-    rows_innermost = channel > steps[-1] and outputs[-1] > windows.kernel[-1] * channels
-    step = max(1, _BLOCK // (groups * rows * width))
-    for start in range(0, x.shape[1], step):
-        block = x[:, start : start + step]
-        n = block.shape[1]
-        if rows_innermost:
-            shape = (groups, n, *windows.kernel, channels, *outputs)
-            seen = as_strided(block, shape, (group, sample, *within, channel, *over))
-            yield slice(start, start + n), seen.reshape(groups, n, width, rows).mT
-        else:
-            shape = (groups, n, *outputs, *windows.kernel, channels)
-            seen = as_strided(block, shape, (group, sample, *over, *within, channel))
-            yield slice(start, start + n), seen.reshape(groups, 1, n * rows, width)
+    window = [*windows.kernel, x.shape[-1]], [*within, channel]
+    if rows_innermost:
+        shape, strides = [*window[0], *outputs], [*window[1], *over]
+    else:
+        shape, strides = [*outputs, *window[0]], [*over, *window[1]]
+    return as_strided(x, (*x.shape[:2], *shape), (group, sample, *strides))
 
 
 def _by_input(g: Any, _y: Any, _x: Any, w: Any, _bias: Any, *how: Any) -> Any:
@@ -179,7 +204,7 @@ def _by_bias(g: Any, _y: Any, _x: Any, _w: Any, _bias: Any, *_how: Any) -> Any:
 def _convolved(x: Any, w: Any, bias: Any, windows: Windows, groups: int) -> Any:
     """The sums of x * w over positions and channels, plus a bias, which may be the number 0."""
     dtype = np.result_type(x, w, bias)
-    y, grouped = _new(x.shape[0], windows.outputs(x.shape[2:]), groups, len(w), dtype)
+    y, grouped = _new(x.shape[0], windows.outputs(x.shape[2:]), groups, len(w), dtype, x, w)
     matrices = _matrices(w, groups)
     for part, columns in _columns(x, windows, groups):
         out = grouped[:, part].reshape(*columns.shape[:3], matrices.shape[-1], copy=False)
@@ -204,7 +229,7 @@ def _input_back(y: Any, w: Any, shape: tuple[int, ...], windows: Windows, groups
     outputs = y.shape[2:]
     dtype = np.result_type(y.dtype, w.dtype)
     padded = [size + sum(pad) for size, pad in zip(sizes, windows.padding)]
-    x, grouped = _new(n, padded, groups, channels, np.result_type(dtype, np.float32))
+    x, grouped = _new(n, padded, groups, channels, np.result_type(dtype, np.float32), y, w)
     rows = _grouped(y, groups).reshape(groups, n * math.prod(outputs), len(w) // groups)
     matrices = _matrices(w, groups).reshape(groups, -1, w.shape[1], rows.shape[-1])
     for i, position in enumerate(windows.positions()):
@@ -228,7 +253,7 @@ def _weight_back(y: Any, x: Any, windows: Windows, groups: int) -> Any:
     dtype = np.result_type(y.dtype, x.dtype)
     nout, channels = y.shape[1] // groups, x.shape[1] // groups
     width = math.prod(windows.kernel) * channels
-    w = np.zeros((groups, width, nout), np.result_type(dtype, np.float32))
+    w = _zeros((groups, width, nout), np.result_type(dtype, np.float32), y, x)
     rows = _grouped(y, groups)
     for part, columns in _columns(x, windows, groups):
         w += (columns.mT @ rows[:, part].reshape(*columns.shape[:3], nout)).sum(axis=1)

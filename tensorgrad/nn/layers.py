@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from .. import scalar
-from ..data import RNG
+from ..data import RNG, each_time, within
 from ..graph import mode
 from ..rules.indexing import scatter
 from ..rules.linear_algebra import affine
@@ -273,10 +273,14 @@ def embedding(index: Any, weight: Any, padding_idx: int | None = None) -> Any:
     if index.dtype.kind not in "iu":
         raise TypeError(f"embedding: an index of dtype {index.dtype}; it must be of integers")
     count = len(weight)
-    if index.size and not 0 <= index.min() <= index.max() < count:
-        raise IndexError(
-            f"embedding: an index from {index.min()} to {index.max()} into {count} rows"
-        )
+
+    def check(index: Any) -> None:
+        if not within(index, count):
+            raise IndexError(
+                f"embedding: an index from {index.min()} to {index.max()} into {count} rows"
+            )
+
+    each_time(check, index)
     if padding_idx is not None:
         padding_idx = range(count)[padding_idx]
     return _rows_at(weight, index, padding_idx)
@@ -290,7 +294,7 @@ def _rows_at_back(g: Any, _y: Any, _weight: Any, index: Any, padding_idx: int | 
 
 @differentiable(_rows_at_back, form="linear")
 def _rows_at(weight: Any, index: Any, _padding_idx: int | None) -> Any:
-    return np.take(weight, index, axis=0)
+    return np.take(weight, index, axis=0, mode="clip")  # it has been checked
 
 
 class Embedding(Module):

@@ -5,11 +5,13 @@ Tensors, arrays and lists go in. `reduction` says what becomes of the losses of 
 samples: their "mean", their "sum", or "none", to have them as they are.
 """
 
+import functools
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from ..data import check_classes, one_hot
+from ..data import check_classes, each_time, one_hot, within
+from ..graph import mode
 from ..rules.indexing import scatter
 from ..special import silent, xlogy
 from ..tensor import differentiable, plain
@@ -157,16 +159,20 @@ def cross_entropy(
     if target.dtype.kind == "f":
         p = (1 - label_smoothing) * target + label_smoothing / count
         return _reduced(_expected_loss(scores, p, weight), reduction)
-    scores, classes, known = _samples("cross_entropy", scores, target, ignore_index)
-    weights = 1 if weight is None else weight[classes]
-    total = 1 if reduction != "mean" else len(classes) if weight is None else np.sum(weights)
+    scores, classes, weights, known = _samples(
+        "cross_entropy", scores, target, weight, ignore_index
+    )
+    total = 1 if reduction != "mean" else len(classes) if weights is None else np.sum(weights)
     if label_smoothing:
         p = one_hot(classes, count, scores.dtype)
         p = (1 - label_smoothing) * p + label_smoothing / count
         losses = _expected_loss(scores, p, weight)
+        if known is not None and mode.get().trace is not None:
+            losses = losses * known
         losses = losses if reduction == "none" else np.sum(losses) / total
     else:
-        losses = _class_loss(scores, classes, weights, total, () if reduction == "none" else None)
+        axis = () if reduction == "none" else None
+        losses = _class_loss(scores, classes, 1 if weights is None else weights, total, axis)
     return _restored(losses, known, target.shape) if reduction == "none" else losses
 
 
@@ -179,8 +185,21 @@ def _class_loss_back(
 @silent(_class_loss_back, form=None)
 def _class_loss(x: Any, classes: Any, weights: Any, total: Any, axis: Any) -> Any:
     x = x - np.maximum.reduce(x, axis=1, keepdims=True)
-    losses = np.log(np.add.reduce(np.exp(x), axis=1)) - x[np.arange(len(x)), classes]
+    chosen = x.take(_places(x, classes), mode="clip")  # they have been checked
+    losses = np.log(np.add.reduce(np.exp(x), axis=1)) - chosen
     return np.add.reduce(weights * losses, axis=axis) / total
+
+
+def _places(x: Any, classes: Any) -> Any:
+    """Where the classes of samples are in the flattened scores: a third of the time of a pair."""
+    return classes + _starts(*x.shape)
+
+
+@functools.lru_cache(maxsize=16)
+def _starts(rows: int, length: int) -> Any:
+    starts = np.arange(rows) * length
+    starts.flags.writeable = False
+    return starts
 
 
 def _class_error_back(g: Any, _y: Any, x: Any, scale: Any, _classes: Any) -> Any:
@@ -196,9 +215,12 @@ def _class_error_back_scale(g: Any, _y: Any, x: Any, _scale: Any, classes: Any) 
 def _class_error(x: Any, scale: Any, classes: Any) -> Any:
     """The derivative of the losses: scale * (softmax(x) - one_hot(classes)), without the latter."""
     error = np.exp(x - np.maximum.reduce(x, axis=1, keepdims=True))
-    error *= np.expand_dims(scale / np.add.reduce(error, axis=1), -1)
-    error[np.arange(len(x)), classes] -= scale
-    return error
+    scales = np.expand_dims(scale / np.add.reduce(error, axis=1), -1)
+    # A compiled function has these exponentials already, from the loss, if they stay as they are.
+    error = np.multiply(error, scales, out=error if mode.get().trace is None else None)
+    flat = error.reshape(-1)
+    np.subtract.at(flat, _places(x, classes), scale)
+    return flat.reshape(x.shape)
 
 
 def _expected_loss(scores: Any, p: Any, weight: Any) -> Any:
@@ -225,11 +247,11 @@ def nll_loss(
     scores, target, weight = _by_class("nll_loss", prediction, target, weight)
     if target.dtype.kind == "f":
         raise TypeError("nll_loss: the target must hold classes: use target.astype(int)")
-    scores, classes, known = _samples("nll_loss", scores, target, ignore_index)
+    scores, classes, weights, known = _samples("nll_loss", scores, target, weight, ignore_index)
     losses = -scores[np.arange(len(classes)), classes]
-    losses = losses if weight is None else losses * weight[classes]
-    if reduction == "mean" and weight is not None:
-        return np.sum(losses) / np.sum(weight[classes])
+    losses = losses if weights is None else losses * weights
+    if reduction == "mean" and weights is not None:
+        return np.sum(losses) / np.sum(weights)
     losses = _reduced(losses, reduction)
     return _restored(losses, known, target.shape) if reduction == "none" else losses
 
@@ -251,7 +273,11 @@ def _by_class(name: str, prediction: Any, target: Any, weight: Any) -> tuple[Any
             f"{target.shape}" + "; classes must be integers: use target.astype(int)" * of_shares
         )
     if weight is not None:
-        weight = np.asarray(weight, floating(scores.dtype))
+        dtype = floating(scores.dtype)
+        weight, trace = as_input(weight, dtype), mode.get().trace
+        if trace is not None and isinstance(weight, np.ndarray):
+            weight = trace.state(weight)  # read where it is, in each call
+        weight = weight.astype(dtype, copy=False)
         if weight.shape != (count,):
             raise ValueError(f"{name}: a weight of shape {weight.shape} for {count} classes")
     if scores.ndim > 2:
@@ -260,22 +286,40 @@ def _by_class(name: str, prediction: Any, target: Any, weight: Any) -> tuple[Any
     return scores, target if of_shares else plain(target), weight
 
 
-def _samples(name: str, scores: Any, classes: Any, ignore_index: int) -> tuple[Any, Any, Any]:
-    """The samples that count, shapes (n, C) and (n,), and which these are: None for all of them."""
-    known = classes != ignore_index
-    if not known.all():
-        scores, classes = scores[known], classes[known]
-    else:
-        known = None
-        if scores.ndim != 2:
-            scores, classes = scores.reshape(-1, scores.shape[-1]), classes.reshape(-1)
-    check_classes(name, classes, scores.shape[-1])
-    return scores, classes, known
+def _samples(
+    name: str, scores: Any, classes: Any, weight: Any, ignore_index: int
+) -> tuple[Any, Any, Any, Any]:
+    """The samples that count, shapes (n, C) and (n,), their weights, and which these are.
+
+    None for weights of 1, and for all samples. Arrays of a compiled function keep their shapes:
+    there all samples are left, and those that do not count have the weight 0.
+    """
+    count, known = scores.shape[-1], None
+    classes = classes.astype(np.intp, copy=False)
+    compiled = mode.get().trace is not None
+    if 0 <= ignore_index < count or not within(classes, count):
+        known = classes != ignore_index
+        if compiled:
+            scores = np.where(known[..., None], scores, 0)
+            classes = np.where(known, classes, 0)
+        elif known.all():
+            known = None
+        else:
+            scores, classes = scores[known], classes[known]
+        check_classes(name, classes, count)
+    if scores.ndim != 2:
+        scores, classes = scores.reshape(-1, count), classes.reshape(-1)
+    weights = None if weight is None else weight.take(classes, mode="clip")
+    if compiled and known is not None:
+        known = known.reshape(-1).astype(floating(scores.dtype))
+        weights = known if weights is None else weights * known
+    return scores, classes, weights, known
 
 
 def _restored(losses: Any, known: Any, shape: tuple[int, ...]) -> Any:
     """The losses of all samples, of which those that do not count are 0."""
-    return losses.reshape(shape) if known is None else scatter(losses, known, shape)
+    every = known is None or mode.get().trace is not None
+    return losses.reshape(shape) if every else scatter(losses, known, shape)
 
 
 # -- yes or no
@@ -295,12 +339,16 @@ def binary_cross_entropy(
     array([  0.69314718, 100.        ])
     """
     prediction, target = _pair("binary_cross_entropy", prediction, target)
+    each_time(_check_probabilities, plain(prediction))
+    return _reduced(_weighed(_binary_loss(prediction, target), weight), reduction)
+
+
+def _check_probabilities(prediction: Any) -> None:
     if np.any((prediction < 0) | (prediction > 1)):
         raise ValueError(
             "binary_cross_entropy: a prediction outside of 0 and 1: probabilities are needed; "
             "for other scores use binary_cross_entropy_with_logits"
         )
-    return _reduced(_weighed(_binary_loss(prediction, target), weight), reduction)
 
 
 def _weighed(losses: Any, weight: Any) -> Any:
@@ -358,7 +406,7 @@ def hinge_loss(prediction: Any, target: Any, reduction: Reduction = "mean") -> A
     np.float64(0.25)
     """
     prediction, target = _pair("hinge_loss", prediction, target)
-    _check_signs("hinge_loss", target)
+    each_time(_check_signs, "hinge_loss", plain(target))
     return _reduced(relu(1 - target * prediction), reduction)
 
 
@@ -425,6 +473,6 @@ def cosine_embedding_loss(
     """
     x1, x2 = _pair("cosine_embedding_loss", x1, x2)
     similarity, target = _pair("cosine_embedding_loss", cosine_similarity(x1, x2, axis=-1), target)
-    _check_signs("cosine_embedding_loss", target)
+    each_time(_check_signs, "cosine_embedding_loss", plain(target))
     losses = np.where(target == 1, 1 - similarity, relu(similarity - margin))
     return _reduced(losses, reduction)

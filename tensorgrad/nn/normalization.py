@@ -258,7 +258,7 @@ class _BatchNorm(Module):
             wanted = " or ".join([shapes[rank].format(self.num_features) for rank in self.ranks])
             raise ValueError(f"{self}: an input of shape {x.shape}; it must be {wanted}")
         counter = self.num_batches_tracked if self.training else None
-        momentum = self.momentum
+        momentum: Any = self.momentum
         if momentum is None:
             momentum = 0.0 if counter is None else 1 / (counter.data + 1)
         statistics = self.running_mean, self.running_var

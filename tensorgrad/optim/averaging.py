@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import Array
+from ..graph import Array, mode
 from ..tensor import Tensor
 from .flat import by_dtype, distinct, views, working_dtype
 
@@ -48,14 +48,21 @@ class ExponentialMovingAverage:
             self._places += views(current, group)
         self._gather(self._means)
 
-    def _gather(self, places: list[Array]) -> None:
+    def _gather(self, places: list[Any]) -> None:
+        trace = mode.get().trace
         for p, place in zip(self._parameters, places):
-            place[...] = p._array
+            place[...] = p._array if trace is None else trace.tensor(p)
 
     def update(self) -> None:
         """Move the average towards the weights."""
-        self._gather(self._places)
-        for mean, current in self._vectors:
+        trace = mode.get().trace
+        places, vectors = self._places, self._vectors
+        if trace is not None:
+            trace.guard(self, "decay")
+            places = [*map(trace.state, places)]
+            vectors = [(trace.state(mean), trace.state(current)) for mean, current in vectors]
+        self._gather(places)
+        for mean, current in vectors:
             current -= mean
             current *= 1 - self.decay
             mean += current

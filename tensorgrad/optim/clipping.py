@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
-from ..graph import Array
+from ..graph import Array, mode
 from ..tensor import Tensor
 from .flat import distinct
 
 
-def _gradients(parameters: Iterable[Tensor] | Tensor, name: str) -> list[Array]:
+def _with_gradients(parameters: Iterable[Tensor] | Tensor, name: str) -> list[Tensor]:
     tensors = [parameters] if isinstance(parameters, Tensor) else parameters
-    return [p.grad for p in distinct(tensors, name) if p.grad is not None]
+    return [p for p in distinct(tensors, name) if p.grad is not None]
 
 
 def clip_grad_norm(
@@ -22,13 +23,14 @@ def clip_grad_norm(
     max_norm: float,
     norm_type: float = 2.0,
     error_if_nonfinite: bool = True,
-) -> float:
+) -> Any:
     """Scale all gradients, as one vector, down to a norm of at most `max_norm`; return their norm.
 
     In place, by max_norm / (norm + 1e-6) where that is less than 1, as PyTorch does. `norm_type` is
     the order of the norm, `math.inf` for the largest absolute value. Parameters without a gradient
     are left out. Raises FloatingPointError, and leaves the gradients as they were, if the norm is
-    infinite or NaN, unless `error_if_nonfinite` is false.
+    infinite or NaN, unless `error_if_nonfinite` is false. In a compiled function the norm is an
+    array.
 
     >>> p = tg.Tensor([0.0, 0.0], requires_grad=True)
     >>> p.grad = [3.0, 4.0]
@@ -42,16 +44,17 @@ def clip_grad_norm(
             f"clip_grad_norm: max_norm {max_norm} must not be negative, "
             f"and norm_type {norm_type} must be positive"
         )
-    gradients = _gradients(parameters, "clip_grad_norm")
-    if not gradients:
+    clipped = _with_gradients(parameters, "clip_grad_norm")
+    if not clipped:
         return 0.0
+    trace = mode.get().trace
+    if trace is not None:
+        return _trace_clipping(trace, clipped, max_norm, norm_type, error_if_nonfinite)
+    gradients: list[Any] = [p.grad for p in clipped]
     together = np.concatenate(gradients, axis=None, dtype=np.float64)  # squares of float32 overflow
-    norm = _norm(together, norm_type)
-    if error_if_nonfinite and not math.isfinite(norm):
-        raise FloatingPointError(
-            f"clip_grad_norm: the norm of the gradients is {norm}, and they were left as they are: "
-            "find the cause with detect_anomaly(), or pass error_if_nonfinite=False"
-        )
+    with np.errstate(over="ignore"):
+        first = float(np.linalg.norm(together, norm_type)) if together.size else 0.0
+    norm = _settled(first, together, norm_type, error_if_nonfinite)
     scale = max_norm / (norm + 1e-6)
     if not scale >= 1:
         for g in gradients:
@@ -59,14 +62,42 @@ def clip_grad_norm(
     return norm
 
 
-def _norm(x: Array, order: float) -> float:
-    """The norm of a vector; where its powers overflow, that of a scaled one."""
-    if not x.size:
-        return 0.0
+def _trace_clipping(
+    trace: Any, clipped: list[Tensor], max_norm: float, norm_type: float, error_if_nonfinite: bool
+) -> Any:
+    """The same, written down by the compiler, in which gradients are replaced."""
+    gradients: list[Any] = [p.grad for p in clipped]
+    flat = [g.astype(np.float64, copy=False).reshape(-1) for g in gradients]
+    together: Any = np.concatenate(flat) if len(flat) > 1 else flat[0]
+    norm = np.zeros(())
     with np.errstate(over="ignore"):
-        norm = float(np.linalg.norm(x, order))
-    largest = float(np.max(np.absolute(x))) if math.isinf(norm) else math.inf
-    return norm if math.isinf(largest) else largest * float(np.linalg.norm(x / largest, order))
+        if norm_type == 2:
+            first = np.sqrt(together.dot(together))
+        else:
+            first = np.linalg.norm(together, norm_type) if together.size else norm
+
+    def settle(first: Array, together: Array) -> None:
+        norm[...] = _settled(float(first), together, norm_type, error_if_nonfinite)
+
+    trace.host(settle, first, together, writes=[norm])
+    scale = np.minimum(max_norm / (trace.state(norm) + 1e-6), 1.0)
+    for p, g in zip(clipped, gradients):
+        trace.set_grad(p._node, g * scale.astype(g.dtype))
+    return trace.state(norm)
+
+
+def _settled(norm: float, x: Array, order: float, error_if_nonfinite: bool) -> float:
+    """The norm of a vector: where its powers have overflowed, from that of a scaled one."""
+    if math.isinf(norm):
+        largest = float(np.max(np.absolute(x)))
+        if not math.isinf(largest):
+            norm = largest * float(np.linalg.norm(x / largest, order))
+    if error_if_nonfinite and not math.isfinite(norm):
+        raise FloatingPointError(
+            f"clip_grad_norm: the norm of the gradients is {norm}, and they were left as they are: "
+            "find the cause with detect_anomaly(), or pass error_if_nonfinite=False"
+        )
+    return norm
 
 
 def clip_grad_value(parameters: Iterable[Tensor] | Tensor, clip_value: float) -> None:
@@ -80,5 +111,10 @@ def clip_grad_value(parameters: Iterable[Tensor] | Tensor, clip_value: float) ->
     """
     if not clip_value >= 0:
         raise ValueError(f"clip_grad_value: clip_value must not be negative, as {clip_value} is")
-    for g in _gradients(parameters, "clip_grad_value"):
-        np.clip(g, -clip_value, clip_value, out=g)
+    trace = mode.get().trace
+    for p in _with_gradients(parameters, "clip_grad_value"):
+        g: Any = p.grad
+        if trace is None:
+            np.clip(g, -clip_value, clip_value, out=g)
+        else:
+            trace.set_grad(p._node, np.minimum(np.maximum(g, -clip_value), clip_value))

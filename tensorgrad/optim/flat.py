@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import Array, changes, mode, now
+from ..graph import Array, aligned, changes, mode, now
 from ..tensor import Tensor
 
 # Elements. The arrays of one block fit into the cache together, so that each call but the first
@@ -81,7 +81,8 @@ class Vectors(dict[str, Array]):
     def find(self, name: str, start: float = 0.0) -> Array:
         """The vector of that name; its elements are `start` at first."""
         if name not in self:
-            self[name] = np.full(self.size, start, self.dtype)
+            self[name] = aligned(self.size, self.dtype)
+            self[name][...] = start
         return self[name]
 
 
@@ -100,9 +101,9 @@ class Flat:
         self.parameters = parameters
         self.bounds = bounds(parameters)
         self.size = self.bounds[-1]
-        self.data = np.zeros(self.size, dtype)
-        self.grad = np.empty(self.size, work)
-        self.scratch = np.empty(min(self.size, BLOCK), work)
+        self.data = aligned(self.size, dtype)
+        self.grad = aligned(self.size, work)
+        self.scratch = aligned(min(self.size, BLOCK), work)
         self._scalars = [np.zeros((), work) for _ in range(8)]
         self.numbers: Sequence[float] = (0.0,) * 8  # what is in them
         self._homes = views(self.data, parameters)

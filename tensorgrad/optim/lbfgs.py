@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import Array, enable_grad
+from ..errors import TraceError
+from ..graph import Array, enable_grad, mode
 from .flat import Flat
 from .optimizers import Optimizer, Options, Parameters
 
@@ -71,6 +72,11 @@ class LBFGS(Optimizer):
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Minimize what `closure` returns; return what it returned first."""
+        if mode.get().trace is not None:
+            raise TraceError(
+                "LBFGS: a step cannot be compiled, as SciPy decides by numbers when to call the "
+                "closure: compile the closure, and call step() outside of compiled functions"
+            )
         if closure is None:
             raise TypeError("LBFGS: step() needs a closure that computes the loss and gradients")
         try:

@@ -136,24 +136,29 @@ class Optimizer:
 
     def _trace_change(self, trace: Any, group: dict[str, Any], flat: Flat, part: Part) -> None:
         """Let the compiler write down the step of a part: its numbers are computed each time."""
-        seen: dict[str, Any] = {}
-        last: Any = None
-        timed = self._timed(group)
+        seen = dict(group)  # the options, and the numbers made of them, that are in the arrays
+        numbers: list[Any] = [None]
 
-        def advance() -> None:
-            nonlocal last
-            part.steps += 1
-            if timed or group != seen or flat.numbers is not last:
-                seen.update(group)
-                flat.scalars(self._numbers(group, part.steps))
-                last = flat.numbers
+        def renew() -> None:
+            seen.update(group)
+            flat.scalars(self._numbers(group, part.steps))
+            numbers[0] = flat.numbers
 
         def used() -> list[bool]:
             return [bool(value) for name, value in group.items() if name != "params"]
 
+        def fits() -> bool:
+            """Whether other options can be brought in, rather than another program be needed."""
+            numbers[0] = None
+            return used() == now_used
+
         now_used = used()
-        trace.require("{} == {} or {}()", group, seen, lambda: used() == now_used)
-        trace.host(advance)
+        trace.require("{} == {} or {}()", group, seen, fits)
+        trace.inline("{}.steps += 1", part)
+        if self._timed(group) or trace.has_host_calls:  # as of a schedule
+            trace.inline("{}()", renew)
+        else:
+            trace.inline("if {}.numbers is not {}[0]: {}()", flat, numbers, renew)
         scalars = [*map(trace.state, flat.scalars(flat.numbers))]
         for block in part.blocks:
             p, g, s = map(trace.state, (block.data, block.grad, block.scratch))

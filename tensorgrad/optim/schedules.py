@@ -12,6 +12,8 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
+from ..data import each_time
+from ..tensor import plain
 from .optimizers import Optimizer
 
 
@@ -46,6 +48,9 @@ class LRScheduler:
 
     def step(self) -> None:
         """Set the rates of the next epoch, or of the next step, whatever is counted."""
+        each_time(self._advance)
+
+    def _advance(self) -> None:
         for i, (group, last) in enumerate(zip(self.optimizer.param_groups, self._last_lr)):
             if group["lr"] != last and last:
                 self.base_lrs[i] *= group["lr"] / last
@@ -393,14 +398,13 @@ class SequentialLR(LRScheduler):
                 s.base_lrs = [*schedulers[0].base_lrs]
         schedulers[0]._restart()
 
-    def step(self) -> None:
-        """Set the rates of the next epoch, or of the next step, whatever is counted."""
+    def _advance(self) -> None:
         self.last_epoch += 1
         i = bisect_right(self.milestones, self.last_epoch)
         if self.last_epoch in self.milestones:
             self.schedulers[i]._restart()
         else:
-            self.schedulers[i].step()
+            self.schedulers[i]._advance()
 
     def get_last_lr(self) -> list[float]:
         """The rates that were set last, one of each group."""
@@ -480,6 +484,9 @@ class ReduceLROnPlateau:
 
     def step(self, metrics: Any) -> None:
         """Take the metric of an epoch, a number or a tensor of one, and perhaps lower the rates."""
+        each_time(self._advance, plain(metrics))
+
+    def _advance(self, metrics: Any) -> None:
         metric = float(metrics.item() if hasattr(metrics, "item") else metrics)
         self.last_epoch += 1
         if self._better(metric):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from ..graph import F, Function, composite, in_place, name_of, rule, signature
+from ..graph import F, Function, as_array, composite, in_place, name_of, rule, signature
 from ..tensor import Tensor, apply, asarray, assign, differentiable, plain
 
 # -- x[index], and x[index] = value
@@ -103,8 +103,7 @@ def _take_back(
 ) -> Any:
     shape = (_a.size,) if axis is None else _a.shape or (1,)
     axis = normalize_axis_index(axis or 0, len(shape))
-    indices = indices if hasattr(indices, "dtype") else np.asarray(indices)
-    indices = _within(indices, shape[axis], mode)
+    indices = _within(as_array(indices, "take"), shape[axis], mode)
     share = scatter(g, along_axis(axis, indices), shape)
     return share if shape == _a.shape else share.reshape(_a.shape)  # a view would be copied
 
@@ -149,7 +148,7 @@ def _aligned_index(shape: tuple[int, ...], indices: Any, axis: int) -> tuple[Any
 def _take_along_axis(arr: Any, indices: Any, axis: int | None = -1) -> Any:
     if axis is None:
         arr, axis = np.ravel(arr), 0
-    return arr[_aligned_index(arr.shape, np.asarray(indices), axis)]
+    return arr[_aligned_index(arr.shape, as_array(indices, "take_along_axis"), axis)]
 
 
 # -- functions that only move elements
@@ -281,7 +280,8 @@ def _copyto(
 
 @_writes(np.put_along_axis)
 def _put_along_axis(arr: Any, indices: Any, values: Any, axis: int | None) -> None:
+    indices = as_array(indices, "put_along_axis")
     if axis is None:
-        _write_in_turn(arr, np.asarray(indices), np.broadcast_to(asarray(values), indices.shape))
+        _write_in_turn(arr, indices, np.broadcast_to(asarray(values), indices.shape))
     else:
-        arr[_aligned_index(arr.shape, np.asarray(indices), axis)] = values
+        arr[_aligned_index(arr.shape, indices, axis)] = values
