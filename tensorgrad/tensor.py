@@ -754,7 +754,7 @@ class Tensor:
 
     def __pow__(self, other: Any) -> Tensor:
         plain_number = type(other) in (int, float) and self.dtype.kind == "f"
-        short_form = _POWERS.get(other) if plain_number else None
+        short_form = POWERS.get(other) if plain_number else None
         return apply(np.power, (self, other)) if short_form is None else apply(short_form, (self,))
 
     def __neg__(self) -> Tensor:
@@ -771,7 +771,7 @@ class Tensor:
 
 
 # NumPy's own `array ** number` takes these shorter ways too.
-_POWERS: dict[float, Function] = {
+POWERS: dict[float, Function] = {
     -1: np.reciprocal,
     0.5: np.sqrt,
     1: np.positive,

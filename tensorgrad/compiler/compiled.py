@@ -16,7 +16,7 @@ from ..graph import Array, Function, Node, mode, name_of, set_mode
 from ..structure import Structure, flatten
 from ..tensor import Tensor, tensor_of
 from .plan import MISS, Diverged, Output, Plan, no_entry
-from .tracing import Trace, Tracer
+from .tracing import Trace, Tracer, place_of
 from .watching import Watch
 
 PLANS = 32  # that are kept, those used last
@@ -163,7 +163,8 @@ class Compiled:
             _require_untouched(self._name, given, (args, kwargs), tensors)
             leaves, structure = flatten(y, self._name, anything=True, modules=False)
             watch.require_unchanged(trace.drawn)
-            outputs = [_output(leaf) for leaf in leaves]
+            own = {id(t) for t in [*watch.tensors, *_tensors_of(call.leaves)]}
+            outputs = [_output(trace, leaf, own) for leaf in leaves]
             del y, args, kwargs, given, tensors
             final = trace.settle([*watch.tensors, *_tensors_of(call.leaves)])
             results = [_first(output) for output in outputs]
@@ -182,11 +183,17 @@ class Compiled:
         try:
             with set_mode(trace=trace):
                 return self._fun(*args, **kwargs)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             if "read-only" in str(error):
                 raise TraceError(
-                    f"{self._name} changes an array, which would not change in compiled calls: "
-                    "keep it in a tensor's data, or pass it as an argument and return the new one"
+                    f"{place_of(error)}: {self._name} changes an array, which would not change in "
+                    "compiled calls: keep it in a tensor's data, or pass it as an argument and "
+                    "return the new one"
+                ) from error
+            if "<traced" in str(error):  # as by NumPy, of a shape
+                raise TraceError(
+                    f"{place_of(error)}: a shape or another parameter that depends on the elements "
+                    "of an array cannot be compiled: leave this part out of the function"
                 ) from error
             raise
         finally:
@@ -296,14 +303,18 @@ def _tensors_of(leaves: Iterable[Any]) -> list[Tensor]:
     return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
 
 
-def _output(leaf: Any) -> Output:
-    """What a leaf of the result is in later calls."""
-    array = leaf._array if isinstance(leaf, Tensor) else leaf
-    if not isinstance(array, Tracer):
+def _output(trace: Trace, leaf: Any, own: set[int]) -> Output:
+    """What a leaf of the result is in later calls: a copy of an array, or the object itself.
+
+    `own` are the ids of tensors that live outside of the function.
+    """
+    if id(leaf) in own or not isinstance(leaf, (Tensor, Tracer, np.ndarray)):
         return Output(leaf, None)
-    node = leaf._node if isinstance(leaf, Tensor) else None
-    graph = node is not None and type(node) is Node and node.parents is not None
-    return Output(leaf, array.value, _unrecorded(node) if node is not None and graph else None)
+    if not isinstance(leaf, Tensor):
+        return Output(leaf, trace.value(leaf))
+    node, value = leaf._node, trace.value(leaf._array)
+    graph = node is not None and node.parents is not None
+    return Output(leaf, value, _unrecorded(node) if node is not None and graph else None)
 
 
 def _first(output: Output) -> Any:
@@ -344,7 +355,10 @@ class _Arguments:
         if isinstance(leaf, (np.ndarray, np.generic)):
             return np.ndarray, *self._array(np.asarray(leaf))
         if isinstance(leaf, _Static):
-            leaf = leaf.value
+            hashable = type(leaf.value).__hash__ is not None
+            return (type(leaf.value), leaf.value) if hashable else _Same(leaf.value)
+        if isinstance(leaf, (float, complex)):
+            return type(leaf), repr(leaf)  # 0.0 is not -0.0
         return (type(leaf), leaf) if _is_plain(leaf) else _Same(leaf)
 
     def _array(self, array: Any) -> tuple[Any, Any]:

@@ -125,7 +125,8 @@ class Plan:
         }  # fmt: skip
         self.replay = self._entry(kinds, lines) or no_entry
         self._scan: Function | None = None
-        self._undo = _Undo(trace.inputs, layout.calls)
+        held = [array for v in gradients if (array := code.fixed(v)) is not None]
+        self._undo = _Undo(trace.inputs, layout.calls, held)
         for call in layout.calls:
             _forget(call)
 
@@ -134,12 +135,12 @@ class Plan:
 
         There is none but for arguments that are arrays or tensors themselves.
         """
+        if not all(isinstance(kind, tuple) and len(kind) == 3 for kind in kinds):
+            return None
         names = [f"x{i}" for i in range(len(kinds))]
         checks = [f"if get() is not current or len(args) != {len(kinds)}: return MISS"]
         checks += [f"{''.join(name + ', ' for name in names)}= args"] if names else []
-        for name, argument, kind in zip(names, self._arguments, kinds):
-            if not (isinstance(kind, tuple) and len(kind) == 3):
-                return None
+        for name, argument, kind in zip(names, self._arguments, kinds, strict=True):
             array = name
             if kind[0] is Tensor:
                 checks.append(
@@ -248,10 +249,13 @@ class Profile(NamedTuple):
 class _Undo:
     """The arguments of the traced call, to run the calls again; what they change is restored."""
 
-    def __init__(self, inputs: Sequence[Value], calls: Sequence[Call]) -> None:
+    def __init__(
+        self, inputs: Sequence[Value], calls: Sequence[Call], held: Sequence[Array]
+    ) -> None:
         self._arguments = [v.array for v in inputs]
         targets = [c.target.storage for c in calls if c.target is not None]
         self._arrays = [s.owner for s in dict.fromkeys(targets) if s.home == "state"]
+        self._arrays += held
         draws = [c.fun for c in calls if c.kind == "host" and c.results]
         self._generators = [getattr(fun, "__self__").bit_generator for fun in draws]  # noqa: B009
         self._before: tuple[list[Array], list[Any]] = [], []

@@ -63,8 +63,10 @@ def _folded(calls: Iterable[Call]) -> list[Call]:
             own = [r for r in call.results if r.call is call]
             if not own or all(r.storage.home == "state" for r in own):
                 continue  # a view of what stays where it is was taken while tracing
-            like = call.args[:1] if call.fun in LIKE else ()  # only its shape counts
-            reads = [v for v in values_in((call.args, call.kwargs)) if v not in like]
+            args = (
+                call.args[1:] if call.fun in LIKE else call.args
+            )  # of the first, the shape counts
+            reads = [*values_in((args, call.kwargs))]
             if all(map(is_constant, reads)) and not any(r.storage.writes for r in own):
                 for r in own:
                     r.storage.home = "constant"
@@ -207,7 +209,7 @@ def _sums_by_products(calls: Sequence[Call], kept: Iterable[Value]) -> list[Call
     makers = {r: call for call in calls for r in call.results}
     left: list[Call] = []
     for call in calls:
-        if call.fun is np.multiply and not call.kwargs and call.args[0] is call.args[1]:
+        if _is_square(call):
             call.fun, call.args = np.square, call.args[:1]
         x = call.args[0] if call.fun == np.add.reduce else None
         if isinstance(x, Value) and x.size <= _BY_BLAS and _sums_all(call, x):
@@ -221,6 +223,12 @@ def _sums_by_products(calls: Sequence[Call], kept: Iterable[Value]) -> list[Call
             call.fun, call.args, call.kwargs = np.dot, flat, {}
         left.append(call)
     return left
+
+
+def _is_square(call: Call) -> bool:
+    if call.fun is not np.multiply or call.kwargs or call.args[0] is not call.args[1]:
+        return False
+    return bool(call.args[0].dtype.kind in "fciu")  # the square of a bool is a number
 
 
 _BY_BLAS = 1 << 16  # elements: NumPy adds up more than that with less rounding, and as fast

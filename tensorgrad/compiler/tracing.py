@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any, NoReturn
@@ -32,12 +33,11 @@ from ..graph import (
     rule_together,
     signature,
 )
-from ..tensor import Tensor, apply
+from ..tensor import POWERS, Tensor, apply
 from ..transforms import vjp
 from .program import ARRAYS, Call, Kind, Storage, Value, mapped, owner_of
 
 _PACKAGE = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
-_HERE = os.path.join(os.path.dirname(__file__), "")
 _NUMPY = os.path.join(os.path.dirname(np.__file__), "")
 
 # What of an array is known without its elements, and functions that ask for no more.
@@ -50,6 +50,7 @@ _SHAPED_BY_ELEMENTS = frozenset({
     np.unique_inverse, np.unique_values, np.compress, np.extract, np.trim_zeros, np.bincount,
     np.union1d, np.intersect1d, np.setdiff1d, np.setxor1d, np.roots, np.poly1d,
 })  # fmt: skip
+_TEXTS = frozenset({np.array_repr, np.array_str, np.array2string})
 # What changes its first argument, and what does so among the methods of an array.
 _WRITERS = frozenset({
     np.copyto, np.put, np.place, np.putmask, np.fill_diagonal, np.put_along_axis,
@@ -77,7 +78,8 @@ def _mean(*args: Any, **kwargs: Any) -> Any:
     a = given.pop("a")
     plain = isinstance(a, Tracer) and a.dtype.char in "fdFD" and not given.keys() - _PLACES
     if not plain:
-        return mode.get().trace.record(np.mean, (a,), given, given.get("out"))
+        trace = mode.get().trace
+        return trace.record(np.mean, (a,), given, given.get("out"))
     total = np.add.reduce(a, **{"axis": None} | given)
     return total / (a.size // max(total.size, 1))
 
@@ -195,6 +197,8 @@ class Tracer(NDArrayOperatorsMixin):
             _refuse(
                 f"{name_of(fun)}, whose result has a shape that depends on elements,", ShapeError
             )
+        if fun in _TEXTS:
+            _refuse("a text of it")
         if fun in _WRITERS:
             return self._trace.record(fun, args, kwargs, args[0])
         if kwargs.get("out") is not None:
@@ -231,6 +235,12 @@ class Tracer(NDArrayOperatorsMixin):
         if isinstance(value, Tracer) and _is_part(value.value.array, self.value.array, index):
             return  # a[i] += x has changed it already
         self._trace.record(assign_at, (self, _checked_index(index), value), target=self)
+
+    def __pow__(self, other: Any) -> Any:
+        """The power, by the shorter ways that NumPy's own arrays take."""
+        number = type(other) in (int, float) and self.dtype.kind in "fc"
+        short = POWERS.get(other) if number else None
+        return np.power(self, other) if short is None else short(self)
 
     # -- numbers
 
@@ -275,6 +285,16 @@ def place() -> str:
             break
         frame = frame.f_back
     return "?" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def place_of(error: BaseException) -> str:
+    """The file and the line of the user's code in which an error was raised."""
+    found = "?"
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        name = frame.f_code.co_filename
+        if not name.startswith((_PACKAGE, _NUMPY, "<")):
+            found = f"{name}:{line}"
+    return found
 
 
 def _is_part(part: Array, array: Array, index: Any) -> bool:
@@ -548,30 +568,12 @@ class Trace:
         if storage.home == "input":
             raise TraceError(f"{place()}: {name} would write into an argument: copy it first")
         if id(owner) not in self.followed:
-            if self._is_ours(value):
-                return
             raise TraceError(
                 f"{place()}: {name} writes into an array of shape {value.shape} that a compiled "
                 "function cannot follow: keep it in a tensor's data, make it inside, or pass it as "
                 "an argument and return the new one"
             )
         self.save(owner)
-
-    def _is_ours(self, value: Value) -> bool:
-        """Whether the library writes to an array of its own, which is then made anew each time."""
-        frame: FrameType | None = sys._getframe(1)
-        while frame is not None and frame.f_code.co_filename.startswith((_NUMPY, _HERE, "<")):
-            frame = frame.f_back
-        if frame is None or not frame.f_code.co_filename.startswith(_PACKAGE):
-            return False
-        if value.array is not value.storage.owner:
-            return False
-        start = value.array.copy()
-        call = Call("pure", np.copy, (Value(start, Storage("constant", start)),), results=(value,))
-        call.place = self._place or place()
-        value.call, value.storage.home = call, "temporary"
-        self.calls.append(call)
-        return True
 
     def save(self, array: Array) -> None:
         """Note an array as it is now, to be restored by `undo`."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import os
 import random
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from types import CellType, CodeType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ _LIBRARIES = (
     os.path.join(os.path.dirname(os.path.dirname(np.__file__)), ""),
 )
 _OWN = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
+_FEW = 16  # items, more of which would take too long to compare
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, np.dtype)
 
 
@@ -109,8 +111,10 @@ class Watch:
         for name, cell in cells.items():
             held = _held(cell) or {}
             self._holders.append((name, cell, held, users and not ours))
-            if held and isinstance(held["cell_contents"], _PLAIN) and not ours:
-                self.variables.append(("{}.cell_contents is {}", (cell, held["cell_contents"])))
+            if held and not ours:
+                content = held["cell_contents"]
+                self.variables.append(("{}.cell_contents is {}", (cell, content)))
+                self._require_same_items(content)
             self._visit(held.get("cell_contents"), name, users)
         for default in (function.__defaults__ or (), function.__kwdefaults__ or {}):
             self._visit(default, function.__name__, users)
@@ -121,9 +125,19 @@ class Watch:
         self._holders.append(("", variables, _held(variables) or {}, users))
         for name, part in (_held(variables) or {}).items():
             self._visit(part, name, users)
-            if isinstance(part, _PLAIN):
+            if not isinstance(part, (ModuleType, type, FunctionType, BuiltinFunctionType)):
                 same = "{}.get({}) is {}"
                 self.variables.append((same, (function.__globals__, name, part)))
+                self._require_same_items(part)
+
+    def _require_same_items(self, variable: Any) -> None:
+        """Of a variable that is a list or dict of numbers and texts, these count."""
+        if (
+            isinstance(variable, (list, dict))
+            and len(variable) <= _FEW
+            and all(isinstance(part, _PLAIN) for part in (_held(variable) or {}).values())
+        ):
+            self.variables.append(("{} == {}", (variable, copy.copy(variable))))
 
     def protect(self) -> None:
         """Make plain arrays read-only: a compiled function cannot repeat what changes one."""

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import Function, composite, signature
+from ..errors import TraceError
+from ..graph import Function, composite, mode, signature
 from ..tensor import asarray, plain
 
 # -- sorting: among equal elements, the first ones come first
@@ -135,6 +136,8 @@ def _choose(a: Any, choices: Sequence[Any], _out: None = None, mode: Any = "rais
 
 @composite(np.piecewise)
 def _piecewise(x: Any, condlist: Any, funclist: Sequence[Any], *args: Any, **kw: Any) -> Any:
+    if mode.get().trace is not None:
+        raise TraceError("piecewise hands over selected elements, which differ from call to call")
     x = asarray(x)
     places: dict[int, Any] = {}  # of the elements that each function receives
 
