@@ -154,8 +154,9 @@ class Optimizer:
 
         now_used = used()
         trace.require("{} == {} or {}()", group, seen, fits)
+        always = self._timed(group) or trace.has_host_calls  # as of a schedule
         trace.inline("{}.steps += 1", part)
-        if self._timed(group) or trace.has_host_calls:  # as of a schedule
+        if always:
             trace.inline("{}()", renew)
         else:
             trace.inline("if {}.numbers is not {}[0]: {}()", flat, numbers, renew)
