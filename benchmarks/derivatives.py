@@ -61,21 +61,31 @@ def _leaves(a: Any) -> list[Any]:
 # -- the engines
 
 
-def tensorgrad() -> Engine:
+def _tensorgrad(compiled: Callable[[Any], Any], array: Callable[[Any], Any]) -> Engine:
     import tensorgrad as tg
 
+    transforms = {
+        "grad": tg.grad,
+        "grad of grad": lambda f: tg.grad(tg.grad(f)),
+        "elementwise_grad": tg.elementwise_grad,
+        "jacobian": tg.jacobian,
+        "wide jacobian": tg.jacobian,
+        "hessian": tg.hessian,
+        "hvp": lambda f: lambda x, v: tg.hvp(f, (x,), (v,)),
+    }
     return Engine(
-        np,
-        {
-            "grad": tg.grad,
-            "grad of grad": lambda f: tg.grad(tg.grad(f)),
-            "elementwise_grad": tg.elementwise_grad,
-            "jacobian": tg.jacobian,
-            "wide jacobian": tg.jacobian,
-            "hessian": tg.hessian,
-            "hvp": lambda f: lambda x, v: tg.hvp(f, (x,), (v,)),
-        },
+        np, {name: lambda f, t=t: compiled(t(f)) for name, t in transforms.items()}, array
     )
+
+
+def tensorgrad() -> Engine:
+    return _tensorgrad(lambda f: f, lambda a: a)
+
+
+def tensorgrad_compiled() -> Engine:
+    import tensorgrad as tg
+
+    return _tensorgrad(tg.compile, np.asarray)
 
 
 def hips_autograd() -> Engine:
@@ -133,6 +143,7 @@ def jax_jit() -> Engine:
 
 ENGINES: dict[str, Callable[[], Engine]] = {
     "tensorgrad": tensorgrad,
+    "compiled": tensorgrad_compiled,
     "HIPS autograd": hips_autograd,
     "JAX": jax,
     "JAX jit": jax_jit,
