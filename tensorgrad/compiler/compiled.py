@@ -168,7 +168,16 @@ class Compiled:
             del y, args, kwargs, given, tensors
             final = trace.settle([*watch.tensors, *_tensors_of(call.leaves)])
             results = [_first(output) for output in outputs]
-            plan = Plan(trace, watch.modules, outputs, structure, final, call.kinds, self._lock)
+            plan = Plan(
+                trace,
+                watch.modules,
+                outputs,
+                structure,
+                final,
+                call.structure,
+                call.kinds,
+                self._lock,
+            )
         except BaseException:
             trace.undo()
             watch.restore()

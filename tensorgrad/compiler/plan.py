@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,6 +72,7 @@ class Plan:
         outputs: Sequence[Output],
         structure: Structure,
         final: Mapping[Node, Value | None],
+        given_as: Structure,
         kinds: Sequence[Any],
         lock: Any,
     ) -> None:
@@ -123,39 +125,22 @@ class Plan:
             "ndarray": np.ndarray, "get": mode.get, "current": mode.get(),
             "acquire": lock.acquire, "release": lock.release,
         }  # fmt: skip
-        self.replay = self._entry(kinds, lines) or no_entry
+        self.replay = self._entry(given_as, kinds, lines)
         self._scan: Function | None = None
         held = [array for v in gradients if (array := code.fixed(v)) is not None]
         self._undo = _Undo(trace.inputs, layout.calls, held)
         for call in layout.calls:
             _forget(call)
 
-    def _entry(self, kinds: Sequence[Any], lines: Sequence[str]) -> Function | None:
-        """`run` for a tuple of arguments, which have the plan's signature, or MISS is returned.
-
-        There is none but for arguments that are arrays or tensors themselves.
-        """
-        if not all(isinstance(kind, tuple) and len(kind) == 3 for kind in kinds):
-            return None
-        names = [f"x{i}" for i in range(len(kinds))]
-        checks = [f"if get() is not current or len(args) != {len(kinds)}: return MISS"]
-        checks += [f"{''.join(name + ', ' for name in names)}= args"] if names else []
-        for name, argument, kind in zip(names, self._arguments, kinds, strict=True):
-            array = name
-            if kind[0] is Tensor:
-                checks.append(
-                    f"if type({name}) is not Tensor or {name}._node is not None: return MISS"
-                )
-                array = f"{name}._array"
-            shape, dtype = self._code.name(kind[1]), self._code.name(kind[2])
-            checks += [
-                f"{argument} = {array}",
-                f"if type({argument}) is not ndarray or {argument}.shape != {shape} "
-                f"or {argument}.dtype is not {dtype}: return MISS",
-            ]
+    def _entry(self, given: Structure, kinds: Sequence[Any], lines: Sequence[str]) -> Function:
+        """`run` for a tuple of arguments, which have the plan's signature, or MISS is returned."""
+        checks = _unpacked(self._code, given.parts[0], "args", iter(kinds), iter(self._arguments))
+        if checks is None or given.parts[1].parts:
+            return no_entry
         # As `with lock:` does, in half of the time.
-        body = [*checks, "acquire()", "try:", *_indented(lines), "finally:", "    release()"]
-        return _defined(_function("replay", ["args"], body), self._code.names)
+        body = ["acquire()", "try:", *_indented(lines), "finally:", "    release()"]
+        start = "if get() is not current: return MISS"
+        return _defined(_function("replay", ["args"], [start, *checks, *body]), self._code.names)
 
     def scan(self, arrays: Sequence[Array], results: Sequence[Any], start: int) -> int:
         """Make a call with each item of the arrays, from `start` on; return how many are done then.
@@ -453,6 +438,64 @@ def _table(rows: Sequence[Sequence[str]], sides: str) -> str:
         ).rstrip()
         for row in rows
     )
+
+
+def _unpacked(
+    code: Code, structure: Structure, text: str, kinds: Iterator[Any], arguments: Iterator[str]
+) -> list[str] | None:
+    """Lines that find the arrays in nested arguments, or return MISS where the signature differs.
+
+    `text` is an expression for the arguments, `kinds` what its leaves are, `arguments` the names of
+    the arrays. There are none (None) for kinds of containers other than Python's own.
+    """
+    if structure.kind is None:
+        return _found(code, text, next(kinds), arguments)
+    if structure.kind is type(None):
+        return [f"if {text} is not None: return MISS"]
+    if structure.kind not in (tuple, list, dict):
+        return None
+    lines = [
+        f"if type({text}) is not {structure.kind.__name__} or len({text}) != "
+        f"{len(structure.parts)}: return MISS"
+    ]
+    by_key = structure.kind is dict
+    for key, part in zip(structure.keys or (), structure.parts, strict=True):
+        inner = f"{text}.get({code.name(key)})" if by_key else f"{text}[{key}]"
+        if part.kind is not None:  # look it up once
+            name = f"x{next(_numbers)}"
+            lines.append(f"{name} = {inner}")
+            inner = name
+        more = _unpacked(code, part, inner, kinds, arguments)
+        if more is None:
+            return None
+        lines += more
+    return lines
+
+
+_numbers = itertools.count()
+
+
+def _found(code: Code, text: str, kind: Any, arguments: Iterator[str]) -> list[str]:
+    """Lines that take one array from the arguments, or check what else is part of a signature."""
+    if isinstance(kind, tuple) and len(kind) == 3:
+        argument, array = next(arguments), np.ndarray
+        shape, dtype = code.name(kind[1]), code.name(kind[2])
+        lines = [f"{argument} = {text}"]
+        if kind[0] is Tensor:
+            lines += [
+                f"if type({argument}) is not Tensor or {argument}._node is not None: return MISS",
+                f"{argument} = {argument}._array",
+            ]
+        return [
+            *lines,
+            f"if type({argument}) is not {code.name(array, 'ndarray')} or {argument}.shape != "
+            f"{shape} or {argument}.dtype is not {dtype}: return MISS",
+        ]
+    if isinstance(kind, tuple):
+        shown = f"repr({text})" if kind[0] in (float, complex) else text
+        same_type = f"type({text}) is {code.name(kind[0])}"
+        return [f"if not ({same_type} and {shown} == {code.name(kind[1])}): return MISS"]
+    return [f"if {text} is not {code.name(kind.thing)}: return MISS"]
 
 
 def no_entry(_args: Any) -> Any:
