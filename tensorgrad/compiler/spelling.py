@@ -33,6 +33,7 @@ class Code:
         self.names: dict[str, Any] = {}
         self._by_id: dict[int, str] = {}
         self._values: dict[Value, str] = {}
+        self._full: dict[Any, Array] = {}
 
     def name(self, thing: Any, wish: str = "c") -> str:
         """A name for an object, always the same."""
@@ -80,6 +81,13 @@ class Code:
         if type(part) is tuple and all(type(p) in (int, type(None)) for p in part):
             return repr(part)
         return self.name(part)
+
+    def full(self, number: Any, like: Array) -> str:
+        """A name for an array of a number, in the shape and dtype of another."""
+        key = like.shape, like.dtype, repr(number)
+        if key not in self._full:
+            self._full[key] = np.full(like.shape, number, like.dtype)
+        return self.name(self._full[key], "all")
 
     def call(self, fun: Function, args: Any, kwargs: Any = {}) -> str:  # noqa: B006
         """An expression for a call."""
@@ -249,9 +257,30 @@ def ufunc_line(code: Code, call: Call, out: str) -> str:
         code.text(a) if isinstance(a, Value) or d is None else code.name(np.asarray(a, d))
         for a, d in zip(args, dtypes)
     ]
+    if fun in (np.maximum, np.minimum) and _gains_by_arrays(call):
+        like = call.results[0].array
+        operands = [
+            text if isinstance(a, Value) else code.full(a, like) for a, text in zip(args, operands)
+        ]
     options = "".join(f", {k}={code.text(v)}" for k, v in call.kwargs.items())
     by_name = "out=" if fun in (np.maximum, np.minimum) else ""  # where else is deprecated
     return f"{code.function(fun)}({', '.join(operands)}, {by_name}{out}{options})"
+
+
+def _gains_by_arrays(call: Call) -> bool:
+    """Whether to compare with an array of a number, rather than the number: in half of the time."""
+    (result,) = call.results
+    return bool(
+        1 < result.size <= 1 << 18  # more would no longer stay in the cache
+        and result.array.flags.c_contiguous
+        and not call.kwargs
+        and all(
+            a.shape == result.shape and a.dtype == result.dtype
+            for a in call.args
+            if isinstance(a, Value)
+        )
+        and any(type(a) in (int, float) for a in call.args)
+    )
 
 
 def _reduced(code: Code, call: Call, out: str) -> str:
