@@ -82,6 +82,13 @@ class Code:
             return repr(part)
         return self.name(part)
 
+    def vector(self, array: str) -> str:
+        """An expression for the elements of a contiguous array, in a row."""
+        fixed = self.names.get(array)
+        if fixed is None:
+            return f"{array}.reshape(-1)"
+        return array if fixed.ndim == 1 else self.name(fixed.reshape(-1), "row")
+
     def full(self, number: Any, like: Array) -> str:
         """A name for an array of a number, in the shape and dtype of another."""
         key = like.shape, like.dtype, repr(number)
@@ -145,7 +152,7 @@ def spelling(call: Call) -> Spelling | None:
         return (lambda code, out: [_product(code, call, out)]) if _is_product(call) else None
     if isinstance(owner := getattr(fun, "__self__", None), np.ufunc):
         if owner.nout == 1 and name_of(fun).endswith(".reduce"):
-            return lambda code, out: [_reduced(code, call, out)]
+            return lambda code, out: _reduced(code, call, out)
         if owner.nout == 1 and name_of(fun).endswith((".accumulate", ".outer", ".reduceat")):
             return lambda code, out: [_with_out(code, call, out)]
         return None
@@ -283,31 +290,42 @@ def _gains_by_arrays(call: Call) -> bool:
     )
 
 
-def _reduced(code: Code, call: Call, out: str) -> str:
-    """A reduction; its options by position, which is faster."""
-    given = dict(zip(("array", "axis", "dtype"), call.args)) | dict(call.kwargs)
-    given = {"axis": 0, "dtype": None, "keepdims": False} | given
-    if not given.get("keepdims"):
-        given["keepdims"] = False
+def _reduced(code: Code, call: Call, out: str) -> list[str]:
+    """A reduction, its options by position, which is faster; or what is faster still.
+
+    BLAS sums a (64, 10) array by rows in 0.5 us, by columns in 0.4, where NumPy takes 3.7 and 1.5.
+    The maximum of each row takes 8.2, that of each column of a transposed copy 1.5.
+    """
+    given = {"axis": 0, "dtype": None} | dict(zip(("array", "axis", "dtype"), call.args))
+    given |= call.kwargs
+    keepdims = bool(given.pop("keepdims", False))
     x = call.args[0]
-    if isinstance(x, Value) and given.keys() == {"array", "axis", "dtype", "keepdims"}:
-        if call.fun == np.add.reduce and _is_sum_of_rows(given, x):
-            ones = np.ones(len(x.array), x.dtype)
-            return f"{code.name(ones.dot, 'ones_dot')}({code.text(x)}, {out})"
-        axis, dtype = code.text(given["axis"]), code.text(given["dtype"])
-        keep = ", True" if given["keepdims"] else ""
-        return f"{code.function(call.fun)}({code.text(x)}, {axis}, {dtype}, {out}{keep})"
-    return _with_out(code, call, out)
+    if not isinstance(x, Value) or given.keys() != {"array", "axis", "dtype"}:
+        return [_with_out(code, call, out)]
+    ufunc = call.fun.__self__
+    plain = x.ndim == 2 and x.dtype.char in "fd" and given["dtype"] in (None, x.dtype)
+    by_columns, by_rows = (plain and given["axis"] in (i, (i,), i - 2) for i in (0, 1))
+    narrow = x.ndim == 2 and 0 < x.shape[1] <= NARROW and x.size <= 1 << 16
+    if by_columns and ufunc is np.add and not keepdims:
+        return [
+            f"{code.name(np.ones(len(x.array), x.dtype).dot, 'ones_dot')}({code.text(x)}, {out})"
+        ]
+    if by_rows and narrow and ufunc is np.add:
+        ones = code.name(np.ones(x.shape[1], x.dtype), "ones")
+        return [f"{code.method(x, 'dot')}({ones}, {code.vector(out)})"]
+    if by_rows and narrow and ufunc in (np.maximum, np.minimum):
+        turned = code.name(np.empty(x.shape[::-1], x.dtype), "turned")
+        function = code.function(call.fun)
+        return [
+            f"{turned}[...] = {code.view(x, 'T')}",
+            f"{function}({turned}, 0, None, {code.vector(out)})",
+        ]
+    axis, dtype = code.text(given["axis"]), code.text(given["dtype"])
+    keep = ", True" if keepdims else ""
+    return [f"{code.function(call.fun)}({code.text(x)}, {axis}, {dtype}, {out}{keep})"]
 
 
-def _is_sum_of_rows(given: Any, x: Value) -> bool:
-    return bool(
-        x.ndim == 2
-        and x.dtype.char in "fd"
-        and given["axis"] in (0, (0,))
-        and given["dtype"] in (None, x.dtype)
-        and not given["keepdims"]
-    )
+NARROW = 32  # columns
 
 
 def _is_real_copy(call: Call) -> bool:

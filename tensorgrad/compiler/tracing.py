@@ -78,8 +78,8 @@ def _mean(*args: Any, **kwargs: Any) -> Any:
     a = given.pop("a")
     plain = isinstance(a, Tracer) and a.dtype.char in "fdFD" and not given.keys() - _PLACES
     if not plain:
-        trace = mode.get().trace
-        return trace.record(np.mean, (a,), given, given.get("out"))
+        traced = next(t for t in (a, given.get("out")) if isinstance(t, Tracer))
+        return traced._trace.record(np.mean, (a,), given, given.get("out"))
     total = np.add.reduce(a, **{"axis": None} | given)
     return total / (a.size // max(total.size, 1))
 
@@ -516,6 +516,11 @@ class Trace:
         kind: Kind | None = None,
     ) -> Any:
         """Call a function on the arrays themselves, and note the call; return traced results."""
+        if mode.get().trace is not self:
+            raise TraceError(
+                f"{place()}: {name_of(fun)} of a traced array, where nothing is traced: the array "
+                "was kept beyond the call, or a function keeps it that is called as a whole"
+            )
         kinds = (Tracer, np.ndarray, Tensor, Node)
         given = mapped((tuple(args), dict(kwargs)), kinds, self._given)
         plain_args, plain_kwargs = mapped(given, Value, lambda v: v.array)
