@@ -29,7 +29,7 @@ class Chain:
     def __init__(self, calls: Sequence[Call]) -> None:
         self.calls = calls
         first = calls[0].results[0]
-        arrays = [v for c in calls for v in values_in(c.args) if v.size > 1]
+        arrays = [v for c in calls for v in values_in(c.args) if v.ndim]
         # Blocks are of whole rows, for the sake of arrays that all rows have in common; else of
         # elements, whatever the shape.
         self._flat = all(v.shape == first.shape for v in arrays)

@@ -41,6 +41,9 @@ def compile(  # noqa: A001 (as in PyTorch)
     numbers among them, and those in `static_argnums` and `static_argnames`, are part of the
     signature: another value is traced anew. So is another mode of a module, training or not.
 
+    Arrays from outside are read in each call where they meet arguments or tensors; what is computed
+    of them alone is computed once.
+
     What a program cannot repeat raises TraceError with the cure: decisions by elements (`if loss >
     0`, `float(t)`), a number or list of Python's that the function changes, random numbers drawn by
     itself. The call has then changed nothing. A tensor from a compiled function has no graph: take
@@ -207,6 +210,7 @@ class Compiled:
             raise
         finally:
             watch.release()
+            trace.release()
 
     def welcomes(self, *args: Any) -> bool:
         """Whether there is a plan for such arguments, or room for one more without a warning."""
@@ -362,7 +366,9 @@ class _Arguments:
             self.is_tracked = self.is_tracked or not leaf.is_leaf
             return _Same(leaf)
         if isinstance(leaf, (np.ndarray, np.generic)):
-            return np.ndarray, *self._array(np.asarray(leaf))
+            return np.ndarray, *self._array(
+                leaf if isinstance(leaf, np.ndarray) else np.asarray(leaf)
+            )
         if isinstance(leaf, _Static):
             hashable = type(leaf.value).__hash__ is not None
             return (type(leaf.value), leaf.value) if hashable else _Same(leaf.value)

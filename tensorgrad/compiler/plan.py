@@ -10,14 +10,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..graph import Array, Function, Node, changes, mode, now
+from ..errors import TraceError
+from ..graph import Array, Function, Node, changes, mode, name_of, now
 from ..structure import Structure
 from ..tensor import Tensor
 from .bundles import bundled
 from .chains import Chain, chained
 from .layout import Layout
-from .program import Call, Value, mapped, values_in
-from .rewriting import simplified
+from .program import Call, Value, mapped, owner_of, values_in
+from .rewriting import has_effects, simplified
 from .spelling import FIXED_SHAPE, Code, Spelling, plain_lines, spelling
 from .tracing import Trace
 from .watching import unchanged
@@ -93,20 +94,25 @@ class Plan:
 
         code = Code()
         self._arguments = [code.local(v, f"a{i}") for i, v in enumerate(trace.inputs)]
-        begin = [
-            line
-            for i, (node, v) in enumerate(slots.items())
-            for line in (
-                f"{code.local(v, f'g{i}')} = {code.name(node, 'node')}.grad",
-                f"if g{i} is None: return MISS",
-            )
-        ]
+        begin = []
+        for i, (node, v) in enumerate(slots.items()):
+            begin.append(f"{code.local(v, f'g{i}')} = {code.name(node, 'node')}.grad")
+            begin.append(f"if g{i} is None: return MISS")
+            if _is_read_late(layout.calls, v, final.get(node)):
+                begin.append(f"g{i} = g{i}.copy()")
         for v in [*given, *gradients, *(v for call in layout.calls for v in call.reads)]:
             if v.storage.home in ("state", "constant") and not code.knows(v):
                 code.bind(v, v.array)
-        body = [(call, _lines(code, call, spellings, layout)) for call in layout.calls]
+        body, late = [], False
+        for call in layout.calls:
+            body.append((call, _lines(code, call, spellings, layout, late)))
+            late = late or has_effects(call)
         self.steps = [_step(call, lines, layout) for call, lines in body if lines]
-        self._body = [*begin, *_in_settings(body)]
+        self._body = [
+            *begin,
+            *_apart_from_state(code, trace, layout, gradients),
+            *_in_settings(body),
+        ]
         self._guards = _guards(code, trace, modules)
         self._end = _effects(code, final, trace)
         leaves = [_returned(code, i, output) for i, output in enumerate(self.outputs)]
@@ -279,7 +285,9 @@ def _spelling(call: Call) -> Spelling | None:
     return spelling(call)
 
 
-def _lines(code: Code, call: Call, spellings: Mapping[Call, Spelling], layout: Layout) -> list[str]:
+def _lines(
+    code: Code, call: Call, spellings: Mapping[Call, Spelling], layout: Layout, late: bool
+) -> list[str]:
     """The lines of a call. Views of what stays where it is are taken now."""
     sources = [*values_in((call.args, call.kwargs))]
     if call.kind == "view" and len(sources) == 1 and code.fixed(sources[0]) is not None:
@@ -296,7 +304,7 @@ def _lines(code: Code, call: Call, spellings: Mapping[Call, Spelling], layout: L
             code.bind(v, array)
     spell = spellings.get(call)
     if spell is None:
-        return [*plain_lines(code, call), *_shape_checks(code, call)]
+        return [*plain_lines(code, call), *_shape_checks(code, call, late)]
     lines, outs = [], []
     for result in call.results:
         array = layout.array_of(result)
@@ -309,12 +317,45 @@ def _lines(code: Code, call: Call, spellings: Mapping[Call, Spelling], layout: L
     return [*lines, *spell(code, *outs)]
 
 
-def _shape_checks(code: Code, call: Call) -> list[str]:
-    """Lines that give up where a result has another shape than while tracing."""
+def _is_read_late(calls: Sequence[Call], slot: Value, final: Value | None) -> bool:
+    """Whether a gradient from before the call is read when the new one lies in its place."""
+    if final is None:
+        return False
+    made = [i for i, c in enumerate(calls) if any(r.storage is final.storage for r in c.results)]
+    read = [i for i, c in enumerate(calls) if any(v.storage is slot.storage for v in c.reads)]
+    return bool(made and read) and read[-1] > made[0]
+
+
+def _apart_from_state(
+    code: Code, trace: Trace, layout: Layout, gradients: Sequence[Value]
+) -> list[str]:
+    """Lines that copy arguments that are arrays which the program changes."""
+    written = {id(c.target.storage.owner) for c in layout.calls if c.target is not None}
+    owners = {id(o): o for _, a, _ in trace.tensors.values() if id(o := owner_of(a)) in written}
+    bases = [a.base for v in gradients if (a := code.fixed(v)) is not None and a.base is not None]
+    owners |= {id(base): base for base in bases}
+    names = [code.name(owner, "owner") for owner in owners.values()]
+    return [
+        f"if {' or '.join(f'{a} is {n} or {a}.base is {n}' for n in names)}: {a} = {a}.copy()"
+        for a in (code.text(v) for v in trace.inputs)
+        if names
+    ]
+
+
+def _shape_checks(code: Code, call: Call, late: bool) -> list[str]:
+    """Lines that give up where a result has another shape than while tracing.
+
+    If it is too `late` for another program to take over, that is an error.
+    """
     if call.kind == "host" or call.fun in FIXED_SHAPE or isinstance(call.fun, np.ufunc):
         return []
     own = [r for r in call.results if r.call is call]
-    return [f"if {code.text(r)}.shape != {code.text(r.shape)}: raise Diverged" for r in own]
+    error = TraceError(
+        f"{call.place}: {name_of(call.fun)} returned another shape than while tracing, and what "
+        "outlives the call has changed already: leave it out of the compiled function"
+    )
+    way_out = code.name(error, "error") if late else "Diverged"
+    return [f"if {code.text(r)}.shape != {code.text(r.shape)}: raise {way_out}" for r in own]
 
 
 def _step(call: Call, lines: list[str], layout: Layout) -> Step:

@@ -176,7 +176,8 @@ def _short_chains(calls: Sequence[Call], kept: Iterable[Value]) -> list[Call]:
         if inner is None or uses[x] != 1 or inner.errors != call.errors:
             continue
         y, other = _scaled(inner)
-        if y is not None and not y.storage.writes and y.shape == call.results[0].shape:
+        plain = y is not None and all(2**-32 < abs(n) < 2**32 for n in (factor, other))
+        if plain and not y.storage.writes and y.shape == call.results[0].shape:
             product = np.asarray(factor * other, call.results[0].dtype)
             call.args = y, Value(product, Storage("constant", product))
     return [*calls]
@@ -236,7 +237,9 @@ _BY_BLAS = 1 << 16  # elements: NumPy adds up more than that with less rounding,
 
 def _sums_all(call: Call, x: Value) -> bool:
     axis = call.kwargs.get("axis", call.args[1] if len(call.args) > 1 else 0)
-    options = {name for name, v in call.kwargs.items() if v not in (None, False)} - {"axis"}
+    options = {k for k, v in call.kwargs.items() if k == "where" or v not in (None, False)} - {
+        "axis"
+    }
     (result,) = call.results
     return (
         call.target is None
@@ -323,7 +326,7 @@ def _decisions_first(calls: Sequence[Call]) -> list[Call]:
 
     Where a decision is another one, the program stops, and must not have changed anything.
     """
-    first = next((i for i, call in enumerate(calls) if _has_effects(call)), len(calls))
+    first = next((i for i, call in enumerate(calls) if has_effects(call)), len(calls))
     before, after = [*calls[:first]], [*calls[first:]]
     for decision in [call for call in after if call.fun is bool]:
         needed = {v.storage for v in decision.reads}
@@ -334,7 +337,7 @@ def _decisions_first(calls: Sequence[Call]) -> list[Call]:
             ):
                 moved.append(call)
                 needed.update(v.storage for v in call.reads)
-        if any(_has_effects(call) for call in moved):
+        if any(has_effects(call) for call in moved):
             raise TraceError(
                 f"{decision.place}: a decision by elements cannot be compiled after "
                 f"{calls[first].place} has changed what outlives the call, and it depends on that: "
@@ -345,7 +348,7 @@ def _decisions_first(calls: Sequence[Call]) -> list[Call]:
     return before + after
 
 
-def _has_effects(call: Call) -> bool:
+def has_effects(call: Call) -> bool:
     """Whether a call changes what outlives the program."""
     if call.kind == "host":
         return call.fun is not bool

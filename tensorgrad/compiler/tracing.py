@@ -8,6 +8,7 @@ it changed can be undone.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
@@ -35,7 +36,7 @@ from ..graph import (
 )
 from ..tensor import POWERS, Tensor, apply
 from ..transforms import vjp
-from .program import ARRAYS, Call, Kind, Storage, Value, mapped, owner_of
+from .program import ARRAYS, Call, Kind, Storage, Value, mapped, owner_of, values_in
 
 _PACKAGE = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
 _NUMPY = os.path.join(os.path.dirname(np.__file__), "")
@@ -57,7 +58,9 @@ _WRITERS = frozenset({
 })  # fmt: skip
 _WRITING_METHODS = frozenset({"fill", "sort", "partition", "put"})
 _VALUES = frozenset({"item", "tolist", "tobytes", "tofile", "dump", "dumps", "nonzero", "argwhere"})
-_REFUSED_METHODS = frozenset({"resize", "setflags", "setfield", "byteswap", "data", "ctypes"})
+_REFUSED_METHODS = frozenset(
+    {"flat", "resize", "setflags", "setfield", "byteswap", "data", "ctypes"}
+)
 
 
 def _reduction(fun: Function, ufunc: np.ufunc) -> Function:
@@ -357,6 +360,7 @@ class Trace:
         self.followed: set[int] = set()
         self._storages: dict[int, Storage] = {}
         self._values: dict[int, Value] = {}
+        self._protected: list[Array] = []
         self._undo: list[Callable[[], Any]] = []
         self._saved: set[int] = set()
         self._errors = np.geterr()
@@ -384,8 +388,22 @@ class Trace:
         if isinstance(a, Tracer):
             return a.value
         if id(a) not in self._values:
+            if id(owner_of(a)) not in self.followed:
+                self._protect(a)
             return self._arrived(a, "state").value
         return self._values[id(a)]
+
+    def _protect(self, array: Array) -> None:
+        """Let nobody change a plain array until the trace ends: no program could follow."""
+        for a in (array, owner_of(array)):
+            if a.flags.writeable:
+                a.flags.writeable = False
+                self._protected.append(a)
+
+    def release(self) -> None:
+        """Make the arrays writeable again that were protected, owners of memory first."""
+        for array in sorted(self._protected, key=lambda a: a.base is not None):
+            array.flags.writeable = True
 
     def _given(self, a: Any) -> Any:
         if isinstance(a, Node):
@@ -394,9 +412,8 @@ class Trace:
 
     def state(self, array: Array) -> Tracer:
         """An array that may be written to as well, since whoever owns it keeps it where it is."""
-        value = self.value(array)
-        self.followed.add(id(value.storage.owner))
-        return Tracer(self, value)
+        self.followed.add(id(owner_of(array)))
+        return Tracer(self, self.value(array))
 
     def tensor(self, t: Tensor) -> Any:
         """The array of a tensor, as the traced function sees it."""
@@ -464,32 +481,38 @@ class Trace:
         before = len(self.calls)
         try:
             return definition(*args, **kwargs)
-        except ShapeError:
+        except (NotBatchedError, ShapeError):
             raise
-        except TraceError:
+        except Exception:
             del self.calls[before:]
+            return self._whole(fun, args, kwargs)
+
+    def _whole(self, fun: Function, args: Any, kwargs: Mapping[str, Any]) -> Any:
+        """Call a function of tensors as one operation, and its derivative, at any order, as one."""
         tensors: list[Tensor] = []
         mapped((args, kwargs), Tensor, tensors.append)
+        moving = [i for i, t in enumerate(tensors) if t.requires_grad]
 
         def operation(*arrays: Any) -> Any:
             rest = iter(arrays)
             given = mapped((args, kwargs), Tensor, lambda _: next(rest))
             return fun(*given[0], **given[1])
 
-        def back(g: Any, _out: Any, *arrays: Any) -> Any:
-            moving = [i for i, t in enumerate(tensors) if t.requires_grad]
-
+        def pulled(g: Any, *arrays: Any) -> Any:
             def of_moving(*chosen: Any) -> Any:
-                given = [*arrays]
-                for i, a in zip(moving, chosen, strict=True):
-                    given[i] = a
-                return operation(*given)
+                given = dict(enumerate(arrays)) | dict(zip(moving, chosen, strict=True))
+                return operation(*given.values())
 
-            shares = dict(zip(moving, vjp(of_moving, *[arrays[i] for i in moving])[1](g)))
+            return vjp(of_moving, *[arrays[i] for i in moving])[1](g)
+
+        def back(g: Any, _out: Any, *arrays: Any) -> Any:
+            recorded = any(isinstance(a, Tensor) for a in (g, *arrays))
+            pull = self._whole if recorded else lambda f, given, _: self._as_a_whole(f)(*given)
+            shares = dict(zip(moving, pull(pulled, (g, *arrays), {}), strict=True))
             return tuple([shares.get(i) for i in range(len(tensors))])
 
         operation.__name__ = name_of(fun)
-        rule_together(operation, self._as_a_whole(back), len(tensors))
+        rule_together(operation, back, len(tensors))
         try:
             return apply(operation, tensors)
         finally:
@@ -527,7 +550,8 @@ class Trace:
         written = None if target is None else self.value(target)
         if written is not None:
             self._before_writing(written, name_of(fun))
-        out = fun(*plain_args, **plain_kwargs)
+        with _read_only(given if written is None else ()):  # the function may write after all
+            out = fun(*plain_args, **plain_kwargs)
         errors = np.geterr()
         call = Call(
             kind or ("pure" if written is None else "write"),
@@ -552,6 +576,9 @@ class Trace:
         value = self._values.get(id(array)) if array is a else None
         if value is None:
             owner = owner_of(array)
+            if owner.flags.writeable:
+                with contextlib.suppress(ValueError):  # some views are read-only for good
+                    array.flags.writeable = True
             storage = self._storages.get(id(owner))
             if storage is None:
                 if owner is not array:  # as of a reshaped copy
@@ -616,11 +643,6 @@ class Trace:
         names = {f"thing{i}": thing for i, thing in enumerate(things)}
         exec(line.format(*names), names)
         self.calls.append(Call("host", Inline(line), things, place=self._place or place()))
-
-    @property
-    def has_host_calls(self) -> bool:
-        """Whether Python has been called that may change what the library's objects hold."""
-        return any(call.kind == "host" and not call.results for call in self.calls)
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Tracer:
         """Random numbers from 0 to 1, other ones at each call."""
@@ -716,6 +738,20 @@ class Trace:
                 final[node] = None if g is None else self.value(g)
                 node.grad = None if g is None else self.value(g).array.copy()
         return final
+
+
+@contextlib.contextmanager
+def _read_only(nested: Any) -> Iterator[None]:
+    """Make the arrays of values read-only."""
+    given = [v.array for v in values_in(nested)]
+    arrays = [a for a in given if a.flags.writeable and owner_of(a).flags.writeable]
+    for array in arrays:
+        array.flags.writeable = False
+    try:
+        yield
+    finally:
+        for array in sorted(arrays, key=lambda a: a.base is not None):
+            array.flags.writeable = True
 
 
 def active() -> Trace | None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import functools
+import operator
 import os
 import random
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -46,11 +48,23 @@ class Watch:
         self.variables: list[tuple[str, tuple[Any, ...]]] = []
         self._holders: list[tuple[str, Any, dict[Any, Any], bool]] = []
         self._arrays: list[Array] = []
+        self._iterators: list[tuple[str, Any, Any]] = []
+        self._objects: list[Any] = []
+        self._names: set[str] = set()  # that the user's code mentions
         self._generators: list[tuple[str, np.random.Generator, Any]] = []
         self._seen: dict[int, Any] = {}
         for root in roots:
             self._visit(root, "", True)
         self._randoms = _global_random_states()
+        self._require_same_attributes()
+
+    def _require_same_attributes(self) -> None:
+        """Of plain objects, what the code mentions counts."""
+        for thing in self._objects:
+            for name, part in vars(thing).items():
+                if name in self._names:
+                    same = "==" if isinstance(part, _PLAIN) else "is"
+                    self.variables.append((f"{{}}.{name} {same} {{}}", (thing, part)))
 
     def _visit(self, thing: Any, path: str, users: bool, inside: bool = False) -> None:
         """Note a thing, and go on to what it holds.
@@ -76,6 +90,9 @@ class Watch:
             self._visit((thing.func, thing.args, thing.keywords), path, users)
         elif isinstance(thing, FunctionType):
             self._visit_function(thing, users)
+        elif hasattr(thing, "__next__"):
+            if users:
+                self._iterators.append((path, thing, _progress(thing)))
         elif isinstance(thing, type):
             for kind in thing.__mro__:
                 for part in vars(kind).values():
@@ -94,6 +111,13 @@ class Watch:
                 attributes = _Attributes(thing)
                 self._holders.append((path, attributes, _held(attributes) or {}, users))
             is_module = isinstance(thing, tuple(CONTAINERS))
+            if (
+                users
+                and hasattr(thing, "__dict__")
+                and not is_module
+                and not isinstance(thing, Mapping)
+            ):
+                self._objects.append(thing)
             inside = is_module or (inside and isinstance(thing, (list, tuple, Mapping)))
             if inside:
                 self.modules.append((thing, held))
@@ -121,11 +145,14 @@ class Watch:
         if ours:
             return
         names = {name for code in _codes(function.__code__) for name in code.co_names}
+        self._names |= names
+        if vars(function):
+            self._holders.append((function.__name__, function, dict(vars(function)), users))
         variables = _Globals(function.__globals__, names)
         self._holders.append(("", variables, _held(variables) or {}, users))
         for name, part in (_held(variables) or {}).items():
             self._visit(part, name, users)
-            if not isinstance(part, (ModuleType, type, FunctionType, BuiltinFunctionType)):
+            if not _is_librarys(part):
                 same = "{}.get({}) is {}"
                 self.variables.append((same, (function.__globals__, name, part)))
                 self._require_same_items(part)
@@ -162,6 +189,12 @@ class Watch:
                             "in compiled calls: keep it in a tensor, return it, or change it "
                             "outside of the compiled function"
                         )
+        for path, iterator, progress in self._iterators:
+            if _progress(iterator) != progress:
+                raise TraceError(
+                    f"the function takes items from {path or 'an iterator'}, which would not move "
+                    "on in compiled calls: take them outside and pass them as arguments"
+                )
         for path, rng, state in self._generators:
             if id(rng) not in drawn and not _is_same(rng.bit_generator.state, state):
                 raise TraceError(
@@ -209,6 +242,24 @@ class _Globals(dict[str, Any]):
         self.names = names
 
 
+def _is_librarys(thing: Any) -> bool:
+    """Whether a thing is a module, or the code of one that nobody changes."""
+    if isinstance(thing, (ModuleType, BuiltinFunctionType)):
+        return True
+    if not isinstance(thing, (type, FunctionType)):
+        return False
+    module = sys.modules.get(thing.__module__)
+    return (getattr(module, "__file__", None) or _OWN).startswith((*_LIBRARIES, _OWN))
+
+
+def _progress(iterator: Any) -> Any:
+    """How far an iterator has got, as far as one can know without taking an item."""
+    frame = getattr(iterator, "gi_frame", None)
+    if frame is not None:
+        return frame.f_lasti, {name: id(value) for name, value in frame.f_locals.items()}
+    return operator.length_hint(iterator, -1), repr(iterator)
+
+
 class _Attributes:
     """What a list, set or dict holds beside its items."""
 
@@ -225,7 +276,7 @@ def _held(thing: Any) -> dict[Any, Any] | None:
             return {"cell_contents": thing.cell_contents}
         except ValueError:  # empty
             return {}
-    if isinstance(thing, (list, tuple)):
+    if isinstance(thing, (list, tuple, deque, bytearray)):
         return dict(enumerate(thing))
     if isinstance(thing, Mapping):
         return dict(thing)
@@ -233,25 +284,44 @@ def _held(thing: Any) -> dict[Any, Any] | None:
         return dict(vars(thing.container))
     if isinstance(thing, (set, frozenset)):
         return dict.fromkeys(thing)
-    return dict(vars(thing)) if hasattr(thing, "__dict__") else None
+    slots = [n for kind in type(thing).__mro__ for n in _slots(kind) if hasattr(thing, n)]
+    if slots or hasattr(thing, "__dict__"):
+        return getattr(thing, "__dict__", {}) | {name: getattr(thing, name) for name in slots}
+    return None
+
+
+def _slots(kind: type) -> Iterable[str]:
+    names = vars(kind).get("__slots__", ())
+    own = (names,) if isinstance(names, str) else names
+    return [name for name in own if name not in ("__dict__", "__weakref__")]
 
 
 def _put_back(holder: Any, before: dict[Any, Any]) -> None:
     if isinstance(holder, _Globals):
+        for name in (_held(holder) or {}).keys() - before.keys():
+            del holder.variables[name]
         holder.variables.update(before)
     elif isinstance(holder, CellType):
-        holder.cell_contents = before["cell_contents"]
+        if before:
+            holder.cell_contents = before["cell_contents"]
+        else:
+            del holder.cell_contents
     elif isinstance(holder, _Attributes):
         vars(holder.container).clear()
         vars(holder.container).update(before)
-    elif isinstance(holder, list):
+    elif isinstance(holder, (list, bytearray)):
         holder[:] = before.values()
+    elif isinstance(holder, deque):
+        holder.clear()
+        holder.extend(before.values())
     elif isinstance(holder, (dict, set)):
         holder.clear()
         holder.update(before)
-    elif hasattr(holder, "__dict__"):
-        vars(holder).clear()
-        vars(holder).update(before)
+    elif not isinstance(holder, tuple):
+        for name in (_held(holder) or {}).keys() - before.keys():
+            object.__delattr__(holder, name)
+        for name, part in before.items():
+            object.__setattr__(holder, name, part)
 
 
 def _joined(path: str, holder: Any, name: Any) -> str:

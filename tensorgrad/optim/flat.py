@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -71,6 +72,9 @@ def working_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.result_type(dtype, np.float32)
 
 
+UNKNOWN: Sequence[float] = (math.nan,) * 8  # which no number equals
+
+
 class Vectors(dict[str, Array]):
     """Vectors of one length and dtype, by names."""
 
@@ -105,7 +109,7 @@ class Flat:
         self.grad = aligned(self.size, work)
         self.scratch = aligned(min(self.size, BLOCK), work)
         self._scalars = [np.zeros((), work) for _ in range(8)]
-        self.numbers: Sequence[float] = (0.0,) * 8  # what is in them
+        self.numbers = UNKNOWN  # what is in them
         self._homes = views(self.data, parameters)
         self._places = [*zip(parameters, self._homes, views(self.grad, parameters))]
         self.vectors = Vectors(self.size, work)
@@ -139,7 +143,7 @@ class Flat:
         trace = mode.get().trace
         if trace is not None:
             return self._gather_traced(trace)
-        if not self.data.flags.writeable:
+        if not self.data.base.flags.writeable:  # type: ignore[union-attr]
             raise ValueError(
                 f"{self.name}: a graph recorded under guard() still uses the parameters: "
                 "call its backward(), or drop it, before the step"
@@ -161,7 +165,9 @@ class Flat:
         """The same, written down by the compiler."""
         for p, home, place in self._places:
             if p._array is not home:
+                there = trace.tensor(p)
                 self._adopt(p, home)
+                trace.state(home)[...] = there
             g = p.grad
             if g is not None:
                 trace.tensor(p)

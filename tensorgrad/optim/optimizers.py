@@ -9,13 +9,15 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
+from ..errors import TraceError
 from ..graph import Array, enable_grad, mode
 from ..tensor import Tensor
-from .flat import Flat, Part, by_dtype, distinct, listed, working_dtype
+from .flat import UNKNOWN, Flat, Part, by_dtype, distinct, listed, working_dtype
 
 Parameters: TypeAlias = "Iterable[Tensor] | Iterable[dict[str, Any]]"
 Options: TypeAlias = Mapping[str, Any]
@@ -39,6 +41,11 @@ class Optimizer:
     """The names of the vectors that it keeps beside the parameters."""
 
     def __init__(self, params: Parameters, **defaults: Any) -> None:
+        if mode.get().trace is not None:
+            raise TraceError(
+                f"{type(self).__name__}: an optimizer made inside of a compiled function would not "
+                "start anew in each call: make it outside"
+            )
         self.defaults = defaults
         self.param_groups: list[dict[str, Any]] = []
         self._flats: list[list[Flat]] = []
@@ -137,35 +144,39 @@ class Optimizer:
     def _trace_change(self, trace: Any, group: dict[str, Any], flat: Flat, part: Part) -> None:
         """Let the compiler write down the step of a part: its numbers are computed each time."""
         seen = dict(group)  # the options, and the numbers made of them, that are in the arrays
-        numbers: list[Any] = [None]
+        written = SimpleNamespace(numbers=None)
 
         def renew() -> None:
             seen.update(group)
             flat.scalars(self._numbers(group, part.steps))
-            numbers[0] = flat.numbers
+            written.numbers = flat.numbers
 
         def used() -> list[bool]:
             return [bool(value) for name, value in group.items() if name != "params"]
 
         def fits() -> bool:
             """Whether other options can be brought in, rather than another program be needed."""
-            numbers[0] = None
+            written.numbers = None
             return used() == now_used
 
         now_used = used()
         trace.require("{} == {} or {}()", group, seen, fits)
-        always = self._timed(group) or trace.has_host_calls  # as of a schedule
         trace.inline("{}.steps += 1", part)
-        if always:
+        if self._timed(group):
             trace.inline("{}()", renew)
         else:
-            trace.inline("if {}.numbers is not {}[0]: {}()", flat, numbers, renew)
+            trace.inline("if {}.numbers is not {}.numbers: {}()", flat, written, renew)
         scalars = [*map(trace.state, flat.scalars(flat.numbers))]
         for block in part.blocks:
             p, g, s = map(trace.state, (block.data, block.grad, block.scratch))
             self._change(
                 group, p, g, s, lambda *name, block=block: trace.state(block.state(*name)), scalars
             )
+
+    def forget_numbers(self) -> None:
+        """Let the next step compute its numbers from the options, which have changed."""
+        for flat in itertools.chain(*self._flats):
+            flat.numbers = UNKNOWN
 
     def zero_grad(self) -> None:
         """Forget the gradient of every parameter: `grad` is None again."""

@@ -1,0 +1,241 @@
+"""Every row of the table of operations, and random programs: compiled equals eager.
+
+Each function is called several times, with other numbers each time: the first call is traced, and
+the others must not repeat what it saw.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tensorgrad as tg
+
+from .operations import CONSTANT, OPERATIONS, Op, Shape
+from .strategies import arguments
+from .test_programs import SMOOTH, Step, numbers, programs, run
+
+CALLS = 3
+ULPS = 4  # of the largest element: where sums are made by BLAS, or several factors are one
+
+# Rows whose results have shapes, or that take decisions, that depend on elements.
+MASKS = {"where=", "x[x > 0]", "compress", "compress axis", "extract", "place", "putmask"}
+SELECTIONS = {
+    "trim_zeros", "trim_zeros b", "trim_zeros all", "unique", "unique of repeats", "unique counts",
+    "unique axis", "unique_values", "unique_all", "unique_counts", "unique_inverse", "union1d",
+    "intersect1d", "setdiff1d", "setxor1d", "bincount", "bincount minlength", "roots",
+    "roots, real and complex",
+    # its function gets the elements where a condition holds
+    "safe_where x > 0",
+}  # fmt: skip
+REFUSED = MASKS | SELECTIONS
+# A text is that of the traced call: it is there to be looked at.
+TEXTS = {"array_repr", "array_str", "array2string"}
+# Sums that tie up to roundings: which of them is the largest, a last digit decides.
+TIES = {"cond 1"}
+# With overwrite_input, NumPy itself writes into its argument, unless that is tracked.
+OVERWRITTEN = {"percentile"}
+ROWS = [op for op in OPERATIONS if op.name not in REFUSED | TIES]
+
+
+def differentiated(fun: Callable[..., Any]) -> Callable[..., Any]:
+    """The function's value at its arguments, and the pullback of the first one."""
+
+    def value_and_pullback(seed: Any, *args: Any) -> Any:
+        value, pullback = tg.vjp(fun, *args)
+        return value, pullback(seed)
+
+    return value_and_pullback
+
+
+def drawn(op: Op, shapes: tuple[Shape, ...], dtype: Any, call: int) -> list[Any]:
+    """A cotangent, or zeros for a shape that depends on elements, and arguments."""
+    rng = np.random.default_rng(call)
+    args = [np.asarray(a, dtype) for a in op.draw(rng, shapes)]
+    out = np.asarray(op.fun(*args))
+    return [np.asarray(rng.normal(size=out.shape)).astype(out.dtype), *args]
+
+
+def assert_equal_up_to(actual: Any, expected: Any, ulps: float = ULPS, least: float = 0.0) -> None:
+    """The same structures, shapes, dtypes; elements up to `ulps` of the largest, or of `least`."""
+    if isinstance(expected, (list, tuple)):
+        assert type(actual) is type(expected) and len(actual) == len(expected)
+        for pair in zip(actual, expected, strict=True):
+            assert_equal_up_to(*pair, ulps, least)
+        return
+    if isinstance(expected, tg.Tensor):
+        assert type(actual) is tg.Tensor
+        actual, expected = actual.data, expected.data
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    assert (actual.shape, actual.dtype) == (expected.shape, expected.dtype)
+    if expected.dtype.kind in "fc" and np.isfinite(expected).all():
+        bound = ulps * np.finfo(expected.dtype).eps * np.max(np.abs(expected), initial=least)
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=bound)
+    else:
+        np.testing.assert_array_equal(actual, expected)
+
+
+def assert_replays_agree(f: Callable[..., Any], calls: Sequence[Sequence[Any]]) -> None:
+    compiled = tg.compile(f)
+    for i, args in enumerate(calls):
+        expected, before = f(*args), [np.copy(a) for a in args]
+        try:
+            assert_equal_up_to(compiled(*args), expected)
+        except BaseException as error:
+            error.add_note(f"in call {i}")
+            raise
+        for a, b in zip(args, before, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("op", ROWS, ids=repr)
+def test_value_and_pullback(op: Op) -> None:
+    for dtype in np.float64, np.float32:
+        for shapes in op.shapes if dtype is np.float64 else op.shapes[-1:]:
+            calls = [drawn(op, shapes, dtype, call) for call in range(CALLS)]
+            try:
+                assert_replays_agree(differentiated(op.fun), calls)
+            except BaseException as error:
+                error.add_note(f"with arguments of shapes {shapes}, {dtype.__name__}")
+                raise
+
+
+@pytest.mark.parametrize("op", [op for op in ROWS if op.name not in OVERWRITTEN], ids=repr)
+def test_value_alone(op: Op) -> None:
+    """Without a graph other functions are called: those of NumPy itself."""
+    calls = [drawn(op, op.shapes[-1], np.float64, call)[1:] for call in range(CALLS)]
+    assert_replays_agree(lambda *args: op.fun(*map(tg.Tensor, args)), calls)
+
+
+@pytest.mark.parametrize("op", [op for op in OPERATIONS if op.name in REFUSED], ids=repr)
+def test_rows_that_are_refused(op: Op) -> None:
+    """Each of them is, at one of its shapes at least; if not, it belongs to the others."""
+    refusals = 0
+    for shapes in op.shapes:
+        args = drawn(op, shapes, np.float64, 0)
+        try:
+            tg.compile(differentiated(op.fun))(*args)
+        except tg.TraceError as error:
+            assert re.match(r".*tests/.*\.py:\d+: ", str(error))
+            refusals += 1
+    assert refusals
+
+
+def test_every_exception_is_in_the_table() -> None:
+    names = {op.name for op in [*OPERATIONS, *CONSTANT]}
+    assert names >= REFUSED | TEXTS | TIES | OVERWRITTEN
+
+
+@pytest.mark.parametrize("op", [op for op in CONSTANT if op.name not in TEXTS], ids=repr)
+def test_rows_without_a_derivative(op: Op) -> None:
+    """They are right in every call, or refused in the first one."""
+    for shapes in op.shapes:
+        rngs = [np.random.default_rng(call) for call in range(CALLS)]
+        calls = [op.draw(rng, shapes) for rng in rngs]
+        for wrap in np.asarray, tg.Tensor:
+
+            def f(*args: Any, wrap: Any = wrap) -> Any:
+                return op.fun(*map(wrap, args))
+
+            compiled = tg.compile(f)
+            for args in calls:
+                try:
+                    actual = compiled(*args)
+                except tg.TraceError:
+                    assert args is calls[0]
+                    break
+                assert_outcomes_agree(actual, f(*args))
+
+
+def assert_outcomes_agree(actual: Any, expected: Any) -> None:
+    if isinstance(expected, (list, tuple, tg.Tensor, np.ndarray, np.generic)):
+        assert_equal_up_to(actual, expected)
+    else:
+        assert actual == expected
+
+
+@pytest.mark.parametrize("op", [op for op in ROWS if op.analytic], ids=repr)
+def test_second_derivative(op: Op) -> None:
+    shapes = min(op.shapes, key=lambda s: abs(sum(map(np.prod, s)) - 4))
+    everything = tuple(range(len(op.domains)))
+
+    def second(seed: Any, *args: Any) -> Any:
+        gradient = tg.grad(lambda *xs: np.sum(np.tanh(seed * op.fun(*xs) / 4 + 0.3)), everything)
+        return tg.grad(lambda *xs: sum(np.sum(g * g) for g in gradient(*xs)), everything)(*args)
+
+    calls = [drawn(op, shapes, np.float64, call) for call in range(2)]
+    compiled = tg.compile(second)
+    for args in calls:
+        assert_equal_up_to(compiled(*args), second(*args), 1 << 12)
+
+
+# -- random programs
+
+
+@given(programs(SMOOTH, 3), st.lists(st.tuples(*[numbers] * 6), min_size=3, max_size=3))
+def test_random_programs(program: list[Step], points: list[tuple[float, ...]]) -> None:
+    """Their values and gradients, of small arrays."""
+
+    def value_and_gradients(*inputs: Any) -> Any:
+        return tg.value_and_grad(lambda *xs: np.sum(run(program, xs) * weights), (0, 1, 2))(*inputs)
+
+    weights = np.array([0.5, -1.5])
+    compiled = tg.compile(value_and_gradients)
+    for point in points:
+        inputs = np.array(point).reshape(3, 2)
+        with np.errstate(all="ignore"):
+            actual, expected = compiled(*inputs), value_and_gradients(*inputs)
+        assert_equal_up_to(actual, expected, 1 << 6, largest(expected))
+
+
+@given(programs(SMOOTH, 3), st.lists(st.tuples(*[numbers] * 3), min_size=3, max_size=3))
+def test_random_programs_by_backward(program: list[Step], points: list[tuple[float, ...]]) -> None:
+    """On leaves that live on, whose gradients add up over the calls."""
+    leaves, twins = ([tg.Tensor(0.0, requires_grad=True) for _ in range(3)] for _ in range(2))
+
+    def add(tensors: Any) -> Any:
+        out = run(program, tensors)
+        if out.requires_grad:
+            out.backward()
+        return out
+
+    compiled = tg.compile(lambda: add(leaves))
+    for point in points:
+        for leaf, twin, x in zip(leaves, twins, point, strict=True):
+            leaf.data = twin.data = x
+        with np.errstate(all="ignore"):
+            actual, expected = compiled(), add(twins)
+        assert_equal_up_to(actual, expected, 1 << 6, largest(expected))
+        for leaf, twin in zip(leaves, twins, strict=True):
+            if twin.grad is None:
+                assert leaf.grad is None
+            else:
+                assert_equal_up_to(leaf.grad, twin.grad, 1 << 6, largest(twin.grad))
+
+
+def largest(results: Any) -> float:
+    """What sums are made of, at least, where they cancel each other."""
+    results = results if isinstance(results, tuple) else (results,)
+    leaves = [a for r in results for a in (r if isinstance(r, tuple) else (r,))]
+    return float(
+        max(1.0, *(np.max(np.abs(a.data if isinstance(a, tg.Tensor) else a)) for a in leaves))
+    )
+
+
+def cases(op: Op) -> st.SearchStrategy[tuple[Op, list[list[Any]]]]:
+    return st.tuples(st.just(op), st.lists(arguments(op), min_size=2, max_size=3))
+
+
+@given(st.sampled_from(ROWS).flatmap(cases))
+def test_random_rows_with_arguments_of_random_shapes(case: tuple[Op, list[list[Any]]]) -> None:
+    op, calls = case
+    compiled = tg.compile(op.fun)
+    for args in calls:
+        tensors = [tg.Tensor(a) for a in args]
+        assert_equal_up_to(compiled(*tensors), op.fun(*tensors))
