@@ -19,7 +19,7 @@ from .chains import Chain, chained
 from .layout import Layout
 from .program import Call, Value, mapped, owner_of, values_in
 from .rewriting import has_effects, simplified
-from .spelling import FIXED_SHAPE, Code, Spelling, plain_lines, spelling
+from .spelling import FIXED_SHAPE, RESHAPES, Code, Spelling, plain_lines, spelling
 from .tracing import Trace
 from .watching import unchanged
 
@@ -113,7 +113,7 @@ class Plan:
             *_apart_from_state(code, trace, layout, gradients),
             *_in_settings(body),
         ]
-        self._guards = _guards(code, trace, modules)
+        self._guards = [*_guards(code, trace, modules), *_same_order(code, trace)]
         self._end = _effects(code, final, trace)
         leaves = [_returned(code, i, output) for i, output in enumerate(self.outputs)]
         answer = f"return {_built(code, structure, [text for _, text in leaves])}"
@@ -315,6 +315,21 @@ def _lines(
             lines.append(f"{code.local(result)} = empty({shape}, {dtype})")
         outs.append(code.text(result))
     return [*lines, *spell(code, *outs)]
+
+
+def _same_order(code: Code, trace: Trace) -> list[str]:
+    """Lines that give up for another order in memory, where that decides if a reshape is a view.
+
+    It matters only if the array is written to afterwards.
+    """
+    delicate = any(
+        c.fun in RESHAPES and any(r.storage.writes for r in c.results) for c in trace.calls
+    )
+    return [
+        f"if {code.text(v)}.flags.c_contiguous is not {v.array.flags.c_contiguous}: return MISS"
+        for v in trace.inputs
+        if delicate and v.ndim > 1
+    ]
 
 
 def _is_read_late(calls: Sequence[Call], slot: Value, final: Value | None) -> bool:

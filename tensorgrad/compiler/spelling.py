@@ -21,7 +21,7 @@ from .rewriting import COPIES, LIKE, spread
 from .tracing import Inline, assign_at, getitem
 
 _PRODUCTS = frozenset({np.matmul, np.dot, np.ndarray.dot})
-_RESHAPES = frozenset({
+RESHAPES = frozenset({
     np.reshape, np.ndarray.reshape, np.ravel, np.ndarray.ravel, np.ndarray.flatten,
 })  # fmt: skip
 
@@ -164,7 +164,7 @@ def spelling(call: Call) -> Spelling | None:
         return lambda code, out: [f"{out}[...] = {code.text(call.args[0])}"]
     if fun in COPIES and isinstance(call.args[0], Value) and _is_real_copy(call):
         return lambda code, out: [f"{out}[...] = {code.text(call.args[0])}"]
-    if fun in _RESHAPES and _order(call) == "C" and isinstance(call.args[0], Value):
+    if fun in RESHAPES and _order(call) == "C" and isinstance(call.args[0], Value):
         shape = call.args[0].shape
         return lambda code, out: [f"{out}.reshape({shape})[...] = {code.text(call.args[0])}"]
     if fun is np.where and len(call.args) == 3 and not call.kwargs:
