@@ -110,10 +110,11 @@ class Plan:
         self.steps = [_step(call, lines, layout) for call, lines in body if lines]
         self._body = [
             *begin,
+            *_same_order(code, trace),
             *_apart_from_state(code, trace, layout, gradients),
             *_in_settings(body),
         ]
-        self._guards = [*_guards(code, trace, modules), *_same_order(code, trace)]
+        self._guards = _guards(code, trace, modules)
         self._end = _effects(code, final, trace)
         leaves = [_returned(code, i, output) for i, output in enumerate(self.outputs)]
         answer = f"return {_built(code, structure, [text for _, text in leaves])}"
@@ -323,7 +324,8 @@ def _same_order(code: Code, trace: Trace) -> list[str]:
     It matters only if the array is written to afterwards.
     """
     delicate = any(
-        c.fun in RESHAPES and any(r.storage.writes for r in c.results) for c in trace.calls
+        c.fun in RESHAPES and any(v.storage.writes for v in (*c.reads, *c.results))
+        for c in trace.calls
     )
     return [
         f"if {code.text(v)}.flags.c_contiguous is not {v.array.flags.c_contiguous}: return MISS"

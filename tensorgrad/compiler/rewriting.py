@@ -212,7 +212,7 @@ def _sums_by_products(calls: Sequence[Call], kept: Iterable[Value]) -> list[Call
     for call in calls:
         if _is_square(call):
             call.fun, call.args = np.square, call.args[:1]
-        x = call.args[0] if call.fun == np.add.reduce else None
+        x = call.args[0] if call.fun == np.add.reduce and call.target is None else None
         if isinstance(x, Value) and x.size <= _BY_BLAS and _sums_all(call, x):
             maker = makers.get(x)
             factors: Sequence[Any] = (x, np.ones(x.size, x.dtype))
@@ -242,8 +242,7 @@ def _sums_all(call: Call, x: Value) -> bool:
     }
     (result,) = call.results
     return (
-        call.target is None
-        and result.ndim == 0
+        result.ndim == 0
         and (axis is None or x.ndim == 1)
         and not options
         and x.dtype == result.dtype

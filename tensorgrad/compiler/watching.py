@@ -168,6 +168,8 @@ class Watch:
 
     def protect(self) -> None:
         """Make plain arrays read-only: a compiled function cannot repeat what changes one."""
+        theirs = {id(owner_of(t._array)) for t in self.tensors if type(t._array) is np.ndarray}
+        self._arrays = [a for a in self._arrays if id(owner_of(a)) not in theirs]
         for array in self._arrays:
             array.flags.writeable = False
 
