@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from .graph import Array, Function, mode
+from .graph import Array, each_time
 from .tensor import plain
 
 RNG: TypeAlias = "np.random.Generator | int | None"  # a string: numpy.random is slow to import
@@ -236,15 +236,6 @@ def within(numbers: Any, count: int) -> Any:
     # The bits of a negative number are those of a large one.
     bits = numbers.view(f"u{numbers.dtype.itemsize}")
     return not numbers.size or np.maximum.reduce(bits, axis=None) < count
-
-
-def each_time(fun: Function, *args: Any) -> Any:
-    """Call a function that takes decisions by elements, or has effects of its own, on arrays.
-
-    In a compiled function it is called, with the arrays of then, at this point of each call.
-    """
-    trace = mode.get().trace
-    return fun(*args) if trace is None else trace.host(fun, *args)
 
 
 # -- generated data sets

@@ -131,6 +131,15 @@ def enable_grad() -> set_mode:
     return set_mode(recording=True)
 
 
+def each_time(fun: Function, *args: Any) -> Any:
+    """Call a function that takes decisions by elements, or has effects of its own, on arrays.
+
+    In a compiled function it is called, with the arrays of then, at this point of each call.
+    """
+    trace = mode.get().trace
+    return fun(*args) if trace is None else trace.host(fun, *args)
+
+
 changes = [0]
 """How often what compiled functions rely on has changed: where tensors' arrays lie, and modules.
 

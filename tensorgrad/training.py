@@ -16,7 +16,7 @@ import numpy as np
 from .compiler import Compiled
 from .diagnostics import detect_anomaly
 from .errors import AnomalyError, TraceError
-from .graph import Array, mode, no_grad
+from .graph import Array, each_time, no_grad
 from .nn import Module
 from .optim import LBFGS, Adam, Optimizer, ReduceLROnPlateau, clip_grad_norm
 from .structure import flatten
@@ -322,19 +322,13 @@ class _Step:
         value.backward()
         parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
         gradients = [p.grad for p in parameters if p.grad is not None]
-        trace = mode.get().trace
-        call = _call if trace is None else trace.host
-        call(_require_finite, value.data, *gradients)
+        each_time(_require_finite, value.data, *gradients)
         if self._clip is not None:
             clip_grad_norm(parameters, self._clip)
         self._optimizer.step()
         if self._schedule is not None:
             self._schedule.step()
         return value, output if self.returns_output else None
-
-
-def _call(function: Callable[..., Any], *args: Any) -> Any:
-    return function(*args)
 
 
 def _holds_arrays(batch: Any) -> bool:

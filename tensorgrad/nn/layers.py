@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from .. import scalar
-from ..data import RNG, each_time, within
-from ..graph import mode
+from ..data import RNG, within
+from ..graph import each_time, mode
 from ..rules.indexing import scatter
 from ..rules.linear_algebra import affine
 from ..rules.selection import masked

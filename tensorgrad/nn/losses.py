@@ -10,8 +10,8 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from ..data import check_classes, each_time, one_hot, within
-from ..graph import mode
+from ..data import check_classes, one_hot, within
+from ..graph import each_time, mode
 from ..rules.indexing import scatter
 from ..special import silent, xlogy
 from ..tensor import differentiable, plain

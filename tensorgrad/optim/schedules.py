@@ -12,7 +12,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from ..data import each_time
+from ..graph import each_time
 from ..tensor import plain
 from .optimizers import Optimizer
 
