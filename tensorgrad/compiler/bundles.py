@@ -6,14 +6,13 @@ call's overhead, a quarter of a microsecond, instead of one for each layer.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..graph import Array
+from .functions import part
 from .program import Call, Storage, Value, values_in
 from .rewriting import is_constant, views_settled
 from .spelling import spelling
@@ -47,11 +46,6 @@ def bundled(calls: Sequence[Call], kept: Collection[Value]) -> list[Call]:
         rest = [call for call in calls[i + 1 :] if call not in group]
         calls = [*views_settled([*calls[:i], joined, *parts, *rest])]
     return calls
-
-
-def part(array: Array, start: int, shape: tuple[int, ...]) -> Array:
-    """The array of that shape that starts at an element of a vector."""
-    return array[start : start + math.prod(shape)].reshape(shape)
 
 
 def _group(

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from ..graph import Array, aligned
+from .functions import assign_at
 from .memory import Span, lifetimes, lower_bound, packed
 from .program import Call, Storage, Value, values_in
 from .spelling import Spelling
-from .tracing import assign_at
 
 
 class Layout:

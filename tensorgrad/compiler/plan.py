@@ -16,10 +16,11 @@ from ..structure import Structure
 from ..tensor import Tensor
 from .bundles import bundled
 from .chains import Chain, chained
+from .functions import FIXED_SHAPE, RESHAPES
 from .layout import Layout
 from .program import Call, Value, mapped, owner_of, values_in
 from .rewriting import has_effects, simplified
-from .spelling import FIXED_SHAPE, RESHAPES, Code, Spelling, plain_lines, spelling
+from .spelling import Code, Spelling, plain_lines, spelling
 from .tracing import Trace
 from .watching import unchanged
 

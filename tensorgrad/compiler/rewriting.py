@@ -12,17 +12,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import TraceError
-from ..graph import Array, Function
-from ..tensor import alias
+from ..graph import Function
+from .functions import COPIES, LIKE, spread
 from .program import Call, Storage, Value, values_in
 
-# What depends on the shape and the dtype of an array, not on its elements.
-LIKE = frozenset({np.zeros_like, np.ones_like, np.full_like})
-# What returns the elements of its argument as they are, or in another dtype.
-COPIES = frozenset({
-    np.copy, np.ndarray.copy, np.ndarray.astype, np.astype, np.positive, alias,
-    np.ascontiguousarray,
-})  # fmt: skip
 _SMALL = 16  # elements: constants up to this size are compared by what they hold
 
 
@@ -313,11 +306,6 @@ def _in_shape(a: Value, shape: tuple[int, ...], full: bool, calls: list[Call], a
     call.results = (value,)
     calls.append(call)
     return value
-
-
-def spread(array: Array, shape: tuple[int, ...]) -> Array:
-    """The array, repeated along axes up to a shape."""
-    return np.broadcast_to(array, shape).copy()
 
 
 def _decisions_first(calls: Sequence[Call]) -> list[Call]:

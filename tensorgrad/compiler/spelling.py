@@ -16,14 +16,20 @@ import numpy as np
 
 from ..graph import Array, Function, name_of
 from ..tensor import position_of_out
+from .functions import (
+    COPIES,
+    JOINS,
+    LIKE,
+    PRODUCTS,
+    RESHAPES,
+    WITH_OUT,
+    Attribute,
+    Inline,
+    assign_at,
+    getitem,
+    spread,
+)
 from .program import ARRAYS, Call, Value, mapped, values_in
-from .rewriting import COPIES, LIKE, spread
-from .tracing import Inline, assign_at, getitem
-
-_PRODUCTS = frozenset({np.matmul, np.dot, np.ndarray.dot})
-RESHAPES = frozenset({
-    np.reshape, np.ndarray.reshape, np.ravel, np.ndarray.ravel, np.ndarray.flatten,
-})  # fmt: skip
 
 
 class Code:
@@ -148,7 +154,7 @@ def spelling(call: Call) -> Spelling | None:
         if not call.kwargs.keys() - {"dtype", "where", "casting"}:
             return lambda code, out: [ufunc_line(code, call, out)]
         return None
-    if fun in _PRODUCTS or fun is np.inner:
+    if fun in PRODUCTS:
         return (lambda code, out: [_product(code, call, out)]) if _is_product(call) else None
     if isinstance(owner := getattr(fun, "__self__", None), np.ufunc):
         if owner.nout == 1 and name_of(fun).endswith(".reduce"):
@@ -171,7 +177,7 @@ def spelling(call: Call) -> Spelling | None:
         if not (isinstance(call.args[0], Value) and call.args[0].dtype.kind == "b"):
             return None
         return lambda code, out: _where(code, call, out)
-    if fun in _WITH_OUT and not (fun in _JOINS and "dtype" in call.kwargs):
+    if fun in WITH_OUT and not (fun in JOINS and "dtype" in call.kwargs):
         return lambda code, out: [_with_out(code, call, out)]
     return None
 
@@ -184,26 +190,9 @@ def _with_out(code: Code, call: Call, out: str) -> str:
     return f"{code.function(call.fun)}({', '.join([*args, *options])})"
 
 
-# Functions of NumPy's that write their result into `out` as they go.
-_WITH_OUT = frozenset({
-    np.concatenate, np.stack, np.einsum, np.clip, np.cumsum, np.cumprod, np.sum, np.prod, np.mean,
-    np.max, np.min, np.any, np.all, np.argmax, np.argmin, np.var, np.std, np.trace, np.outer,
-    np.round, np.ndarray.sum, np.ndarray.mean, np.ndarray.max, np.ndarray.min, np.ndarray.any,
-    np.ndarray.all, np.ndarray.cumsum, np.ndarray.prod, np.ndarray.clip,
-})  # fmt: skip
-_JOINS = frozenset({np.concatenate, np.stack})
-# What returns a shape that follows from those of its arguments, among what is called as it is.
-FIXED_SHAPE = frozenset({
-    getitem, np.ndarray.reshape, np.reshape, np.ndarray.transpose, np.transpose, np.ndarray.view,
-    np.ndarray.swapaxes, np.swapaxes, np.moveaxis, np.expand_dims, np.squeeze, np.ndarray.squeeze,
-    np.ndarray.astype, np.astype, np.ndarray.copy, np.copy, np.ravel, np.ndarray.ravel,
-    np.ndarray.take, np.take, np.take_along_axis, np.broadcast_to, np.concatenate, np.stack,
-})  # fmt: skip
-
-
 def _is_product(call: Call) -> bool:
     """Whether BLAS does it: one product of matrices or vectors of one floating dtype."""
-    if not (call.fun in _PRODUCTS or call.fun is np.inner) or call.kwargs or len(call.args) != 2:
+    if call.fun not in PRODUCTS or call.kwargs or len(call.args) != 2:
         return False
     x, y = call.args
     if not (isinstance(x, Value) and isinstance(y, Value)):
@@ -363,12 +352,7 @@ def plain_lines(code: Code, call: Call) -> list[str]:
         options = {k: v for k, v in call.kwargs.items() if k != "out"}
         plain = Call("pure", fun, args, options, [call.target])
         return [ufunc_line(code, plain, code.text(call.kwargs["out"]))]
-    elif (
-        len(args) == 1
-        and not call.kwargs
-        and hasattr(np.ndarray, name_of(fun))
-        and (getattr(fun, "__module__", "").endswith("tracing"))
-    ):
+    elif isinstance(fun, Attribute):
         right = code.view(args[0], name_of(fun))
     else:
         right = code.call(fun, args, call.kwargs)

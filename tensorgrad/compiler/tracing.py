@@ -36,31 +36,23 @@ from ..graph import (
 )
 from ..tensor import POWERS, Tensor, apply
 from ..transforms import vjp
+from .functions import (
+    FACTS,
+    READING_METHODS,
+    REFUSED,
+    SHAPED_BY_ELEMENTS,
+    TEXTS,
+    WRITERS,
+    WRITING_METHODS,
+    Inline,
+    assign_at,
+    attribute,
+    getitem,
+)
 from .program import ARRAYS, Call, Kind, Storage, Value, mapped, owner_of, values_in
 
 _PACKAGE = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
 _NUMPY = os.path.join(os.path.dirname(np.__file__), "")
-
-# What of an array is known without its elements, and functions that ask for no more.
-_FACTS = frozenset({
-    np.shape, np.ndim, np.size, np.result_type, np.can_cast, np.iscomplexobj, np.isrealobj,
-    np.common_type, np.may_share_memory, np.shares_memory,
-})  # fmt: skip
-_SHAPED_BY_ELEMENTS = frozenset({
-    np.nonzero, np.argwhere, np.flatnonzero, np.unique, np.unique_all, np.unique_counts,
-    np.unique_inverse, np.unique_values, np.compress, np.extract, np.trim_zeros, np.bincount,
-    np.union1d, np.intersect1d, np.setdiff1d, np.setxor1d, np.roots, np.poly1d,
-})  # fmt: skip
-_TEXTS = frozenset({np.array_repr, np.array_str, np.array2string})
-# What changes its first argument, and what does so among the methods of an array.
-_WRITERS = frozenset({
-    np.copyto, np.put, np.place, np.putmask, np.fill_diagonal, np.put_along_axis,
-})  # fmt: skip
-_WRITING_METHODS = frozenset({"fill", "sort", "partition", "put"})
-_VALUES = frozenset({"item", "tolist", "tobytes", "tofile", "dump", "dumps", "nonzero", "argwhere"})
-_REFUSED_METHODS = frozenset(
-    {"flat", "resize", "setflags", "setfield", "byteswap", "data", "ctypes"}
-)
 
 
 def _reduction(fun: Function, ufunc: np.ufunc) -> Function:
@@ -99,19 +91,6 @@ _LOWERED: dict[Function, Function] = {
     np.all: _reduction(np.all, np.logical_and),
     np.mean: _mean,
 }
-
-
-class Inline:
-    """A line of Python in place of a call."""
-
-    def __init__(self, line: str) -> None:
-        self.line = line
-        self.__name__ = line
-
-
-def assign_at(array: Any, index: Any, value: Any) -> None:
-    """`array[index] = value`."""
-    array[index] = value
 
 
 class ShapeError(TraceError):
@@ -190,19 +169,19 @@ class Tracer(NDArrayOperatorsMixin):
     def __array_function__(self, fun: Function, types: Any, args: Any, kwargs: Any) -> Any:
         if any(issubclass(kind, (Tensor, Batch)) for kind in types):
             return NotImplemented
-        if fun in _FACTS:
+        if fun in FACTS:
             facts = mapped((args, kwargs), Tracer, lambda t: t.value.array)
             return fun(*facts[0], **facts[1])
         lowered = _LOWERED.get(fun)
         if lowered is not None:
             return lowered(*args, **kwargs)
-        if fun in _SHAPED_BY_ELEMENTS or (fun is np.where and len(args) == 1):
+        if fun in SHAPED_BY_ELEMENTS or (fun is np.where and len(args) == 1):
             _refuse(
                 f"{name_of(fun)}, whose result has a shape that depends on elements,", ShapeError
             )
-        if fun in _TEXTS:
+        if fun in TEXTS:
             _refuse("a text of it")
-        if fun in _WRITERS:
+        if fun in WRITERS:
             return self._trace.record(fun, args, kwargs, args[0])
         if kwargs.get("out") is not None:
             self._trace.record(fun, args, kwargs, kwargs["out"])
@@ -210,22 +189,22 @@ class Tracer(NDArrayOperatorsMixin):
         return self._trace.record(fun, args, kwargs)
 
     def __getattr__(self, name: str) -> Any:
-        if name in _VALUES:
+        if name in READING_METHODS:
             return lambda *_args, **_kwargs: _refuse(f"{name}()")
-        attribute = getattr(np.ndarray, name, None)
-        if attribute is None or name in _REFUSED_METHODS or name.startswith("__"):
+        found = getattr(np.ndarray, name, None)
+        if found is None or name in REFUSED or name.startswith("__"):
             raise AttributeError(f"a traced array has no attribute {name!r}")
-        if not callable(attribute):  # T, mT, real, imag, flat ...
-            return self._trace.record(_attribute(name), (self,))
+        if not callable(found):  # T, mT, real, imag, flat ...
+            return self._trace.record(attribute(name), (self,))
         function = getattr(np, name, None)
         if function in _LOWERED:
             return functools.partial(function, self)
-        target = self if name in _WRITING_METHODS else None
+        target = self if name in WRITING_METHODS else None
 
         def method(*args: Any, **kwargs: Any) -> Any:
             if kwargs.get("out") is not None:
-                return self._trace.record(attribute, (self, *args), kwargs, kwargs["out"])
-            return self._trace.record(attribute, (self, *args), kwargs, target)
+                return self._trace.record(found, (self, *args), kwargs, kwargs["out"])
+            return self._trace.record(found, (self, *args), kwargs, target)
 
         return method
 
@@ -308,20 +287,6 @@ def _is_part(part: Array, array: Array, index: Any) -> bool:
         return False
     own = array[mapped(index, Tracer, lambda t: t.value.array)]
     return isinstance(own, np.ndarray) and own.__array_interface__ == part.__array_interface__
-
-
-def getitem(array: Any, index: Any) -> Any:
-    """`array[index]`."""
-    return array[index]
-
-
-@functools.cache
-def _attribute(name: str) -> Function:
-    def attribute(array: Any) -> Any:
-        return getattr(array, name)
-
-    attribute.__name__ = name
-    return attribute
 
 
 def _checked_index(index: Any) -> Any:

@@ -1,0 +1,115 @@
+"""What the compiler knows of functions: NumPy's, by what they do, and those that it calls itself.
+
+A function of NumPy's that has no place in a table is called as it is, which is right, but slower.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import numpy as np
+
+from ..graph import Array, Function
+from ..tensor import alias
+
+# -- while tracing: what a traced array does when one of these is called
+
+# What of an array is known without its elements, and functions that ask for no more.
+FACTS = frozenset({
+    np.shape, np.ndim, np.size, np.result_type, np.can_cast, np.iscomplexobj, np.isrealobj,
+    np.common_type, np.may_share_memory, np.shares_memory,
+})  # fmt: skip
+SHAPED_BY_ELEMENTS = frozenset({
+    np.nonzero, np.argwhere, np.flatnonzero, np.unique, np.unique_all, np.unique_counts,
+    np.unique_inverse, np.unique_values, np.compress, np.extract, np.trim_zeros, np.bincount,
+    np.union1d, np.intersect1d, np.setdiff1d, np.setxor1d, np.roots, np.poly1d,
+})  # fmt: skip
+TEXTS = frozenset({np.array_repr, np.array_str, np.array2string})
+# What changes its first argument, and what does so among the methods of an array.
+WRITERS = frozenset({
+    np.copyto, np.put, np.place, np.putmask, np.fill_diagonal, np.put_along_axis,
+})  # fmt: skip
+WRITING_METHODS = frozenset({"fill", "sort", "partition", "put"})
+# Methods that need the elements, and what no traced array has.
+READING_METHODS = frozenset({
+    "item", "tolist", "tobytes", "tofile", "dump", "dumps", "nonzero", "argwhere",
+})  # fmt: skip
+REFUSED = frozenset({"flat", "resize", "setflags", "setfield", "byteswap", "data", "ctypes"})
+
+# -- while rewriting and spelling
+
+# What depends on the shape and the dtype of an array, not on its elements.
+LIKE = frozenset({np.zeros_like, np.ones_like, np.full_like})
+# What returns the elements of its argument as they are, or in another dtype.
+COPIES = frozenset({
+    np.copy, np.ndarray.copy, np.ndarray.astype, np.astype, np.positive, alias,
+    np.ascontiguousarray,
+})  # fmt: skip
+PRODUCTS = frozenset({np.matmul, np.dot, np.ndarray.dot, np.inner})
+RESHAPES = frozenset({
+    np.reshape, np.ndarray.reshape, np.ravel, np.ndarray.ravel, np.ndarray.flatten,
+})  # fmt: skip
+JOINS = frozenset({np.concatenate, np.stack})
+# What writes its result into `out` as it goes.
+WITH_OUT = frozenset({
+    np.concatenate, np.stack, np.einsum, np.clip, np.cumsum, np.cumprod, np.sum, np.prod, np.mean,
+    np.max, np.min, np.any, np.all, np.argmax, np.argmin, np.var, np.std, np.trace, np.outer,
+    np.round, np.ndarray.sum, np.ndarray.mean, np.ndarray.max, np.ndarray.min, np.ndarray.any,
+    np.ndarray.all, np.ndarray.cumsum, np.ndarray.prod, np.ndarray.clip,
+})  # fmt: skip
+
+
+def getitem(array: Any, index: Any) -> Any:
+    """`array[index]`."""
+    return array[index]
+
+
+def assign_at(array: Any, index: Any, value: Any) -> None:
+    """`array[index] = value`."""
+    array[index] = value
+
+
+def spread(array: Array, shape: tuple[int, ...]) -> Array:
+    """The array, repeated along axes up to a shape."""
+    return np.broadcast_to(array, shape).copy()
+
+
+def part(array: Array, start: int, shape: tuple[int, ...]) -> Array:
+    """The array of that shape that starts at an element of a vector."""
+    return array[start : start + math.prod(shape)].reshape(shape)
+
+
+class Attribute:
+    """The function that takes an attribute of an array."""
+
+    def __init__(self, name: str) -> None:
+        self.__name__ = name
+
+    def __call__(self, array: Any) -> Any:
+        """`array.name`."""
+        return getattr(array, self.__name__)
+
+
+@functools.cache
+def attribute(name: str) -> Function:
+    """The same function for the same name, so that two calls of it are seen to be alike."""
+    return Attribute(name)
+
+
+class Inline:
+    """A line of Python in place of a call."""
+
+    def __init__(self, line: str) -> None:
+        self.line = line
+        self.__name__ = line
+
+
+# What is called as it is, and returns a shape that follows from those of its arguments.
+FIXED_SHAPE = frozenset({
+    getitem, np.ndarray.reshape, np.reshape, np.ndarray.transpose, np.transpose, np.ndarray.view,
+    np.ndarray.swapaxes, np.swapaxes, np.moveaxis, np.expand_dims, np.squeeze, np.ndarray.squeeze,
+    np.ndarray.astype, np.astype, np.ndarray.copy, np.copy, np.ravel, np.ndarray.ravel,
+    np.ndarray.take, np.take, np.take_along_axis, np.broadcast_to, np.concatenate, np.stack,
+})  # fmt: skip
