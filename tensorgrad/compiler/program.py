@@ -6,6 +6,7 @@ and makes new ones, or writes into one. The order of calls is the order in which
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -23,6 +24,9 @@ Home: TypeAlias = Literal["input", "state", "constant", "temporary", "result"]
 # has effects of its own, and is neither dropped, repeated nor moved.
 Kind: TypeAlias = Literal["pure", "view", "write", "host"]
 
+
+# The folder of this package: what its code does is due to the line of the user's that called it.
+PACKAGE = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
 
 # What a call returns that is data: arrays, and numbers in place of 0-d arrays.
 ARRAYS = (np.ndarray, np.generic, bool, int, float, complex)

@@ -49,9 +49,8 @@ from .functions import (
     attribute,
     getitem,
 )
-from .program import ARRAYS, Call, Kind, Storage, Value, mapped, owner_of, values_in
+from .program import ARRAYS, PACKAGE, Call, Kind, Storage, Value, mapped, owner_of, values_in
 
-_PACKAGE = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
 _NUMPY = os.path.join(os.path.dirname(np.__file__), "")
 
 
@@ -230,7 +229,7 @@ class Tracer(NDArrayOperatorsMixin):
         caller: Any = sys._getframe(1)
         if caller.f_code.co_name == "__bool__":  # a tensor's
             caller = caller.f_back
-        if caller.f_code.co_filename.startswith(_PACKAGE):
+        if caller.f_code.co_filename.startswith(PACKAGE):
             return self._trace.assume(self.value)
         return _refuse("a decision (if, while, and, or, not, bool)")
 
@@ -263,7 +262,7 @@ def place() -> str:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_back is not None:
         name = frame.f_code.co_filename
-        if not name.startswith((_PACKAGE, _NUMPY, "<")):
+        if not name.startswith((PACKAGE, _NUMPY, "<")):
             break
         frame = frame.f_back
     return "?" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
@@ -274,7 +273,7 @@ def place_of(error: BaseException) -> str:
     found = "?"
     for frame, line in traceback.walk_tb(error.__traceback__):
         name = frame.f_code.co_filename
-        if not name.startswith((_PACKAGE, _NUMPY, "<")):
+        if not name.startswith((PACKAGE, _NUMPY, "<")):
             found = f"{name}:{line}"
     return found
 

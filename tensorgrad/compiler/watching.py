@@ -19,7 +19,7 @@ from ..errors import TraceError
 from ..graph import Array
 from ..structure import CONTAINERS
 from ..tensor import Tensor
-from .program import owner_of
+from .program import PACKAGE, owner_of
 
 # Whose changes the library itself brings into the program: optimizers and schedules.
 _FOLLOWED = f"{__package__.partition('.')[0]}.optim."
@@ -28,7 +28,6 @@ _LIBRARIES = (
     os.path.join(os.path.dirname(os.__file__), ""),
     os.path.join(os.path.dirname(os.path.dirname(np.__file__)), ""),
 )
-_OWN = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
 _FEW = 16  # items, more of which would take too long to compare
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, np.dtype)
 
@@ -125,13 +124,14 @@ class Watch:
                 self._visit(part, _joined(path, thing, name), users, inside)
 
     def _visit_function(self, function: FunctionType, users: bool) -> None:
-        if function.__code__.co_filename.startswith(_LIBRARIES):
+        file = function.__code__.co_filename
+        ours = file.startswith(PACKAGE)  # which may be installed among the libraries
+        if file.startswith(_LIBRARIES) and not ours:
             return
         wrapped = getattr(function, "__wrapped__", None)
         if wrapped is not None:
             self._visit(wrapped, "", users)
         cells = dict(zip(function.__code__.co_freevars, function.__closure__ or ()))
-        ours = function.__code__.co_filename.startswith((*_LIBRARIES, _OWN))
         for name, cell in cells.items():
             held = _held(cell) or {}
             self._holders.append((name, cell, held, users and not ours))
@@ -251,7 +251,7 @@ def _is_librarys(thing: Any) -> bool:
     if not isinstance(thing, (type, FunctionType)):
         return False
     module = sys.modules.get(thing.__module__)
-    return (getattr(module, "__file__", None) or _OWN).startswith((*_LIBRARIES, _OWN))
+    return (getattr(module, "__file__", None) or PACKAGE).startswith((*_LIBRARIES, PACKAGE))
 
 
 def _progress(iterator: Any) -> Any:
