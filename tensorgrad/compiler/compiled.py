@@ -15,7 +15,7 @@ from ..errors import GraphError, TraceError
 from ..graph import Array, Function, Node, mode, name_of, set_mode
 from ..structure import Structure, flatten
 from ..tensor import Tensor, tensor_of
-from .plan import MISS, Diverged, Output, Plan, no_entry
+from .plan import MISS, Diverged, Input, Output, Plan, no_entry
 from .tracing import Trace, Tracer, place_of
 from .watching import Watch
 
@@ -361,29 +361,30 @@ class _Arguments:
 
     def _kind(self, leaf: Any) -> Any:
         if isinstance(leaf, Tensor) and leaf._node is None:
-            return Tensor, *self._array(leaf._array)
+            return self._input(Tensor, leaf._array)
         if isinstance(leaf, Tensor):
             self.is_tracked = self.is_tracked or not leaf.is_leaf
             return _Same(leaf)
-        if isinstance(leaf, (np.ndarray, np.generic)):
-            return np.ndarray, *self._array(
-                leaf if isinstance(leaf, np.ndarray) else np.asarray(leaf)
-            )
+        if isinstance(leaf, np.ndarray):
+            return self._input(np.ndarray, leaf)
+        if isinstance(leaf, np.generic):
+            return self._input(np.ndarray, np.asarray(leaf))
         if isinstance(leaf, _Static):
-            hashable = type(leaf.value).__hash__ is not None
-            return (type(leaf.value), leaf.value) if hashable else _Same(leaf.value)
+            value = leaf.value
+            by_value = type(value).__hash__ is not None and not isinstance(value, Tensor)
+            return (type(value), value) if by_value else _Same(value)
         if isinstance(leaf, (float, complex)):
             return type(leaf), repr(leaf)  # 0.0 is not -0.0
         return (type(leaf), leaf) if _is_plain(leaf) else _Same(leaf)
 
-    def _array(self, array: Any) -> tuple[Any, Any]:
+    def _input(self, kind: type, array: Any) -> Input:
         if type(array) is not np.ndarray or array.dtype.kind not in "fciub":
             raise TraceError(
                 f"{self.name}: an argument that is a {type(array).__name__} of dtype "
                 f"{getattr(array, 'dtype', None)} cannot be compiled: name it in static_argnums"
             )
         self.arrays.append(array)
-        return array.shape, array.dtype
+        return Input(kind, array.shape, array.dtype)
 
     def traced(self, trace: Trace) -> tuple[Any, list[tuple[Tensor, Any]]]:
         """The arguments as the traced function gets them; and the tensors among them."""
@@ -391,14 +392,13 @@ class _Arguments:
         tensors: list[tuple[Tensor, Any]] = []
         leaves: list[Any] = []
         for leaf, kind in zip(self.leaves, self.kinds, strict=True):
-            if isinstance(kind, tuple) and kind[0] is Tensor:
-                tracer = trace.input(next(arrays))
-                leaves.append(tensor_of(tracer, None))
-                tensors.append((leaves[-1], tracer))
-            elif isinstance(kind, tuple) and kind[0] is np.ndarray:
-                leaves.append(trace.input(next(arrays)))
-            else:
+            if not isinstance(kind, Input):
                 leaves.append(leaf.value if isinstance(leaf, _Static) else leaf)
+                continue
+            tracer = trace.input(next(arrays))
+            leaves.append(tensor_of(tracer, None) if kind.kind is Tensor else tracer)
+            if kind.kind is Tensor:
+                tensors.append((leaves[-1], tracer))
         return self.structure.build(leaves), tensors
 
 
@@ -444,8 +444,8 @@ def _difference(old: Any, new: Any) -> str:
 
 
 def _described(kind: Any) -> str:
-    if isinstance(kind, tuple) and len(kind) == 3:
-        return f"shape {kind[1]}, dtype {kind[2]}"
+    if isinstance(kind, Input):
+        return f"shape {kind.shape}, dtype {kind.dtype}"
     return repr(kind[1] if isinstance(kind, tuple) else kind)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +30,14 @@ MISS = object()
 
 class Diverged(Exception):  # noqa: N818 (no error: the plan is for another case)
     """A decision by elements would be another one than while tracing."""
+
+
+class Input(NamedTuple):
+    """What is known of an argument that is an array or, by its `kind`, a tensor."""
+
+    kind: type
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
 
 
 class Output(NamedTuple):
@@ -513,15 +520,14 @@ def _unpacked(
         return [f"if {text} is not None: return MISS"]
     if structure.kind not in (tuple, list, dict):
         return None
-    lines = [
-        f"if type({text}) is not {structure.kind.__name__} or len({text}) != "
-        f"{len(structure.parts)}: return MISS"
-    ]
+    keys = structure.keys or ()
     by_key = structure.kind is dict
-    for key, part in zip(structure.keys or (), structure.parts, strict=True):
-        inner = f"{text}.get({code.name(key)})" if by_key else f"{text}[{key}]"
+    other = f"(*{text},) != {code.name(keys)}" if by_key else f"len({text}) != {len(keys)}"
+    lines = [f"if type({text}) is not {structure.kind.__name__} or {other}: return MISS"]
+    for key, part in zip(keys, structure.parts, strict=True):
+        inner = f"{text}[{code.name(key) if by_key else key}]"
         if part.kind is not None:  # look it up once
-            name = f"x{next(_numbers)}"
+            name = f"{text.partition('[')[0]}_{len(lines)}"
             lines.append(f"{name} = {inner}")
             inner = name
         more = _unpacked(code, part, inner, kinds, arguments)
@@ -531,16 +537,13 @@ def _unpacked(
     return lines
 
 
-_numbers = itertools.count()
-
-
 def _found(code: Code, text: str, kind: Any, arguments: Iterator[str]) -> list[str]:
     """Lines that take one array from the arguments, or check what else is part of a signature."""
-    if isinstance(kind, tuple) and len(kind) == 3:
+    if isinstance(kind, Input):
         argument, array = next(arguments), np.ndarray
-        shape, dtype = code.name(kind[1]), code.name(kind[2])
+        shape, dtype = code.name(kind.shape), code.name(kind.dtype)
         lines = [f"{argument} = {text}"]
-        if kind[0] is Tensor:
+        if kind.kind is Tensor:
             lines += [
                 f"if type({argument}) is not Tensor or {argument}._node is not None: return MISS",
                 f"{argument} = {argument}._array",
