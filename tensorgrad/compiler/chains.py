@@ -15,7 +15,7 @@ import numpy as np
 
 from ..graph import aligned
 from .program import Call, Value, mapped, values_in
-from .spelling import Code, ufunc_line
+from .spelling import Code, indented, ufunc_line
 
 LARGE = 1 << 20  # elements of the arrays of a chain, at least
 BLOCK = 1 << 16  # bytes of one block
@@ -91,7 +91,7 @@ class Chain:
             lines.append(ufunc_line(code, plain, code.text(blocks[result])))
         head = f"for i in range(0, {self._rows}, {self._step}):"
         body = [f"stop = min(i + {self._step}, {self._rows})", *slices, *lines]
-        return [*before, head, *("    " + line for line in body)]
+        return [*before, head, *indented(body)]
 
 
 def chained(calls: Sequence[Call], kept: Iterable[Value]) -> list[Call]:

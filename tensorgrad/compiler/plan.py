@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,14 +18,15 @@ from .chains import Chain, chained
 from .functions import FIXED_SHAPE, RESHAPES
 from .layout import Layout
 from .program import Call, Value, mapped, owner_of, values_in
+from .report import Profile, Step, Undo, listing
 from .rewriting import has_effects, simplified
-from .spelling import Code, Spelling, plain_lines, spelling
+from .spelling import Code, Spelling, function, indented, plain_lines, spelling
 from .tracing import Trace
 from .watching import unchanged
 
 LARGE = 1 << 12  # bytes: larger results get memory of their own at each call, smaller are copied
 MISS = object()
-"""What a plan returns, and has done nothing, if what it relies on is no longer so."""
+"""What a plan returns, having done nothing, where it does not fit the call."""
 
 
 class Diverged(Exception):  # noqa: N818 (no error: the plan is for another case)
@@ -51,22 +52,6 @@ class Output(NamedTuple):
     node: Node | None = None
 
 
-class Step(NamedTuple):
-    """One call of a plan: its lines of Python, what it makes, and the user's line it is due to.
-
-    `offset` is where the result lies in the plan's memory: None, if it lies elsewhere. `settled`
-    are the lines with their floating-point error settings; a host call is one of Python's own.
-    """
-
-    lines: list[str]
-    result: str
-    bytes: int
-    offset: int | None
-    place: str
-    settled: list[str]
-    is_host: bool
-
-
 class Plan:
     """The flat program for one signature of a compiled function.
 
@@ -85,30 +70,25 @@ class Plan:
         kinds: Sequence[Any],
         lock: Any,
     ) -> None:
-        given = [o.value for o in outputs if o.value is not None]
-        gradients = [v for v in final.values() if v is not None]
-        calls, same = simplified(trace.calls, [*given, *gradients])
+        kept = _values([*(o.value for o in outputs), *final.values()])
+        calls, same = simplified(trace.calls, kept)
         self.outputs = [o._replace(value=o.value and same.get(o.value, o.value)) for o in outputs]
-        self.structure = structure
         final = {node: v and same.get(v, v) for node, v in final.items()}
-        given, gradients = [same.get(v, v) for v in given], [same.get(v, v) for v in gradients]
-        calls = bundled(chained(calls, [*given, *gradients]), [*given, *gradients])
+        given, gradients = _values(o.value for o in self.outputs), _values(final.values())
+        kept = [*given, *gradients]
+        calls = bundled(chained(calls, kept), kept)
+
         spellings = {c: s for c in calls if c.kind != "view" and (s := _spelling(c)) is not None}
         _give_away(given, gradients, {r for c in spellings for r in c.results})
         slots = {node: v for node, v in trace.slots.items() if v is not None}
-        apart = [v for node, v in final.items() if v is not None and node in slots]
-        layout = Layout(calls, spellings, [*given, *gradients], apart)
+        apart = _values(v for node, v in final.items() if node in slots)
+        layout = Layout(calls, spellings, kept, apart)
         self.peak_bytes, self.lower_bound = layout.peak_bytes, layout.lower_bound
 
-        code = Code()
+        self._code = code = Code(_names(lock))
         self._arguments = [code.local(v, f"a{i}") for i, v in enumerate(trace.inputs)]
-        begin = []
-        for i, (node, v) in enumerate(slots.items()):
-            begin.append(f"{code.local(v, f'g{i}')} = {code.name(node, 'node')}.grad")
-            begin.append(f"if g{i} is None: return MISS")
-            if _is_read_late(layout.calls, v, final.get(node)):
-                begin.append(f"g{i} = g{i}.copy()")
-        for v in [*given, *gradients, *(v for call in layout.calls for v in call.reads)]:
+        taken = _earlier_gradients(code, slots, final, layout.calls)
+        for v in [*kept, *(v for call in layout.calls for v in call.reads)]:
             if v.storage.home in ("state", "constant") and not code.knows(v):
                 code.bind(v, v.array)
         body, late = [], False
@@ -116,34 +96,29 @@ class Plan:
             body.append((call, _lines(code, call, spellings, layout, late)))
             late = late or has_effects(call)
         self.steps = [_step(call, lines, layout) for call, lines in body if lines]
-        self._body = [
-            *begin,
+        self._holds = _conditions(code, trace, modules)
+        self._begin = [
+            *taken,
             *_same_order(code, trace),
             *_apart_from_state(code, trace, layout, gradients),
-            *_in_settings(body),
         ]
-        self._guards = _guards(code, trace, modules)
-        self._end = _effects(code, final, trace)
-        leaves = [_returned(code, i, output) for i, output in enumerate(self.outputs)]
-        answer = f"return {_built(code, structure, [text for _, text in leaves])}"
-        end = [*self._end, *(line for lines, _ in leaves for line in lines), answer]
-        code.names |= {
-            "MISS": MISS, "Diverged": Diverged, "now": now, "new": object.__new__,
-            "Tensor": Tensor, "empty": np.empty, "errstate": np.errstate,
-            "clock": time.perf_counter,
-        }  # fmt: skip
-        self._code = code
-        lines = [*self._guards, *self._body, *end]
-        self.source = _function("run", self._arguments, lines)
-        self.run = _defined(self.source, code.names)
-        code.names |= {
-            "ndarray": np.ndarray, "get": mode.get, "current": mode.get(),
-            "acquire": lock.acquire, "release": lock.release,
-        }  # fmt: skip
+        self._adds_up = bool(taken)
+        self._body = _in_settings(body)
+        self._effects = _effects(code, final, trace)
+
+        lines = [
+            f"if not ({self._holds}): return MISS",
+            *self._begin,
+            *self._body,
+            *self._effects,
+            *_answer(code, self.outputs, structure),
+        ]
+        self.source = function("run", self._arguments, lines)
+        self.run = code.defined(self.source)
         self.replay = self._entry(given_as, kinds, lines)
         self._scan: Function | None = None
         held = [array for v in gradients if (array := code.fixed(v)) is not None]
-        self._undo = _Undo(trace.inputs, layout.calls, held)
+        self._undo = Undo(trace.inputs, layout.calls, held)
         for call in layout.calls:
             _forget(call)
 
@@ -153,9 +128,9 @@ class Plan:
         if checks is None or given.parts[1].parts:
             return no_entry
         # As `with lock:` does, in half of the time.
-        body = ["acquire()", "try:", *_indented(lines), "finally:", "    release()"]
+        body = ["acquire()", "try:", *indented(lines), "finally:", "    release()"]
         start = "if get() is not current: return MISS"
-        return _defined(_function("replay", ["args"], [start, *checks, *body]), self._code.names)
+        return self._code.defined(function("replay", ["args"], [start, *checks, *body]))
 
     def scan(self, arrays: Sequence[Array], results: Sequence[Any], start: int) -> int:
         """Make a call with each item of the arrays, from `start` on; return how many are done then.
@@ -163,7 +138,7 @@ class Plan:
         The leaves of the results go to the arrays in `results`.
         """
         if self._scan is None:
-            self._scan = _defined(self._source_of_scan(), self._code.names)
+            self._scan = self._code.defined(self._source_of_scan())
         return self._scan(arrays, results, start)  # type: ignore[no-any-return]
 
     def _source_of_scan(self) -> str:
@@ -174,35 +149,24 @@ class Plan:
             for i, output in enumerate(self.outputs)
             if output.value is not None
         ]
-        self._code.names["rows"] = _rows
-        slots = any(".grad" in line for line in self._body)  # each call needs those of the last one
-        loop = [*self._body, *(self._end if slots else ()), *kept]
-        return _function(
-            "scan",
-            ["arrays", "results", "start"],
-            [
-                *(guard.replace("return MISS", "return start") for guard in self._guards),
-                "i = start",
-                "try:",
-                f"    for i, {items}in zip(range(start, len(arrays[0])), {inputs}strict=True):",
-                *_indented(_indented([line.replace("MISS", "i") for line in loop])),
-                "    i += 1",
-                "except Diverged:",
-                "    pass",
-                *self._end,
-                "return i",
-            ],
-        )
+        begin = [line.replace("return MISS", "return i") for line in self._begin]
+        handed_on = self._effects if self._adds_up else []  # gradients, to the next call
+        loop = [*begin, *self._body, *handed_on, *kept]
+        head = f"for i, {items}in zip(range(start, len(arrays[0])), {inputs}strict=True):"
+        lines = [
+            f"if not ({self._holds}): return start",
+            "i = start",
+            *["try:", *indented([head, *indented(loop), "i += 1"])],
+            *["except Diverged:", "    pass"],
+            *self._effects,
+            "return i",
+        ]
+        return function("scan", ["arrays", "results", "start"], lines)
 
     def __str__(self) -> str:
         """A table of the calls: what they make, where that lies, and the lines they are due to."""
-        rows = [("", "call", "makes", "bytes", "at byte", "for")]
-        for i, step in enumerate(self.steps):
-            at = "" if step.offset is None else f"{step.offset:,}"
-            rows.append((str(i), step.lines[0], step.result, f"{step.bytes:,}", at, step.place))
-            rows += [("", line, "", "", "", "") for line in step.lines[1:]]
         memory = f"{self.peak_bytes:,} bytes of memory for temporary arrays"
-        return f"{_table(rows, '><<>><')}\n{len(self.steps)} calls, {memory}"
+        return f"{listing(self.steps)}\n{len(self.steps)} calls, {memory}"
 
     def profile(self, n: int = 100) -> Profile:
         """Return the least time of each call in `n` runs, on arguments like the first ones.
@@ -215,8 +179,7 @@ class Plan:
             for i, step in enumerate(steps)
             for line in ("start = clock()", *step.settled, f"times[{i}] = clock() - start")
         ]
-        code = _function("timed", [*self._arguments, "times"], lines)
-        timed = _defined(code, self._code.names)
+        timed = self._code.defined(function("timed", [*self._arguments, "times"], lines))
         times = [0.0] * len(steps)
         least = [float("inf")] * len(steps)
         with self._undo as arguments:
@@ -226,50 +189,18 @@ class Plan:
         return Profile([(t, step) for t, step in zip(least, steps, strict=True)])
 
 
-class Profile(NamedTuple):
-    """The seconds that each step of a plan takes."""
-
-    steps: list[tuple[float, Step]]
-
-    @property
-    def seconds(self) -> float:
-        """The time of all calls."""
-        return sum(seconds for seconds, _ in self.steps)
-
-    def __str__(self) -> str:
-        """A table, the slowest calls first."""
-        rows = [("us", "share", "call", "makes", "for")]
-        for seconds, step in sorted(self.steps, key=lambda row: -row[0]):
-            share = f"{seconds / (self.seconds or 1):.1%}"
-            text = "; ".join(step.lines)
-            rows.append((f"{seconds * 1e6:.2f}", share, text, step.result, step.place))
-        return f"{_table(rows, '>><<<')}\n{self.seconds * 1e6:.1f} us in {len(self.steps)} calls"
+def _values(values: Iterable[Value | None]) -> list[Value]:
+    return [v for v in values if v is not None]
 
 
-class _Undo:
-    """The arguments of the traced call, to run the calls again; what they change is restored."""
-
-    def __init__(
-        self, inputs: Sequence[Value], calls: Sequence[Call], held: Sequence[Array]
-    ) -> None:
-        self._arguments = [v.array for v in inputs]
-        targets = [c.target.storage for c in calls if c.target is not None]
-        self._arrays = [s.owner for s in dict.fromkeys(targets) if s.home == "state"]
-        self._arrays += held
-        draws = [c.fun for c in calls if c.kind == "host" and c.results]
-        self._generators = [getattr(fun, "__self__").bit_generator for fun in draws]  # noqa: B009
-        self._before: tuple[list[Array], list[Any]] = [], []
-
-    def __enter__(self) -> list[Array]:
-        self._before = [a.copy() for a in self._arrays], [g.state for g in self._generators]
-        return [a.copy(order="K") for a in self._arguments]
-
-    def __exit__(self, *_error: object) -> None:
-        arrays, states = self._before
-        for array, before in zip(self._arrays, arrays, strict=True):
-            array[...] = before
-        for generator, state in zip(self._generators, states, strict=True):
-            generator.state = state
+def _names(lock: Any) -> dict[str, Any]:
+    """What the lines of a plan use beside the arrays and functions of its calls."""
+    return {
+        "MISS": MISS, "Diverged": Diverged, "Tensor": Tensor, "ndarray": np.ndarray,
+        "new": object.__new__, "empty": np.empty, "errstate": np.errstate, "now": now,
+        "get": mode.get, "current": mode.get(), "acquire": lock.acquire, "release": lock.release,
+        "rows": _rows, "clock": time.perf_counter,
+    }  # fmt: skip
 
 
 def _forget(call: Call) -> None:
@@ -342,6 +273,22 @@ def _same_order(code: Code, trace: Trace) -> list[str]:
     ]
 
 
+def _earlier_gradients(
+    code: Code,
+    slots: Mapping[Node, Value],
+    final: Mapping[Node, Value | None],
+    calls: Sequence[Call],
+) -> list[str]:
+    """Lines that take the gradients which leaves have from before the call."""
+    lines = []
+    for i, (node, v) in enumerate(slots.items()):
+        lines.append(f"{code.local(v, f'g{i}')} = {code.name(node, 'node')}.grad")
+        lines.append(f"if g{i} is None: return MISS")
+        if _is_read_late(calls, v, final.get(node)):
+            lines.append(f"g{i} = g{i}.copy()")
+    return lines
+
+
 def _is_read_late(calls: Sequence[Call], slot: Value, final: Value | None) -> bool:
     """Whether a gradient from before the call is read when the new one lies in its place."""
     if final is None:
@@ -407,8 +354,8 @@ def _give_away(given: Sequence[Value], gradients: Sequence[Value], made: set[Val
             s.home = "result"
 
 
-def _guards(code: Code, trace: Trace, modules: Sequence[Any]) -> list[str]:
-    """Lines that give up where something is not what it was."""
+def _conditions(code: Code, trace: Trace, modules: Sequence[Any]) -> str:
+    """An expression that is true as long as all that the plan relies on is what it was."""
     tensors, attributes = [*trace.tensors.values()], trace.attributes
     seen = [-1]  # not yet looked
 
@@ -425,8 +372,7 @@ def _guards(code: Code, trace: Trace, modules: Sequence[Any]) -> list[str]:
 
     tests = [("{} == {} or {}()", (changes, seen, look)), *trace.conditions]
     tests += [("{}.grad is None", (node,)) for node, v in trace.slots.items() if v is None]
-    texts = [f"({test.format(*map(code.name, things))})" for test, things in tests]
-    return [f"if not ({' and '.join(texts)}): return MISS"]
+    return " and ".join(f"({test.format(*map(code.name, things))})" for test, things in tests)
 
 
 def _effects(code: Code, final: dict[Node, Any], trace: Trace) -> list[str]:
@@ -455,12 +401,17 @@ def _returned(code: Code, i: int, output: Output) -> tuple[list[str], str]:
     return [f"t{i} = new(Tensor)", f"t{i}._array = {text}", f"t{i}._node = {node}"], f"t{i}"
 
 
-def _built(code: Code, structure: Structure, leaves: Sequence[str]) -> str:
+def _answer(code: Code, outputs: Sequence[Output], structure: Structure) -> list[str]:
+    """Lines that return the result."""
+    made = [_returned(code, i, output) for i, output in enumerate(outputs)]
+    leaves = [text for _, text in made]
     if structure.kind is None:
-        return leaves[0]
-    if structure.kind is tuple and all(part.kind is None for part in structure.parts):
-        return f"({''.join(leaf + ', ' for leaf in leaves)})"
-    return f"{code.name(structure.build, 'build')}([{', '.join(leaves)}])"
+        (built,) = leaves
+    elif structure.kind is tuple and all(part.kind is None for part in structure.parts):
+        built = f"({''.join(leaf + ', ' for leaf in leaves)})"
+    else:
+        built = f"{code.name(structure.build, 'build')}([{', '.join(leaves)}])"
+    return [*(line for lines, _ in made for line in lines), f"return {built}"]
 
 
 def _in_settings(body: Sequence[tuple[Call, list[str]]]) -> list[str]:
@@ -473,37 +424,8 @@ def _in_settings(body: Sequence[tuple[Call, list[str]]]) -> list[str]:
                 options = ", ".join(f"{k}={v!r}" for k, v in call.errors.items())
                 lines.append(f"with errstate({options}):")
             current = call.errors
-            lines += _indented(own) if current else own
+            lines += indented(own) if current else own
     return lines
-
-
-def _indented(lines: Sequence[str]) -> list[str]:
-    return ["    " + line for line in lines]
-
-
-def _function(name: str, parameters: Sequence[str], lines: Sequence[str]) -> str:
-    return "\n".join([f"def {name}({', '.join(parameters)}):", *_indented(lines or ["pass"])])
-
-
-def _defined(source: str, names: Mapping[str, Any]) -> Function:
-    """The function that the source defines, with these names as variables of its own."""
-    name = source.removeprefix("def ").partition("(")[0]
-    inner = _indented([*source.split("\n"), f"return {name}"])
-    space: dict[str, Any] = {}
-    exec("\n".join([f"def make({', '.join(names)}):", *inner]), space)
-    function: Function = space["make"](**names)
-    return function
-
-
-def _table(rows: Sequence[Sequence[str]], sides: str) -> str:
-    """The rows in columns, aligned to these sides."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)
-        ).rstrip()
-        for row in rows
-    )
 
 
 def _unpacked(

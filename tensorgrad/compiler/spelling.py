@@ -7,9 +7,11 @@ On small arrays the way decides (4x4, float32, nanoseconds): `a.dot(b, out)` tak
 
 from __future__ import annotations
 
+import builtins
+import itertools
 import keyword
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -35,9 +37,10 @@ from .program import ARRAYS, Call, Value, mapped, values_in
 class Code:
     """Lines of Python, and the objects that their names stand for."""
 
-    def __init__(self) -> None:
-        self.names: dict[str, Any] = {}
-        self._by_id: dict[int, str] = {}
+    def __init__(self, names: Mapping[str, Any]) -> None:
+        self.names = dict(names)
+        self._by_id = {id(thing): name for name, thing in names.items()}
+        self._numbers = itertools.count(1)
         self._values: dict[Value, str] = {}
         self._full: dict[Any, Array] = {}
 
@@ -45,18 +48,17 @@ class Code:
         """A name for an object, always the same."""
         name = self._by_id.get(id(thing))
         if name is None:
-            wish = wish if wish.isidentifier() and not keyword.iskeyword(wish) else "c"
-            name = wish
+            wish = wish if wish.isidentifier() else "c"
+            name = wish = f"{wish}_" if _is_reserved(wish) else wish
             while name in self.names:
-                name = f"{wish}{len(self.names)}"
+                name = f"{wish}_{next(self._numbers)}"
             self.names[name] = thing
             self._by_id[id(thing)] = name
         return name
 
     def bind(self, value: Value, array: Array) -> None:
         """Let a value be an array that stays where it is."""
-        name = self._values[value] = f"b{len(self.names)}"
-        self.names[name] = array
+        self._values[value] = self.name(array, "b")
 
     def local(self, value: Value, name: str | None = None) -> str:
         """Let a value be a local variable."""
@@ -128,6 +130,31 @@ class Code:
         view = f"{self.text(value)}_{name}"
         self.names.setdefault(view, getattr(array, name))
         return view
+
+    def defined(self, source: str) -> Function:
+        """The function that the source defines, with all names as variables of its own."""
+        name = source.removeprefix("def ").partition("(")[0]
+        maker = function("make", [*self.names], [*source.split("\n"), f"return {name}"])
+        space: dict[str, Any] = {}
+        exec(maker, space)
+        made: Function = space["make"](**self.names)
+        return made
+
+
+def function(name: str, parameters: Sequence[str], lines: Sequence[str]) -> str:
+    """The source of a function."""
+    return "\n".join([f"def {name}({', '.join(parameters)}):", *indented(lines or ["pass"])])
+
+
+def indented(lines: Sequence[str]) -> list[str]:
+    """The lines, one level further in."""
+    return ["    " + line for line in lines]
+
+
+def _is_reserved(name: str) -> bool:
+    """Whether the lines of a program may use a name for something else."""
+    local = re.fullmatch(r"[agitv]\d*|args[_\d]*|arrays|results|start|stop|times", name)
+    return local is not None or keyword.iskeyword(name) or hasattr(builtins, name)
 
 
 # Lines that write the results of a call into arrays, given the expressions for these.

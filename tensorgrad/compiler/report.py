@@ -1,0 +1,92 @@
+"""What a plan tells of itself: a table of its calls, and how long each of them takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ..graph import Array
+from .program import Call, Value
+
+
+class Step(NamedTuple):
+    """One call of a plan: its lines of Python, what it makes, and the user's line it is due to.
+
+    `offset` is where the result lies in the plan's memory: None, if it lies elsewhere. `settled`
+    are the lines with their floating-point error settings; a host call is one of Python's own.
+    """
+
+    lines: list[str]
+    result: str
+    bytes: int
+    offset: int | None
+    place: str
+    settled: list[str]
+    is_host: bool
+
+
+def listing(steps: Sequence[Step]) -> str:
+    """A table of the calls: what they make, where that lies, and the lines they are due to."""
+    rows = [("", "call", "makes", "bytes", "at byte", "for")]
+    for i, step in enumerate(steps):
+        at = "" if step.offset is None else f"{step.offset:,}"
+        rows.append((str(i), step.lines[0], step.result, f"{step.bytes:,}", at, step.place))
+        rows += [("", line, "", "", "", "") for line in step.lines[1:]]
+    return _table(rows, "><<>><")
+
+
+class Profile(NamedTuple):
+    """The seconds that each step of a plan takes."""
+
+    steps: list[tuple[float, Step]]
+
+    @property
+    def seconds(self) -> float:
+        """The time of all calls."""
+        return sum(seconds for seconds, _ in self.steps)
+
+    def __str__(self) -> str:
+        """A table, the slowest calls first."""
+        rows = [("us", "share", "call", "makes", "for")]
+        for seconds, step in sorted(self.steps, key=lambda row: -row[0]):
+            share = f"{seconds / (self.seconds or 1):.1%}"
+            text = "; ".join(step.lines)
+            rows.append((f"{seconds * 1e6:.2f}", share, text, step.result, step.place))
+        return f"{_table(rows, '>><<<')}\n{self.seconds * 1e6:.1f} us in {len(self.steps)} calls"
+
+
+def _table(rows: Sequence[Sequence[str]], sides: str) -> str:
+    """The rows in columns, aligned to these sides."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)
+        ).rstrip()
+        for row in rows
+    )
+
+
+class Undo:
+    """The arguments of the traced call, to run the calls again; what they change is restored."""
+
+    def __init__(
+        self, inputs: Sequence[Value], calls: Sequence[Call], held: Sequence[Array]
+    ) -> None:
+        self._arguments = [v.array for v in inputs]
+        targets = [c.target.storage for c in calls if c.target is not None]
+        self._arrays = [s.owner for s in dict.fromkeys(targets) if s.home == "state"]
+        self._arrays += held
+        draws = [c.fun for c in calls if c.kind == "host" and c.results]
+        self._generators = [getattr(fun, "__self__").bit_generator for fun in draws]  # noqa: B009
+        self._before: tuple[list[Array], list[Any]] = [], []
+
+    def __enter__(self) -> list[Array]:
+        self._before = [a.copy() for a in self._arrays], [g.state for g in self._generators]
+        return [a.copy(order="K") for a in self._arguments]
+
+    def __exit__(self, *_error: object) -> None:
+        arrays, states = self._before
+        for array, before in zip(self._arrays, arrays, strict=True):
+            array[...] = before
+        for generator, state in zip(self._generators, states, strict=True):
+            generator.state = state
