@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from .functions import part
-from .program import Call, Storage, Value, values_in
-from .rewriting import is_constant, views_settled
+from .program import Call, Storage, Value, values_in, views_settled
 from .spelling import spelling
 
 SMALL = 1 << 13  # bytes of each array, at most
@@ -85,9 +84,9 @@ def _group(
 
 def _operand(call: Call) -> Value | None:
     """The only array that a small element-wise call reads, beside constants of one element."""
-    if not (isinstance(call.fun, np.ufunc) and call.fun.signature is None and call.kind == "pure"):
+    if not call.is_elementwise or call.kind != "pure":
         return None
-    arrays = [v for v in values_in(call.args) if not (is_constant(v) and v.size == 1)]
+    arrays = [v for v in values_in(call.args) if not (v.is_constant and v.size == 1)]
     if call.kwargs or len(call.results) != 1 or len(set(arrays)) != 1 or call.fun.nout != 1:
         return None
     operand, (result,) = arrays[0], call.results

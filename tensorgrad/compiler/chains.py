@@ -11,8 +11,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
-
 from ..graph import aligned
 from .program import Call, Value, mapped, values_in
 from .spelling import Code, indented, ufunc_line
@@ -117,9 +115,9 @@ def chained(calls: Sequence[Call], kept: Iterable[Value]) -> list[Call]:
 
 def _is_link(call: Call) -> bool:
     """Whether a call is element-wise, over arrays that are large, or of one element."""
-    if not (isinstance(call.fun, np.ufunc) and call.fun.signature is None and call.kind == "pure"):
+    if not call.is_elementwise or call.kind != "pure" or call.kwargs:
         return False
-    if call.kwargs or len(call.results) != 1 or call.results[0].size < LARGE:
+    if len(call.results) != 1 or call.results[0].size < LARGE:
         return False
     (result,) = call.results
     return (

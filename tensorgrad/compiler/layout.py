@@ -143,8 +143,7 @@ def _taken_over(
     """The storages that element-wise calls make in place of one that dies, and which these are."""
     groups: dict[Storage, Storage] = {}
     for i, call in enumerate(calls):
-        elementwise = isinstance(call.fun, np.ufunc) and call.fun.signature is None
-        if not elementwise or call not in spellings or call.results[0].storage not in spans:
+        if not call.is_elementwise or call not in spellings or call.results[0].storage not in spans:
             continue
         (result,), reads = call.results, [*values_in((call.args, call.kwargs))]
         if result.array is not result.storage.owner:

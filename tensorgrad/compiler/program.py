@@ -69,6 +69,11 @@ class Value(Spec):
         """The number of bytes."""
         return self.size * self.dtype.itemsize
 
+    @property
+    def is_constant(self) -> bool:
+        """Whether it is the same in every call, wherever the program is used."""
+        return self.storage.home == "constant"
+
 
 class Call:
     """One call: `fun(*args, **kwargs)`, in whose arguments values stand for arrays.
@@ -107,6 +112,11 @@ class Call:
         found = [*values_in(self.args), *values_in(self.kwargs)]
         return found if self.target is None else [*found, self.target]
 
+    @property
+    def is_elementwise(self) -> bool:
+        """Whether each element of the result depends on one of each argument."""
+        return isinstance(self.fun, np.ufunc) and self.fun.signature is None
+
     def replace(self, new: Callable[[Value], Any]) -> None:
         """Put other values in place of those among the arguments."""
         self.args = mapped(self.args, Value, new)
@@ -116,6 +126,17 @@ class Call:
 
     def __repr__(self) -> str:
         return f"{self.kind} {name_of(self.fun)}"
+
+
+def views_settled(calls: Sequence[Call]) -> Sequence[Call]:
+    """The calls, with views in the storage of what they are views of, if that has another now."""
+    for call in calls:
+        if call.kind == "view":
+            base = next(values_in((call.args, call.kwargs)))
+            for result in call.results:
+                if result.call is call:
+                    result.storage = base.storage
+    return calls
 
 
 def mapped(nested: Any, kind: type | tuple[type, ...], function: Function) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import TraceError
 from ..graph import Function
 from .functions import COPIES, LIKE, spread
-from .program import Call, Storage, Value, values_in
+from .program import Call, Storage, Value, values_in, views_settled
 
 _SMALL = 16  # elements: constants up to this size are compared by what they hold
 
@@ -32,22 +32,6 @@ def simplified(
     return _spread(_needed(calls, wanted)), same
 
 
-def views_settled(calls: Sequence[Call]) -> Sequence[Call]:
-    """The calls, with views in the storage of what they are views of, if that has another now."""
-    for call in calls:
-        if call.kind == "view":
-            base = next(values_in((call.args, call.kwargs)))
-            for result in call.results:
-                if result.call is call:
-                    result.storage = base.storage
-    return calls
-
-
-def is_constant(value: Value) -> bool:
-    """Whether a value is the same in every call, wherever the program is used."""
-    return value.storage.home == "constant"
-
-
 def _folded(calls: Iterable[Call]) -> list[Call]:
     """Without the calls whose results are the same each time: they are constants."""
     left = []
@@ -60,7 +44,7 @@ def _folded(calls: Iterable[Call]) -> list[Call]:
                 call.args[1:] if call.fun in LIKE else call.args
             )  # of the first, the shape counts
             reads = [*values_in((args, call.kwargs))]
-            if all(map(is_constant, reads)) and not any(r.storage.writes for r in own):
+            if all(v.is_constant for v in reads) and not any(r.storage.writes for r in own):
                 for r in own:
                     r.storage.home = "constant"
                 continue
@@ -116,7 +100,7 @@ def _is_like(x: Any, result: Value) -> bool:
 
 def _is_one(factor: Any) -> bool:
     if isinstance(factor, Value):
-        return is_constant(factor) and bool(np.all(factor.array == 1))
+        return factor.is_constant and bool(np.all(factor.array == 1))
     return isinstance(factor, (int, float)) and factor == 1
 
 
@@ -125,7 +109,7 @@ def _key(call: Call, versions: Counter[Storage], epoch: int) -> Any:
 
     def frozen(part: Any) -> Any:
         if isinstance(part, Value):
-            if is_constant(part) and part.size <= _SMALL:
+            if part.is_constant and part.size <= _SMALL:
                 return part.dtype, part.shape, part.array.tobytes()
             return id(part), versions[part.storage], part.storage.home == "state" and epoch
         if isinstance(part, (list, tuple)):
@@ -188,7 +172,7 @@ def _scaled(call: Call) -> tuple[Any, Any]:
 
 def _number(factor: Any) -> Any:
     if isinstance(factor, Value):
-        single = is_constant(factor) and factor.size == 1 and factor.dtype.kind == "f"
+        single = factor.is_constant and factor.size == 1 and factor.dtype.kind == "f"
         return factor.array.reshape(())[()] if single else None
     return factor if type(factor) in (int, float) else None
 
@@ -276,8 +260,7 @@ def _spread(calls: Sequence[Call]) -> list[Call]:
     left: list[Call] = []
     for call in calls:
         if (
-            isinstance(call.fun, np.ufunc)
-            and call.fun.signature is None
+            call.is_elementwise
             and len(call.results) == 1
             and not call.kwargs
             and 1 < call.results[0].size <= _SPREAD
