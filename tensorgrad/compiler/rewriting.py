@@ -27,9 +27,9 @@ def simplified(
     calls = views_settled(_merged(_folded(calls), same))
     wanted = [same.get(v, v) for v in kept]
     calls = _decisions_first(_needed(calls, wanted))
-    calls = _short_chains(calls, wanted)
-    calls = _sums_by_products(_needed(calls, wanted), wanted)
-    return _spread(_needed(calls, wanted)), same
+    calls = _needed(_scaled_once(calls, wanted), wanted)
+    calls = _needed(_sums_by_products(calls, wanted), wanted)
+    return _spread(calls), same
 
 
 def _folded(calls: Iterable[Call]) -> list[Call]:
@@ -40,9 +40,8 @@ def _folded(calls: Iterable[Call]) -> list[Call]:
             own = [r for r in call.results if r.call is call]
             if not own or all(r.storage.home == "state" for r in own):
                 continue  # a view of what stays where it is was taken while tracing
-            args = (
-                call.args[1:] if call.fun in LIKE else call.args
-            )  # of the first, the shape counts
+            # Of an array of zeros like another one, the shape counts alone.
+            args = call.args[1:] if call.fun in LIKE else call.args
             reads = [*values_in((args, call.kwargs))]
             if all(v.is_constant for v in reads) and not any(r.storage.writes for r in own):
                 for r in own:
@@ -142,11 +141,18 @@ def _needed(calls: Sequence[Call], kept: Iterable[Value]) -> list[Call]:
     return left[::-1]
 
 
-def _short_chains(calls: Sequence[Call], kept: Iterable[Value]) -> list[Call]:
+def _uses(calls: Sequence[Call], kept: Iterable[Value]) -> Counter[Value]:
+    """How often each value is read."""
+    return Counter([*(v for call in calls for v in call.reads), *kept])
+
+
+def _makers(calls: Sequence[Call]) -> dict[Value, Call]:
+    return {r: call for call in calls for r in call.results}
+
+
+def _scaled_once(calls: Sequence[Call], kept: Iterable[Value]) -> list[Call]:
     """With one product by a number in place of several on end: not to the last bit."""
-    uses = Counter(v for call in calls for v in call.reads)
-    uses.update(kept)
-    makers = {r: call for call in calls for r in call.results}
+    uses, makers = _uses(calls, kept), _makers(calls)
     for call in calls:
         x, factor = _scaled(call)
         inner = makers.get(x) if x is not None else None
@@ -182,9 +188,7 @@ def _sums_by_products(calls: Sequence[Call], kept: Iterable[Value]) -> list[Call
 
     And with squares in place of products of an array with itself.
     """
-    uses = Counter(v for call in calls for v in call.reads)
-    uses.update(kept)
-    makers = {r: call for call in calls for r in call.results}
+    uses, makers = _uses(calls, kept), _makers(calls)
     left: list[Call] = []
     for call in calls:
         if _is_square(call):
