@@ -394,7 +394,7 @@ def _returned(code: Code, i: int, output: Output) -> tuple[list[str], str]:
         return [], code.name(output.leaf, "leaf")
     text = code.text(value)
     if value.storage.home != "result":
-        text = f"{code.method(value, 'copy')}()"
+        text = f"{code.attribute(value, 'copy')}()"
     if not isinstance(output.leaf, Tensor):
         return [], text
     node = code.name(output.node, "node")

@@ -104,7 +104,7 @@ class Code:
             self._full[key] = np.full(like.shape, number, like.dtype)
         return self.name(self._full[key], "all")
 
-    def call(self, fun: Function, args: Any, kwargs: Any = {}) -> str:  # noqa: B006
+    def call(self, fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
         """An expression for a call."""
         given = [*map(self.text, args), *(f"{k}={self.text(v)}" for k, v in kwargs.items())]
         return f"{self.function(fun)}({', '.join(given)})"
@@ -113,23 +113,14 @@ class Code:
         """A name for a function."""
         return self.name(fun, re.sub(r"\W", "_", name_of(fun).strip("<>'")))
 
-    def method(self, value: Value, name: str) -> str:
-        """A method of an array, bound once if the array stays."""
+    def attribute(self, value: Value, name: str) -> str:
+        """An attribute of an array: a view, or a method, which is bound once if the array stays."""
         array = self.fixed(value)
         if array is None:
             return f"{self.text(value)}.{name}"
         bound = f"{self.text(value)}_{name}"
         self.names.setdefault(bound, getattr(array, name))
         return bound
-
-    def view(self, value: Value, name: str) -> str:
-        """An attribute of an array that is a view of it."""
-        array = self.fixed(value)
-        if array is None:
-            return f"{self.text(value)}.{name}"
-        view = f"{self.text(value)}_{name}"
-        self.names.setdefault(view, getattr(array, name))
-        return view
 
     def defined(self, source: str) -> Function:
         """The function that the source defines, with all names as variables of its own."""
@@ -166,13 +157,9 @@ def spelling(call: Call) -> Spelling | None:
     if len(call.results) != 1 or call.results[0].call is not call:
         return None
     fun = call.fun
-    if call.kind == "host":
-        kwargs = call.kwargs
-        return (
-            (lambda code, out: [code.call(fun, (), kwargs)[:-1] + f", out={out})"])
-            if (kwargs)
-            else None
-        )
+    if call.kind == "host":  # random numbers
+        dtype = call.kwargs["dtype"]
+        return lambda code, out: [f"{code.function(fun)}(dtype={code.text(dtype)}, out={out})"]
     if isinstance(fun, np.ufunc) and fun.nout == 1:
         if _is_of_numbers(call):
             return lambda code, out: [_arithmetic(code, call, out)]
@@ -195,13 +182,13 @@ def spelling(call: Call) -> Spelling | None:
         return lambda code, out: [f"{out}[...] = {code.text(fill)}"]
     if fun is spread:
         return lambda code, out: [f"{out}[...] = {code.text(call.args[0])}"]
-    if fun in COPIES and isinstance(call.args[0], Value) and _is_real_copy(call):
-        return lambda code, out: [f"{out}[...] = {code.text(call.args[0])}"]
-    if fun in RESHAPES and _order(call) == "C" and isinstance(call.args[0], Value):
-        shape = call.args[0].shape
-        return lambda code, out: [f"{out}.reshape({shape})[...] = {code.text(call.args[0])}"]
+    first = call.args[0] if call.args else None
+    if fun in COPIES and isinstance(first, Value) and first.shape == call.results[0].shape:
+        return lambda code, out: [f"{out}[...] = {code.text(first)}"]
+    if fun in RESHAPES and _order(call) == "C" and isinstance(first, Value):
+        return lambda code, out: [f"{out}.reshape({first.shape})[...] = {code.text(first)}"]
     if fun is np.where and len(call.args) == 3 and not call.kwargs:
-        if not (isinstance(call.args[0], Value) and call.args[0].dtype.kind == "b"):
+        if not (isinstance(first, Value) and first.dtype.kind == "b"):
             return None
         return lambda code, out: _where(code, call, out)
     if fun in WITH_OUT and not (fun in JOINS and "dtype" in call.kwargs):
@@ -235,8 +222,8 @@ def _is_product(call: Call) -> bool:
 
 def _product(code: Code, call: Call, out: str) -> str:
     x, y = call.args
-    right = code.view(y, "T") if call.fun is np.inner and y.ndim == 2 else code.text(y)
-    return f"{code.method(x, 'dot')}({right}, {out})"
+    right = code.attribute(y, "T") if call.fun is np.inner and y.ndim == 2 else code.text(y)
+    return f"{code.attribute(x, 'dot')}({right}, {out})"
 
 
 _SIGNS = {np.add: "+", np.subtract: "-", np.multiply: "*", np.divide: "/"}
@@ -328,12 +315,12 @@ def _reduced(code: Code, call: Call, out: str) -> list[str]:
         ]
     if by_rows and narrow and ufunc is np.add:
         ones = code.name(np.ones(x.shape[1], x.dtype), "ones")
-        return [f"{code.method(x, 'dot')}({ones}, {code.vector(out)})"]
+        return [f"{code.attribute(x, 'dot')}({ones}, {code.vector(out)})"]
     if by_rows and narrow and ufunc in (np.maximum, np.minimum):
         turned = code.name(np.empty(x.shape[::-1], x.dtype), "turned")
         function = code.function(call.fun)
         return [
-            f"{turned}[...] = {code.view(x, 'T')}",
+            f"{turned}[...] = {code.attribute(x, 'T')}",
             f"{function}({turned}, 0, None, {code.vector(out)})",
         ]
     axis, dtype = code.text(given["axis"]), code.text(given["dtype"])
@@ -342,11 +329,6 @@ def _reduced(code: Code, call: Call, out: str) -> list[str]:
 
 
 NARROW = 32  # columns
-
-
-def _is_real_copy(call: Call) -> bool:
-    """Whether the first argument is all that decides about the elements, in their order."""
-    return bool(call.results[0].shape == call.args[0].shape)
 
 
 def _order(call: Call) -> str:
@@ -380,7 +362,7 @@ def plain_lines(code: Code, call: Call) -> list[str]:
         plain = Call("pure", fun, args, options, [call.target])
         return [ufunc_line(code, plain, code.text(call.kwargs["out"]))]
     elif isinstance(fun, Attribute):
-        right = code.view(args[0], name_of(fun))
+        right = code.attribute(args[0], name_of(fun))
     else:
         right = code.call(fun, args, call.kwargs)
     if all(r.call is not call for r in call.results):
