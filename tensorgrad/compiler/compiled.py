@@ -166,10 +166,10 @@ class Compiled:
             _require_untouched(self._name, given, (args, kwargs), tensors)
             leaves, structure = flatten(y, self._name, anything=True, modules=False)
             watch.require_unchanged(trace.drawn)
-            own = {id(t) for t in [*watch.tensors, *_tensors_of(call.leaves)]}
+            own = {id(t) for t in watch.tensors}
             outputs = [_output(trace, leaf, own) for leaf in leaves]
             del y, args, kwargs, given, tensors
-            final = trace.settle([*watch.tensors, *_tensors_of(call.leaves)])
+            final = trace.settle(watch.tensors)
             results = [_first(output) for output in outputs]
             plan = Plan(
                 trace,
@@ -310,10 +310,6 @@ def _require_untouched(
                 f"{name} changes an argument, a tensor of shape {t.shape}, in place: return the "
                 "new one instead"
             )
-
-
-def _tensors_of(leaves: Iterable[Any]) -> list[Tensor]:
-    return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
 
 
 def _output(trace: Trace, leaf: Any, own: set[int]) -> Output:

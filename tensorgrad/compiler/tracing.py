@@ -70,15 +70,15 @@ def _mean(*args: Any, **kwargs: Any) -> Any:
     bound = signature(np.mean).bind(*args, **kwargs)
     given = {k: v for k, v in bound.arguments.items() if v is not np._NoValue and v is not None}
     a = given.pop("a")
-    plain = isinstance(a, Tracer) and a.dtype.char in "fdFD" and not given.keys() - _PLACES
+    plain = (
+        isinstance(a, Tracer) and a.dtype.char in "fdFD" and given.keys() <= {"axis", "keepdims"}
+    )
     if not plain:
         traced = next(t for t in (a, given.get("out")) if isinstance(t, Tracer))
         return traced._trace.record(np.mean, (a,), given, given.get("out"))
     total = np.add.reduce(a, **{"axis": None} | given)
     return total / (a.size // max(total.size, 1))
 
-
-_PLACES = {"axis", "keepdims"}
 
 # Functions that NumPy has written in Python, in terms of what they call in the end.
 _LOWERED: dict[Function, Function] = {
@@ -716,9 +716,3 @@ def _read_only(nested: Any) -> Iterator[None]:
     finally:
         for array in sorted(arrays, key=lambda a: a.base is not None):
             array.flags.writeable = True
-
-
-def active() -> Trace | None:
-    """The trace that is under way in this thread, or None."""
-    trace: Trace | None = mode.get().trace
-    return trace
