@@ -80,14 +80,14 @@ class Plan:
 
         spellings = {c: s for c in calls if c.kind != "view" and (s := _spelling(c)) is not None}
         _give_away(given, gradients, {r for c in spellings for r in c.results})
-        slots = {node: v for node, v in trace.slots.items() if v is not None}
-        apart = _values(v for node, v in final.items() if node in slots)
+        earlier = {node: v for node, v in trace.earlier.items() if v is not None}
+        apart = _values(v for node, v in final.items() if node in earlier)
         layout = Layout(calls, spellings, kept, apart)
         self.peak_bytes, self.lower_bound = layout.peak_bytes, layout.lower_bound
 
         self._code = code = Code(_names(lock))
         self._arguments = [code.local(v, f"a{i}") for i, v in enumerate(trace.inputs)]
-        taken = _earlier_gradients(code, slots, final, layout.calls)
+        taken = _earlier_gradients(code, earlier, final, layout.calls)
         for v in [*kept, *(v for call in layout.calls for v in call.reads)]:
             if v.storage.home in ("state", "constant") and not code.knows(v):
                 code.bind(v, v.array)
@@ -275,13 +275,13 @@ def _same_order(code: Code, trace: Trace) -> list[str]:
 
 def _earlier_gradients(
     code: Code,
-    slots: Mapping[Node, Value],
+    earlier: Mapping[Node, Value],
     final: Mapping[Node, Value | None],
     calls: Sequence[Call],
 ) -> list[str]:
     """Lines that take the gradients which leaves have from before the call."""
     lines = []
-    for i, (node, v) in enumerate(slots.items()):
+    for i, (node, v) in enumerate(earlier.items()):
         lines.append(f"{code.local(v, f'g{i}')} = {code.name(node, 'node')}.grad")
         lines.append(f"if g{i} is None: return MISS")
         if _is_read_late(calls, v, final.get(node)):
@@ -371,7 +371,7 @@ def _conditions(code: Code, trace: Trace, modules: Sequence[Any]) -> str:
         return same
 
     tests = [("{} == {} or {}()", (changes, seen, look)), *trace.conditions]
-    tests += [("{}.grad is None", (node,)) for node, v in trace.slots.items() if v is None]
+    tests += [("{}.grad is None", (node,)) for node, v in trace.earlier.items() if v is None]
     return " and ".join(f"({test.format(*map(code.name, things))})" for test, things in tests)
 
 

@@ -70,14 +70,11 @@ def _mean(*args: Any, **kwargs: Any) -> Any:
     bound = signature(np.mean).bind(*args, **kwargs)
     given = {k: v for k, v in bound.arguments.items() if v is not np._NoValue and v is not None}
     a = given.pop("a")
-    plain = (
-        isinstance(a, Tracer) and a.dtype.char in "fdFD" and given.keys() <= {"axis", "keepdims"}
-    )
-    if not plain:
-        traced = next(t for t in (a, given.get("out")) if isinstance(t, Tracer))
-        return traced._trace.record(np.mean, (a,), given, given.get("out"))
-    total = np.add.reduce(a, **{"axis": None} | given)
-    return total / (a.size // max(total.size, 1))
+    if isinstance(a, Tracer) and a.dtype.char in "fdFD" and given.keys() <= {"axis", "keepdims"}:
+        total = np.add.reduce(a, **{"axis": None} | given)
+        return total / (a.size // max(total.size, 1))
+    traced = next(t for t in (a, given.get("out")) if isinstance(t, Tracer))
+    return traced._trace.record(np.mean, (a,), given, given.get("out"))
 
 
 # Functions that NumPy has written in Python, in terms of what they call in the end.
@@ -161,7 +158,10 @@ class Tracer(NDArrayOperatorsMixin):
         if out is None:
             return self._trace.record(fun, inputs, kwargs)
         if len(out) != 1 or out[0] is None:
-            raise TraceError(f"{name_of(fun)}: out= of several results cannot be compiled")
+            raise TraceError(
+                f"{place()}: {name_of(fun)} with out= for several results cannot be compiled: use "
+                "what it returns"
+            )
         self._trace.record(fun, inputs, kwargs | {"out": out[0]}, out[0])
         return out[0]
 
@@ -302,33 +302,32 @@ def _checked_index(index: Any) -> Any:
 
 
 class Trace:
-    """All that one call of a function did.
-
-    `calls` is the program. `tensors` are those tensors whose arrays it used, with the arrays and
-    nodes that they had, `gradients` the leaves whose `grad` it used, with those that they had, and
-    `slots` the arrays that stand for such gradients. `touched` are the leaves whose data it
-    changed. `attributes` are what must stay as it is for the program to hold, an object, a name and
-    a value, and `conditions` what else must be so: expressions, and the things for their gaps.
-    """
+    """All that one call of a function did: its calls, what they rely on, and what they change."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.inputs: list[Value] = []
+        # By id, the tensors whose arrays were used, with the arrays and nodes that they had.
         self.tensors: dict[int, tuple[Tensor, Array, Node | None]] = {}
+        # The leaves whose `grad` was read or set, with those that they had; of those whose `grad`
+        # was read first, what stands for it; and the leaves whose data changed, in order.
         self.gradients: dict[Node, Any] = {}
-        self.slots: dict[Node, Value | None] = {}
+        self.earlier: dict[Node, Value | None] = {}
         self.touched: dict[Node, None] = {}
+        # What must be so for the program to hold: expressions, with the things for their gaps; and
+        # attributes that must be what they are: an object, a name and a value.
         self.conditions: list[tuple[str, tuple[Any, ...]]] = []
         self.attributes: list[tuple[Any, str, Any]] = []
+        # By id, the generators drawn from, and the arrays that may be written to.
         self.drawn: set[int] = set()
         self.followed: set[int] = set()
-        self._storages: dict[int, Storage] = {}
-        self._values: dict[int, Value] = {}
+        self._storages: dict[int, Storage] = {}  # by the id of the owner
+        self._values: dict[int, Value] = {}  # by the id of the array
         self._protected: list[Array] = []
         self._undo: list[Callable[[], Any]] = []
         self._saved: set[int] = set()
         self._errors = np.geterr()
-        self._place: str | None = None
+        self._place: str | None = None  # of the node whose derivative is being computed
 
     # -- arrays that come from outside
 
@@ -385,7 +384,10 @@ class Trace:
         if isinstance(array, Tracer):
             return array
         if type(array) is not np.ndarray:
-            raise TraceError(f"{place()}: a tensor of a {type(array).__name__} cannot be compiled")
+            raise TraceError(
+                f"{place()}: a tensor of a {type(array).__name__}, not a NumPy array, cannot be "
+                "compiled: leave it out of the compiled function"
+            )
         if id(t) not in self.tensors:
             self.tensors[id(t)] = t, array, t._node
         return Tracer(self, self.value(array))
@@ -651,10 +653,10 @@ class Trace:
         if node not in self.gradients:
             self._remember(node)
             g = node.grad
-            self.slots[node] = None
+            self.earlier[node] = None
             if g is not None:
                 storage = self._storages.setdefault(id(owner_of(g)), Storage("input", owner_of(g)))
-                value = self.slots[node] = self._values.setdefault(id(g), Value(g, storage))
+                value = self.earlier[node] = self._values.setdefault(id(g), Value(g, storage))
                 node.grad = Tracer(self, value)  # type: ignore[assignment]
         return node.grad
 
