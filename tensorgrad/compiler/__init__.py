@@ -1,4 +1,19 @@
-"""The compiler: a function becomes one flat program of NumPy calls."""
+"""The compiler: a function becomes one flat program of NumPy calls.
+
+What happens when a function is called with arguments of a new kind, file by file:
+
+    program     the calls and values that all others work on
+    functions   what is known of NumPy's functions, and those that programs call besides
+    tracing     the function runs once, on arrays that note each call
+    watching    what it changes of Python's, which no program could repeat, is found and undone
+    rewriting   calls that are constant, the same or needless are left out, others made cheaper
+    chains      element-wise calls over large arrays go through them together, block by block
+    bundles     calls that do the same to several small arrays become one
+    layout      each array gets a place in one block of memory, which memory packs
+    spelling    each call becomes its cheapest line of Python
+    plan        the lines become functions; report prints and times them
+    compiled    `compile` itself: which plan fits a call, and when another is needed
+"""
 
 from .compiled import Compiled, compile  # noqa: A004 (as in PyTorch)
 
