@@ -141,6 +141,40 @@ def _needed(calls: Sequence[Call], kept: Iterable[Value]) -> list[Call]:
     return left[::-1]
 
 
+def _decisions_first(calls: Sequence[Call]) -> list[Call]:
+    """With decisions by elements, as far as can be, before anything that outlives the call changes.
+
+    Where a decision is another one, the program stops, and must not have changed anything.
+    """
+    first = next((i for i, call in enumerate(calls) if has_effects(call)), len(calls))
+    before, after = [*calls[:first]], [*calls[first:]]
+    for decision in [call for call in after if call.fun is bool]:
+        needed = {v.storage for v in decision.reads}
+        moved = [decision]
+        for call in reversed(after[: after.index(decision)]):
+            if needed.intersection(r.storage for r in call.results) or (
+                call.target is not None and call.target.storage in needed
+            ):
+                moved.append(call)
+                needed.update(v.storage for v in call.reads)
+        if any(has_effects(call) for call in moved):
+            raise TraceError(
+                f"{decision.place}: a decision by elements cannot be compiled after "
+                f"{calls[first].place} has changed what outlives the call, and it depends on that: "
+                "change it later"
+            )
+        before += moved[::-1]
+        after = [call for call in after if call not in moved]
+    return before + after
+
+
+def has_effects(call: Call) -> bool:
+    """Whether a call changes what outlives the program."""
+    if call.kind == "host":
+        return call.fun is not bool
+    return call.target is not None and call.target.storage.home == "state"
+
+
 def _uses(calls: Sequence[Call], kept: Iterable[Value]) -> Counter[Value]:
     """How often each value is read."""
     return Counter([*(v for call in calls for v in call.reads), *kept])
@@ -293,37 +327,3 @@ def _in_shape(a: Value, shape: tuple[int, ...], full: bool, calls: list[Call], a
     call.results = (value,)
     calls.append(call)
     return value
-
-
-def _decisions_first(calls: Sequence[Call]) -> list[Call]:
-    """With decisions by elements, as far as can be, before anything that outlives the call changes.
-
-    Where a decision is another one, the program stops, and must not have changed anything.
-    """
-    first = next((i for i, call in enumerate(calls) if has_effects(call)), len(calls))
-    before, after = [*calls[:first]], [*calls[first:]]
-    for decision in [call for call in after if call.fun is bool]:
-        needed = {v.storage for v in decision.reads}
-        moved = [decision]
-        for call in reversed(after[: after.index(decision)]):
-            if needed.intersection(r.storage for r in call.results) or (
-                call.target is not None and call.target.storage in needed
-            ):
-                moved.append(call)
-                needed.update(v.storage for v in call.reads)
-        if any(has_effects(call) for call in moved):
-            raise TraceError(
-                f"{decision.place}: a decision by elements cannot be compiled after "
-                f"{calls[first].place} has changed what outlives the call, and it depends on that: "
-                "change it later"
-            )
-        before += moved[::-1]
-        after = [call for call in after if call not in moved]
-    return before + after
-
-
-def has_effects(call: Call) -> bool:
-    """Whether a call changes what outlives the program."""
-    if call.kind == "host":
-        return call.fun is not bool
-    return call.target is not None and call.target.storage.home == "state"
