@@ -7,7 +7,7 @@ and makes new ones, or writes into one. The order of calls is the order in which
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -177,3 +177,9 @@ def owner_of(array: Array) -> Array:
             break
         base = base.base
     return array
+
+
+def make_writeable(arrays: Iterable[Array]) -> None:
+    """Undo what made arrays read-only; owners of memory come first, as views need them."""
+    for array in sorted(arrays, key=lambda a: a.base is not None):
+        array.flags.writeable = True

@@ -49,7 +49,18 @@ from .functions import (
     attribute,
     getitem,
 )
-from .program import ARRAYS, PACKAGE, Call, Kind, Storage, Value, mapped, owner_of, values_in
+from .program import (
+    ARRAYS,
+    PACKAGE,
+    Call,
+    Kind,
+    Storage,
+    Value,
+    make_writeable,
+    mapped,
+    owner_of,
+    values_in,
+)
 
 _NUMPY = os.path.join(os.path.dirname(np.__file__), "")
 
@@ -364,9 +375,8 @@ class Trace:
                 self._protected.append(a)
 
     def release(self) -> None:
-        """Make the arrays writeable again that were protected, owners of memory first."""
-        for array in sorted(self._protected, key=lambda a: a.base is not None):
-            array.flags.writeable = True
+        """Make the arrays writeable again that were protected."""
+        make_writeable(self._protected)
 
     def _given(self, a: Any) -> Any:
         if isinstance(a, Node):
@@ -716,5 +726,4 @@ def _read_only(nested: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        for array in sorted(arrays, key=lambda a: a.base is not None):
-            array.flags.writeable = True
+        make_writeable(arrays)

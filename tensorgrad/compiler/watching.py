@@ -19,7 +19,7 @@ from ..errors import TraceError
 from ..graph import Array
 from ..structure import CONTAINERS
 from ..tensor import Tensor
-from .program import PACKAGE, owner_of
+from .program import PACKAGE, make_writeable, owner_of
 
 # Whose changes the library itself brings into the program: optimizers and schedules.
 _FOLLOWED = f"{__package__.partition('.')[0]}.optim."
@@ -175,8 +175,7 @@ class Watch:
 
     def release(self) -> None:
         """Make the arrays writeable again."""
-        for array in sorted(self._arrays, key=_depth):  # a view after what it is a view of
-            array.flags.writeable = True
+        make_writeable(self._arrays)
 
     def require_unchanged(self, drawn: set[int]) -> None:
         """Raise a TraceError if something has changed; `drawn` generators may have moved on."""
@@ -221,10 +220,6 @@ class Watch:
         random.setstate(python)
         if legacy is not None:
             np.random.set_state(legacy)  # noqa: NPY002 (somebody may still use it)
-
-
-def _depth(array: Any) -> int:
-    return 0 if array.base is None else 1 + _depth(array.base)
 
 
 def unchanged(holders: Iterable[tuple[Any, dict[Any, Any]]]) -> bool:
