@@ -16,6 +16,7 @@ from ..graph import Array, Function, Node, mode, name_of, set_mode
 from ..structure import Structure, flatten
 from ..tensor import Tensor, tensor_of
 from .plan import MISS, Diverged, Input, Output, Plan, no_entry
+from .program import make_writeable
 from .tracing import Trace, Tracer, place_of
 from .watching import Watch
 
@@ -209,8 +210,7 @@ class Compiled:
                 ) from error
             raise
         finally:
-            watch.release()
-            trace.release()
+            make_writeable([*watch.protected, *trace.protected])
 
     def welcomes(self, *args: Any) -> bool:
         """Whether there is a plan for such arguments, or room for one more without a warning."""

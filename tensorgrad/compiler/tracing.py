@@ -334,7 +334,7 @@ class Trace:
         self.followed: set[int] = set()
         self._storages: dict[int, Storage] = {}  # by the id of the owner
         self._values: dict[int, Value] = {}  # by the id of the array
-        self._protected: list[Array] = []
+        self.protected: list[Array] = []  # that were made read-only
         self._undo: list[Callable[[], Any]] = []
         self._saved: set[int] = set()
         self._errors = np.geterr()
@@ -372,11 +372,7 @@ class Trace:
         for a in (array, owner_of(array)):
             if a.flags.writeable:
                 a.flags.writeable = False
-                self._protected.append(a)
-
-    def release(self) -> None:
-        """Make the arrays writeable again that were protected."""
-        make_writeable(self._protected)
+                self.protected.append(a)
 
     def _given(self, a: Any) -> Any:
         if isinstance(a, Node):

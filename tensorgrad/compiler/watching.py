@@ -19,7 +19,7 @@ from ..errors import TraceError
 from ..graph import Array
 from ..structure import CONTAINERS
 from ..tensor import Tensor
-from .program import PACKAGE, make_writeable, owner_of
+from .program import PACKAGE, owner_of
 
 # Whose changes the library itself brings into the program: optimizers and schedules.
 _FOLLOWED = f"{__package__.partition('.')[0]}.optim."
@@ -36,9 +36,9 @@ class Watch:
     """All that is within reach of a function and its arguments, as it is now.
 
     `tensors` are the tensors among it, `modules` the modules and their parts with what these hold,
-    `variables` conditions, as of a trace, that the function's variables are the same. `restore`
-    makes everything what it was; `require_unchanged` raises a TraceError for what a compiled call
-    could not repeat.
+    `variables` conditions, as of a trace, that the function's variables are the same, `protected`
+    the plain arrays that `protect` makes read-only. `restore` makes everything else what it was;
+    `require_unchanged` raises a TraceError for what a compiled call could not repeat.
     """
 
     def __init__(self, *roots: Any) -> None:
@@ -46,7 +46,7 @@ class Watch:
         self.modules: list[tuple[Any, dict[Any, Any]]] = []
         self.variables: list[tuple[str, tuple[Any, ...]]] = []
         self._holders: list[tuple[str, Any, dict[Any, Any], bool]] = []
-        self._arrays: list[Array] = []
+        self.protected: list[Array] = []
         self._iterators: list[tuple[str, Any, Any]] = []
         self._objects: list[Any] = []
         self._names: set[str] = set()  # that the user's code mentions
@@ -79,7 +79,7 @@ class Watch:
         elif isinstance(thing, np.ndarray):
             owner = owner_of(thing)  # without one of its own, an array stays read-only
             if users and thing.flags.writeable and owner.flags.writeable and owner.flags.owndata:
-                self._arrays.append(thing)
+                self.protected.append(thing)
         elif "numpy.random" in sys.modules and isinstance(thing, np.random.Generator):
             self._generators.append((path, thing, thing.bit_generator.state))
         elif isinstance(thing, MethodType):
@@ -169,13 +169,9 @@ class Watch:
     def protect(self) -> None:
         """Make plain arrays read-only: a compiled function cannot repeat what changes one."""
         theirs = {id(owner_of(t._array)) for t in self.tensors if type(t._array) is np.ndarray}
-        self._arrays = [a for a in self._arrays if id(owner_of(a)) not in theirs]
-        for array in self._arrays:
+        self.protected = [a for a in self.protected if id(owner_of(a)) not in theirs]
+        for array in self.protected:
             array.flags.writeable = False
-
-    def release(self) -> None:
-        """Make the arrays writeable again."""
-        make_writeable(self._arrays)
 
     def require_unchanged(self, drawn: set[int]) -> None:
         """Raise a TraceError if something has changed; `drawn` generators may have moved on."""
