@@ -143,8 +143,8 @@ class Optimizer:
 
     def _trace_change(self, trace: Any, group: dict[str, Any], flat: Flat, part: Part) -> None:
         """Let the compiler write down the step of a part: its numbers are computed each time."""
-        seen = dict(group)  # the options, and the numbers made of them, that are in the arrays
-        written = SimpleNamespace(numbers=None)
+        seen = dict(group)  # the options of which the numbers in the arrays were made
+        written = SimpleNamespace(numbers=None)  # those numbers; None: they are to be made anew
 
         def renew() -> None:
             seen.update(group)
@@ -152,14 +152,15 @@ class Optimizer:
             written.numbers = flat.numbers
 
         def used() -> list[bool]:
+            """Which options are used at all, for which the program differs."""
             return [bool(value) for name, value in group.items() if name != "params"]
 
         def fits() -> bool:
             """Whether other options can be brought in, rather than another program be needed."""
             written.numbers = None
-            return used() == now_used
+            return used() == used_now
 
-        now_used = used()
+        used_now = used()
         trace.require("{} == {} or {}()", group, seen, fits)
         trace.inline("{}.steps += 1", part)
         if self._timed(group):
