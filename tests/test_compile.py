@@ -1034,3 +1034,178 @@ def test_long_chains_are_run_in_blocks() -> None:
     slope = tg.compile(tg.elementwise_grad(f))
     for given in x, 0.5 * x:
         assert_same(slope(given), tg.elementwise_grad(f)(given))
+
+
+# -- data that is assigned, and gradients from before the call
+
+
+def _state(*values: Any, trained: bool = False) -> list[tg.Tensor]:
+    return [tg.Tensor(v, float, requires_grad=trained) for v in values]
+
+
+def rebinding() -> Any:
+    (u,) = state = _state([1, 1])
+
+    def f(x: Any) -> Any:
+        old = u.data
+        u.data = np.tanh(old + x)
+        return u.data - old
+
+    return f, state
+
+
+def swapping() -> Any:
+    u, v = state = _state([1, 2], [3, 4])
+
+    def f(x: Any) -> Any:
+        u.data, v.data = v.data + x, u.data
+        return u.data * 2
+
+    return f, state
+
+
+def rebinding_inside() -> Any:
+    def f(x: Any) -> Any:
+        h = tg.Tensor(x * 2)
+        old = h.data
+        h.data = np.tanh(old)
+        return h.data - old
+
+    return f, []
+
+
+def an_operand_reassigned_before_backward() -> Any:
+    (w,), (u,) = _state([1, 2], trained=True), _state([2, 3])
+
+    def f(x: Any) -> Any:
+        w.zero_grad()
+        y = np.sum(w * u)
+        u.data = x
+        y.backward()
+        return w.grad
+
+    return f, [w, u]
+
+
+def a_gradient_kept_while_it_accumulates() -> Any:
+    (p,) = state = _state([1, 2], trained=True)
+
+    def f(x: Any) -> Any:
+        old = p.grad
+        np.sum(p * x).backward()
+        return p.grad, x * 0 if old is None else old * 1
+
+    return f, state
+
+
+def descending_by_hand() -> Any:
+    (p,) = state = _state([1, 2], trained=True)
+
+    def f(x: Any) -> Any:
+        p.zero_grad()
+        np.sum(p * p * x).backward()
+        p.data = p.data - 0.1 * p.grad
+        return p.data + 0
+
+    return f, state
+
+
+def two_optimizers_of_one_parameter() -> Any:
+    (p,) = state = _state([1, 2], trained=True)
+    optimizers = tg.optim.SGD([p], lr=0.1), tg.optim.Adam([p], lr=0.1)
+
+    def f(x: Any) -> Any:
+        p.zero_grad()
+        np.sum(p * p * x).backward()
+        for optimizer in optimizers:
+            optimizer.step()
+        return p.data + 0
+
+    return f, state
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        rebinding,
+        swapping,
+        rebinding_inside,
+        an_operand_reassigned_before_backward,
+        a_gradient_kept_while_it_accumulates,
+        descending_by_hand,
+        two_optimizers_of_one_parameter,
+    ],
+)
+def test_data_that_is_assigned_is_what_it_is_in_eager_mode(make: Any) -> None:
+    (eager, expected), (traced, actual) = make(), make()
+    compiled = tg.compile(traced)
+    for x in [1.0, 2.0], [3.0, -1.0], [0.5, 2.0], [1.0, 2.0]:
+        assert_same(compiled(np.array(x)), eager(np.array(x)))
+        assert_same(actual, expected)
+
+
+def test_an_eager_step_of_another_optimizer_comes_between() -> None:
+    results = []
+    for way in (lambda f: f), tg.compile:
+        (p,) = _state([1, 2], trained=True)
+        own, other = tg.optim.Adam([p], lr=0.1), tg.optim.SGD([p], lr=0.1)
+
+        def f(x: Any, p: Any = p, own: Any = own) -> Any:
+            p.zero_grad()
+            np.sum(p * p * x).backward()
+            own.step()
+            return p.data + 0
+
+        step = way(f)
+        rows = []
+        for k in range(6):
+            rows.append(np.array(step(np.array([1.0, k]))))
+            other.step()
+        results.append([*rows, p.data.copy()])
+    assert_same(*results)
+
+
+# -- arguments and results of other kinds
+
+
+def test_a_dict_in_another_order_is_another_signature() -> None:
+    f = tg.compile(lambda d: np.stack(list(d.values())))
+    a, b = numbers(2), numbers(2, seed=1)
+    for d in {"a": a, "b": b}, {"b": b, "a": a}:
+        assert_same(f(d), np.stack(list(d.values())))
+        assert_same(f(d), np.stack(list(d.values())))
+
+
+def test_a_static_tensor_is_part_of_the_signature() -> None:
+    f = tg.compile(lambda x, t: x * t.data, static_argnums=1)
+    t = tg.Tensor([2.0, 3.0])
+    for _ in range(2):
+        assert_same(f(np.ones(2), t), t.data)
+
+
+def test_arrays_are_not_returned_in_objects() -> None:
+    class Pair:
+        def __init__(self, a: Any) -> None:
+            self.a = a
+
+    with pytest.raises(tg.TraceError, match="in a Pair: return them in a tuple"):
+        tg.compile(lambda x: Pair(x * 2))(np.ones(2))
+
+
+def test_an_array_from_outside_that_is_a_view_stays_writeable() -> None:
+    view = np.arange(6.0)[:3]
+    f = tg.compile(lambda x: x * view)
+    assert_same(f(np.ones(3)), view)
+    view[0] = 5.0
+    assert_same(f(np.ones(3)), view)
+
+
+def test_plain_arrays_that_change_while_tracing_are_refused() -> None:
+    def f(x: Any) -> Any:
+        mask = np.zeros(3)
+        y = x * mask
+        mask[0] = 1
+        return y + x * mask
+
+    with pytest.raises(tg.TraceError, match=r"test_compile\.py:\d+: f changes an array"):
+        tg.compile(f)(np.ones(3))

@@ -195,9 +195,11 @@ class Compiled:
         watch.protect()
         try:
             with set_mode(trace=trace):
-                return self._fun(*args, **kwargs)
+                y = self._fun(*args, **kwargs)
+                trace.finish()
+                return y
         except (ValueError, TypeError) as error:
-            if "read-only" in str(error):
+            if "read-only" in str(error) or "output array" in str(error):
                 raise TraceError(
                     f"{place_of(error)}: {self._name} changes an array, which would not change in "
                     "compiled calls: keep it in a tensor's data, or pass it as an argument and "
@@ -317,7 +319,17 @@ def _output(trace: Trace, leaf: Any, own: set[int]) -> Output:
 
     `own` are the ids of tensors that live outside of the function.
     """
-    if id(leaf) in own or not isinstance(leaf, (Tensor, Tracer, np.ndarray)):
+    if id(leaf) in own:
+        return Output(leaf, None)
+    if not isinstance(leaf, (Tensor, Tracer, np.ndarray)):
+        inside = (
+            leaf if isinstance(leaf, (set, frozenset)) else getattr(leaf, "__dict__", {}).values()
+        )
+        if any(isinstance(getattr(part, "_array", part), Tracer) for part in inside):
+            raise TraceError(
+                f"a compiled function cannot return arrays in a {type(leaf).__name__}: return them "
+                "in a tuple, list or dict"
+            )
         return Output(leaf, None)
     if not isinstance(leaf, Tensor):
         return Output(leaf, trace.value(leaf))

@@ -87,7 +87,7 @@ class Plan:
 
         self._code = code = Code(_names(lock))
         self._arguments = [code.local(v, f"a{i}") for i, v in enumerate(trace.inputs)]
-        taken = _earlier_gradients(code, earlier, final, layout.calls)
+        taken = _earlier_gradients(code, earlier, final, given, layout.calls)
         for v in [*kept, *(v for call in layout.calls for v in call.reads)]:
             if v.storage.home in ("state", "constant") and not code.knows(v):
                 code.bind(v, v.array)
@@ -277,6 +277,7 @@ def _earlier_gradients(
     code: Code,
     earlier: Mapping[Node, Value],
     final: Mapping[Node, Value | None],
+    given: Sequence[Value],
     calls: Sequence[Call],
 ) -> list[str]:
     """Lines that take the gradients which leaves have from before the call."""
@@ -284,18 +285,21 @@ def _earlier_gradients(
     for i, (node, v) in enumerate(earlier.items()):
         lines.append(f"{code.local(v, f'g{i}')} = {code.name(node, 'node')}.grad")
         lines.append(f"if g{i} is None: return MISS")
-        if _is_read_late(calls, v, final.get(node)):
+        if _is_read_late(calls, given, v, final.get(node)):
             lines.append(f"g{i} = g{i}.copy()")
     return lines
 
 
-def _is_read_late(calls: Sequence[Call], slot: Value, final: Value | None) -> bool:
-    """Whether a gradient from before the call is read when the new one lies in its place."""
+def _is_read_late(
+    calls: Sequence[Call], given: Sequence[Value], slot: Value, final: Value | None
+) -> bool:
+    """Whether a gradient from before the call is read, or returned, after the new one is made."""
     if final is None:
         return False
     made = [i for i, c in enumerate(calls) if any(r.storage is final.storage for r in c.results)]
     read = [i for i, c in enumerate(calls) if any(v.storage is slot.storage for v in c.reads)]
-    return bool(made and read) and read[-1] > made[0]
+    read += [len(calls) for v in given if v.storage is slot.storage]
+    return bool(made and read) and max(read) > made[0]
 
 
 def _apart_from_state(

@@ -29,6 +29,7 @@ from ..graph import (
     Function,
     Node,
     Spec,
+    changes,
     mode,
     name_of,
     rule_together,
@@ -289,6 +290,13 @@ def place_of(error: BaseException) -> str:
     return found
 
 
+def _lie_in(t: Tensor, array: Array) -> None:
+    t._array = array
+    if t._node is not None:
+        t._node.out = array
+    changes[0] += 1
+
+
 def _is_part(part: Array, array: Array, index: Any) -> bool:
     """Whether an array is a view of another one, at an index of it."""
     if owner_of(part) is not owner_of(array) or not isinstance(
@@ -320,6 +328,7 @@ class Trace:
         self.inputs: list[Value] = []
         # By id, the tensors whose arrays were used, with the arrays and nodes that they had.
         self.tensors: dict[int, tuple[Tensor, Array, Node | None]] = {}
+        self.assigned: dict[int, tuple[Tensor, Tracer]] = {}
         # The leaves whose `grad` was read or set, with those that they had; of those whose `grad`
         # was read first, what stands for it; and the leaves whose data changed, in order.
         self.gradients: dict[Node, Any] = {}
@@ -396,6 +405,8 @@ class Trace:
             )
         if id(t) not in self.tensors:
             self.tensors[id(t)] = t, array, t._node
+        if id(t) in self.assigned:
+            return self.assigned[id(t)][1]
         return Tracer(self, self.value(array))
 
     def follow(self, t: Tensor) -> None:
@@ -645,8 +656,26 @@ class Trace:
         if not (isinstance(value, Tracer) and value.value is target.value):
             if np.shape(value) != target.shape:
                 raise ValueError(f"cannot assign data of shape {np.shape(value)} to {target}")
-            np.copyto(target, value, casting="unsafe")
+            if t._node is not None and t._node.out is not None:
+                target[...] = value  # an optimizer's memory, where the data stays
+            else:  # whoever has the array that the tensor had keeps its elements
+                new = self.record(np.array, (value,), {"dtype": t.dtype})
+                if id(owner_of(t._array)) in self.followed:
+                    self.assigned[id(t)] = t, new
+                else:  # made by the function
+                    t._array = new
         self.touch(t._node)
+
+    def finish(self) -> None:
+        """Bring the data that were assigned to where the tensors' data lie."""
+        for t, new in [*self.assigned.values()]:
+            del self.assigned[id(t)]
+            self.tensor(t)[...] = new
+
+    def move(self, t: Tensor, array: Array) -> None:
+        """Let the data of a leaf lie in another array, which has been given its elements."""
+        self._undo.append(functools.partial(_lie_in, t, t._array))
+        self.inline("{}({}, {})", _lie_in, t, array)
 
     def touch(self, node: Node | None) -> None:
         """Note that the data of a leaf has changed."""

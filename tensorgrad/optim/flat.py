@@ -122,13 +122,16 @@ class Flat:
             if p._array is not home:
                 self._adopt(p, home)
 
-    def _adopt(self, p: Tensor, home: Array) -> None:
+    def _require_alike(self, p: Tensor, home: Array) -> None:
         _require_parameter(p, self.name)
         if (p.shape, p.dtype) != (home.shape, home.dtype):
             raise ValueError(
                 f"{self.name}: a parameter of shape {home.shape}, dtype {home.dtype}, has become "
                 f"one of shape {p.shape}, dtype {p.dtype}: make a new optimizer"
             )
+
+    def _adopt(self, p: Tensor, home: Array) -> None:
+        self._require_alike(p, home)
         if p._node is not None:
             home[...] = p._array
             p._array = p._node.out = home  # where it stays, whatever is assigned to p.data
@@ -166,8 +169,10 @@ class Flat:
         for p, home, place in self._places:
             if p._array is not home:
                 there = trace.tensor(p)
-                self._adopt(p, home)
-                trace.state(home)[...] = there
+                self._require_alike(p, home)
+                if p._node is not None:
+                    trace.state(home)[...] = there
+                    trace.move(p, home)
             g = p.grad
             if g is not None:
                 trace.tensor(p)
