@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import functools
 import math
+import os
+import shutil
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -460,12 +462,13 @@ def mygrad() -> Engine:
 
 
 def tinygrad() -> Engine:
+    compiler = os.environ.get("CC", "clang")
+    if shutil.which(compiler) is None:
+        raise ModuleNotFoundError(f"tinygrad needs {compiler}", name=compiler)
     from tinygrad import Tensor, TinyJit
 
     def array(a):
         return Tensor(a, device="CPU").realize()
-
-    (array(np.ones(1)) + 1).numpy()  # raises OSError if there is no clang
 
     def training(problem):
         state = initial(problem, array)

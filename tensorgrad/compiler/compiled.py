@@ -43,7 +43,9 @@ def compile(  # noqa: A001 (as in PyTorch)
     signature: another value is traced anew. So is another mode of a module, training or not.
 
     Arrays from outside are read in each call where they meet arguments or tensors; what is computed
-    of them alone is computed once.
+    of them alone is computed once. Variables of the function, attributes of modules and of other
+    objects in its variables are looked at in each call; what lies deeper in containers, and what
+    installed packages keep for themselves, is taken as it was when traced.
 
     What a program cannot repeat raises TraceError with the cure: decisions by elements (`if loss >
     0`, `float(t)`), a number or list of Python's that the function changes, random numbers drawn by
