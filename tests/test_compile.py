@@ -1209,3 +1209,9 @@ def test_plain_arrays_that_change_while_tracing_are_refused() -> None:
 
     with pytest.raises(tg.TraceError, match=r"test_compile\.py:\d+: f changes an array"):
         tg.compile(f)(np.ones(3))
+
+
+def test_scan_of_a_chain_over_large_arrays() -> None:
+    x = np.linspace(-1, 1, 3 << 20).reshape(3, 1 << 20)
+    actual = tg.compile(lambda x: np.sum(np.tanh(x * 2) + 1)).scan(x)
+    np.testing.assert_allclose(actual, np.sum(np.tanh(x * 2) + 1, axis=1), rtol=1e-12)

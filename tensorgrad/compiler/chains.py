@@ -52,7 +52,7 @@ class Chain:
                 else:
                     code.names[f"{array}_flat"] = fixed.reshape(-1)
                 array += "_flat"
-            slices.append(f"{name} = {array}[i:stop]")
+            slices.append(f"{name} = {array}[low:high]")
             blocks[value] = Value(value.array, value.storage)
             code.local(blocks[value], name)
 
@@ -81,14 +81,14 @@ class Chain:
                     memory = aligned(size, result.dtype).reshape(self._step, *self._row)
                     whole = code.name(memory, "memory")
                     name = f"{whole}_block"
-                    slices.append(f"{name} = {whole}[: stop - i]")
+                    slices.append(f"{name} = {whole}[: high - low]")
                     scratch.add(name)
                 blocks[result] = Value(result.array, result.storage)
                 code.local(blocks[result], name)
             plain = Call("pure", inner.fun, args, results=inner.results)
             lines.append(ufunc_line(code, plain, code.text(blocks[result])))
-        head = f"for i in range(0, {self._rows}, {self._step}):"
-        body = [f"stop = min(i + {self._step}, {self._rows})", *slices, *lines]
+        head = f"for low in range(0, {self._rows}, {self._step}):"
+        body = [f"high = min(low + {self._step}, {self._rows})", *slices, *lines]
         return [*before, head, *indented(body)]
 
 

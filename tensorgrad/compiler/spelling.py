@@ -144,7 +144,7 @@ def indented(lines: Sequence[str]) -> list[str]:
 
 def _is_reserved(name: str) -> bool:
     """Whether the lines of a program may use a name for something else."""
-    local = re.fullmatch(r"[agitv]\d*|args[_\d]*|arrays|results|start|stop|times", name)
+    local = re.fullmatch(r"[agitv]\d*|args[_\d]*|arrays|results|start|low|high|times", name)
     return local is not None or keyword.iskeyword(name) or hasattr(builtins, name)
 
 
