@@ -749,3 +749,22 @@ def test_a_functional_step_on_state_that_is_passed() -> None:
         value, params = step(params, x, t)
         loss, mine = compiled(mine, x, t)
         assert_same((loss, mine), (value, params))
+
+
+def test_a_changed_decay_of_an_average_is_noticed() -> None:
+    results = []
+    for way in (lambda f: f), tg.compile:
+        w, target = tg.Tensor([0.0], requires_grad=True), tg.Tensor([1.0])
+        average = optim.ExponentialMovingAverage([w], decay=0.5)
+
+        def step(x: Any, w: Any = w, average: Any = average, target: Any = target) -> Any:
+            w.data = target.data * x
+            average.update()
+            return w.data + 0
+
+        call = way(step)
+        for k, decay in enumerate([0.5, 0.5, 0.9, 0.9]):
+            average.decay = decay
+            call(np.array([float(k + 1)]))
+        results.append(average.state_dict())
+    assert_same(*results)

@@ -30,7 +30,7 @@ def compile(  # noqa: A001 (as in PyTorch)
     static_argnums: int | Sequence[int] = (),
     static_argnames: str | Sequence[str] = (),
 ) -> Any:
-    """Return the function as one flat program of NumPy calls, which allocates nothing.
+    """Return the function as one flat program of NumPy calls, into memory that is planned once.
 
     It is called as before. A call whose arguments have new shapes or dtypes is traced: it runs as
     always, and what it does is written down; each later one replays that. The function may compute,

@@ -58,7 +58,7 @@ class ExponentialMovingAverage:
         trace = mode.get().trace
         places, vectors = self._places, self._vectors
         if trace is not None:
-            trace.guard(self, "decay")
+            trace.require("{}.decay == {}", self, self.decay)
             places = [*map(trace.state, places)]
             vectors = [(trace.state(mean), trace.state(current)) for mean, current in vectors]
         self._gather(places)

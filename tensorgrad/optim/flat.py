@@ -183,7 +183,7 @@ class Flat:
         return present
 
     def _present(self) -> list[Part]:
-        """The parts that have gradients; none has some in one half only."""
+        """The parts that have gradients, split where only some of their parameters have one."""
         absent = {i for i, p in enumerate(self.parameters) if p.grad is None}
         if not absent:
             return self.parts
