@@ -337,12 +337,8 @@ def _order(call: Call) -> str:
 
 
 def _where(code: Code, call: Call, out: str) -> list[str]:
-    condition, x, y = call.args
-    first = [] if code.text(y) == out else [f"{out}[...] = {code.text(y)}"]
-    return [
-        *first,
-        f"{code.function(np.copyto)}({out}, {code.text(x)}, 'unsafe', {code.text(condition)})",
-    ]
+    condition, x, y = map(code.text, call.args)
+    return [f"{out}[...] = {y}", f"{code.function(np.copyto)}({out}, {x}, 'unsafe', {condition})"]
 
 
 def plain_lines(code: Code, call: Call) -> list[str]:
