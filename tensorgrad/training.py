@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from .compiler import Compiled
+from .compiler import compile  # noqa: A004 (as in PyTorch)
 from .diagnostics import detect_anomaly
 from .errors import AnomalyError, TraceError
 from .graph import Array, each_time, no_grad
@@ -291,12 +291,12 @@ class _Step:
         self.returns_output = True
         self._model, self._loss, self._optimizer = model, loss, optimizer
         self._clip, self._schedule = clip, schedule
-        self._compiled: Compiled | None = None
+        self._compiled: Any = None
         self._strict = False
 
     def compile(self, strict: bool) -> None:
         """Let steps be compiled, where that is possible or, if `strict`, always."""
-        self._compiled, self._strict = Compiled(self._take), strict
+        self._compiled, self._strict = compile(self._take), strict
 
     def __call__(self, batch: Any) -> tuple[Any, Any]:
         if self._compiled is None:

@@ -6,6 +6,7 @@ import copy
 import ctypes
 import functools
 import gc
+import inspect
 import itertools
 import pickle
 import re
@@ -22,14 +23,10 @@ from numpy.testing import assert_array_equal
 
 import tensorgrad as tg
 from tensorgrad import nn, optim
+from tensorgrad.graph import each_time
 
 from .oracles import leaf
-from .test_compile_training import NETS, Training, assert_same, twins
-
-
-def plans(compiled: Any) -> int:
-    """How many there are."""
-    return int(re.fullmatch(r"<compiled .*: (\d+) plans>", repr(compiled))[1])  # type: ignore[index]
+from .test_compile_training import NETS, Training, assert_same, behind, plans, twins
 
 
 def array_of(result: Any) -> Any:
@@ -203,12 +200,12 @@ def test_the_plans_used_last_are_kept() -> None:
         f(np.ones(n))
         f(np.ones(1))
     assert plans(f) == 32
-    before = f._traced
+    before = behind(f)._traced
     f(np.ones(1))
     f(np.ones(39))
-    assert f._traced == before
+    assert behind(f)._traced == before
     f(np.ones(2))
-    assert f._traced == before + 1
+    assert behind(f)._traced == before + 1
 
 
 def test_modes_are_part_of_the_signature() -> None:
@@ -608,7 +605,7 @@ def test_it_is_called_as_the_function_is() -> None:
 
     f = tg.compile(named)
     assert (f.__name__, f.__doc__, f.__wrapped__) == ("named", "Do something.", named)
-    assert repr(f) == "<compiled named: 0 plans>"
+    assert inspect.signature(f) == inspect.signature(named)
     for _ in range(2):
         with pytest.raises(TypeError, match=r"named\(\) missing 1 required positional argument"):
             f()
@@ -766,6 +763,30 @@ def test_another_thread_is_not_traced() -> None:
     assert_array_equal(results[0], [2.0, 4.0])
 
 
+def test_a_call_that_another_one_of_it_makes_is_refused() -> None:
+    """As of a handler of signals: it would overwrite what the first one works on."""
+    interrupted = []
+
+    def interrupt() -> None:
+        if interrupted:
+            interrupted.clear()
+            f(np.ones(2))
+
+    handler = Opaque(interrupt)
+
+    @tg.compile
+    def f(x: Any) -> Any:
+        each_time(lambda _: handler(), x)
+        return np.tanh(x * 2)
+
+    f(np.ones(2))
+    f(np.ones(2))
+    interrupted.append(True)
+    with pytest.raises(RuntimeError, match="f: a compiled call was interrupted by another one"):
+        f(np.ones(2))
+    assert_array_equal(f(np.ones(2)), np.tanh([2.0, 2.0]))
+
+
 class Opaque:
     """A function of which the compiler knows nothing."""
 
@@ -803,7 +824,7 @@ def test_plans_die_with_their_function(no_collector: None) -> None:  # noqa: ARG
 def test_a_plan_that_is_thrown_away_is_freed(no_collector: None) -> None:  # noqa: ARG001
     f = tg.compile(lambda x: np.tanh(x) * 2)
     f(np.ones(1))
-    plan = weakref.ref(f._latest)  # type: ignore[arg-type]
+    plan = weakref.ref(behind(f)._latest)
     for n in range(2, 40):
         f(np.ones(n))
     assert plan() is None

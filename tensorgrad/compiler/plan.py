@@ -20,7 +20,16 @@ from .layout import Layout
 from .program import Call, Value, mapped, owner_of, values_in
 from .report import Profile, Step, Undo, listing
 from .rewriting import has_effects, simplified
-from .spelling import Code, Spelling, function, indented, plain_lines, spelling
+from .spelling import (
+    Code,
+    Spelling,
+    arithmetic,
+    function,
+    indented,
+    is_of_numbers,
+    plain_lines,
+    spelling,
+)
 from .tracing import Trace
 from .watching import unchanged
 
@@ -68,7 +77,7 @@ class Plan:
         final: Mapping[Node, Value | None],
         given_as: Structure,
         kinds: Sequence[Any],
-        lock: Any,
+        token: list[None],
     ) -> None:
         kept = _values([*(o.value for o in outputs), *final.values()])
         calls, same = simplified(trace.calls, kept)
@@ -85,7 +94,7 @@ class Plan:
         layout = Layout(calls, spellings, kept, apart)
         self.peak_bytes, self.lower_bound = layout.peak_bytes, layout.lower_bound
 
-        self._code = code = Code(_names(lock))
+        self._code = code = Code(_names(token))
         self._arguments = [code.local(v, f"a{i}") for i, v in enumerate(trace.inputs)]
         taken = _earlier_gradients(code, earlier, final, given, layout.calls)
         for v in [*kept, *(v for call in layout.calls for v in call.reads)]:
@@ -127,10 +136,13 @@ class Plan:
         checks = _unpacked(self._code, given.parts[0], "args", iter(kinds), iter(self._arguments))
         if checks is None or given.parts[1].parts:
             return no_entry
-        # As `with lock:` does, in half of the time.
-        body = ["acquire()", "try:", *indented(lines), "finally:", "    release()"]
-        start = "if get() is not current: return MISS"
-        return self._code.defined(function("replay", ["args"], [start, *checks, *body]))
+        start = [
+            "if get() is not current: return MISS",
+            *checks,
+            *("try:", "    take()", "except IndexError:", "    return MISS"),
+        ]
+        body = ["try:", *indented(lines), "finally:", "    give(None)"]
+        return self._code.defined(function("replay", ["args"], [*start, *body]))
 
     def scan(self, arrays: Sequence[Array], results: Sequence[Any], start: int) -> int:
         """Make a call with each item of the arrays, from `start` on; return how many are done then.
@@ -193,12 +205,12 @@ def _values(values: Iterable[Value | None]) -> list[Value]:
     return [v for v in values if v is not None]
 
 
-def _names(lock: Any) -> dict[str, Any]:
+def _names(token: list[None]) -> dict[str, Any]:
     """What the lines of a plan use beside the arrays and functions of its calls."""
     return {
         "MISS": MISS, "Diverged": Diverged, "Tensor": Tensor, "ndarray": np.ndarray,
         "new": object.__new__, "empty": np.empty, "errstate": np.errstate, "now": now,
-        "get": mode.get, "current": mode.get(), "acquire": lock.acquire, "release": lock.release,
+        "get": mode.get, "current": mode.get(), "take": token.pop, "give": token.append,
         "rows": _rows, "clock": time.perf_counter,
     }  # fmt: skip
 
@@ -245,6 +257,9 @@ def _lines(
     spell = spellings.get(call)
     if spell is None:
         return [*plain_lines(code, call), *_shape_checks(code, call, late)]
+    if is_of_numbers(call) and call.results[0].storage.home == "result":
+        number = arithmetic(code, call)
+        return [f"{code.local(call.results[0])} = {code.function(np.asarray)}({number})"]
     lines, outs = [], []
     for result in call.results:
         array = layout.array_of(result)
@@ -310,12 +325,17 @@ def _apart_from_state(
     owners = {id(o): o for _, a, _ in trace.tensors.values() if id(o := owner_of(a)) in written}
     bases = [a.base for v in gradients if (a := code.fixed(v)) is not None and a.base is not None]
     owners |= {id(base): base for base in bases}
-    names = [code.name(owner, "owner") for owner in owners.values()]
-    return [
-        f"if {' or '.join(f'{a} is {n} or {a}.base is {n}' for n in names)}: {a} = {a}.copy()"
-        for a in (code.text(v) for v in trace.inputs)
-        if names
-    ]
+    lines = []
+    for v in trace.inputs if owners else ():
+        name = code.text(v)
+        same = [o for o in owners.values() if (o.shape, o.dtype) == (v.shape, v.dtype)]
+        lines += [f"if {name} is {code.name(o, 'owner')}: {name} = {name}.copy()" for o in same]
+        views = " or ".join(f"base is {code.name(o, 'owner')}" for o in owners.values())
+        lines += [
+            f"base = {name}.base",
+            f"if base is not None and ({views}): {name} = {name}.copy()",
+        ]
+    return lines
 
 
 def _shape_checks(code: Code, call: Call, late: bool) -> list[str]:
@@ -350,11 +370,12 @@ def _step(call: Call, lines: list[str], layout: Layout) -> Step:
 
 
 def _give_away(given: Sequence[Value], gradients: Sequence[Value], made: set[Value]) -> None:
-    """Let large results have memory of their own at each call, rather than be copied."""
+    """Let results that are large, or numbers, be new at each call, rather than be copied."""
     counts = Counter(v.storage for v in [*given, *gradients])
     for v in given:
         s = v.storage
-        if s.home == "temporary" and counts[s] == 1 and v in made and v.nbytes >= LARGE:
+        gains = v.nbytes >= LARGE or (v.call is not None and is_of_numbers(v.call))
+        if s.home == "temporary" and counts[s] == 1 and v in made and gains:
             s.home = "result"
 
 
@@ -448,8 +469,10 @@ def _unpacked(
         return None
     keys = structure.keys or ()
     by_key = structure.kind is dict
-    other = f"(*{text},) != {code.name(keys)}" if by_key else f"len({text}) != {len(keys)}"
-    lines = [f"if type({text}) is not {structure.kind.__name__} or {other}: return MISS"]
+    tests = [f"(*{text},) != {code.name(keys)}" if by_key else f"len({text}) != {len(keys)}"]
+    if text != "args":  # which is a tuple
+        tests.insert(0, f"type({text}) is not {structure.kind.__name__}")
+    lines = [f"if {' or '.join(tests)}: return MISS"]
     for key, part in zip(keys, structure.parts, strict=True):
         inner = f"{text}[{code.name(key) if by_key else key}]"
         if part.kind is not None:  # look it up once

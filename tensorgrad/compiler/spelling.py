@@ -144,7 +144,7 @@ def indented(lines: Sequence[str]) -> list[str]:
 
 def _is_reserved(name: str) -> bool:
     """Whether the lines of a program may use a name for something else."""
-    local = re.fullmatch(r"[agitv]\d*|args[_\d]*|arrays|results|start|low|high|times", name)
+    local = re.fullmatch(r"[agitv]\d*|args[_\d]*|arrays|base|results|start|low|high|times", name)
     return local is not None or keyword.iskeyword(name) or hasattr(builtins, name)
 
 
@@ -161,8 +161,8 @@ def spelling(call: Call) -> Spelling | None:
         dtype = call.kwargs["dtype"]
         return lambda code, out: [f"{code.function(fun)}(dtype={code.text(dtype)}, out={out})"]
     if isinstance(fun, np.ufunc) and fun.nout == 1:
-        if _is_of_numbers(call):
-            return lambda code, out: [_arithmetic(code, call, out)]
+        if is_of_numbers(call):
+            return lambda code, out: [f"{out}[()] = {arithmetic(code, call)}"]
         if _is_product(call):
             return lambda code, out: [_product(code, call, out)]
         if not call.kwargs.keys() - {"dtype", "where", "casting"}:
@@ -229,13 +229,13 @@ def _product(code: Code, call: Call, out: str) -> str:
 _SIGNS = {np.add: "+", np.subtract: "-", np.multiply: "*", np.divide: "/"}
 
 
-def _is_of_numbers(call: Call) -> bool:
+def is_of_numbers(call: Call) -> bool:
     """Whether it is arithmetic of arrays without axes, which NumPy's scalars do in a third."""
+    if call.fun not in _SIGNS or call.kwargs or call.kind != "pure":
+        return False
     (result,) = call.results
-    return bool(
-        call.fun in _SIGNS
-        and not call.kwargs
-        and result.ndim == 0
+    return (
+        result.ndim == 0
         and result.dtype.char in "fd"
         and all(
             a.dtype == result.dtype if isinstance(a, Value) else type(a) in (int, float)
@@ -244,12 +244,13 @@ def _is_of_numbers(call: Call) -> bool:
     )
 
 
-def _arithmetic(code: Code, call: Call, out: str) -> str:
+def arithmetic(code: Code, call: Call) -> str:
+    """An expression for the result of a call that `is_of_numbers`, a number of NumPy's."""
     dtype = call.results[0].dtype.type
     x, y = [
         f"{code.text(a)}[()]" if isinstance(a, Value) else code.name(dtype(a)) for a in call.args
     ]
-    return f"{out}[()] = {x} {_SIGNS[call.fun]} {y}"
+    return f"{x} {_SIGNS[call.fun]} {y}"
 
 
 def ufunc_line(code: Code, call: Call, out: str) -> str:
