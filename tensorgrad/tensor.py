@@ -363,7 +363,9 @@ class Tensor:
             if node is not None and array.shape != node.shape:
                 raise ValueError(f"cannot assign data of shape {array.shape} to a {node}")
             if node is None or node.out is None:
-                self._array = array.astype(array.dtype if node is None else node.dtype)
+                by_columns = node is not None and self._array.flags.fnc  # as is best for a layer
+                dtype = array.dtype if node is None else node.dtype
+                self._array = array.astype(dtype, order="F" if by_columns else "K")
                 changes[0] += 1
             else:
                 node.out[...] = array

@@ -261,6 +261,23 @@ def test_initial_weights() -> None:
     assert not np.array_equal(nn.Neuron(3, rng=rng).weight.data, nn.Neuron(3, rng=rng).weight.data)
 
 
+@pytest.mark.parametrize("nin, nout, by_columns", [(64, 128, True), (3, 4, True), (128, 10, False)])
+def test_a_weight_and_its_gradient_lie_in_the_faster_order(
+    nin: int, nout: int, by_columns: bool
+) -> None:
+    layer = nn.Linear(nin, nout, rng=0)
+    drawn = np.random.default_rng(0).uniform(-(nin**-0.5), nin**-0.5, (nout, nin))
+    assert_array_equal(layer.weight.data, drawn)
+    for again in layer, copy.deepcopy(layer), pickle.loads(pickle.dumps(layer)):
+        again.load_state_dict(layer.state_dict())
+        for x in np.ones((5, nin)), np.ones(nin), np.ones((2, 5, nin)):
+            again.zero_grad()
+            np.sum(again(x)).backward()
+            for a in again.weight.data, again.weight.grad:
+                assert a.flags.fnc == by_columns
+            assert_array_equal(again.weight.grad, np.full((nout, nin), x.size / nin))
+
+
 def test_repr_shows_sizes_and_activation() -> None:
     assert repr(nn.Neuron(3)) == "Neuron(3, activation='tanh')"
     assert repr(nn.Layer(3, 4, nn.relu)) == "Layer(3, 4, activation='relu')"

@@ -216,6 +216,47 @@ def test_strided_parameters_and_gradients() -> None:
     assert_array_equal(ps[1].data, base[:, ::2])
 
 
+def test_a_layers_weight_and_bias_are_one_matrix() -> None:
+    net = tg.MLP(3, [4, 4, 1], rng=0)
+    before = [(layer.weight.data.copy(), layer.bias.data.copy()) for layer in net.layers]
+    optim.SGD(net.parameters())
+    for layer, (weight, bias) in zip(net.layers, before, strict=True):
+        w = layer.weight.data
+        shape, strides = (w.shape[1] + 1, w.shape[0]), (w.shape[0] * w.itemsize, w.itemsize)
+        together = np.lib.stride_tricks.as_strided(w.T, shape, strides)
+        assert np.shares_memory(together[-1], layer.bias.data)
+        assert_array_equal(together, [*weight.T, bias])
+
+
+@every_optimizer
+def test_the_order_in_memory_changes_no_values_and_stays(make: Any) -> None:
+    base = np.random.default_rng(0).normal(size=(3, 4, 2))
+    nested = [base[..., 0], base]
+    by_rows = [leaf(np.ascontiguousarray(a)) for a in nested]
+    by_columns = [leaf(np.asfortranarray(a)) for a in nested]
+    runs = []
+    for ps in by_rows, by_columns:
+        optimizer = make(ps)
+        average = optim.ExponentialMovingAverage(ps, decay=0.5)
+        rng = np.random.default_rng(1)
+        train(optimizer, ps, rng, 2)
+        average.update()
+        ps, optimizer, average = pickle.loads(pickle.dumps((ps, optimizer, average)))
+        for p in ps:
+            p.data = np.ascontiguousarray(p.data)
+        state = optimizer.state_dict()
+        optimizer.load_state_dict(state)
+        train(optimizer, ps, rng, 2)
+        average.update()
+        assert [p.data.flags.f_contiguous for p in ps] == [ps[0].data.flags.fnc] * 2
+        state = optimizer.state_dict()["state"]
+        runs.append([*(p.data for p in ps), *average.state_dict()["average"]])
+        runs[-1] += [a for number in state for a in state[number].values()]
+    assert by_columns[0].data.flags.fnc
+    for got, expected in zip(*runs, strict=True):
+        assert_array_equal(got, expected)
+
+
 def change_data(p: Any) -> None:
     p.data = np.full(p.shape, 7.0)
 

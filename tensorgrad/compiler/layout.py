@@ -108,8 +108,10 @@ def _destinations(
             isinstance(place, np.ndarray)
             and np.may_share_memory(place, target.array)
             and (place.shape, place.dtype) == (value.shape, value.dtype)
-            and place.flags.c_contiguous
-            and value.array.flags.c_contiguous
+            and (
+                (place.flags.c_contiguous and value.array.flags.c_contiguous)
+                or (place.flags.f_contiguous and value.array.flags.f_contiguous)
+            )
         ):
             continue
         start = numbers[makers[source]]

@@ -12,6 +12,7 @@ import itertools
 import keyword
 import re
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -114,12 +115,15 @@ class Code:
         return self.name(fun, re.sub(r"\W", "_", name_of(fun).strip("<>'")))
 
     def attribute(self, value: Value, name: str) -> str:
-        """An attribute of an array: a view, or a method, which is bound once if the array stays."""
+        """An attribute of an array, or of its attribute: a view, or a method.
+
+        If the array stays, it is looked up once.
+        """
         array = self.fixed(value)
         if array is None:
             return f"{self.text(value)}.{name}"
-        bound = f"{self.text(value)}_{name}"
-        self.names.setdefault(bound, getattr(array, name))
+        bound = f"{self.text(value)}_{name.replace('.', '_')}"
+        self.names.setdefault(bound, attrgetter(name)(array))
         return bound
 
     def defined(self, source: str) -> Function:
@@ -206,7 +210,7 @@ def _with_out(code: Code, call: Call, out: str) -> str:
 
 def _is_product(call: Call) -> bool:
     """Whether BLAS does it: one product of matrices or vectors of one floating dtype."""
-    if call.fun not in PRODUCTS or call.kwargs or len(call.args) != 2:
+    if call.fun not in PRODUCTS or call.kwargs.keys() - {"order"} or len(call.args) != 2:
         return False
     x, y = call.args
     if not (isinstance(x, Value) and isinstance(y, Value)):
@@ -216,12 +220,15 @@ def _is_product(call: Call) -> bool:
         x.dtype == y.dtype == result.dtype
         and x.dtype.char in "fd"
         and {x.ndim, y.ndim} <= {1, 2}
-        and result.array.flags.c_contiguous
+        and (result.array.flags.c_contiguous or result.array.flags.f_contiguous)
     )
 
 
 def _product(code: Code, call: Call, out: str) -> str:
-    x, y = call.args
+    (x, y), (result,) = call.args, call.results
+    if not result.array.flags.c_contiguous:  # which `dot` asks for: the transposed one is
+        right, out = code.attribute(x, "T"), code.attribute(result, "T")
+        return f"{code.attribute(y, 'T.dot')}({right}, {out})"
     right = code.attribute(y, "T") if call.fun is np.inner and y.ndim == 2 else code.text(y)
     return f"{code.attribute(x, 'dot')}({right}, {out})"
 

@@ -19,7 +19,7 @@ from ..rules.linear_algebra import affine
 from ..tensor import Tensor, plain
 from .activations import Activation, activation_of, softmax
 from .layers import Dropout, Linear, dropout
-from .module import Module, as_input, called, floating, uniform
+from .module import Module, as_input, called, floating, uniform_weight
 from .normalization import LayerNorm
 
 
@@ -145,7 +145,7 @@ class MultiheadAttention(Module):
             shapes = {f"{name}_proj_weight": (embed_dim, size) for name, size in sizes.items()}
         self._names = [*shapes]
         for name, shape in shapes.items():
-            setattr(self, name, uniform(rng, math.sqrt(6 / sum(shape)), shape, dtype))
+            setattr(self, name, uniform_weight(rng, math.sqrt(6 / sum(shape)), shape, dtype))
         zeros = np.zeros(3 * embed_dim)
         self.in_proj_bias = Tensor(zeros, dtype, requires_grad=True) if bias else None
         self.out_proj = Linear(embed_dim, embed_dim, bias, dtype, rng)

@@ -17,7 +17,7 @@ from ..rules.linear_algebra import affine
 from ..rules.selection import masked
 from ..tensor import Tensor, differentiable, plain
 from .activations import ACTIVATIONS, Activation, activation_of, linear
-from .module import Module, as_input, called, floating, uniform
+from .module import Module, as_input, called, floating, uniform, uniform_weight
 
 
 class _Affine(Module):
@@ -40,7 +40,7 @@ class _Affine(Module):
                 "every size must be at least 1"
             )
         rng = np.random.default_rng(rng)
-        self.weight = uniform(rng, nin**-0.5, (*shape, nin), dtype)
+        self.weight = uniform_weight(rng, nin**-0.5, (*shape, nin), dtype)
         self.bias = uniform(rng, nin**-0.5, shape, dtype) if bias else None
         self.activation = activation_of(activation)
 

@@ -19,7 +19,7 @@ from ..rules.selection import masked
 from ..tensor import Tensor, differentiable
 from .activations import linear
 from .layers import Dropout
-from .module import Module, as_input, called, uniform
+from .module import Module, as_input, called, uniform, uniform_weight
 
 # -- the walk through time: x is (length, batch, gates * hidden), and a state (batch, hidden)
 
@@ -186,8 +186,9 @@ class _Recurrent(Module):
     ) -> None:
         rows, bound = self.gates * self.hidden_size, self.hidden_size**-0.5
         shapes = [(rows, input_size), (rows, self.hidden_size), (rows,), (rows,)]
-        for name, shape in zip(self._names(suffix), shapes):
-            setattr(self, name, uniform(rng, bound, shape, dtype))
+        makers = [uniform_weight, uniform, uniform, uniform]
+        for name, shape, make in zip(self._names(suffix), shapes, makers):
+            setattr(self, name, make(rng, bound, shape, dtype))
 
     def _start(self, hx: Any, shape: tuple[int, ...], dtype: DTypeLike) -> list[Any]:
         """The states to start from, each of this shape: those given, or zeros."""

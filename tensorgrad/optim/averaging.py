@@ -41,11 +41,12 @@ class ExponentialMovingAverage:
         self._means: list[Array] = []  # of each parameter, and its place among the current weights
         self._places: list[Array] = []
         for group in groups:
-            size = sum(p.size for p in group)
+            arrays = [p._array for p in group]
+            size = sum(a.size for a in arrays)
             mean, current = np.empty((2, size), working_dtype(group[0].dtype))
             self._vectors.append((mean, current))
-            self._means += views(mean, group)
-            self._places += views(current, group)
+            self._means += views(mean, arrays)
+            self._places += views(current, arrays)
         self._gather(self._means)
 
     def _gather(self, places: list[Any]) -> None:

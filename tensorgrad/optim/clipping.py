@@ -51,7 +51,8 @@ def clip_grad_norm(
     if trace is not None:
         return _trace_clipping(trace, clipped, max_norm, norm_type, error_if_nonfinite)
     gradients: list[Any] = [p.grad for p in clipped]
-    together = np.concatenate(gradients, axis=None, dtype=np.float64)  # squares of float32 overflow
+    flat = [g.ravel(order="K") for g in gradients]
+    together = np.concatenate(flat, dtype=np.float64)  # squares of float32 overflow
     with np.errstate(over="ignore"):
         first = float(np.linalg.norm(together, norm_type)) if together.size else 0.0
     norm = _settled(first, together, norm_type, error_if_nonfinite)
@@ -67,7 +68,7 @@ def _trace_clipping(
 ) -> Any:
     """The same, written down by the compiler, in which gradients are replaced."""
     gradients: list[Any] = [p.grad for p in clipped]
-    flat = [g.astype(np.float64, copy=False).reshape(-1) for g in gradients]
+    flat = [g.astype(np.float64, copy=False).ravel(order="K") for g in gradients]
     together: Any = np.concatenate(flat) if len(flat) > 1 else flat[0]
     norm = np.zeros(())
     with np.errstate(over="ignore"):

@@ -56,15 +56,21 @@ def by_dtype(parameters: Iterable[Tensor]) -> list[list[Tensor]]:
     return list(groups.values())
 
 
-def bounds(tensors: Sequence[Tensor]) -> list[int]:
-    """Where each tensor starts in a vector of them all, and where the last one ends."""
-    return list(itertools.accumulate((t.size for t in tensors), initial=0))
+def bounds(arrays: Sequence[Array]) -> list[int]:
+    """Where each array starts in a vector of them all, and where the last one ends."""
+    return list(itertools.accumulate((a.size for a in arrays), initial=0))
 
 
-def views(vector: Array, tensors: Sequence[Tensor]) -> list[Array]:
-    """The parts of a vector that belong to the tensors, in their shapes."""
-    edges = bounds(tensors)
-    return [vector[a:b].reshape(t.shape) for t, a, b in zip(tensors, edges, edges[1:])]
+def views(vector: Array, arrays: Sequence[Array]) -> list[Array]:
+    """The parts of a vector that belong to the arrays, in their shapes and orders in memory.
+
+    A layer's weight that lies by columns, and its bias after it, are one matrix (nin + 1, nout).
+    """
+    edges = bounds(arrays)
+    return [
+        vector[start:stop].reshape(a.shape, order="F" if a.flags.fnc else "C")
+        for a, start, stop in zip(arrays, edges, edges[1:])
+    ]
 
 
 def working_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -103,15 +109,16 @@ class Flat:
         work = working_dtype(dtype)
         self.name = name
         self.parameters = parameters
-        self.bounds = bounds(parameters)
+        arrays = [p._array for p in parameters]
+        self.bounds = bounds(arrays)
         self.size = self.bounds[-1]
         self.data = aligned(self.size, dtype)
         self.grad = aligned(self.size, work)
         self.scratch = aligned(min(self.size, BLOCK), work)
         self._scalars = [np.zeros((), work) for _ in range(8)]
         self.numbers = UNKNOWN  # what is in them
-        self._homes = views(self.data, parameters)
-        self._places = [*zip(parameters, self._homes, views(self.grad, parameters))]
+        self._homes = views(self.data, arrays)
+        self._places = [*zip(parameters, self._homes, views(self.grad, arrays))]
         self.vectors = Vectors(self.size, work)
         self.parts = [Part(self, 0, len(parameters), 0)]
         self.adopt()
@@ -209,7 +216,7 @@ class Flat:
     def state(self) -> list[dict[str, Any]]:
         """Copies of what belongs to each parameter: the steps it took, its parts of the vectors."""
         steps = [part.steps for part in self.parts for _ in range(part.first, part.last)]
-        pieces = {name: views(v, self.parameters) for name, v in self.vectors.items()}
+        pieces = {name: views(v, self._homes) for name, v in self.vectors.items()}
         return [
             {"step": n} | {name: piece[i].copy() for name, piece in pieces.items()}
             for i, n in enumerate(steps)
@@ -233,7 +240,7 @@ class Flat:
         for name in names:
             vector = self.vectors.find(name)
             vector[...] = 0
-            for piece, state in zip(views(vector, self.parameters), states):
+            for piece, state in zip(views(vector, self._homes), states):
                 if name in state:
                     piece[...] = state[name]
 
