@@ -7,6 +7,7 @@ What happens when a function is called with arguments of a new kind, file by fil
     tracing     the function runs once, on arrays that note each call
     watching    what it changes of Python's, which no program could repeat, is found and undone
     rewriting   calls that are constant, the same or needless are left out, others made cheaper
+    folding     biases become a part of the weights of small layers
     chains      element-wise calls over large arrays go through them together, block by block
     bundles     calls that do the same to several small arrays become one
     layout      each array gets a place in one block of memory, which memory packs

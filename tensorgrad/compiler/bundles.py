@@ -6,12 +6,14 @@ call's overhead, a quarter of a microsecond, instead of one for each layer.
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..graph import Array
 from .functions import part
 from .program import Call, Storage, Value, values_in, views_settled
 from .spelling import spelling
@@ -19,26 +21,37 @@ from .spelling import spelling
 SMALL = 1 << 13  # bytes of each array, at most
 
 
+class _Bundle(NamedTuple):
+    """One array in which others lie, and what the elements behind some of those are, if any are."""
+
+    whole: Value
+    padding: Any
+
+
 def bundled(calls: Sequence[Call], kept: Collection[Value]) -> list[Call]:
     """With calls of element-wise functions that differ in one small array put together."""
     calls = [*calls]
-    bundles: dict[tuple[Value, ...], Value] = {}
+    bundles: dict[tuple[Value, ...], _Bundle] = {}
     taken = {v.storage for v in kept}
     while group := _group(calls, bundles, taken):
         operands = tuple(v for call in group if (v := _operand(call)) is not None)
         if operands not in bundles:
-            bundles[operands] = _side_by_side(operands)
+            padding = _padding(operands)
+            whole = _side_by_side(operands, [v.storage.owner.size for v in operands])
+            bundles[operands] = _Bundle(whole, padding)
+        given, padding = bundles[operands]
         results = tuple(call.results[0] for call in group)
-        whole = _side_by_side(results)
-        bundles[results] = whole
-        given = bundles[operands]
+        starts = [*map(_start, operands), given.size]
+        whole = _side_by_side(results, np.diff(starts))
+        bundles[results] = _Bundle(whole, _after(group[0], padding))
         args = tuple(given if a is operands[0] else a for a in group[0].args)
         first = group[0]
         joined = Call("pure", first.fun, args, results=(whole,), place=first.place)
         joined.errors, whole.call = first.errors, joined
         parts = []
         for result in results:
-            view = Call("view", part, (whole, _start(result), result.shape), results=(result,))
+            where = (_start(result), result.shape, _order(result.array))
+            view = Call("view", part, (whole, *where), results=(result,))
             result.call, view.place = view, first.place
             parts.append(view)
         i = calls.index(first)
@@ -48,11 +61,12 @@ def bundled(calls: Sequence[Call], kept: Collection[Value]) -> list[Call]:
 
 
 def _group(
-    calls: Sequence[Call], bundles: dict[tuple[Value, ...], Value], taken: Collection[Storage]
+    calls: Sequence[Call], bundles: dict[tuple[Value, ...], _Bundle], taken: Collection[Storage]
 ) -> list[Call]:
     """The first calls that can be made as one, or none."""
     alike: dict[Any, list[Call]] = defaultdict(list)
     made: dict[Value, int] = {r: i for i, call in enumerate(calls) for r in call.results}
+    placed = {v for values in bundles for v in values}
     for i, call in enumerate(calls):
         operand = _operand(call)
         if operand is None or call.results[0].storage in taken:
@@ -70,16 +84,39 @@ def _group(
     for group in alike.values():
         operands = tuple(v for call in group if (v := _operand(call)) is not None)
         free = all(
-            v.array is v.storage.owner
-            and v.storage not in taken
+            v.storage not in taken
+            and v not in placed
             and v.call is not None
+            and v.call.kind != "view"
             and spelling(v.call) is not None
             for v in operands
         )
         distinct = len(set(operands)) == len(group) > 1
         if distinct and (operands in bundles or free):
+            padding = bundles[operands].padding if operands in bundles else _padding(operands)
+            try:
+                _after(group[0], padding)
+            except FloatingPointError:
+                continue
             return group
     return []
+
+
+def _padding(operands: Iterable[Value]) -> Any:
+    """The number behind some of the arrays, or None."""
+    return next((v.dtype.type(1) for v in operands if v.storage.home == "padded"), None)
+
+
+def _after(call: Call, padding: Any) -> Any:
+    """What an element-wise call makes of the number behind its operand."""
+    if padding is None:
+        return None
+    operand = _operand(call)
+    args = [
+        a if not isinstance(a, Value) else padding if a is operand else a.array for a in call.args
+    ]
+    with np.errstate(all="raise"):
+        return call.fun(*args)
 
 
 def _operand(call: Call) -> Value | None:
@@ -91,23 +128,34 @@ def _operand(call: Call) -> Value | None:
         return None
     operand, (result,) = arrays[0], call.results
     small = operand.size > 1 and max(operand.nbytes, result.nbytes) <= SMALL
-    plain = all(
-        v.storage.home == "temporary" and not v.storage.writes and v.array.flags.c_contiguous
-        for v in (operand, result)
+    plain = (
+        operand.storage.home in ("temporary", "padded")
+        and result.storage.home == "temporary"
+        and not (operand.storage.writes or result.storage.writes)
+        and operand.array.flags.forc
+        and _order(operand.array) == _order(result.array)
     )
     whole = result.array is result.storage.owner
     made = operand.call is not None and operand.shape == result.shape
     return operand if small and plain and whole and made else None
 
 
-def _side_by_side(values: Sequence[Value]) -> Value:
-    """Put values into one new array, each after the one before; return that array."""
-    array = np.empty(sum(v.size for v in values), values[0].dtype)
-    storage, start = Storage("temporary", array), 0
-    for v in values:
-        v.array, v.storage = part(array, start, v.shape), storage
-        start += v.size
+def _side_by_side(values: Sequence[Value], sizes: Iterable[int]) -> Value:
+    """Put values into one new array, each after the one before; return that array.
+
+    `sizes` are the elements for each: with the ones that follow, which the calls go through, too.
+    """
+    starts = [*itertools.accumulate(sizes, initial=0)]
+    array = np.ones(starts.pop(), values[0].dtype)
+    padded = any(v.storage.home == "padded" for v in values)
+    storage = Storage("padded" if padded else "temporary", array)
+    for v, start in zip(values, starts, strict=True):
+        v.array, v.storage = part(array, start, v.shape, _order(v.array)), storage
     return Value(array, storage)
+
+
+def _order(array: Array) -> str:
+    return "F" if array.flags.fnc else "C"
 
 
 def _start(value: Value) -> int:

@@ -10,6 +10,7 @@ import math
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from ..graph import Array, Function
 from ..tensor import alias
@@ -76,9 +77,15 @@ def spread(array: Array, shape: tuple[int, ...]) -> Array:
     return np.broadcast_to(array, shape).copy()
 
 
-def part(array: Array, start: int, shape: tuple[int, ...]) -> Array:
+def part(array: Array, start: int, shape: tuple[int, ...], order: Any = "C") -> Array:
     """The array of that shape that starts at an element of a vector."""
-    return array[start : start + math.prod(shape)].reshape(shape)
+    return array[start : start + math.prod(shape)].reshape(shape, order=order)
+
+
+def with_ones(array: Array) -> Array:
+    """A matrix with the column that follows it in memory, of ones."""
+    rows, columns = array.shape
+    return as_strided(array, (rows, columns + 1), array.strides)
 
 
 class Attribute:

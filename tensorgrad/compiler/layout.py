@@ -60,9 +60,12 @@ class Layout:
         for s, offset in self.offsets.items():
             key = offset, s.owner.shape, s.owner.strides, s.owner.dtype
             self.arrays[s] = alike.setdefault(key, _like(s.owner, block, offset))
-        for s in separate.intersection(makers):
+        padded = [s for s in makers if s.home == "padded"]
+        for s in [*separate.intersection(makers), *padded]:
             self.arrays[s] = _like(s.owner, aligned(s.owner.nbytes, np.uint8), 0)
-        extra = sum(s.owner.nbytes for s in separate)
+        for s in padded:
+            self.arrays[s][...] = 1
+        extra = sum(s.owner.nbytes for s in [*separate, *padded])
         self.peak_bytes = total + extra
         self.lower_bound = lower_bound(whole.values()) + extra
 

@@ -15,11 +15,12 @@ from ..structure import Structure
 from ..tensor import Tensor
 from .bundles import bundled
 from .chains import Chain, chained
+from .folding import folded
 from .functions import FIXED_SHAPE, RESHAPES
 from .layout import Layout
 from .program import Call, Value, mapped, owner_of, values_in
 from .report import Profile, Step, Undo, listing
-from .rewriting import has_effects, simplified
+from .rewriting import has_effects, simplified, spread_out
 from .spelling import (
     Code,
     Spelling,
@@ -85,6 +86,7 @@ class Plan:
         final = {node: v and same.get(v, v) for node, v in final.items()}
         given, gradients = _values(o.value for o in self.outputs), _values(final.values())
         kept = [*given, *gradients]
+        calls = spread_out(folded(calls, kept))
         calls = bundled(chained(calls, kept), kept)
 
         spellings = {c: s for c in calls if c.kind != "view" and (s := _spelling(c)) is not None}

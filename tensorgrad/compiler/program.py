@@ -16,8 +16,9 @@ from ..graph import Array, Function, Spec, name_of
 
 # "input": an argument, another array at each call. "state": an array that lies outside of the plan
 # and stays where it is. "constant": what a call computed from constants. "temporary": everything
-# that is computed, and nobody sees. "result": what is given away, an array of its own each time.
-Home: TypeAlias = Literal["input", "state", "constant", "temporary", "result"]
+# that is computed, and nobody sees. "padded": the same, with ones behind it that stay. "result":
+# what is given away, an array of its own each time.
+Home: TypeAlias = Literal["input", "state", "constant", "temporary", "padded", "result"]
 
 # "pure": its results depend on its arguments alone. "view": a pure one whose result lies in the
 # memory of an argument. "write": it changes the memory of `target`. "host": it calls Python that

@@ -100,9 +100,9 @@ class Code:
 
     def full(self, number: Any, like: Array) -> str:
         """A name for an array of a number, in the shape and dtype of another."""
-        key = like.shape, like.dtype, repr(number)
+        key = like.shape, like.strides, like.dtype, repr(number)
         if key not in self._full:
-            self._full[key] = np.full(like.shape, number, like.dtype)
+            self._full[key] = np.full_like(like, number)
         return self.name(self._full[key], "all")
 
     def call(self, fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
@@ -167,13 +167,13 @@ def spelling(call: Call) -> Spelling | None:
     if isinstance(fun, np.ufunc) and fun.nout == 1:
         if is_of_numbers(call):
             return lambda code, out: [f"{out}[()] = {arithmetic(code, call)}"]
-        if _is_product(call):
+        if is_product(call):
             return lambda code, out: [_product(code, call, out)]
         if not call.kwargs.keys() - {"dtype", "where", "casting"}:
             return lambda code, out: [ufunc_line(code, call, out)]
         return None
     if fun in PRODUCTS:
-        return (lambda code, out: [_product(code, call, out)]) if _is_product(call) else None
+        return (lambda code, out: [_product(code, call, out)]) if is_product(call) else None
     if isinstance(owner := getattr(fun, "__self__", None), np.ufunc):
         if owner.nout == 1 and name_of(fun).endswith(".reduce"):
             return lambda code, out: _reduced(code, call, out)
@@ -208,7 +208,7 @@ def _with_out(code: Code, call: Call, out: str) -> str:
     return f"{code.function(call.fun)}({', '.join([*args, *options])})"
 
 
-def _is_product(call: Call) -> bool:
+def is_product(call: Call) -> bool:
     """Whether BLAS does it: one product of matrices or vectors of one floating dtype."""
     if call.fun not in PRODUCTS or call.kwargs.keys() - {"order"} or len(call.args) != 2:
         return False
@@ -228,7 +228,7 @@ def _product(code: Code, call: Call, out: str) -> str:
     (x, y), (result,) = call.args, call.results
     if not result.array.flags.c_contiguous:  # which `dot` asks for: the transposed one is
         right, out = code.attribute(x, "T"), code.attribute(result, "T")
-        return f"{code.attribute(y, 'T.dot')}({right}, {out})"
+        return f"{code.attribute(y, 'dot' if call.fun is np.inner else 'T.dot')}({right}, {out})"
     right = code.attribute(y, "T") if call.fun is np.inner and y.ndim == 2 else code.text(y)
     return f"{code.attribute(x, 'dot')}({right}, {out})"
 
@@ -290,10 +290,10 @@ def _gains_by_arrays(call: Call) -> bool:
     (result,) = call.results
     return bool(
         1 < result.size <= 1 << 18  # more would no longer stay in the cache
-        and result.array.flags.c_contiguous
+        and result.array.flags.forc
         and not call.kwargs
         and all(
-            a.shape == result.shape and a.dtype == result.dtype
+            a.array.strides == result.array.strides and a.dtype == result.dtype
             for a in call.args
             if isinstance(a, Value)
         )
