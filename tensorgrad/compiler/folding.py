@@ -112,11 +112,11 @@ def _turned(calls: Sequence[Call], kept: Iterable[Value], inputs: Collection[Val
     for call in calls:
         values = [v for v in (*call.reads, *call.results) if v.ndim == 2]
         if call.kind == "pure" and (call.is_elementwise or call.fun is np.where):
-            like = [v for v in values if v.shape == call.results[0].shape]
+            like = [_seen(v) for v in values if v.shape == call.results[0].shape]
             if 1 not in call.results[0].shape:  # where columns lie as rows do
                 group = list(dict.fromkeys(v for w in like for v in together.get(w, [w])))
                 together.update(dict.fromkeys(group, group))
-        elif not (is_product(call) or _sums_rows(call) or _transposes(call)):
+        elif not (is_product(call) or _sums_rows(call) or _transposes(call) or _is_bits(call)):
             barred.update(v.storage for v in values if 1 not in v.shape)
     return {
         v
@@ -126,6 +126,20 @@ def _turned(calls: Sequence[Call], kept: Iterable[Value], inputs: Collection[Val
         if all(_is_free(v) and v.storage not in barred for v in group)
         for v in group
     }
+
+
+def _is_bits(call: Call | None) -> bool:
+    """Whether a call views an array in another dtype, element by element."""
+    if call is None or call.fun is not np.ndarray.view:
+        return False
+    return bool(call.args[0].dtype.itemsize == call.results[0].dtype.itemsize)
+
+
+def _seen(v: Value) -> Value:
+    """The array of which a value may be the bits."""
+    while v.call is not None and _is_bits(v.call):
+        v = v.call.args[0]
+    return v
 
 
 def _is_free(v: Value) -> bool:
