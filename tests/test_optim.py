@@ -484,6 +484,31 @@ def test_momentum_that_is_switched_on_later() -> None:
     assert p.item() == -2.5
 
 
+def test_every_change_of_an_option_gives_another_version() -> None:
+    optimizer = optim.SGD(leaves((2,)))
+    (group,) = optimizer.param_groups
+    changes: list[Callable[[Any], Any]] = [
+        lambda g: g.update(lr=0.5),
+        lambda g: g.__setitem__("lr", 0.25),
+        lambda g: g.__ior__({"lr": 0.125}),
+        lambda g: g.pop("dampening"),
+        lambda g: g.setdefault("dampening", 0.0),
+        lambda g: g.__delitem__("nesterov"),
+        lambda g: g.popitem(),
+        lambda g: g.clear(),
+    ]
+    for alike in group, copy.copy(group), copy.deepcopy(group), pickle.loads(pickle.dumps(group)):
+        assert type(alike) is type(group)
+        assert {**alike, "params": ()} == {**optimizer.defaults, "params": ()}
+        if alike is not group:
+            for change in changes:
+                version = alike.version
+                change(alike)
+                assert alike.version != version
+            assert not alike
+    assert type(optimizer.state_dict()["param_groups"][0]) is dict
+
+
 def test_zero_grad_and_closures() -> None:
     p, q = leaves((2,), (2,))
     optimizer = optim.SGD([{"params": [p]}, {"params": [q]}], lr=0.5)

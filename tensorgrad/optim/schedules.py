@@ -45,7 +45,6 @@ class LRScheduler:
         )
         for group, lr in zip(groups, self._last_lr):
             group["lr"] = lr
-        self.optimizer.forget_numbers()
 
     def step(self) -> None:
         """Set the rates of the next epoch, or of the next step, whatever is counted."""
@@ -502,7 +501,6 @@ class ReduceLROnPlateau:
                 lr = max(group["lr"] * self.factor, least)
                 if group["lr"] - lr > self.eps:
                     group["lr"] = lr
-            self.optimizer.forget_numbers()
             self.cooldown_counter, self.num_bad_epochs = self.cooldown, 0
 
     def get_last_lr(self) -> list[float]:
