@@ -111,7 +111,7 @@ class Plan:
         self._begin = [
             *taken,
             *_same_order(code, trace),
-            *_apart_from_state(code, trace, layout, gradients),
+            *_apart_from_state(code, trace, layout, given, gradients),
         ]
         self._adds_up = bool(taken)
         self._body = _in_settings(body)
@@ -320,23 +320,31 @@ def _is_read_late(
 
 
 def _apart_from_state(
-    code: Code, trace: Trace, layout: Layout, gradients: Sequence[Value]
+    code: Code, trace: Trace, layout: Layout, given: Sequence[Value], gradients: Sequence[Value]
 ) -> list[str]:
-    """Lines that copy arguments that are arrays which the program changes."""
-    written = {id(c.target.storage.owner) for c in layout.calls if c.target is not None}
-    owners = {id(o): o for _, a, _ in trace.tensors.values() if id(o := owner_of(a)) in written}
-    bases = [a.base for v in gradients if (a := code.fixed(v)) is not None and a.base is not None]
-    owners |= {id(base): base for base in bases}
+    """Lines that copy arguments that are arrays which the program changes before it is done."""
+    first: dict[int, int] = {}  # the numbers of the calls that change what lies in an array
+    last = {v.storage: i for i, call in enumerate(layout.calls) for v in call.reads}
+    last |= {v.storage: len(layout.calls) for v in given}
+    for i, call in enumerate(layout.calls):
+        for v in call.results if call.target is None else [call.target]:
+            array = code.fixed(v) if code.knows(v) else None
+            if array is not None:
+                first.setdefault(id(owner_of(array)), i)
+    owners = [owner_of(array) for _, array, _ in trace.tensors.values()]
+    owners += [owner_of(a) for v in gradients if (a := code.fixed(v)) is not None]
     lines = []
-    for v in trace.inputs if owners else ():
-        name = code.text(v)
-        same = [o for o in owners.values() if (o.shape, o.dtype) == (v.shape, v.dtype)]
+    for v in trace.inputs:
+        name, done = code.text(v), last.get(v.storage, -1)
+        changed = {id(o): o for o in owners if first.get(id(o), done + 1) <= done}.values()
+        same = [o for o in changed if (o.shape, o.dtype) == (v.shape, v.dtype)]
         lines += [f"if {name} is {code.name(o, 'owner')}: {name} = {name}.copy()" for o in same]
-        views = " or ".join(f"base is {code.name(o, 'owner')}" for o in owners.values())
-        lines += [
-            f"base = {name}.base",
-            f"if base is not None and ({views}): {name} = {name}.copy()",
-        ]
+        if changed:
+            views = " or ".join(f"base is {code.name(o, 'owner')}" for o in changed)
+            lines += [
+                f"base = {name}.base",
+                f"if base is not None and ({views}): {name} = {name}.copy()",
+            ]
     return lines
 
 
