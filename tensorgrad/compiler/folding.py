@@ -73,15 +73,14 @@ def _layers(calls: Sequence[Call], kept: Iterable[Value]) -> list[_Layer]:
         if call.fun is not np.add or call.kwargs or call.kind != "pure":
             continue
         for y, b in (call.args, call.args[::-1]):
-            i, product = makers.get(y, (0, call))
-            if product is call or not is_product(product) or product.errors != call.errors:
+            i, product = makers.get(y, (0, call)) if isinstance(y, Value) else (0, call)
+            if uses[y] != 1 or not is_product(product) or product.errors != call.errors:
                 continue
             x, w = product.args
-            by_columns = w.array.T if product.fun is np.inner else w.array
-            weights = _together(w, by_columns, b)
-            if x.ndim == y.ndim == 2 and uses[y] == 1 and weights is not None:
-                changes = any(c.target is not None or c.kind == "host" for c in calls[i:j])
-                layers += [] if changes else [_Layer(product, call, x, weights)]
+            weights = _together(w, w.array.T if product.fun is np.inner else w.array, b)
+            changes = any(c.target is not None or c.kind == "host" for c in calls[i:j])
+            if x.ndim == 2 and weights is not None and not changes:
+                layers.append(_Layer(product, call, x, weights))
     return layers
 
 
@@ -89,15 +88,16 @@ def _together(w: Value, by_columns: Array, b: Any) -> Value | None:
     """A state of shape (nin, nout), and the one of shape (nout,) that lies after it, as one."""
     if not (isinstance(b, Value) and b.storage is w.storage and w.storage.home == "state"):
         return None
-    (nin, nout), owner = by_columns.shape, w.storage.owner
     if not (
-        b.shape == (nout,)
+        b.shape == by_columns.shape[1:]
+        and b.ndim == 1
         and b.dtype == w.dtype
         and by_columns.flags.c_contiguous
         and b.array.flags.c_contiguous
         and b.array.ctypes.data == by_columns.ctypes.data + by_columns.nbytes
     ):
         return None
+    (nin, nout), owner = by_columns.shape, w.storage.owner
     start = by_columns.ctypes.data - owner.ctypes.data
     return Value(np.ndarray((nin + 1, nout), w.dtype, owner, start), w.storage)
 
@@ -107,24 +107,32 @@ def _turned(calls: Sequence[Call], kept: Iterable[Value], inputs: Collection[Val
 
     That is so of small matrices that only products, sums over rows and element-wise calls use.
     """
-    together: dict[Value, list[Value]] = {}  # lists of values that lie alike
+    alike: dict[Value, Value] = {}  # each leads to another one that lies as it does, or to itself
+
+    def leader(v: Value) -> Value:
+        while alike.setdefault(v, v) is not v:
+            alike[v] = v = alike[alike[v]]
+        return v
+
     barred = {v.storage for v in kept}
     for call in calls:
         values = [v for v in (*call.reads, *call.results) if v.ndim == 2]
         if call.kind == "pure" and (call.is_elementwise or call.fun is np.where):
-            like = [_seen(v) for v in values if v.shape == call.results[0].shape]
-            if 1 not in call.results[0].shape:  # where columns lie as rows do
-                group = list(dict.fromkeys(v for w in like for v in together.get(w, [w])))
-                together.update(dict.fromkeys(group, group))
+            (result, *_) = call.results
+            for v in values:
+                if v.shape == result.shape and 1 not in v.shape:  # where columns lie as rows do
+                    alike[leader(_seen(v))] = leader(result)
         elif not (is_product(call) or _sums_rows(call) or _transposes(call) or _is_bits(call)):
             barred.update(v.storage for v in values if 1 not in v.shape)
+    groups = defaultdict(list)
+    for v in {*alike, *inputs}:
+        groups[leader(v)].append(v)
+    wanted = {leader(x) for x in inputs}
     return {
         v
-        for x in inputs
-        if x.storage.home == "temporary"
-        for group in [together.get(x, [x])]
-        if all(_is_free(v) and v.storage not in barred for v in group)
-        for v in group
+        for first in wanted
+        if all(_is_free(v) and v.storage not in barred for v in groups[first])
+        for v in groups[first]
     }
 
 
@@ -156,7 +164,8 @@ def _is_free(v: Value) -> bool:
 
 
 def _sums_rows(call: Call) -> bool:
-    return call.fun == np.add.reduce and call.kwargs.get("axis") in (0, (0,))
+    by_rows = call.fun == np.add.reduce and call.kwargs.get("axis") in (0, (0,))
+    return by_rows and isinstance(call.args[0], Value)
 
 
 def _extend(value: Value, order: Any, calls: list[Call]) -> Value:
@@ -217,7 +226,7 @@ def _gradients_folded(calls: list[Call], extended: Mapping[Value, Value]) -> lis
         start = max(map(calls.index, (product, total)))
         if place is None or first < start or not all(map(_fills, calls[first:last])):
             continue
-        array = np.empty(place.shape, place.dtype)
+        array = np.empty(place.shape, by_weights.dtype)
         whole = Value(array, Storage("temporary", array))
         calls[first] = Call("write", assign_at, (place, ..., whole), target=place)
         del calls[last]
