@@ -21,8 +21,10 @@ in nanoseconds of float32 on the processor where this was tried:
   gradients is put into the error, which is small.
 * All outputs lie in one vector, so that 1 - y * y is two calls for all layers; where these are
   large, there are two calls for each block of rows instead.
-* Updates go through long vectors block by block, which saves up to a quarter of Adam's. In short
-  ones, both averages of Adam lie in one vector, which saves three calls.
+* Updates go through long vectors block by block, which saves up to a quarter of Adam's.
+
+Programs for one purpose can do better still: where parameters are few, both averages of Adam in one
+vector save three calls.
 """
 
 from __future__ import annotations
@@ -38,16 +40,14 @@ import numpy as np
 ALIGNMENT = 64  # bytes
 NARROW = 32  # numbers, up to which all layers of a network transpose what they work on
 FEW = 2000  # numbers, up to which a bias is spread before it is added
-SHORT = 1 << 12  # numbers, up to which Adam's averages are worked on together
 BLOCK = 1 << 18  # bytes of each array, of up to five
 
 DESCENT = "multiply(g, rate, s); subtract(p, s, p)"
-AVERAGES = (
+ADAM = (
     "multiply(m, keep1, m); multiply(g, share1, s); add(m, s, m); "
-    "multiply(v, keep2, v); square(g, s); multiply(s, share2, s); add(v, s, v)"
+    "multiply(v, keep2, v); square(g, s); multiply(s, share2, s); add(v, s, v); "
+    "sqrt(v, s); add(s, epsilon, s); divide(m, s, s); multiply(s, rate, s); subtract(p, s, p)"
 )
-BOTH_AVERAGES = "square(g, gg); multiply(mv, keep, mv); multiply(ggg, share, ss); add(mv, ss, mv)"
-ADAM = "sqrt(v, s); add(s, epsilon, s); divide(m, s, s); multiply(s, rate, s); subtract(p, s, p)"
 
 
 class Flat:
@@ -78,15 +78,14 @@ class Flat:
         self._bind_outputs()
         shapes = [(nin + 1, nout) for nin, nout in itertools.pairwise(widths)]
         p, parameters = self._arena(shapes)
-        ggg, (g, gg) = self._arena([p.shape] * 2)  # the gradient, with its square behind it
-        self.weights = self._bind_parameters(parameters, self._split(g, shapes))
+        g, gradients = self._arena(shapes)
+        self.weights = self._bind_parameters(parameters, gradients)
         for mine, given in zip(self.weights, weights):
             mine[...] = given
         if betas is None:
             self._bind(rate=self._number(rate))
             self._update = [self._updated(DESCENT, p=p, g=g)]
         else:
-            self._bind(gg=gg, ggg=ggg)
             self._update = self._adam(p, g, rate, betas, epsilon)
 
     def step(self) -> Callable[[Any, Any], Any]:
@@ -183,19 +182,10 @@ class Flat:
     def _adam(
         self, p: Any, g: Any, rate: float, betas: tuple[float, float], epsilon: float
     ) -> list[str]:
-        twice = [p.shape] * 2
-        mv, (m, v) = self._arena(twice)
-        if p.size > SHORT:
-            for k, beta in enumerate(betas, 1):
-                self._bind(k, keep=self._number(beta), share=self._number(1 - beta))
-            update = self._updated(f"{AVERAGES}; {ADAM}", p=p, g=g, m=m, v=v)
-        else:
-            (keep, keeps), (share, shares), (ss, _) = (self._arena(twice) for _ in range(3))
-            for i, beta in enumerate(betas):
-                keeps[i].fill(beta)
-                shares[i].fill(1 - beta)
-            self._bind(mv=mv, keep=keep, share=share, ss=ss)
-            update = self._updated(f"{BOTH_AVERAGES}; {ADAM}", p=p, g=g, m=m, v=v)
+        _, (m, v) = self._arena([p.shape] * 2)
+        for i, beta in enumerate(betas, 1):
+            self._bind(i, keep=self._number(beta), share=self._number(1 - beta))
+        update = self._updated(ADAM, p=p, g=g, m=m, v=v)
         self._bind(count=itertools.count(1), rate=self._number(0), epsilon=self._number(0))
         return [
             f"k = next(count); root = (1 - {betas[1]!r} ** k) ** 0.5",
@@ -233,11 +223,8 @@ class Flat:
         vector = np.zeros(end + ALIGNMENT, self._dtype)
         skip = -vector.ctypes.data % ALIGNMENT // self._dtype.itemsize
         vector = vector[skip : skip + end]
-        return vector, self._split(vector, shapes)
-
-    def _split(self, vector: Any, shapes: Sequence[tuple[int, ...]]) -> list[Any]:
         starts = itertools.accumulate(map(self._padded, shapes), initial=0)
-        return [vector[i : i + math.prod(s)].reshape(s) for i, s in zip(starts, shapes)]
+        return vector, [vector[i : i + math.prod(s)].reshape(s) for i, s in zip(starts, shapes)]
 
     def _padded(self, shape: tuple[int, ...]) -> int:
         line = ALIGNMENT // self._dtype.itemsize
