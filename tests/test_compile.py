@@ -848,6 +848,94 @@ def test_arguments_and_results_are_not_kept(no_collector: None) -> None:  # noqa
 # -- memory
 
 
+@pytest.fixture
+def recycling(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A compiled function whose results lie where earlier ones did, though they are small."""
+    monkeypatch.setattr(tg.compiler.plan, "RECYCLED", 1 << 12)
+    return tg.compile(lambda x: (x * 2, tg.Tensor(x) + 1))
+
+
+def test_large_results_lie_where_earlier_ones_did_that_nobody_has(recycling: Any) -> None:
+    x = numbers(1000)
+    recycling(x)
+
+    def places(call: Callable[[], Any]) -> int:
+        return len({tuple(array_of(r).ctypes.data for r in call()) for _ in range(6)})
+
+    last: Any = None
+
+    def in_turn() -> Any:
+        nonlocal last
+        last = recycling(x)
+        return last
+
+    results = [recycling(x) for _ in range(6)]
+    assert len({array_of(r).ctypes.data for pair in results for r in pair}) == 12
+    assert places(lambda: recycling(x)) == 1
+    assert places(in_turn) == 2
+
+
+@pytest.mark.parametrize(
+    "holder",
+    [
+        lambda a: a,
+        lambda a: a[::2][:3],
+        lambda a: a.reshape(10, -1).T,
+        lambda a: memoryview(a)[3:],
+        lambda a: np.frombuffer(a),
+        lambda a: a.flat,
+        lambda a: np.lib.stride_tricks.as_strided(a, (3,), (16,)),
+        lambda a: (ctypes.c_double * 1000).from_buffer(a),
+    ],
+)
+def test_results_that_somebody_has_stay_as_they_are(recycling: Any, holder: Any) -> None:
+    recycling(np.zeros(1000))
+    for _ in range(3):
+        held = [holder(array_of(result)) for result in recycling(np.ones(1000))]
+        for factor in 0.0, 3.0, 4.0:
+            recycling(np.full(1000, factor))
+        for part in held:
+            assert set(np.ravel(part)) == {2.0}
+
+
+def test_large_results_as_arguments(recycling: Any) -> None:
+    x = expected = numbers(1000)
+    for _ in range(6):
+        x, y = recycling(x)
+        assert_same((x, y), (2 * expected, tg.Tensor(expected + 1)))
+        expected = 2 * expected
+
+
+def test_large_results_in_several_threads(recycling: Any) -> None:
+    wrong = []
+
+    def run(n: int) -> None:
+        x = np.full(1000, float(n))
+        for _ in range(300):
+            double, more = recycling(x)
+            if not (np.all(double == 2 * n) and np.all(more.data == n + 1)):
+                wrong.append(n)
+
+    threads = [threading.Thread(target=run, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_large_results_are_arrays_of_their_own(recycling: Any) -> None:
+    for _ in range(3):
+        double, _ = recycling(numbers(1000))
+        double.shape = 10, 100
+        double.flags.writeable = False
+        reference = weakref.ref(double)
+        del double
+        assert reference() is None
+    double, _ = recycling(numbers(1000))
+    assert double.shape == (1000,) and double.flags.writeable
+
+
 def allocated(call: Callable[[], Any]) -> int:
     """The bytes that a call needs at most at the same time, beside what is there before.
 

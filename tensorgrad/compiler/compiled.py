@@ -40,7 +40,9 @@ def compile(  # noqa: A001 (as in PyTorch)
     always, and what it does is written down; each later one replays that. The function may compute,
     differentiate in any way, and take whole training steps: parameters, optimizers, generators of
     dropout and statistics of batches are read and changed where they live, so that all other code
-    sees the new values. The arrays of `grad` belong to the program, which overwrites them.
+    sees the new values. The arrays of `grad` belong to the program, which overwrites them; results
+    of 16 MB or more lie where earlier ones did that nobody refers to any more, and the memory of at
+    most two stays with the program.
 
     Arguments and results are nested lists, tuples and dicts of arrays and tensors. Other arguments,
     numbers among them, and those in `static_argnums` and `static_argnames`, are part of the

@@ -18,6 +18,7 @@ from .chains import Chain, chained
 from .folding import folded
 from .functions import FIXED_SHAPE, RESHAPES
 from .layout import Layout
+from .memory import Recycled
 from .program import Call, Value, mapped, owner_of, values_in
 from .report import Profile, Step, Undo, listing
 from .rewriting import has_effects, simplified, spread_out
@@ -35,6 +36,7 @@ from .tracing import Trace
 from .watching import unchanged
 
 LARGE = 1 << 12  # bytes: larger results get memory of their own at each call, smaller are copied
+RECYCLED = 1 << 24  # bytes: larger results lie where earlier ones did, if nobody has these
 MISS = object()
 """What a plan returns, having done nothing, where it does not fit the call."""
 
@@ -268,10 +270,16 @@ def _lines(
         if array is not None:
             code.bind(result, array)
         else:
-            shape, dtype = code.text(result.shape), code.name(result.dtype)
-            lines.append(f"{code.local(result)} = empty({shape}, {dtype})")
+            lines.append(f"{code.local(result)} = {_new(code, result)}")
         outs.append(code.text(result))
     return [*lines, *spell(code, *outs)]
+
+
+def _new(code: Code, result: Value) -> str:
+    """An expression for a new array."""
+    if result.nbytes >= RECYCLED:
+        return f"{code.name(Recycled(result.shape, result.dtype), 'recycled')}()"
+    return f"empty({code.text(result.shape)}, {code.name(result.dtype)})"
 
 
 def _same_order(code: Code, trace: Trace) -> list[str]:
