@@ -64,7 +64,7 @@ def test_the_two_moons_are_told_apart(output: str) -> None:
     assert len(accuracies(output)) == len(losses(section)) == 11
     assert accuracies(output)[0] < 99 < accuracies(output)[-1]
     assert losses(section)[-1] < 0.1 < losses(section)[0]
-    picture = [line for line in section.splitlines() if len(line) == 66 and set(line) <= set(" .ox")]
+    picture = [line for line in section.splitlines() if re.fullmatch("[ .ox]{66}", line)]
     assert len(picture) == 16
     assert set("".join(picture)) == set(" .ox")
 
