@@ -13,6 +13,7 @@ What happens when a function is called with arguments of a new kind, file by fil
     layout      each array gets a place in one block of memory, which memory packs
     spelling    each call becomes its cheapest line of Python
     plan        the lines become functions; report prints and times them
+    arguments   what of a call's arguments is its signature, and where the arrays are
     compiled    `compile` itself: which plan fits a call, and when another is needed
 """
 

@@ -9,16 +9,17 @@ import threading
 import time
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..errors import GraphError, TraceError
-from ..graph import Array, Function, Node, mode, name_of, set_mode
-from ..structure import Structure, flatten
+from ..graph import Function, Node, mode, name_of, set_mode
+from ..structure import flatten
 from ..tensor import Tensor, tensor_of
-from .plan import MISS, Diverged, Input, Output, Plan, no_entry
+from .arguments import Arguments, difference, require_untouched
+from .plan import MISS, Diverged, Output, Plan, no_entry
 from .program import make_writeable
 from .tracing import Trace, Tracer, place_of
 from .watching import Watch
@@ -124,7 +125,7 @@ class Compiled:
         now = mode.get()
         if now.trace is not None or now.hooks or now.backward_hooks:
             return self._fun(*args, **kwargs)
-        call = _Arguments(self, args, kwargs)
+        call = self._taken_apart(args, kwargs)
         if now.recording and call.is_tracked:
             return self._fun(*args, **kwargs)  # somebody takes the derivative by an argument
         with self._alone():
@@ -140,6 +141,9 @@ class Compiled:
             plan, result = self._trace(call)
             self._keep(call, plan)
             return result
+
+    def _taken_apart(self, args: Any, kwargs: Any) -> Arguments:
+        return Arguments(self._name, args, kwargs, self._argnums, self._argnames)
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -168,14 +172,14 @@ class Compiled:
                 f"{self._name}: a compiled call was interrupted by another one of it"
             )
 
-    def _keep(self, call: _Arguments, plan: Plan) -> None:
+    def _keep(self, call: Arguments, plan: Plan) -> None:
         self._plans.setdefault(call.key, []).insert(0, plan)
         self._plans.move_to_end(call.key)
         self._latest, self.replay = plan, plan.replay
         self._traced += 1
         if self._traced == MANY + 1:
             keys = [*self._plans]
-            cause = _difference(keys[-2], keys[-1]) if len(keys) > 1 else "what it relies on"
+            cause = difference(keys[-2], keys[-1]) if len(keys) > 1 else "what it relies on"
             warnings.warn(
                 f"{self._name} was traced {self._traced} times, which costs far more than a call: "
                 f"the last time, {cause} had changed. Pass numbers that change as arrays, and "
@@ -188,7 +192,7 @@ class Compiled:
             if not self._plans[oldest]:
                 del self._plans[oldest]
 
-    def _trace(self, call: _Arguments, keep: bool = True) -> tuple[Plan, Any]:
+    def _trace(self, call: Arguments, keep: bool = True) -> tuple[Plan, Any]:
         """Run the function once, for its results and effects; return the plan and the results.
 
         If that fails, or unless the effects are to `keep`, all is as it was before.
@@ -202,7 +206,7 @@ class Compiled:
         given = flatten((args, kwargs), self._name, anything=True, modules=False)[0]
         try:
             y = self._run(trace, watch, args, kwargs)
-            _require_untouched(self._name, given, (args, kwargs), tensors)
+            require_untouched(self._name, given, (args, kwargs), tensors)
             leaves, structure = flatten(y, self._name, anything=True, modules=False)
             watch.require_unchanged(trace.drawn)
             own = {id(t) for t in watch.tensors}
@@ -216,8 +220,7 @@ class Compiled:
                 outputs,
                 structure,
                 final,
-                call.structure,
-                call.kinds,
+                call,
                 self._token,
             )
         except BaseException:
@@ -254,7 +257,7 @@ class Compiled:
 
     def welcomes(self, *args: Any) -> bool:
         """Whether there is a plan for such arguments, or room for one more without a warning."""
-        return self._traced < MANY or _Arguments(self, args, {}).key in self._plans
+        return self._traced < MANY or self._taken_apart(args, {}).key in self._plans
 
     def lower(self, *args: Any, **kwargs: Any) -> Plan:
         """Return the plan for such arguments: nothing is changed, and nothing kept.
@@ -268,7 +271,7 @@ class Compiled:
         True
         """
         with self._alone():
-            return self._trace(_Arguments(self, args, kwargs), keep=False)[0]
+            return self._trace(self._taken_apart(args, kwargs), keep=False)[0]
 
     def scan(self, *batches: Any) -> Any:
         """Call the function with each item of the arrays in turn; return the results, stacked.
@@ -304,7 +307,7 @@ class Compiled:
             if mode.get().trace is None:
                 with self._alone():
                     plan = self._latest
-                    fits = plan in self._plans.get(_Arguments(self, args, {}).key, ())
+                    fits = plan in self._plans.get(self._taken_apart(args, {}).key, ())
                     if plan is not None and fits:
                         done = plan.scan(arrays, results.arrays, done)
         return results.stacked()
@@ -334,23 +337,6 @@ class _Stacked:
             tensor_of(array, None) if isinstance(leaf, Tensor) else array
             for array, leaf in zip(self.arrays, self._leaves, strict=True)
         )
-
-
-def _require_untouched(
-    name: str, before: Sequence[Any], after: Any, tensors: Iterable[tuple[Tensor, Any]]
-) -> None:
-    """Raise a TraceError if a function has changed its arguments themselves."""
-    leaves, _ = flatten(after, name, anything=True, modules=False)
-    if len(leaves) != len(before) or any(a is not b for a, b in zip(leaves, before)):
-        raise TraceError(
-            f"{name} changes a list or dict among its arguments: return the new one instead"
-        )
-    for t, tracer in tensors:
-        if t._array is not tracer:
-            raise TraceError(
-                f"{name} changes an argument, a tensor of shape {t.shape}, in place: return the "
-                "new one instead"
-            )
 
 
 def _output(trace: Trace, leaf: Any, own: set[int]) -> Output:
@@ -385,115 +371,6 @@ def _first(output: Output) -> Any:
     if isinstance(output.leaf, Tensor):
         return tensor_of(array, output.node)
     return array
-
-
-class _Arguments:
-    """The arguments of one call, taken apart.
-
-    `arrays` are those that may differ at each call; `key` is all else.
-    """
-
-    def __init__(self, compiled: Compiled, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.name = compiled._name
-        static = {i % max(len(args), 1) for i in compiled._argnums}
-        given = (
-            tuple([_Static(a) if i in static else a for i, a in enumerate(args)]),
-            {k: _Static(a) if k in compiled._argnames else a for k, a in kwargs.items()},
-        )
-        self.leaves, self.structure = flatten(given, self.name, anything=True, modules=False)
-        self.arrays: list[Array] = []
-        self.is_tracked = False
-        self.kinds = [self._kind(leaf) for leaf in self.leaves]
-        self.key = mode.get().recording, _hashable(self.structure), *self.kinds
-
-    def _kind(self, leaf: Any) -> Any:
-        if isinstance(leaf, Tensor) and leaf._node is None:
-            return self._input(Tensor, leaf._array)
-        if isinstance(leaf, Tensor):
-            self.is_tracked = self.is_tracked or not leaf.is_leaf
-            return _Same(leaf)
-        if isinstance(leaf, np.ndarray):
-            return self._input(np.ndarray, leaf)
-        if isinstance(leaf, np.generic):
-            return self._input(np.ndarray, np.asarray(leaf))
-        if isinstance(leaf, _Static):
-            value = leaf.value
-            by_value = type(value).__hash__ is not None and not isinstance(value, Tensor)
-            return (type(value), value) if by_value else _Same(value)
-        if isinstance(leaf, (float, complex)):
-            return type(leaf), repr(leaf)  # 0.0 is not -0.0
-        return (type(leaf), leaf) if _is_plain(leaf) else _Same(leaf)
-
-    def _input(self, kind: type, array: Any) -> Input:
-        if type(array) is not np.ndarray or array.dtype.kind not in "fciub":
-            raise TraceError(
-                f"{self.name}: an argument that is a {type(array).__name__} of dtype "
-                f"{getattr(array, 'dtype', None)} cannot be compiled: name it in static_argnums"
-            )
-        self.arrays.append(array)
-        return Input(kind, array.shape, array.dtype)
-
-    def traced(self, trace: Trace) -> tuple[Any, list[tuple[Tensor, Any]]]:
-        """The arguments as the traced function gets them; and the tensors among them."""
-        arrays = iter(self.arrays)
-        tensors: list[tuple[Tensor, Any]] = []
-        leaves: list[Any] = []
-        for leaf, kind in zip(self.leaves, self.kinds, strict=True):
-            if not isinstance(kind, Input):
-                leaves.append(leaf.value if isinstance(leaf, _Static) else leaf)
-                continue
-            tracer = trace.input(next(arrays))
-            leaves.append(tensor_of(tracer, None) if kind.kind is Tensor else tracer)
-            if kind.kind is Tensor:
-                tensors.append((leaves[-1], tracer))
-        return self.structure.build(leaves), tensors
-
-
-class _Static:
-    """An argument that is part of the signature."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-
-class _Same:
-    """An object, equal to itself only."""
-
-    def __init__(self, thing: Any) -> None:
-        self.thing = thing
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.thing is other.thing
-
-    def __hash__(self) -> int:
-        return id(self.thing)
-
-    def __repr__(self) -> str:
-        return repr(self.thing)
-
-
-def _is_plain(leaf: Any) -> bool:
-    """Whether a value, and not the object, is what counts."""
-    if isinstance(leaf, (tuple, frozenset)):
-        return all(map(_is_plain, leaf))
-    return isinstance(leaf, (bool, int, float, complex, str, bytes, type(None), np.dtype, type))
-
-
-def _hashable(structure: Structure) -> Any:
-    return structure.kind, structure.keys, tuple(map(_hashable, structure.parts))
-
-
-def _difference(old: Any, new: Any) -> str:
-    for a, b in zip(old[2:], new[2:]):
-        if a != b:
-            return f"an argument, from {_described(a)} to {_described(b)},"
-    return "the number or the nesting of its arguments"
-
-
-def _described(kind: Any) -> str:
-    if isinstance(kind, Input):
-        return f"shape {kind.shape}, dtype {kind.dtype}"
-    return repr(kind[1] if isinstance(kind, tuple) else kind)
 
 
 class _Unrecorded(Node):

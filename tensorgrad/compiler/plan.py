@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from ..errors import TraceError
 from ..graph import Array, Function, Node, changes, mode, name_of, now
 from ..structure import Structure
 from ..tensor import Tensor
+from .arguments import Arguments
 from .bundles import bundled
 from .chains import Chain, chained
 from .folding import folded
@@ -45,14 +46,6 @@ class Diverged(Exception):  # noqa: N818 (no error: the plan is for another case
     """A decision by elements would be another one than while tracing."""
 
 
-class Input(NamedTuple):
-    """What is known of an argument that is an array or, by its `kind`, a tensor."""
-
-    kind: type
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-
 class Output(NamedTuple):
     """One leaf of what the function returns: a value; or, without one, the object itself.
 
@@ -78,8 +71,7 @@ class Plan:
         outputs: Sequence[Output],
         structure: Structure,
         final: Mapping[Node, Value | None],
-        given_as: Structure,
-        kinds: Sequence[Any],
+        arguments: Arguments,
         token: list[None],
     ) -> None:
         kept = _values([*(o.value for o in outputs), *final.values()])
@@ -128,17 +120,17 @@ class Plan:
         ]
         self.source = function("run", self._arguments, lines)
         self.run = code.defined(self.source)
-        self.replay = self._entry(given_as, kinds, lines)
+        self.replay = self._entry(arguments, lines)
         self._scan: Function | None = None
         held = [array for v in gradients if (array := code.fixed(v)) is not None]
         self._undo = Undo(trace.inputs, layout.calls, held)
         for call in layout.calls:
             _forget(call)
 
-    def _entry(self, given: Structure, kinds: Sequence[Any], lines: Sequence[str]) -> Function:
+    def _entry(self, arguments: Arguments, lines: Sequence[str]) -> Function:
         """`run` for a tuple of arguments, which have the plan's signature, or MISS is returned."""
-        checks = _unpacked(self._code, given.parts[0], "args", iter(kinds), iter(self._arguments))
-        if checks is None or given.parts[1].parts:
+        checks = arguments.entrance(self._code, self._arguments)
+        if checks is None:
             return no_entry
         start = [
             "if get() is not current: return MISS",
@@ -469,62 +461,6 @@ def _in_settings(body: Sequence[tuple[Call, list[str]]]) -> list[str]:
             current = call.errors
             lines += indented(own) if current else own
     return lines
-
-
-def _unpacked(
-    code: Code, structure: Structure, text: str, kinds: Iterator[Any], arguments: Iterator[str]
-) -> list[str] | None:
-    """Lines that find the arrays in nested arguments, or return MISS where the signature differs.
-
-    `text` is an expression for the arguments, `kinds` what its leaves are, `arguments` the names of
-    the arrays. There are none (None) for kinds of containers other than Python's own.
-    """
-    if structure.kind is None:
-        return _found(code, text, next(kinds), arguments)
-    if structure.kind is type(None):
-        return [f"if {text} is not None: return MISS"]
-    if structure.kind not in (tuple, list, dict):
-        return None
-    keys = structure.keys or ()
-    by_key = structure.kind is dict
-    tests = [f"(*{text},) != {code.name(keys)}" if by_key else f"len({text}) != {len(keys)}"]
-    if text != "args":  # which is a tuple
-        tests.insert(0, f"type({text}) is not {structure.kind.__name__}")
-    lines = [f"if {' or '.join(tests)}: return MISS"]
-    for key, part in zip(keys, structure.parts, strict=True):
-        inner = f"{text}[{code.name(key) if by_key else key}]"
-        if part.kind is not None:  # look it up once
-            name = f"{text.partition('[')[0]}_{len(lines)}"
-            lines.append(f"{name} = {inner}")
-            inner = name
-        more = _unpacked(code, part, inner, kinds, arguments)
-        if more is None:
-            return None
-        lines += more
-    return lines
-
-
-def _found(code: Code, text: str, kind: Any, arguments: Iterator[str]) -> list[str]:
-    """Lines that take one array from the arguments, or check what else is part of a signature."""
-    if isinstance(kind, Input):
-        argument, array = next(arguments), np.ndarray
-        shape, dtype = code.name(kind.shape), code.name(kind.dtype)
-        lines = [f"{argument} = {text}"]
-        if kind.kind is Tensor:
-            lines += [
-                f"if type({argument}) is not Tensor or {argument}._node is not None: return MISS",
-                f"{argument} = {argument}._array",
-            ]
-        return [
-            *lines,
-            f"if type({argument}) is not {code.name(array, 'ndarray')} or {argument}.shape != "
-            f"{shape} or {argument}.dtype is not {dtype}: return MISS",
-        ]
-    if isinstance(kind, tuple):
-        shown = f"repr({text})" if kind[0] in (float, complex) else text
-        same_type = f"type({text}) is {code.name(kind[0])}"
-        return [f"if not ({same_type} and {shown} == {code.name(kind[1])}): return MISS"]
-    return [f"if {text} is not {code.name(kind.thing)}: return MISS"]
 
 
 def no_entry(_args: Any) -> Any:

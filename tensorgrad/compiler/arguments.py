@@ -1,0 +1,221 @@
+"""The arguments of a compiled function: what of them is the signature, and where the arrays are."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import TraceError
+from ..graph import Array, mode
+from ..structure import Structure, flatten
+from ..tensor import Tensor, tensor_of
+from .spelling import Code
+from .tracing import Trace
+
+
+class Arguments:
+    """The arguments of one call of the function `name`, taken apart.
+
+    `arrays` are those that may differ at each call; `key` is all else. Which arguments are part of
+    the signature as they are is said by their numbers and names.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        argnums: Iterable[int],
+        argnames: Collection[str],
+    ) -> None:
+        self.name = name
+        static = {i % max(len(args), 1) for i in argnums}
+        given = (
+            tuple([_Static(a) if i in static else a for i, a in enumerate(args)]),
+            {k: _Static(a) if k in argnames else a for k, a in kwargs.items()},
+        )
+        self.leaves, self._structure = flatten(given, name, anything=True, modules=False)
+        self.arrays: list[Array] = []
+        self.is_tracked = False
+        self._kinds = [self._kind(leaf) for leaf in self.leaves]
+        self.key = mode.get().recording, _hashable(self._structure), *self._kinds
+
+    def _kind(self, leaf: Any) -> Any:
+        if isinstance(leaf, Tensor) and leaf._node is None:
+            return self._input(Tensor, leaf._array)
+        if isinstance(leaf, Tensor):
+            self.is_tracked = self.is_tracked or not leaf.is_leaf
+            return _Same(leaf)
+        if isinstance(leaf, np.ndarray):
+            return self._input(np.ndarray, leaf)
+        if isinstance(leaf, np.generic):
+            return self._input(np.ndarray, np.asarray(leaf))
+        if isinstance(leaf, _Static):
+            value = leaf.value
+            by_value = type(value).__hash__ is not None and not isinstance(value, Tensor)
+            return (type(value), value) if by_value else _Same(value)
+        if isinstance(leaf, (float, complex)):
+            return type(leaf), repr(leaf)  # 0.0 is not -0.0
+        return (type(leaf), leaf) if _is_plain(leaf) else _Same(leaf)
+
+    def _input(self, kind: type, array: Any) -> _Input:
+        if type(array) is not np.ndarray or array.dtype.kind not in "fciub":
+            raise TraceError(
+                f"{self.name}: an argument that is a {type(array).__name__} of dtype "
+                f"{getattr(array, 'dtype', None)} cannot be compiled: name it in static_argnums"
+            )
+        self.arrays.append(array)
+        return _Input(kind, array.shape, array.dtype)
+
+    def traced(self, trace: Trace) -> tuple[Any, list[tuple[Tensor, Any]]]:
+        """The arguments as the traced function gets them; and the tensors among them."""
+        arrays = iter(self.arrays)
+        tensors: list[tuple[Tensor, Any]] = []
+        leaves: list[Any] = []
+        for leaf, kind in zip(self.leaves, self._kinds, strict=True):
+            if not isinstance(kind, _Input):
+                leaves.append(leaf.value if isinstance(leaf, _Static) else leaf)
+                continue
+            tracer = trace.input(next(arrays))
+            leaves.append(tensor_of(tracer, None) if kind.kind is Tensor else tracer)
+            if kind.kind is Tensor:
+                tensors.append((leaves[-1], tracer))
+        return self._structure.build(leaves), tensors
+
+    def entrance(self, code: Code, names: Iterable[str]) -> list[str] | None:
+        """Lines that find the arrays in a tuple `args`, or return MISS for another signature.
+
+        `names` are those of the arrays. There are none (None) where that is not a matter of lines:
+        for arguments by name, and in containers other than Python's own.
+        """
+        by_position, by_name = self._structure.parts
+        if by_name.parts:
+            return None
+        return _unpacked(code, by_position, "args", iter(self._kinds), iter(names))
+
+
+class _Input(NamedTuple):
+    """What is known of an argument that is an array or, by its `kind`, a tensor."""
+
+    kind: type
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+class _Static:
+    """An argument that is part of the signature."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+class _Same:
+    """An object, equal to itself only."""
+
+    def __init__(self, thing: Any) -> None:
+        self.thing = thing
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.thing is other.thing
+
+    def __hash__(self) -> int:
+        return id(self.thing)
+
+    def __repr__(self) -> str:
+        return repr(self.thing)
+
+
+def _is_plain(leaf: Any) -> bool:
+    """Whether a value, and not the object, is what counts."""
+    if isinstance(leaf, (tuple, frozenset)):
+        return all(map(_is_plain, leaf))
+    return isinstance(leaf, (bool, int, float, complex, str, bytes, type(None), np.dtype, type))
+
+
+def _hashable(structure: Structure) -> Any:
+    return structure.kind, structure.keys, tuple(map(_hashable, structure.parts))
+
+
+def difference(old: Any, new: Any) -> str:
+    """In what two keys of arguments differ."""
+    for a, b in zip(old[2:], new[2:]):
+        if a != b:
+            return f"an argument, from {_described(a)} to {_described(b)},"
+    return "the number or the nesting of its arguments"
+
+
+def _described(kind: Any) -> str:
+    if isinstance(kind, _Input):
+        return f"shape {kind.shape}, dtype {kind.dtype}"
+    return repr(kind[1] if isinstance(kind, tuple) else kind)
+
+
+def require_untouched(
+    name: str, before: Sequence[Any], after: Any, tensors: Iterable[tuple[Tensor, Any]]
+) -> None:
+    """Raise a TraceError if a function has changed its arguments themselves."""
+    leaves, _ = flatten(after, name, anything=True, modules=False)
+    if len(leaves) != len(before) or any(a is not b for a, b in zip(leaves, before)):
+        raise TraceError(
+            f"{name} changes a list or dict among its arguments: return the new one instead"
+        )
+    for t, tracer in tensors:
+        if t._array is not tracer:
+            raise TraceError(
+                f"{name} changes an argument, a tensor of shape {t.shape}, in place: return the "
+                "new one instead"
+            )
+
+
+def _unpacked(
+    code: Code, structure: Structure, text: str, kinds: Iterator[Any], arguments: Iterator[str]
+) -> list[str] | None:
+    """The lines for nested arguments; `text` is an expression for these, `kinds` are of leaves."""
+    if structure.kind is None:
+        return _found(code, text, next(kinds), arguments)
+    if structure.kind is type(None):
+        return [f"if {text} is not None: return MISS"]
+    if structure.kind not in (tuple, list, dict):
+        return None
+    keys = structure.keys or ()
+    by_key = structure.kind is dict
+    tests = [f"(*{text},) != {code.name(keys)}" if by_key else f"len({text}) != {len(keys)}"]
+    if text != "args":  # which is a tuple
+        tests.insert(0, f"type({text}) is not {structure.kind.__name__}")
+    lines = [f"if {' or '.join(tests)}: return MISS"]
+    for key, part in zip(keys, structure.parts, strict=True):
+        inner = f"{text}[{code.name(key) if by_key else key}]"
+        if part.kind is not None:  # look it up once
+            name = f"{text.partition('[')[0]}_{len(lines)}"
+            lines.append(f"{name} = {inner}")
+            inner = name
+        more = _unpacked(code, part, inner, kinds, arguments)
+        if more is None:
+            return None
+        lines += more
+    return lines
+
+
+def _found(code: Code, text: str, kind: Any, arguments: Iterator[str]) -> list[str]:
+    """Lines that take one array from the arguments, or check what else is part of a signature."""
+    if isinstance(kind, _Input):
+        argument, array = next(arguments), np.ndarray
+        shape, dtype = code.name(kind.shape), code.name(kind.dtype)
+        lines = [f"{argument} = {text}"]
+        if kind.kind is Tensor:
+            lines += [
+                f"if type({argument}) is not Tensor or {argument}._node is not None: return MISS",
+                f"{argument} = {argument}._array",
+            ]
+        return [
+            *lines,
+            f"if type({argument}) is not {code.name(array, 'ndarray')} or {argument}.shape != "
+            f"{shape} or {argument}.dtype is not {dtype}: return MISS",
+        ]
+    if isinstance(kind, tuple):
+        shown = f"repr({text})" if kind[0] in (float, complex) else text
+        same_type = f"type({text}) is {code.name(kind[0])}"
+        return [f"if not ({same_type} and {shown} == {code.name(kind[1])}): return MISS"]
+    return [f"if {text} is not {code.name(kind.thing)}: return MISS"]
