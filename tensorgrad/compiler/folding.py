@@ -17,7 +17,7 @@ import numpy as np
 
 from ..graph import Array, Function
 from .functions import Attribute, assign_at, attribute, getitem, with_ones
-from .program import Call, Storage, Value, values_in
+from .program import Call, Storage, Value, mapped, values_in
 from .spelling import is_product, spelling
 
 SMALL = 1 << 14  # elements of arrays that may lie by columns; larger ones gain nothing
@@ -39,7 +39,7 @@ def folded(calls: Sequence[Call], kept: Iterable[Value]) -> list[Call]:
         elif x.storage.home == "input" and x.size <= min(COPIED, layer.add.results[0].size):
             given = Value(x.array, x.storage)
             given.call = Call("pure", np.copy, (x,), results=(given,), place=layer.product.place)
-            calls.insert(0, given.call)
+            calls.insert(_after(x, calls), given.call)
         else:
             continue
         few = x.shape[1] <= FEW and layer.add.results[0] in turned
@@ -173,8 +173,12 @@ def _extend(value: Value, order: Any, calls: list[Call]) -> Value:
     rows, columns = value.shape
     owner = np.ones((rows, columns + 1), value.dtype, order)
     value.array, value.storage = owner[:, :-1], Storage("padded", owner)
-    made = next(i for i, call in enumerate(calls) if value in call.results)
-    return _view(with_ones, value, calls, made + 1)
+    return _view(with_ones, value, calls, _after(value, calls))
+
+
+def _after(value: Value, calls: Iterable[Call]) -> int:
+    """The number of the call after the one that makes a value; an argument is there before all."""
+    return next((i + 1 for i, call in enumerate(calls) if value in call.results), 0)
 
 
 def _view(
@@ -199,10 +203,12 @@ def _settle_views(calls: Iterable[Call]) -> None:
     for call in calls:
         if call.kind == "view":
             base = next(values_in((call.args, call.kwargs)))
-            (result, *_) = call.results
-            if result.storage is not base.storage:
-                more = [a for a in call.args if a is not base]
-                result.array, result.storage = call.fun(base.array, *more), base.storage
+            if any(r.storage is not base.storage for r in call.results):
+                args, kwargs = mapped((call.args, call.kwargs), Value, lambda v: v.array)
+                arrays: list[Array] = []
+                mapped(call.fun(*args, **kwargs), np.ndarray, arrays.append)
+                for result, array in zip(call.results, arrays, strict=True):
+                    result.array, result.storage = array, base.storage
 
 
 def _gradients_folded(calls: list[Call], extended: Mapping[Value, Value]) -> list[Call]:

@@ -84,8 +84,10 @@ def part(array: Array, start: int, shape: tuple[int, ...], order: Any = "C") -> 
 
 def with_ones(array: Array) -> Array:
     """A matrix with the column that follows it in memory, of ones."""
-    rows, columns = array.shape
-    return as_strided(array, (rows, columns + 1), array.strides)
+    (rows, columns), (down, right) = array.shape, array.strides
+    if array.flags.f_contiguous:  # of a single column, the stride could be anything
+        right = rows * array.itemsize
+    return as_strided(array, (rows, columns + 1), (down, right))
 
 
 class Attribute:
