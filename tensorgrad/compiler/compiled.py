@@ -155,8 +155,11 @@ class Compiled:
             except IndexError:
                 self._require_elsewhere()
                 time.sleep(WAIT)
-        self._holder = threading.get_ident()
+            except BaseException:  # Ctrl-C, after it is taken
+                self._token.append(None)
+                raise
         try:
+            self._holder = threading.get_ident()
             yield
         finally:
             self._holder = 0

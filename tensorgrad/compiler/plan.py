@@ -136,6 +136,7 @@ class Plan:
             "if get() is not current: return MISS",
             *checks,
             *("try:", "    take()", "except IndexError:", "    return MISS"),
+            *("except BaseException:", "    give(None)", "    raise"),  # Ctrl-C, after it is taken
         ]
         body = ["try:", *indented(lines), "finally:", "    give(None)"]
         return self._code.defined(function("replay", ["args"], [*start, *body]))
