@@ -509,6 +509,18 @@ def test_every_change_of_an_option_gives_another_version() -> None:
     assert type(optimizer.state_dict()["param_groups"][0]) is dict
 
 
+def test_no_option_changes_unseen_by_a_compiled_step() -> None:
+    p = leaf([1.0, 2.0])
+    optimizer = optim.Adam([p], betas=[0.5, 0.9])  # type: ignore[arg-type]
+    assert optimizer.param_groups[0]["betas"] == (0.5, 0.9)
+    p.grad = [1.0, 1.0]
+    step = tg.compile(lambda: optimizer.step())
+    optimizer.param_groups[0] = {**optimizer.param_groups[0], "lr": 0.5}  # type: ignore[call-overload]
+    optimizer.step()
+    with pytest.raises(tg.TraceError, match="update the groups that are there"):
+        step()
+
+
 def test_zero_grad_and_closures() -> None:
     p, q = leaves((2,), (2,))
     optimizer = optim.SGD([{"params": [p]}, {"params": [q]}], lr=0.5)

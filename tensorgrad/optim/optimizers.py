@@ -34,7 +34,8 @@ class Group(dict[str, Any]):
     __slots__ = ("version",)
 
     def __init__(self, options: Options) -> None:
-        super().__init__(options)
+        # An element of a list could change and leave the version as it is.
+        super().__init__({k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
         self.version = 0
 
     def __reduce__(self) -> Any:
@@ -185,6 +186,11 @@ class Optimizer:
 
     def _trace_change(self, trace: Any, group: Group, flat: Flat, part: Part) -> None:
         """Let the compiler write down the step of a part."""
+        if not isinstance(group, Group):
+            raise TraceError(
+                f"{type(self).__name__}: a compiled step would not see changes of options in a "
+                f"{type(group).__name__} in param_groups: update the groups that are there instead"
+            )
         written = _Written(self._numbers, group, part.steps + 1, flat.grad.dtype)
         trace.require("{}.version == {}.version or {}()", group, written, written.fits)
         trace.inline("{}.steps += 1", part)
