@@ -164,8 +164,10 @@ def _is_free(v: Value) -> bool:
 
 
 def _sums_rows(call: Call) -> bool:
-    by_rows = call.fun == np.add.reduce and call.kwargs.get("axis") in (0, (0,))
-    return by_rows and isinstance(call.args[0], Value)
+    options = {**call.kwargs}
+    by_rows = call.fun == np.add.reduce and options.pop("axis", None) in (0, (0,))
+    plain = all(v is None or v is False for v in options.values())  # all rows, and no more
+    return by_rows and plain and isinstance(call.args[0], Value)
 
 
 def _extend(value: Value, order: Any, calls: list[Call]) -> Value:
