@@ -422,7 +422,7 @@ class Tensor:
             changes[0] += 1
         elif not value and self._node is not None:
             self._node = None
-            self._array = self._array.copy()  # graphs that hold the old one see no change of data
+            self._array = self._array.copy("K")  # graphs that hold the old one see no change
             changes[0] += 1
 
     @property
