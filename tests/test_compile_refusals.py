@@ -12,6 +12,7 @@ import pytest
 
 import tensorgrad as tg
 from tensorgrad import nn, optim
+from tensorgrad.graph import each_time
 
 from .oracles import leaf
 from .test_compile_training import MIXED, Training, assert_same
@@ -304,6 +305,10 @@ def write_into_an_argument(_world: World, x: Any) -> None:
     x[0] = 1
 
 
+def set_an_option(w: Any, _x: Any) -> None:
+    w.training.optimizer.param_groups[0]["lr"] *= 0.5
+
+
 EFFECTS: dict[Callable[..., None], str] = {
     count_in_a_global: "counter",
     count_in_an_attribute: "count",
@@ -324,6 +329,7 @@ EFFECTS: dict[Callable[..., None], str] = {
     write_a_result_into_an_array: "array",
     write_by_out: "changes an array",
     write_into_a_view: "changes an array",
+    set_an_option: "an option of an optimizer",
     draw: "rng.*random|random numbers",
     draw_from_numpys_global: "random numbers from the global",
     draw_from_pythons_global: "random numbers from the global",
@@ -429,7 +435,7 @@ def test_an_exception_while_tracing_changes_nothing(error: Any, replayed: bool) 
             here()
             result = world.training.step(x, t)
             here()
-            world.training.optimizer.param_groups[0]["lr"] = 0.5
+            each_time(world.training.optimizer.param_groups[0].update, {"lr": 0.5})
             world.count += 1
             world.log.append(1)
             here()

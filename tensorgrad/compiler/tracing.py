@@ -617,7 +617,12 @@ class Trace:
         for array in writes:
             self.save(array)
             self.state(array).value.storage.writes += 1
-        result = fun(*mapped(given, Value, lambda v: v.array))
+        tracing = mode.get()
+        mode.set(tracing._replace(trace=None))
+        try:
+            result = fun(*mapped(given, Value, lambda v: v.array))
+        finally:
+            mode.set(tracing)
         self.calls.append(Call("host", fun, given, place=self._place or place()))
         return result
 

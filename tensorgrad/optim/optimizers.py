@@ -45,6 +45,11 @@ class Group(dict[str, Any]):
 def _changing(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     def changing(self: Group, *args: Any, **kwargs: Any) -> Any:
+        if mode.get().trace is not None:
+            raise TraceError(
+                "an option of an optimizer set by a compiled function would not be set in later "
+                "calls: set it outside, or let a schedule do it"
+            )
         self.version += 1
         return method(self, *args, **kwargs)
 
