@@ -199,7 +199,10 @@ def test_views_of_single_columns(view: Any) -> None:
     assert_steps_agree(*twins(net((1, 1, 1, 3), body)))
 
 
-@pytest.mark.parametrize("options", [{}, {"where": np.arange(6)[:, None] > 2}, {"initial": 1.0}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"where": np.arange(6)[:, None] > 2}, {"where": False}, {"initial": 1.0}],
+)
 def test_only_a_sum_of_all_rows_is_the_gradient_of_a_bias(options: dict[str, Any]) -> None:
     @tg.differentiable(
         lambda g, _z, _x, w, _b: g @ w,

@@ -164,9 +164,10 @@ def _is_free(v: Value) -> bool:
 
 
 def _sums_rows(call: Call) -> bool:
+    """Whether a call adds up all rows of an array, and no more."""
     options = {**call.kwargs}
     by_rows = call.fun == np.add.reduce and options.pop("axis", None) in (0, (0,))
-    plain = all(v is None or v is False for v in options.values())  # all rows, and no more
+    plain = "where" not in options and all(v is None or v is False for v in options.values())
     return by_rows and plain and isinstance(call.args[0], Value)
 
 
