@@ -17,6 +17,8 @@ from .functions import COPIES, LIKE, spread
 from .program import Call, Storage, Value, values_in, views_settled
 
 _SMALL = 16  # elements: constants up to this size are compared by what they hold
+_BY_BLAS = 1 << 16  # elements: NumPy adds up more than that with less rounding, and as fast
+_SPREAD = 4096  # elements of a result whose operands are spread out, at most
 
 
 def simplified(
@@ -24,14 +26,14 @@ def simplified(
 ) -> tuple[list[Call], dict[Value, Value]]:
     """The calls that are needed for effects and for `kept` values; and what stands for others."""
     same: dict[Value, Value] = {}
-    calls = views_settled(_merged(_folded(calls), same))
+    calls = views_settled(_merged(_constants_folded(calls), same))
     wanted = [same.get(v, v) for v in kept]
     calls = _decisions_first(_needed(calls, wanted))
     calls = _needed(_scaled_once(calls, wanted), wanted)
     return _needed(_sums_by_products(calls, wanted), wanted), same
 
 
-def _folded(calls: Iterable[Call]) -> list[Call]:
+def _constants_folded(calls: Iterable[Call]) -> list[Call]:
     """Without the calls whose results are the same each time: they are constants."""
     left = []
     for call in calls:
@@ -174,7 +176,7 @@ def has_effects(call: Call) -> bool:
     return call.target is not None and call.target.storage.home == "state"
 
 
-def _uses(calls: Sequence[Call], kept: Iterable[Value]) -> Counter[Value]:
+def uses_of(calls: Sequence[Call], kept: Iterable[Value]) -> Counter[Value]:
     """How often each value is read."""
     return Counter([*(v for call in calls for v in call.reads), *kept])
 
@@ -185,7 +187,7 @@ def _makers(calls: Sequence[Call]) -> dict[Value, Call]:
 
 def _scaled_once(calls: Sequence[Call], kept: Iterable[Value]) -> list[Call]:
     """With one product by a number in place of several on end: not to the last bit."""
-    uses, makers = _uses(calls, kept), _makers(calls)
+    uses, makers = uses_of(calls, kept), _makers(calls)
     for call in calls:
         x, factor = _scaled(call)
         inner = makers.get(x) if x is not None else None
@@ -221,7 +223,7 @@ def _sums_by_products(calls: Sequence[Call], kept: Iterable[Value]) -> list[Call
 
     And with squares in place of products of an array with itself.
     """
-    uses, makers = _uses(calls, kept), _makers(calls)
+    uses, makers = uses_of(calls, kept), _makers(calls)
     left: list[Call] = []
     for call in calls:
         if _is_square(call):
@@ -244,9 +246,6 @@ def _is_square(call: Call) -> bool:
     if call.fun is not np.multiply or call.kwargs or call.args[0] is not call.args[1]:
         return False
     return bool(call.args[0].dtype.kind in "fciu")  # the square of a bool is a number
-
-
-_BY_BLAS = 1 << 16  # elements: NumPy adds up more than that with less rounding, and as fast
 
 
 def _sums_all(call: Call, x: Value) -> bool:
@@ -310,9 +309,6 @@ def spread_out(calls: Sequence[Call]) -> list[Call]:
             )
         left.append(call)
     return left
-
-
-_SPREAD = 4096  # elements
 
 
 def _in_shape(a: Value, like: Value, calls: list[Call], at: str) -> Value:
