@@ -18,8 +18,8 @@ from .tracing import Trace
 class Arguments:
     """The arguments of one call of the function `name`, taken apart.
 
-    `arrays` are those that may differ at each call; `key` is all else. Which arguments are part of
-    the signature as they are is said by their numbers and names.
+    `arrays` are those that may differ at each call; `key` is all else, the signature. `argnums` and
+    `argnames` say which arguments are part of it as they are.
     """
 
     def __init__(
@@ -44,14 +44,14 @@ class Arguments:
 
     def _kind(self, leaf: Any) -> Any:
         if isinstance(leaf, Tensor) and leaf._node is None:
-            return self._input(Tensor, leaf._array)
+            return self._input(leaf._array, is_tensor=True)
         if isinstance(leaf, Tensor):
             self.is_tracked = self.is_tracked or not leaf.is_leaf
             return _Same(leaf)
         if isinstance(leaf, np.ndarray):
-            return self._input(np.ndarray, leaf)
+            return self._input(leaf)
         if isinstance(leaf, np.generic):
-            return self._input(np.ndarray, np.asarray(leaf))
+            return self._input(np.asarray(leaf))
         if isinstance(leaf, _Static):
             value = leaf.value
             by_value = type(value).__hash__ is not None and not isinstance(value, Tensor)
@@ -60,14 +60,14 @@ class Arguments:
             return type(leaf), repr(leaf)  # 0.0 is not -0.0
         return (type(leaf), leaf) if _is_plain(leaf) else _Same(leaf)
 
-    def _input(self, kind: type, array: Any) -> _Input:
+    def _input(self, array: Any, is_tensor: bool = False) -> _Input:
         if type(array) is not np.ndarray or array.dtype.kind not in "fciub":
             raise TraceError(
                 f"{self.name}: an argument that is a {type(array).__name__} of dtype "
                 f"{getattr(array, 'dtype', None)} cannot be compiled: name it in static_argnums"
             )
         self.arrays.append(array)
-        return _Input(kind, array.shape, array.dtype)
+        return _Input(is_tensor, array.shape, array.dtype)
 
     def traced(self, trace: Trace) -> tuple[Any, list[tuple[Tensor, Any]]]:
         """The arguments as the traced function gets them; and the tensors among them."""
@@ -79,16 +79,16 @@ class Arguments:
                 leaves.append(leaf.value if isinstance(leaf, _Static) else leaf)
                 continue
             tracer = trace.input(next(arrays))
-            leaves.append(tensor_of(tracer, None) if kind.kind is Tensor else tracer)
-            if kind.kind is Tensor:
+            leaves.append(tensor_of(tracer, None) if kind.is_tensor else tracer)
+            if kind.is_tensor:
                 tensors.append((leaves[-1], tracer))
         return self._structure.build(leaves), tensors
 
     def entrance(self, code: Code, names: Iterable[str]) -> list[str] | None:
         """Lines that find the arrays in a tuple `args`, or return MISS for another signature.
 
-        `names` are those of the arrays. There are none (None) where that is not a matter of lines:
-        for arguments by name, and in containers other than Python's own.
+        `names` are those that the arrays get. None is returned where lines cannot do it: for
+        arguments by name, and in containers other than Python's own.
         """
         by_position, by_name = self._structure.parts
         if by_name.parts:
@@ -97,9 +97,9 @@ class Arguments:
 
 
 class _Input(NamedTuple):
-    """What is known of an argument that is an array or, by its `kind`, a tensor."""
+    """What is known of an argument that is an array or a tensor."""
 
-    kind: type
+    is_tensor: bool
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
@@ -170,11 +170,11 @@ def require_untouched(
 
 
 def _unpacked(
-    code: Code, structure: Structure, text: str, kinds: Iterator[Any], arguments: Iterator[str]
+    code: Code, structure: Structure, text: str, kinds: Iterator[Any], names: Iterator[str]
 ) -> list[str] | None:
     """The lines for nested arguments; `text` is an expression for these, `kinds` are of leaves."""
     if structure.kind is None:
-        return _found(code, text, next(kinds), arguments)
+        return _found(code, text, next(kinds), names)
     if structure.kind is type(None):
         return [f"if {text} is not None: return MISS"]
     if structure.kind not in (tuple, list, dict):
@@ -191,28 +191,27 @@ def _unpacked(
             name = f"{text.partition('[')[0]}_{len(lines)}"
             lines.append(f"{name} = {inner}")
             inner = name
-        more = _unpacked(code, part, inner, kinds, arguments)
+        more = _unpacked(code, part, inner, kinds, names)
         if more is None:
             return None
         lines += more
     return lines
 
 
-def _found(code: Code, text: str, kind: Any, arguments: Iterator[str]) -> list[str]:
+def _found(code: Code, text: str, kind: Any, names: Iterator[str]) -> list[str]:
     """Lines that take one array from the arguments, or check what else is part of a signature."""
     if isinstance(kind, _Input):
-        argument, array = next(arguments), np.ndarray
-        shape, dtype = code.name(kind.shape), code.name(kind.dtype)
-        lines = [f"{argument} = {text}"]
-        if kind.kind is Tensor:
+        name, shape, dtype = next(names), code.name(kind.shape), code.name(kind.dtype)
+        lines = [f"{name} = {text}"]
+        if kind.is_tensor:
             lines += [
-                f"if type({argument}) is not Tensor or {argument}._node is not None: return MISS",
-                f"{argument} = {argument}._array",
+                f"if type({name}) is not Tensor or {name}._node is not None: return MISS",
+                f"{name} = {name}._array",
             ]
         return [
             *lines,
-            f"if type({argument}) is not {code.name(array, 'ndarray')} or {argument}.shape != "
-            f"{shape} or {argument}.dtype is not {dtype}: return MISS",
+            f"if type({name}) is not ndarray or {name}.shape != {shape} "
+            f"or {name}.dtype is not {dtype}: return MISS",
         ]
     if isinstance(kind, tuple):
         shown = f"repr({text})" if kind[0] in (float, complex) else text
