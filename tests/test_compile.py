@@ -192,6 +192,12 @@ def test_past_eight_traces_a_warning_names_the_cause() -> None:
     with pytest.warns(UserWarning, match="from 7 to 8.*Pass numbers that change as arrays"):
         g(np.ones(2), 8)
 
+    h = tg.compile(lambda x: x + 1)
+    for n in range(8):
+        h(np.ones(n))
+    with pytest.warns(UserWarning, match=r"from an array of shape \(7,\).* to a tensor of shape"):
+        h(tg.ones(7))
+
 
 def test_the_plans_used_last_are_kept() -> None:
     f = tg.compile(lambda x: x + 1)

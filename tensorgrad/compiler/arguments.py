@@ -148,7 +148,8 @@ def difference(old: Any, new: Any) -> str:
 
 def _described(kind: Any) -> str:
     if isinstance(kind, _Input):
-        return f"shape {kind.shape}, dtype {kind.dtype}"
+        name = "a tensor" if kind.is_tensor else "an array"
+        return f"{name} of shape {kind.shape}, dtype {kind.dtype}"
     return repr(kind[1] if isinstance(kind, tuple) else kind)
 
 
