@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,15 +35,15 @@ def bundled(calls: Sequence[Call], kept: Collection[Value]) -> list[Call]:
     taken = {v.storage for v in kept}
     while group := _group(calls, bundles, taken):
         operands = tuple(v for call in group if (v := _operand(call)) is not None)
+        padding = _padding(operands, bundles)
         if operands not in bundles:
-            padding = _padding(operands)
             whole = _side_by_side(operands, [v.storage.owner.size for v in operands])
             bundles[operands] = _Bundle(whole, padding)
-        given, padding = bundles[operands]
+        given = bundles[operands].whole
         results = tuple(call.results[0] for call in group)
         starts = [*map(_start, operands), given.size]
         whole = _side_by_side(results, np.diff(starts))
-        bundles[results] = _Bundle(whole, _after(group[0], padding))
+        bundles[results] = _Bundle(whole, _padding_after(group[0], padding))
         args = tuple(given if a is operands[0] else a for a in group[0].args)
         first = group[0]
         joined = Call("pure", first.fun, args, results=(whole,), place=first.place)
@@ -61,7 +61,7 @@ def bundled(calls: Sequence[Call], kept: Collection[Value]) -> list[Call]:
 
 
 def _group(
-    calls: Sequence[Call], bundles: dict[tuple[Value, ...], _Bundle], taken: Collection[Storage]
+    calls: Sequence[Call], bundles: Mapping[tuple[Value, ...], _Bundle], taken: Collection[Storage]
 ) -> list[Call]:
     """The first calls that can be made as one, or none."""
     alike: dict[Any, list[Call]] = defaultdict(list)
@@ -93,21 +93,22 @@ def _group(
         )
         distinct = len(set(operands)) == len(group) > 1
         if distinct and (operands in bundles or free):
-            padding = bundles[operands].padding if operands in bundles else _padding(operands)
             try:
-                _after(group[0], padding)
+                _padding_after(group[0], _padding(operands, bundles))
             except FloatingPointError:
                 continue
             return group
     return []
 
 
-def _padding(operands: Iterable[Value]) -> Any:
+def _padding(operands: tuple[Value, ...], bundles: Mapping[tuple[Value, ...], _Bundle]) -> Any:
     """The number behind some of the arrays, or None."""
+    if operands in bundles:
+        return bundles[operands].padding
     return next((v.dtype.type(1) for v in operands if v.storage.home == "padded"), None)
 
 
-def _after(call: Call, padding: Any) -> Any:
+def _padding_after(call: Call, padding: Any) -> Any:
     """What an element-wise call makes of the number behind its operand."""
     if padding is None:
         return None
