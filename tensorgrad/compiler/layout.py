@@ -17,10 +17,11 @@ from .spelling import Spelling
 class Layout:
     """Arrays for the storages of a program that stay the same from call to call.
 
-    `arrays` has those of temporary storages; what it lacks is new at each call, a local variable.
-    `offsets` says where they lie in one block of memory, `peak_bytes` what all of them take, and
-    `lower_bound` what is in use at the same time, at most. `calls` are those left to be made:
-    without copies whose source is made where it is to go.
+    `arrays` has those of temporary storages, and padded ones, which have memory of their own; what
+    it lacks is new at each call, a local variable. `offsets` says where the temporary ones lie in
+    one block of memory, `peak_bytes` what all of them take, and `lower_bound` what is in use at the
+    same time, at most. `calls` are those left to be made: without copies whose source is made where
+    it is to go.
 
     `held` values stay as they are until the next call, those `apart` until they are made again.
     """
