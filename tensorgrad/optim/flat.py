@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -78,9 +77,6 @@ def working_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.result_type(dtype, np.float32)
 
 
-UNKNOWN: Sequence[float] = (math.nan,) * 8  # which no number equals
-
-
 class Vectors(dict[str, Array]):
     """Vectors of one length and dtype, by names."""
 
@@ -116,7 +112,7 @@ class Flat:
         self.grad = aligned(self.size, work)
         self.scratch = aligned(min(self.size, BLOCK), work)
         self._scalars = [np.zeros((), work) for _ in range(8)]
-        self.numbers = UNKNOWN  # what is in them
+        self._numbers: Sequence[float] = (0.0,) * 8  # what is in them
         self._homes = views(self.data, arrays)
         self._places = [*zip(parameters, self._homes, views(self.grad, arrays))]
         self.vectors = Vectors(self.size, work)
@@ -206,11 +202,11 @@ class Flat:
 
     def scalars(self, numbers: Sequence[float]) -> list[Array]:
         """The numbers as arrays, always the same ones, with which NumPy is faster."""
-        if numbers != self.numbers:
-            for scalar, number, last in zip(self._scalars, numbers, self.numbers):
+        if numbers != self._numbers:
+            for scalar, number, last in zip(self._scalars, numbers, self._numbers):
                 if number != last:
                     scalar[...] = number
-            self.numbers = numbers
+            self._numbers = numbers
         return self._scalars[: len(numbers)]
 
     def state(self) -> list[dict[str, Any]]:
