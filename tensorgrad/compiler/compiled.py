@@ -95,10 +95,10 @@ def compile(  # noqa: A001 (as in PyTorch)
 
 
 class Compiled:
-    """A compiled function: see `compile`, which returns a function that calls it.
+    """The plans of a compiled function, and which of them a call runs.
 
-    That function tries `replay`, which is the latest plan's, and else `dispatch`. An object with a
-    `__call__` would take 0.15 us longer.
+    The function that `compile` returns tries `replay`, which is the latest plan's, and else
+    `dispatch`. An object with a `__call__` would take 0.15 us longer.
     """
 
     def __init__(
@@ -217,15 +217,7 @@ class Compiled:
             del y, args, kwargs, given, tensors
             final = trace.settle(watch.tensors)
             results = [_first(output) for output in outputs]
-            plan = Plan(
-                trace,
-                watch.modules,
-                outputs,
-                structure,
-                final,
-                call,
-                self._token,
-            )
+            plan = Plan(trace, watch.modules, outputs, structure, final, call, self._token)
         except BaseException:
             trace.undo()
             watch.restore()

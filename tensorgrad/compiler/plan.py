@@ -60,8 +60,10 @@ class Output(NamedTuple):
 class Plan:
     """The flat program for one signature of a compiled function.
 
-    `run(*arrays)` makes one call. `source` is its code, `steps` are its calls, `peak_bytes` the
-    memory that its temporary arrays take, and `lower_bound` what no plan could do without.
+    `run(*arrays)` makes one call, for whoever holds the `token`; `replay(args)` takes the token
+    itself, and the arguments as they come. Both return MISS where the plan does not fit. `source`
+    is the code, `steps` are the calls, `peak_bytes` the memory that temporary arrays take, and
+    `lower_bound` what no plan could do without.
     """
 
     def __init__(
@@ -323,8 +325,8 @@ def _is_read_late(
 def _apart_from_state(
     code: Code, trace: Trace, layout: Layout, given: Sequence[Value], gradients: Sequence[Value]
 ) -> list[str]:
-    """Lines that copy arguments that are arrays which the program changes before it is done."""
-    first: dict[int, int] = {}  # the numbers of the calls that change what lies in an array
+    """Lines that copy arguments which lie where the program writes before it last reads them."""
+    first: dict[int, int] = {}  # the number of the first call that changes what lies in an array
     last = {v.storage: i for i, call in enumerate(layout.calls) for v in call.reads}
     last |= {v.storage: len(layout.calls) for v in given}
     for i, call in enumerate(layout.calls):

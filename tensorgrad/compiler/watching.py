@@ -98,7 +98,7 @@ class Watch:
                     part = getattr(part, "__func__", getattr(part, "fget", part))
                     if isinstance(part, FunctionType):
                         self._visit(part, kind.__name__, users)
-        elif type(thing).__module__.startswith(__package__):  # another compiled function
+        elif type(thing).__module__.startswith(__package__):  # the plans of another function
             self._visit(getattr(thing, "__wrapped__", None), path, users)
         elif isinstance(thing, (ModuleType, CodeType)):
             return
