@@ -56,17 +56,11 @@ def _changing(method: Callable[..., Any]) -> Callable[..., Any]:
     return changing
 
 
-for _name in [
-    "__delitem__",
-    "__ior__",
-    "__setitem__",
-    "clear",
-    "pop",
-    "popitem",
-    "setdefault",
-    "update",
-]:
-    setattr(Group, _name, _changing(getattr(dict, _name)))
+for _method in (
+    dict.__delitem__, dict.__ior__, dict.__setitem__,
+    dict.clear, dict.pop, dict.popitem, dict.setdefault, dict.update,
+):  # fmt: skip
+    setattr(Group, _method.__name__, _changing(_method))
 
 
 class Optimizer:
