@@ -437,7 +437,7 @@ def uniform(
 def uniform_weight(
     rng: np.random.Generator, bound: float, shape: tuple[int, ...], dtype: DTypeLike
 ) -> Tensor:
-    """The same for `affine`, in the order in memory in which that is fastest."""
+    """A weight of `affine`, uniform in +-bound, in the order in memory that is best for it."""
     elements = np.asarray(rng.uniform(-bound, bound, shape), order=best_order(shape))
     return Tensor(elements, dtype, requires_grad=True)
 
