@@ -93,7 +93,7 @@ class Plan:
         self.peak_bytes, self.lower_bound = layout.peak_bytes, layout.lower_bound
 
         self._code = code = Code(_names(token))
-        self._arguments = [code.local(v, f"a{i}") for i, v in enumerate(trace.inputs)]
+        self._inputs = [code.local(v, f"a{i}") for i, v in enumerate(trace.inputs)]
         taken = _earlier_gradients(code, earlier, final, given, layout.calls)
         for v in [*kept, *(v for call in layout.calls for v in call.reads)]:
             if v.storage.home in ("state", "constant") and not code.knows(v):
@@ -120,7 +120,7 @@ class Plan:
             *self._effects,
             *_answer(code, self.outputs, structure),
         ]
-        self.source = function("run", self._arguments, lines)
+        self.source = function("run", self._inputs, lines)
         self.run = code.defined(self.source)
         self.replay = self._entry(arguments, lines)
         self._scan: Function | None = None
@@ -131,7 +131,7 @@ class Plan:
 
     def _entry(self, arguments: Arguments, lines: Sequence[str]) -> Function:
         """`run` for a tuple of arguments, which have the plan's signature, or MISS is returned."""
-        checks = arguments.entrance(self._code, self._arguments)
+        checks = arguments.entrance(self._code, self._inputs)
         if checks is None:
             return no_entry
         start = [
@@ -153,8 +153,8 @@ class Plan:
         return self._scan(arrays, results, start)  # type: ignore[no-any-return]
 
     def _source_of_scan(self) -> str:
-        items = "".join(f"{a}, " for a in self._arguments)
-        inputs = "".join(f"rows(arrays[{i}][start:]), " for i in range(len(self._arguments)))
+        items = "".join(f"{a}, " for a in self._inputs)
+        inputs = "".join(f"rows(arrays[{i}][start:]), " for i in range(len(self._inputs)))
         kept = [
             f"results[{i}][i] = {self._code.text(output.value)}"
             for i, output in enumerate(self.outputs)
@@ -190,7 +190,7 @@ class Plan:
             for i, step in enumerate(steps)
             for line in ("start = clock()", *step.settled, f"times[{i}] = clock() - start")
         ]
-        timed = self._code.defined(function("timed", [*self._arguments, "times"], lines))
+        timed = self._code.defined(function("timed", [*self._inputs, "times"], lines))
         times = [0.0] * len(steps)
         least = [float("inf")] * len(steps)
         with self._undo as arguments:
