@@ -16,7 +16,7 @@ from .program import Call, Value, mapped, values_in
 from .spelling import Code, indented, ufunc_line
 
 LARGE = 1 << 20  # elements of the arrays of a chain, at least
-BLOCK = 1 << 17  # bytes of one block; the second cache holds those of several arrays
+BLOCK = 1 << 17  # bytes of one block; the second-level cache holds those of several arrays
 
 
 class Chain:

@@ -49,7 +49,7 @@ def folded(calls: Sequence[Call], kept: Iterable[Value]) -> list[Call]:
     for value in turned.difference(extended):
         value.array = np.empty(value.shape, value.dtype, "F")
         value.storage = Storage("temporary", value.array)
-    _settle_views(calls)
+    _retake_views(calls)
     for layer in layers:
         if layer.x in extended:
             layer.add.fun, layer.add.args = np.matmul, (extended[layer.x], layer.weights)
@@ -204,8 +204,8 @@ def _view(
     return result
 
 
-def _settle_views(calls: Iterable[Call]) -> None:
-    """Let views of what lies elsewhere now lie there too."""
+def _retake_views(calls: Iterable[Call]) -> None:
+    """Take views of what lies elsewhere now anew."""
     for call in calls:
         if call.kind == "view":
             base = next(values_in((call.args, call.kwargs)))
