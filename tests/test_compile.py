@@ -1179,6 +1179,22 @@ def test_long_chains_are_run_in_blocks() -> None:
         assert_same(slope(given), tg.elementwise_grad(f)(given))
 
 
+def test_long_chains_by_columns_are_run_in_blocks() -> None:
+    w = tg.Tensor(np.asfortranarray(numbers(1025, 1024, dtype=np.float32)))
+
+    def f(x: Any) -> Any:
+        return np.exp(np.tanh(w * 2 + x)) * w
+
+    x = np.asfortranarray(numbers(1025, 1024, seed=1, dtype=np.float32))
+    compiled = tg.compile(f)
+    for given in x, 0.5 * x, np.ascontiguousarray(x), np.repeat(x, 2, axis=1)[:, ::2]:
+        assert_same(compiled(given), f(given))
+    assert plans(compiled) == 1
+    plan = compiled.lower(x)
+    assert plan.peak_bytes < x.nbytes / 4 and "for low in" in plan.source
+    assert compiled(x).data.flags.fnc
+
+
 # -- data that is assigned, and gradients from before the call
 
 

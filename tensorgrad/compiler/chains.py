@@ -31,6 +31,7 @@ class Chain:
         # Blocks are of whole rows, for the sake of arrays that all rows have in common; else of
         # elements, whatever the shape.
         self._flat = all(v.shape == first.shape for v in arrays)
+        self._order = "F" if first.array.flags.fnc else "C"
         self._rows = first.size if self._flat else first.shape[0]
         self._row = () if self._flat else first.shape[1:]
         widest = max(r.dtype.itemsize for c in calls for r in c.results)
@@ -48,9 +49,9 @@ class Chain:
             if self._flat and len(self._shape) > 1:
                 fixed = code.names.get(array)
                 if fixed is None:
-                    before.append(f"{array}_flat = {array}.reshape(-1)")
+                    before.append(f"{array}_flat = {array}.reshape(-1, order={self._order!r})")
                 else:
-                    code.names[f"{array}_flat"] = fixed.reshape(-1)
+                    code.names[f"{array}_flat"] = fixed.reshape(-1, order=self._order)
                 array += "_flat"
             slices.append(f"{name} = {array}[low:high]")
             blocks[value] = Value(value.array, value.storage)
@@ -122,19 +123,22 @@ def _is_link(call: Call) -> bool:
     (result,) = call.results
     return (
         result.storage.writes == 0
-        and result.array.flags.c_contiguous
+        and result.array.flags.forc
         and all(_fits(v, result) for v in values_in(call.args))
     )
 
 
 def _fits(v: Value, result: Value) -> bool:
-    whole = v.shape == result.shape and bool(v.array.flags.c_contiguous)
-    in_each_row = v.ndim < result.ndim or v.shape[0] == 1 != result.shape[0]
-    return (whole or in_each_row) and v.storage.writes == 0
+    by_rows = bool(result.array.flags.c_contiguous)
+    order = v.array.flags.c_contiguous if by_rows else v.array.flags.f_contiguous
+    whole = v.shape == result.shape and order
+    in_each_row = by_rows and (v.ndim < result.ndim or v.shape[0] == 1 != result.shape[0])
+    return v.storage.writes == 0 and bool(whole or in_each_row or v.ndim == 0)
 
 
 def _goes_on(last: Call, call: Call) -> bool:
-    same = last.results[0].shape == call.results[0].shape
+    (a,), (b,) = last.results, call.results
+    same = a.shape == b.shape and a.array.flags.fnc == b.array.flags.fnc
     return same and last.errors == call.errors
 
 

@@ -74,16 +74,17 @@ def lower_bound(spans: Iterable[Span]) -> int:
 
 
 class Recycled:
-    """New arrays of one shape and dtype, in memory of earlier ones that nobody refers to any more.
+    """New arrays of one kind, in memory of earlier ones that nobody refers to any more.
 
     The system fills memory with zeros, page by page, when it is first touched: to multiply into
     40 MB takes 8 ms there, and 6 where they lie already. Every reference to the elements, by a view
     or whatever else, is a reference to the owner of their memory, and these are counted.
     """
 
-    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], order: Any) -> None:
         self._shape = shape
         self._dtype = dtype
+        self._order = order
         self._owners: list[Array] = []
 
     def __call__(self) -> Array:
@@ -95,7 +96,8 @@ class Recycled:
         owner = free[0] if free else np.empty(size + ALIGNMENT, np.uint8)
         # Of those in use only the last: after `y = f(x)` that is the next to become free.
         self._owners = [*[*compress(owners, used)][-1:], owner]
-        return np.ndarray(self._shape, self._dtype, owner, -owner.ctypes.data % ALIGNMENT)
+        start = -owner.ctypes.data % ALIGNMENT
+        return np.ndarray(self._shape, self._dtype, owner, start, order=self._order)
 
 
 # What is counted of an object to which only one list refers. No count is certain, and none is this

@@ -271,10 +271,11 @@ def _lines(
 
 
 def _new(code: Code, result: Value) -> str:
-    """An expression for a new array."""
+    """An expression for a new array, in the same order in memory as the traced one."""
+    order = "F" if result.array.flags.fnc else "C"
     if result.nbytes >= RECYCLED:
-        return f"{code.name(Recycled(result.shape, result.dtype), 'recycled')}()"
-    return f"empty({code.text(result.shape)}, {code.name(result.dtype)})"
+        return f"{code.name(Recycled(result.shape, result.dtype, order), 'recycled')}()"
+    return f"empty({code.text(result.shape)}, {code.name(result.dtype)}, {order!r})"
 
 
 def _same_order(code: Code, trace: Trace) -> list[str]:

@@ -445,14 +445,10 @@ class Trace:
 
         @functools.wraps(fun)
         def whole(*args: Any, **kwargs: Any) -> Any:
-            now = mode.get()
-            if now.trace is None:
+            if mode.get().trace is None:
                 return fun(*args, **kwargs)
-            token = mode.set(now._replace(trace=None))
-            try:
+            with _untraced():
                 return fun(*args, **kwargs)
-            finally:
-                mode.reset(token)
 
         return whole
 
@@ -617,12 +613,8 @@ class Trace:
         for array in writes:
             self.save(array)
             self.state(array).value.storage.writes += 1
-        tracing = mode.get()
-        mode.set(tracing._replace(trace=None))
-        try:
+        with _untraced():
             result = fun(*mapped(given, Value, lambda v: v.array))
-        finally:
-            mode.set(tracing)
         self.calls.append(Call("host", fun, given, place=self._place or place()))
         return result
 
@@ -744,6 +736,16 @@ class Trace:
                 final[node] = None if g is None else self.value(g)
                 node.grad = None if g is None else self.value(g).array.copy()
         return final
+
+
+@contextlib.contextmanager
+def _untraced() -> Iterator[None]:
+    """A block whose calls are not written down."""
+    token = mode.set(mode.get()._replace(trace=None))
+    try:
+        yield
+    finally:
+        mode.reset(token)
 
 
 @contextlib.contextmanager
