@@ -23,6 +23,7 @@ from numpy.testing import assert_array_equal
 
 import tensorgrad as tg
 from tensorgrad import nn, optim
+from tensorgrad.compiler import chains
 from tensorgrad.graph import each_time
 
 from .oracles import leaf
@@ -1165,7 +1166,14 @@ def test_a_loss_that_nobody_asks_for_is_not_computed() -> None:
     assert len(without.steps) < len(with_loss.steps)
 
 
-def test_long_chains_are_run_in_blocks() -> None:
+@pytest.fixture(params=[1, 2])
+def threads(request: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The number of threads for long chains."""
+    monkeypatch.setattr(chains, "_count_of_threads", lambda: request.param)
+    return request.param
+
+
+def test_long_chains_are_run_in_blocks(threads: int) -> None:
     def f(x: Any) -> Any:
         return np.exp(np.tanh(x * 2 + x)) * x
 
@@ -1173,13 +1181,30 @@ def test_long_chains_are_run_in_blocks() -> None:
     compiled = tg.compile(f)
     for given in x, 0.5 * x:
         assert_same(compiled(given), f(given))
-    assert compiled.lower(x).peak_bytes < x.nbytes / 4
+    plan = compiled.lower(x)
+    assert plan.peak_bytes < x.nbytes / 4
+    assert ("in_two_threads" in plan.source) == (threads == 2)
     slope = tg.compile(tg.elementwise_grad(f))
     for given in x, 0.5 * x:
         assert_same(slope(given), tg.elementwise_grad(f)(given))
 
 
-def test_long_chains_by_columns_are_run_in_blocks() -> None:
+def test_a_long_chain_in_threads_heeds_the_callers_settings(threads: int) -> None:  # noqa: ARG001
+    f = tg.compile(lambda x: np.exp(x * 2) * x)
+    x = np.zeros((1 << 20) + 13, np.float32)
+    assert not f(x).any()
+    for i in 0, len(x) - 1:
+        x[:] = 0
+        x[i] = 100
+        with pytest.raises(RuntimeWarning, match="overflow"):
+            f(x)
+        with np.errstate(over="raise"), pytest.raises(FloatingPointError, match="overflow"):
+            f(x)
+        with np.errstate(over="ignore"):
+            assert f(x)[i] == np.inf
+
+
+def test_long_chains_by_columns_are_run_in_blocks(threads: int) -> None:  # noqa: ARG001
     w = tg.Tensor(np.asfortranarray(numbers(1025, 1024, dtype=np.float32)))
 
     def f(x: Any) -> Any:

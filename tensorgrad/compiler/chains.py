@@ -1,22 +1,29 @@
 """Chains of element-wise calls over arrays larger than the cache: one pass over memory for all.
 
 Block by block, all calls of the chain are made before the next block: what they hand on stays in
-the cache. Ten million numbers take a third of the time; fewer than a million gain nothing.
+the cache. Ten million numbers take a third of the time; fewer than a million gain nothing. Where
+NumPy's products take two threads or more, a second one makes the latter half of the blocks: GELU
+and its gradient then take 0.6 of the time, in larger blocks, with which threads seldom have to wait
+for each other.
 """
 
 from __future__ import annotations
 
 import math
+import threading
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextvars import copy_context
 from typing import Any
 
 from ..graph import aligned
 from .program import Call, Value, mapped, values_in
-from .spelling import Code, indented, ufunc_line
+from .spelling import Code, function, indented, ufunc_line
 
 LARGE = 1 << 20  # elements of the arrays of a chain, at least
-BLOCK = 1 << 17  # bytes of one block; the second-level cache holds those of several arrays
+# Bytes of one block, for one thread and for two; the second-level cache holds those of several
+# arrays.
+BLOCKS = 1 << 17, 1 << 18
 
 
 class Chain:
@@ -34,8 +41,9 @@ class Chain:
         self._order = "F" if first.array.flags.fnc else "C"
         self._rows = first.size if self._flat else first.shape[0]
         self._row = () if self._flat else first.shape[1:]
+        self._threads = _count_of_threads()
         widest = max(r.dtype.itemsize for c in calls for r in c.results)
-        self._step = max(1, BLOCK // (widest * math.prod(self._row)))
+        self._step = max(1, BLOCKS[self._threads - 1] // (widest * math.prod(self._row)))
         self._shape = first.shape
 
     def lines(self, code: Code, call: Call, outs: Sequence[str]) -> list[str]:
@@ -79,18 +87,53 @@ class Chain:
                     free.remove((result.dtype, name))
                 else:
                     size = self._step * math.prod(self._row)
-                    memory = aligned(size, result.dtype).reshape(self._step, *self._row)
+                    memory = [
+                        aligned(size, result.dtype).reshape(self._step, *self._row)
+                        for _ in range(self._threads)
+                    ]
                     whole = code.name(memory, "memory")
                     name = f"{whole}_block"
-                    slices.append(f"{name} = {whole}[: high - low]")
+                    slices.append(f"{name} = {whole}[thread][: high - low]")
                     scratch.add(name)
                 blocks[result] = Value(result.array, result.storage)
                 code.local(blocks[result], name)
             plain = Call("pure", inner.fun, args, results=inner.results)
             lines.append(ufunc_line(code, plain, code.text(blocks[result])))
-        head = f"for low in range(0, {self._rows}, {self._step}):"
-        body = [f"high = min(low + {self._step}, {self._rows})", *slices, *lines]
-        return [*before, head, *indented(body)]
+        head = f"for low in range(start, stop, {self._step}):"
+        body = [f"high = min(low + {self._step}, stop)", *slices, *lines]
+        chain = function("chain", ["thread", "start", "stop"], [head, *indented(body)])
+        if self._threads == 1:
+            return [*before, *chain.split("\n"), f"chain(0, 0, {self._rows})"]
+        middle = self._rows // self._step // 2 * self._step
+        both = f"{code.function(in_two_threads)}(chain, {middle}, {self._rows})"
+        return [*before, *chain.split("\n"), both]
+
+
+def _count_of_threads() -> int:
+    from .. import doctor  # it imports much that is needed for nothing else
+
+    return min(len(BLOCKS), doctor.blas().threads or 1)
+
+
+def in_two_threads(chain: Callable[[int, int, int], None], middle: int, stop: int) -> None:
+    """Call the function for the numbers up to the middle, and in another thread for the others."""
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            chain(1, middle, stop)
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=copy_context().run, args=(work,))  # with NumPy's errstate
+    thread.start()
+    try:
+        chain(0, 0, middle)
+        thread.join()
+    finally:  # and after Ctrl-C, as it works on arrays of the plan
+        thread.join()
+    if errors:
+        raise errors[0]
 
 
 def chained(calls: Sequence[Call], kept: Iterable[Value]) -> list[Call]:

@@ -148,7 +148,8 @@ def indented(lines: Sequence[str]) -> list[str]:
 
 def _is_reserved(name: str) -> bool:
     """Whether the lines of a program may use a name for something else."""
-    local = re.fullmatch(r"[agitv]\d*|args[_\d]*|arrays|base|results|start|low|high|times", name)
+    names = r"[agitv]\d*|args[_\d]*|arrays|base|chain|high|low|results|start|stop|thread|times"
+    local = re.fullmatch(names, name)
     return local is not None or keyword.iskeyword(name) or hasattr(builtins, name)
 
 
