@@ -99,7 +99,7 @@ def test_few_columns_are_copied_in_either_order(monkeypatch: pytest.MonkeyPatch,
     assert_steps_agree(*twins(net(SMALL, in_turn(np.tanh))))
 
 
-@pytest.mark.parametrize("widths", [SMALL, (1, 1, 1, 3), (4, 1, 7, 3)])
+@pytest.mark.parametrize("widths", [SMALL, (1, 1, 1, 3), (4, 1, 7, 3), (20, 17, 3)])
 @pytest.mark.parametrize("activation", [np.tanh, nn.relu])
 def test_gradients_are_made_where_the_optimizer_keeps_them(widths: Any, activation: Any) -> None:
     training = Training(net(widths, in_turn(activation)))
@@ -107,7 +107,8 @@ def test_gradients_are_made_where_the_optimizer_keeps_them(widths: Any, activati
     for i in range(2):
         step(*training.batch(i))
     (flat,) = training.optimizer._flats[0]
-    for p in training.trained:
+    for p, (_, _, place) in zip(training.trained, flat._places, strict=True):
+        assert (p.grad.ctypes.data, p.grad.shape) == (place.ctypes.data, place.shape)
         assert np.shares_memory(p.grad, flat.grad)
 
 

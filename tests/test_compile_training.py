@@ -778,23 +778,3 @@ def test_a_changed_decay_of_an_average_is_noticed() -> None:
             call(np.array([float(k + 1)]))
         results.append(average.state_dict())
     assert_same(*results)
-
-
-@pytest.mark.parametrize("sizes", [(3, [4, 4, 1]), (20, [17, 3])])
-def test_gradients_are_made_where_the_optimizer_keeps_them(sizes: Any) -> None:
-    net = tg.MLP(*sizes, rng=0)
-    optimizer = optim.SGD(net.parameters(), lr=0.1)
-
-    @tg.compile
-    def step(x: Any) -> Any:
-        optimizer.zero_grad()
-        loss = np.mean(net(x) ** 2)
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    for _ in range(2):
-        step(np.ones((5, sizes[0])))
-    (flat,) = optimizer._flats[0]
-    for p, (_, _, place) in zip(net.parameters(), flat._places, strict=True):
-        assert p.grad.__array_interface__ == place.__array_interface__
