@@ -18,7 +18,7 @@ import numpy as np
 from ..graph import Array, Function
 from .functions import Attribute, assign_at, attribute, getitem, with_ones
 from .program import Call, Storage, Value, mapped, values_in
-from .rewriting import uses_of
+from .rewriting import sums_along, uses_of
 from .spelling import is_product, spelling
 
 SMALL = 1 << 14  # elements of arrays that may lie by columns; larger ones gain nothing
@@ -167,11 +167,7 @@ def _is_free(v: Value) -> bool:
 
 
 def _sums_rows(call: Call) -> bool:
-    """Whether a call adds up all rows of an array, and no more."""
-    options = {**call.kwargs}
-    by_rows = call.fun == np.add.reduce and options.pop("axis", None) in (0, (0,))
-    plain = "where" not in options and all(v is None or v is False for v in options.values())
-    return by_rows and plain and isinstance(call.args[0], Value)
+    return sums_along(call, 0, (0,))
 
 
 def _extend(value: Value, order: Any, calls: list[Call]) -> Value:

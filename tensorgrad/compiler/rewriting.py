@@ -248,16 +248,20 @@ def _is_square(call: Call) -> bool:
     return bool(call.args[0].dtype.kind in "fciu")  # the square of a bool is a number
 
 
+def sums_along(call: Call, *axes: Any) -> bool:
+    """Whether a call adds up an array along one of these axes, and does no more."""
+    if call.fun != np.add.reduce or not isinstance(call.args[0], Value) or len(call.args) > 2:
+        return False
+    options = dict(zip(("axis",), call.args[1:])) | {**call.kwargs}
+    plain = all(v is None or v is False for k, v in options.items() if k not in ("axis", "where"))
+    return plain and "where" not in options and options.get("axis", 0) in axes
+
+
 def _sums_all(call: Call, x: Value) -> bool:
-    axis = call.kwargs.get("axis", call.args[1] if len(call.args) > 1 else 0)
-    options = {k for k, v in call.kwargs.items() if k == "where" or v not in (None, False)} - {
-        "axis"
-    }
     (result,) = call.results
     return (
         result.ndim == 0
-        and (axis is None or x.ndim == 1)
-        and not options
+        and sums_along(call, None, *((0, -1, (0,), (-1,)) if x.ndim == 1 else ()))
         and x.dtype == result.dtype
         and x.dtype.char in "fd"
         and _is_flat(x, x)
