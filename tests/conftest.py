@@ -1,7 +1,10 @@
-"""How hard hypothesis tries: `pytest --hypothesis-profile=thorough` for a long search."""
+"""How hard hypothesis tries: `--hypothesis-profile=thorough` for a long search; and a fixture."""
 
+import gc
 import os
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 _COMMON = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -9,3 +12,12 @@ settings.register_profile("dev", _COMMON, max_examples=10)
 settings.register_profile("ci", _COMMON, max_examples=30, derandomize=True, print_blob=True)
 settings.register_profile("thorough", _COMMON, max_examples=1000)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """References alone free what is no longer used."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import ctypes
 import functools
-import gc
 import inspect
 import itertools
 import pickle
@@ -832,14 +831,6 @@ class Opaque:
 
     def __call__(self) -> None:
         self.function.value()
-
-
-@pytest.fixture
-def no_collector() -> Any:
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 def test_plans_die_with_their_function(no_collector: None) -> None:  # noqa: ARG001

@@ -396,15 +396,7 @@ def arrays_of(f: Any) -> tuple[Any, list[weakref.ref[Any]]]:
         return f(), seen
 
 
-@pytest.fixture
-def no_garbage_collector() -> Any:
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
-
-
-@pytest.mark.usefixtures("no_garbage_collector")
+@pytest.mark.usefixtures("no_collector")
 def test_a_loss_kept_after_backward_keeps_no_arrays_alive() -> None:
     def loss() -> Any:
         x = leaf(np.ones((3, 3)))
@@ -416,7 +408,7 @@ def test_a_loss_kept_after_backward_keeps_no_arrays_alive() -> None:
     assert alive == []
 
 
-@pytest.mark.usefixtures("no_garbage_collector")
+@pytest.mark.usefixtures("no_collector")
 def test_dropping_the_last_tensor_frees_the_graph_at_once() -> None:
     def loss() -> Any:
         x = leaf(np.ones((3, 3)))
@@ -429,7 +421,7 @@ def test_dropping_the_last_tensor_frees_the_graph_at_once() -> None:
     assert [a() for a in arrays if a() is not None] == []
 
 
-@pytest.mark.usefixtures("no_garbage_collector")
+@pytest.mark.usefixtures("no_collector")
 def test_there_are_no_reference_cycles() -> None:
     def step(x: Any) -> None:
         y = np.tanh(x @ x)
@@ -452,7 +444,7 @@ def test_there_are_no_reference_cycles() -> None:
     assert gc.collect() == 0
 
 
-@pytest.mark.usefixtures("no_garbage_collector")
+@pytest.mark.usefixtures("no_collector")
 def test_activations_that_no_rule_reads_are_freed_during_the_forward_pass() -> None:
     x, w, b = leaf(np.ones((2, 2))), leaf(np.ones((2, 2))), leaf(np.ones(2))
     product = x @ w
