@@ -184,6 +184,11 @@ def aligned(size: int, dtype: Any) -> Array:
     return block[start : start + size]
 
 
+def order_of(array: Array) -> Literal["C", "F"]:
+    """The order in memory of a contiguous array: "F", by columns, or "C", by rows."""
+    return "F" if array.flags.fnc else "C"
+
+
 class Spec:
     """What stays known of an array that is not kept: its shape and its dtype."""
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..graph import Array
+from ..graph import order_of
 from .functions import part
 from .program import Call, Storage, Value, values_in, views_settled
 from .spelling import spelling
@@ -50,7 +50,7 @@ def bundled(calls: Sequence[Call], kept: Collection[Value]) -> list[Call]:
         joined.errors, whole.call = first.errors, joined
         parts = []
         for result in results:
-            where = (_start(result), result.shape, _order(result.array))
+            where = (_start(result), result.shape, order_of(result.array))
             view = Call("view", part, (whole, *where), results=(result,))
             result.call, view.place = view, first.place
             parts.append(view)
@@ -134,7 +134,7 @@ def _operand(call: Call) -> Value | None:
         and result.storage.home == "temporary"
         and not (operand.storage.writes or result.storage.writes)
         and operand.array.flags.forc
-        and _order(operand.array) == _order(result.array)
+        and order_of(operand.array) == order_of(result.array)
     )
     whole = result.array is result.storage.owner
     made = operand.call is not None and operand.shape == result.shape
@@ -151,12 +151,8 @@ def _side_by_side(values: Sequence[Value], sizes: Iterable[int]) -> Value:
     padded = any(v.storage.home == "padded" for v in values)
     storage = Storage("padded" if padded else "temporary", array)
     for v, start in zip(values, starts, strict=True):
-        v.array, v.storage = part(array, start, v.shape, _order(v.array)), storage
+        v.array, v.storage = part(array, start, v.shape, order_of(v.array)), storage
     return Value(array, storage)
-
-
-def _order(array: Array) -> str:
-    return "F" if array.flags.fnc else "C"
 
 
 def _start(value: Value) -> int:

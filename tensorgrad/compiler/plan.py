@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import TraceError
-from ..graph import Array, Function, Node, changes, mode, name_of, now
+from ..graph import Array, Function, Node, changes, mode, name_of, now, order_of
 from ..structure import Structure
 from ..tensor import Tensor
 from .arguments import Arguments
@@ -272,7 +272,7 @@ def _lines(
 
 def _new(code: Code, result: Value) -> str:
     """An expression for a new array, in the same order in memory as the traced one."""
-    order = "F" if result.array.flags.fnc else "C"
+    order = order_of(result.array)
     if result.nbytes >= RECYCLED:
         return f"{code.name(Recycled(result.shape, result.dtype, order), 'recycled')}()"
     return f"empty({code.text(result.shape)}, {code.name(result.dtype)}, {order!r})"

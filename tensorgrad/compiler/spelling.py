@@ -221,7 +221,7 @@ def is_product(call: Call) -> bool:
         x.dtype == y.dtype == result.dtype
         and x.dtype.char in "fd"
         and {x.ndim, y.ndim} <= {1, 2}
-        and (result.array.flags.c_contiguous or result.array.flags.f_contiguous)
+        and bool(result.array.flags.forc)
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import Array, aligned, changes, mode, now
+from ..graph import Array, aligned, changes, mode, now, order_of
 from ..tensor import Tensor
 
 # Elements. The arrays of one block fit into the cache together, so that each call but the first
@@ -67,7 +67,7 @@ def views(vector: Array, arrays: Sequence[Array]) -> list[Array]:
     """
     edges = bounds(arrays)
     return [
-        vector[start:stop].reshape(a.shape, order="F" if a.flags.fnc else "C")
+        vector[start:stop].reshape(a.shape, order=order_of(a))
         for a, start, stop in zip(arrays, edges, edges[1:])
     ]
 
