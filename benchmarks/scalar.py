@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tensorgrad import nn
+from tensorgrad.errors import optional
 
 from .timing import Table, Turn, digits, fastest, introduce, note, require_equal
 
@@ -99,9 +100,9 @@ def _turn(net: Any, loss: Callable[[], Any], steps: int) -> Turn:
 
 def _draw(rows: list[tuple[Any, ...]], output: Path) -> None:
     try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError:
-        print("\nNo picture was drawn: matplotlib is missing; pip install 'tensorgrad[plot]'")
+        Figure = optional("matplotlib.figure", "the picture").Figure
+    except ImportError as error:
+        print(f"\nNo picture was drawn: {error}")
         return
     figure = Figure(figsize=(9, 4), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)

@@ -1,9 +1,38 @@
-"""NumPy with gradients: a small automatic-differentiation library."""
+"""NumPy with gradients: a small automatic-differentiation library.
 
-from . import array_api, data, interop, nn, optim, rules, special, training
+`dir(tensorgrad)` shows the public names. `from tensorgrad import *` takes those in `__all__`: all
+but the names of Python's builtins, as `sum`, `max` and `compile`, and those with underscores.
+"""
+
+import builtins as _builtins
+
+from numpy import (
+    __array_namespace_info__ as __array_namespace_info__,
+    abs as abs,
+    all as all,
+    any as any,
+    bool as bool,
+    max as max,
+    min as min,
+    pow as pow,
+    round as round,
+    sum as sum,
+)
+
+from . import (
+    array_api,
+    data,
+    interop,  # noqa: F401 (registers what it defines, as rules do)
+    nn,
+    optim,
+    rules,  # noqa: F401
+    special,
+    training,
+)
 from .array_api import *  # noqa: F403
+from .array_api import __array_api_version__ as __array_api_version__
 from .checkpoint import checkpoint
-from .compiler import compile  # noqa: A004 (as in PyTorch)
+from .compiler import compile as compile
 from .diagnostics import detect_anomaly, profile
 from .errors import (
     AnomalyError,
@@ -32,6 +61,8 @@ from .transforms import (
     vjp,
 )
 
+__version__ = "0.1.0"
+
 __all__ = [
     *array_api.__all__,
     "MLP",
@@ -47,7 +78,6 @@ __all__ = [
     "TensorgradError",
     "TraceError",
     "checkpoint",
-    "compile",
     "data",
     "detect_anomaly",
     "differentiable",
@@ -59,7 +89,6 @@ __all__ = [
     "guard",
     "hessian",
     "hvp",
-    "interop",
     "jacobian",
     "jvp",
     "nn",
@@ -67,10 +96,17 @@ __all__ = [
     "optim",
     "profile",
     "ravel",
-    "rules",
     "safe_where",
     "special",
     "training",
     "value_and_grad",
     "vjp",
 ]
+
+
+def __dir__() -> list[str]:
+    return [
+        name
+        for name in globals()
+        if name in __all__ or name.startswith("__") or hasattr(_builtins, name)
+    ]

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from . import doctor, no_grad, scalar, support
+from . import __version__, doctor, no_grad, scalar, support
 from .data import moons
 from .graph import Array
 from .nn import MLP, hinge_loss
@@ -37,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="of all that is random (default: 0)"
     )
+    parser.add_argument("--version", action="version", version=f"tensorgrad {__version__}")
     arguments = parser.parse_args(argv)
     if arguments.report == "support":
         print(support.report())

@@ -4,12 +4,11 @@ They are NumPy's own, `tensorgrad.sin is numpy.sin`, because NumPy hands every c
 the tensor. Defined here are those that have no tensor among their arguments, and so must make one,
 and those in which NumPy's arguments or results differ from the standard's.
 
-Beware of this module's names: `bool`, `abs`, `max` and others hide Python's.
+Those that Python's builtins have too, as `abs` and `max`, the package takes from NumPy itself.
 """
 
 from __future__ import annotations
 
-import builtins
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -18,26 +17,26 @@ import numpy as np
 
 # isort: off
 from numpy import (
-    __array_namespace_info__, linalg,
+    linalg,
     e, inf, nan, newaxis, pi,
-    bool, complex64, complex128, float32, float64,
+    complex64, complex128, float32, float64,
     int8, int16, int32, int64, uint8, uint16, uint32, uint64,
     empty_like, full_like, ones_like, tril, triu, zeros_like,
     astype, can_cast, isdtype, result_type,
-    abs, acos, acosh, add, asin, asinh, atan, atan2, atanh, bitwise_and, bitwise_invert,
+    acos, acosh, add, asin, asinh, atan, atan2, atanh, bitwise_and, bitwise_invert,
     bitwise_left_shift, bitwise_or, bitwise_right_shift, bitwise_xor, ceil, conj, copysign, cos,
     cosh, divide, equal, exp, expm1, floor, floor_divide, greater, greater_equal, hypot, imag,
     isfinite, isinf, isnan, less, less_equal, log, log1p, log2, log10, logaddexp, logical_and,
     logical_not, logical_or, logical_xor, maximum, minimum, multiply, negative, nextafter,
-    not_equal, positive, pow, real, reciprocal, remainder, round, sign, signbit, sin, sinh, sqrt,
+    not_equal, positive, real, reciprocal, remainder, sign, signbit, sin, sinh, sqrt,
     square, subtract, tan, tanh, trunc,
     take, take_along_axis, argmax, argmin, count_nonzero, nonzero, searchsorted, where,
     unique_all, unique_counts, unique_inverse, unique_values,
     matmul, matrix_transpose, tensordot, vecdot,
     broadcast_to, concat, expand_dims, flip, moveaxis, permute_dims, repeat, reshape, roll, squeeze,
     stack, tile, unstack,
-    cumulative_prod, cumulative_sum, max, mean, min, prod, std, sum, var,
-    all, any, diff,
+    cumulative_prod, cumulative_sum, mean, prod, std, var,
+    diff,
 )  # fmt: skip
 # isort: on
 
@@ -45,11 +44,11 @@ from . import fft
 from .tensor import Tensor, asarray
 
 __all__ = [  # noqa: RUF022 (the standard's chapters)
-    "__array_api_version__", "__array_namespace_info__", "fft", "linalg",
+    "fft", "linalg",
     # constants
     "e", "inf", "nan", "newaxis", "pi",
     # dtypes
-    "bool", "complex64", "complex128", "float32", "float64",
+    "complex64", "complex128", "float32", "float64",
     "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
     # creation
     "arange", "asarray", "empty", "empty_like", "eye", "from_dlpack", "full", "full_like",
@@ -57,13 +56,13 @@ __all__ = [  # noqa: RUF022 (the standard's chapters)
     # dtypes of arrays
     "astype", "can_cast", "finfo", "iinfo", "isdtype", "result_type",
     # element by element
-    "abs", "acos", "acosh", "add", "asin", "asinh", "atan", "atan2", "atanh", "bitwise_and",
+    "acos", "acosh", "add", "asin", "asinh", "atan", "atan2", "atanh", "bitwise_and",
     "bitwise_invert", "bitwise_left_shift", "bitwise_or", "bitwise_right_shift", "bitwise_xor",
     "ceil", "clip", "conj", "copysign", "cos", "cosh", "divide", "equal", "exp", "expm1", "floor",
     "floor_divide", "greater", "greater_equal", "hypot", "imag", "isfinite", "isinf", "isnan",
     "less", "less_equal", "log", "log1p", "log2", "log10", "logaddexp", "logical_and",
     "logical_not", "logical_or", "logical_xor", "maximum", "minimum", "multiply", "negative",
-    "nextafter", "not_equal", "positive", "pow", "real", "reciprocal", "remainder", "round", "sign",
+    "nextafter", "not_equal", "positive", "real", "reciprocal", "remainder", "sign",
     "signbit", "sin", "sinh", "sqrt", "square", "subtract", "tan", "tanh", "trunc",
     # indexing, searching, sorting, sets
     "take", "take_along_axis", "argmax", "argmin", "count_nonzero", "nonzero", "searchsorted",
@@ -74,8 +73,8 @@ __all__ = [  # noqa: RUF022 (the standard's chapters)
     "broadcast_arrays", "broadcast_to", "concat", "expand_dims", "flip", "moveaxis", "permute_dims",
     "repeat", "reshape", "roll", "squeeze", "stack", "tile", "unstack",
     # statistics and utilities
-    "cumulative_prod", "cumulative_sum", "max", "mean", "min", "prod", "std", "sum", "var",
-    "all", "any", "diff",
+    "cumulative_prod", "cumulative_sum", "mean", "prod", "std", "var",
+    "diff",
 ]  # fmt: skip
 
 __array_api_version__ = "2024.12"
@@ -161,9 +160,7 @@ def clip(x: Any, /, min: Any = None, max: Any = None) -> Any:
     return clipped if clipped.dtype == x.dtype else astype(clipped, x.dtype)
 
 
-def sort(
-    x: Any, /, *, axis: int = -1, descending: builtins.bool = False, stable: builtins.bool = True
-) -> Any:
+def sort(x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Any:
     """Return `numpy.sort` along an axis, or the elements in descending order.
 
     >>> tg.sort(tg.asarray([2.0, 3.0, 1.0]), descending=True)
@@ -174,9 +171,7 @@ def sort(
     return np.sort(x, axis=axis, stable=stable)
 
 
-def argsort(
-    x: Any, /, *, axis: int = -1, descending: builtins.bool = False, stable: builtins.bool = True
-) -> Any:
+def argsort(x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Any:
     """Return the positions of the elements in the order of `sort`; equal ones keep their order.
 
     >>> tg.argsort(tg.asarray([2, 3, 1, 3]), descending=True)

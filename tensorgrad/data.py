@@ -15,6 +15,24 @@ from numpy.typing import ArrayLike, DTypeLike
 from .graph import Array, each_time
 from .tensor import plain
 
+__all__ = [
+    "Batches",
+    "Standard",
+    "batches",
+    "blobs",
+    "circles",
+    "moons",
+    "one_hot",
+    "spirals",
+    "standardize",
+    "train_test_split",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 RNG: TypeAlias = "np.random.Generator | int | None"  # a string: numpy.random is slow to import
 
 # -- batches

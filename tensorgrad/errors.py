@@ -1,5 +1,10 @@
 """The errors that are the library's own; each is also the built-in error it resembles."""
 
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
 
 class TensorgradError(Exception):
     """The base of every error defined here."""
@@ -23,3 +28,15 @@ class AnomalyError(TensorgradError, FloatingPointError):
 
 class TraceError(TensorgradError, TypeError):
     """A function cannot be compiled, for a reason that the message names together with the cure."""
+
+
+def optional(module: str, who: str) -> Any:
+    """Import a module of a library that not everybody has, or say that `who` needs it.
+
+    The library is installed by the name that it is imported by.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        library = module.partition(".")[0]
+        raise ImportError(f"{who} needs {library}: python -m pip install {library}") from error

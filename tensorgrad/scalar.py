@@ -13,6 +13,13 @@ from collections.abc import Callable, Sequence
 from numbers import Number
 from typing import Any, TypeAlias
 
+__all__ = ["MLP", "Layer", "Neuron", "Value"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 _NUMBERS = float, int, Number  # the first two only because they are recognized sooner
 
 _Operator: TypeAlias = "Callable[[Value, Any], Value]"

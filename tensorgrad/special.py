@@ -12,13 +12,13 @@ Tensor(1000., requires_grad=True)
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from .errors import optional
 from .graph import F, Form, Function
 from .tensor import Axis, differentiable
 
@@ -47,20 +47,12 @@ def __getattr__(name: str) -> Any:
     """Find SciPy's functions in SciPy."""
     if name not in _SCIPYS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return globals().setdefault(name, inspect.unwrap(getattr(_scipy(name), name)))
+    found = getattr(optional("scipy.special", name), name)
+    return globals().setdefault(name, inspect.unwrap(found))
 
 
 def __dir__() -> list[str]:
     return [*__all__, *_SCIPYS]
-
-
-def _scipy(name: str) -> Any:
-    try:
-        return importlib.import_module("scipy.special")
-    except ImportError as error:
-        raise ImportError(
-            f"{name} needs SciPy, which is not installed: pip install tensorgrad[scipy]"
-        ) from error
 
 
 def silent(*vjps: Function | None, form: Form | None = "elementwise") -> Callable[[F], F]:
@@ -280,4 +272,4 @@ def polygamma(n: Any, x: Any) -> Any:
     >>> tg.grad(lambda x: tg.special.polygamma(0, x))(1.0)
     array(1.64493407)
     """
-    return _scipy("polygamma").polygamma(n, x)
+    return optional("scipy.special", "polygamma").polygamma(n, x)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import signal
 import sys
@@ -15,12 +14,19 @@ import numpy as np
 
 from .compiler import compile  # noqa: A004 (as in PyTorch)
 from .diagnostics import detect_anomaly
-from .errors import AnomalyError, TraceError
+from .errors import AnomalyError, TraceError, optional
 from .graph import Array, each_time, no_grad
 from .nn import Module
 from .optim import LBFGS, Adam, Optimizer, ReduceLROnPlateau, clip_grad_norm
 from .structure import flatten
 from .tensor import Tensor
+
+__all__ = ["EarlyStopping", "History", "accuracy", "evaluate", "fit"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 Metric: TypeAlias = Callable[[Any, Any], Any]
 Metrics: TypeAlias = Mapping[str, Metric] | Sequence[Metric]
@@ -528,12 +534,10 @@ class _Progress:
         self._prints_lines = False
         if progress:
             try:
-                tqdm = importlib.import_module("tqdm.auto").tqdm
-            except ImportError as error:
+                tqdm = optional("tqdm.auto", "fit: the progress bar").tqdm
+            except ImportError:
                 if progress == "tqdm":
-                    raise ImportError(
-                        "fit: the progress bar needs tqdm: pip install tensorgrad[train]"
-                    ) from error
+                    raise
                 self._prints_lines = True
             else:
                 steps = epochs * len(data) if hasattr(data, "__len__") else None

@@ -1,13 +1,19 @@
 """Imports go one way, and `import tensorgrad` needs NumPy and Python alone."""
 
 import ast
+import builtins
+import importlib
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import tensorgrad
+from tensorgrad.errors import optional
 
 PACKAGE = Path(tensorgrad.__file__).parent
 
@@ -102,6 +108,36 @@ def test_importing_needs_numpy_and_the_standard_library_alone() -> None:
     assert set(out.stdout.split()) - allowed == set()
 
 
-def test_public_names_exist_and_say_what_they_are() -> None:
-    for name in set(tensorgrad.__all__) - {"newaxis"}:  # None
-        assert getattr(tensorgrad, name).__doc__
+NAMESPACES = ["", ".data", ".fft", ".nn", ".optim", ".scalar", ".special", ".training"]
+
+
+@pytest.mark.parametrize("path", NAMESPACES)
+def test_what_a_namespace_shows_is_public(path: str) -> None:
+    namespace = importlib.import_module(f"tensorgrad{path}")
+    shown = {name for name in dir(namespace) if not name.startswith("_")}
+    assert shown >= {*namespace.__all__}
+    if path != ".special":  # which shows SciPy's, too, and imports them when they are asked for
+        assert shown - {*namespace.__all__} <= {*dir(builtins)}
+    for name in {*namespace.__all__} - {"newaxis"}:  # None
+        assert getattr(namespace, name).__doc__
+    taken: dict[str, Any] = {}
+    exec(f"from {namespace.__name__} import *", taken)
+    assert not {*taken} & {*dir(builtins)} - {"__builtins__"}
+    assert not {name for name in taken if name.startswith("_")} - {"__builtins__"}
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    assert re.fullmatch(r"\d+\.\d+\.\d+", tensorgrad.__version__)
+    assert "__version__" in dir(tensorgrad)
+    assert tomllib.loads(Path("pyproject.toml").read_text())["tool"]["hatch"]["version"] == {
+        "path": "tensorgrad/__init__.py"
+    }
+
+
+def test_nobody_is_told_to_install_a_package_of_another_author() -> None:
+    """What the package index has under the name of `tensorgrad` is not this library."""
+    texts = ["README.md", *Path("benchmarks").rglob("*.py"), *FILES]
+    for path in map(Path, texts):
+        assert "tensorgrad[" not in path.read_text(), path
+    with pytest.raises(ImportError, match="it needs nowhere: python -m pip install nowhere"):
+        optional("nowhere.at.all", "it")

@@ -8,6 +8,7 @@ import time
 import pytest
 from numpy.testing import assert_allclose
 
+import tensorgrad
 from tensorgrad.__main__ import main
 
 
@@ -100,3 +101,7 @@ def test_a_bad_seed_is_a_usage_error(value: str) -> None:
     assert "usage: python -m tensorgrad" in result.stderr
     assert "--seed" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_the_version() -> None:
+    assert run("--version").stdout == f"tensorgrad {tensorgrad.__version__}\n"

@@ -829,7 +829,7 @@ def test_lbfgs_says_what_to_install() -> None:
         "except ImportError as error: print(error)"
     )
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert "pip install tensorgrad[scipy]" in out.stdout
+    assert "LBFGS needs scipy: python -m pip install scipy" in out.stdout
 
 
 # -- schedules

@@ -186,3 +186,7 @@ __all__ = [
     "softsign",
     "tanhshrink",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

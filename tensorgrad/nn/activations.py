@@ -12,9 +12,7 @@ import numpy as np
 
 from .. import special
 from ..rules.selection import masked
-from ..special import expit as sigmoid
-from ..special import log_expit as log_sigmoid
-from ..special import logsumexp, silent
+from ..special import expit as sigmoid, log_expit as log_sigmoid, logsumexp, silent
 from ..tensor import Axis, differentiable
 
 Activation: TypeAlias = Callable[[Any], Any]

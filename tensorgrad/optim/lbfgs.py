@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from ..errors import TraceError
+from ..errors import TraceError, optional
 from ..graph import Array, enable_grad, mode
 from .flat import Flat
 from .optimizers import Optimizer, Options, Parameters
@@ -79,12 +78,7 @@ class LBFGS(Optimizer):
             )
         if closure is None:
             raise TypeError("LBFGS: step() needs a closure that computes the loss and gradients")
-        try:
-            minimize = importlib.import_module("scipy.optimize").minimize
-        except ImportError as error:
-            raise ImportError(
-                "LBFGS needs SciPy, which is not installed: pip install tensorgrad[scipy]"
-            ) from error
+        minimize = optional("scipy.optimize", "LBFGS").minimize
         (o,), (flats,) = self.param_groups, self._flats
         losses = []
 
