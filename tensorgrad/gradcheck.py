@@ -82,7 +82,11 @@ def gradcheck(
                 f"gradcheck: input {i} at index {place}, output element {worst[0]}: "
                 f"analytic {analytic[worst]:.10g}, numeric {numeric[worst]:.10g} "
                 f"({failed.sum()} of {failed.size} derivatives disagree)"
-                + _kinks(with_checked, points, checked.index(i), place, eps)
+                + (
+                    _kinks(with_checked, points, checked.index(i), place, eps)
+                    or _triangle(analytic, numeric, x_shape)
+                    or _choice(with_checked, points, method)
+                )
             )
     if order == 2:
         first = _weighted_derivatives(with_checked, points)
@@ -135,6 +139,43 @@ def _kinks(f: Function, points: list[Array], k: int, place: tuple[int, ...], eps
                 f"; the point lies within eps of a kink of {node.rule and node.rule.name} at index "
                 f"{index}, called at {node.place}: move it, or take a smaller eps"
             )
+    return ""
+
+
+def _triangle(analytic: Array, numeric: Array, shape: tuple[int, ...]) -> str:
+    """What to say if the two agree for symmetric matrices."""
+    if len(shape) < 2 or shape[-1] != shape[-2]:
+        return ""
+    a, n = (jacobian.reshape(-1, *shape) for jacobian in (analytic, numeric))
+    if not np.allclose(a + a.mT, n + n.mT, rtol=1e-4, atol=1e-5):
+        return ""
+    return (
+        "; (g + g.T) / 2 agrees: where f reads one triangle of a symmetric matrix, as "
+        "numpy.linalg.cholesky and eigh do, its whole derivative lies in that triangle"
+    )
+
+
+# By name of the operation: what a step may change, or, of complex numbers, the derivative.
+_VECTORS = (
+    "the signs of vectors, and the vectors of equal values, are NumPy's choice, perhaps another "
+    "one a step away: move the point, or check what does not depend on them, as v * w @ v.T"
+)
+_CHOICES = {"central": dict.fromkeys(("eigh", "eig", "svd", "hermitian_svd", "qr"), _VECTORS)}
+_CHOICES["complex"] = {
+    **_CHOICES["central"],
+    "mirrored": 'NumPy takes the conjugate of one triangle for the other: use method="central"',
+}
+
+
+def _choice(f: Function, points: list[Array], method: str) -> str:
+    """What to say if `f` calls something whose results are a choice of NumPy's."""
+    found: list[Node] = []
+    with enable_grad(), set_mode(hooks=(lambda node, _: found.append(node),)):
+        f(*(Tensor(x, requires_grad=True) for x in points))
+    for node in found:
+        reason = _CHOICES[method].get(node.rule.name) if node.rule is not None else None
+        if reason is not None:
+            return f"; at {node.place}, {reason}"
     return ""
 
 

@@ -44,6 +44,16 @@ NOT_SUPPORTED = {
         histogram histogram2d histogram_bin_edges histogramdd""",
 }
 
+# What a user should know of a derivative, and of which functions.
+CONVENTIONS = {
+    "they read one triangle of a symmetric matrix, so the whole derivative lies in that triangle, "
+    "and 0 in the other: (g + g.mT) / 2 is the gradient among symmetric matrices": """
+        linalg.cholesky linalg.eigh linalg.eigvalsh linalg.pinv(hermitian=True)
+        linalg.svd(hermitian=True)""",
+    "signs of vectors are NumPy's choice; what uses the vectors of equal values has the derivative "
+    "NaN": "linalg.eig linalg.eigh linalg.qr linalg.svd",
+}
+
 
 CLASSES: dict[str, Callable[[str, Function], bool]] = {
     "differentiable": lambda name, fun: (
@@ -101,6 +111,12 @@ def report() -> str:
     for reason, listed in NOT_SUPPORTED.items():
         if names := {*listed.split()} & {*table["not supported"]}:
             section(f"  {reason}", sorted(names))
+    lines.extend(["", "Conventions of derivatives:"])
+    for convention, listed in CONVENTIONS.items():
+        section(
+            textwrap.fill(convention, 96, initial_indent="  ", subsequent_indent="  "),
+            listed.split(),
+        )
     methods = "outer", "reduce", "accumulate", "reduceat", "at"
     section(
         "Methods of the ufuncs: as the ufunc, also with where= and dtype=; no at, which writes.",

@@ -470,6 +470,38 @@ def test_gradcheck_says_that_the_point_is_at_a_kink(f: Any, point: Any, name: st
     assert tg.gradcheck(lambda x: f(x), point + np.linspace(0.1, 0.2, point.size))
 
 
+def _symmetric(g: Any, _y: Any, a: Any) -> Any:
+    h = tg.grad(lambda a: np.sum(np.linalg.cholesky(a) * g))(a)
+    return (h + h.mT) / 2
+
+
+SYMMETRIC = np.array([[4.0, 1], [1, 3]])
+
+
+@pytest.mark.parametrize(
+    ("f", "point", "method", "hint"),
+    [
+        (tg.differentiable(_symmetric)(np.linalg.cholesky), SYMMETRIC, "central",
+         r"\(g \+ g.T\) / 2 agrees: .*one triangle"),
+        (np.linalg.cholesky, SYMMETRIC, "complex", 'at .*test_.*conjugate.*method="central"'),
+        (lambda a: np.linalg.eigh(a)[1], np.diag([2.0, 1]), "central", "at .*test_.*signs"),
+        (lambda a: np.linalg.svd(a)[0], np.eye(2), "central", "at .*test_.*of equal values"),
+        (lambda a: np.linalg.qr(a)[0], SYMMETRIC - np.diag([4, 0]), "central", "signs"),
+    ],
+)  # fmt: skip
+def test_gradcheck_says_that_a_convention_may_be_the_cause(
+    f: Any, point: Any, method: Any, hint: str
+) -> None:
+    with pytest.raises(tg.GradcheckError, match=hint):
+        tg.gradcheck(lambda a: f(a), point, method=method)
+
+
+@pytest.mark.parametrize("a", [SYMMETRIC, np.diag([4.0, 3]), np.array([[4.0, 9], [1, 3]])])
+def test_gradcheck_of_a_matrix_of_which_one_triangle_is_read(a: Any) -> None:
+    assert tg.gradcheck(np.linalg.cholesky, a, order=2)
+    assert tg.gradcheck(np.linalg.eigvalsh, a, order=2)
+
+
 # -- examples
 
 

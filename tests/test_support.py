@@ -127,6 +127,15 @@ def test_the_report_names_every_function(capsys: pytest.CaptureFixture[str]) -> 
     assert max(map(len, report.splitlines())) <= 100
 
 
+def test_conventions_are_told_of_functions_that_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["support"])
+    told = capsys.readouterr().out.partition("Conventions of derivatives:")[2]
+    assert "(g + g.mT) / 2" in told
+    for names in support.CONVENTIONS.values():
+        for name in names.split():
+            assert name.partition("(")[0] in TABLE["differentiable"] and name in told
+
+
 def test_attributes_that_a_tensor_lacks_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     main(["support"])
     lacking = capsys.readouterr().out.partition("Attributes of ndarray")[2].split(":")[1].split()

@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 
 import tensorgrad as tg
 from tensorgrad.errors import NoRuleError
-from tensorgrad.rules.decompositions import cofactors, mirrored
+from tensorgrad.rules.decompositions import cofactors
 
 from .oracles import central_differences, leaf
 
@@ -72,11 +72,11 @@ def total(x: Any) -> Any:
         (lambda x: np.linalg.norm(x), np.array(-2.0), -1),
         (lambda x: np.linalg.norm(x, INF), np.zeros(0), np.zeros(0)),
         (lambda x: np.linalg.norm(x, 2), np.zeros((0, 2)), np.zeros((0, 2))),
-        # one triangle is read: it has the whole derivative, but shares that of a symmetric matrix
+        # one triangle is read: it has the whole derivative, also where the matrix is symmetric
         (lambda x: np.linalg.eigvalsh(x)[0], [[1.0, 9], [0.5, 1]], [[0.5, 0], [-1, 0.5]]),
         (lambda x: np.linalg.eigvalsh(x, "U")[0], [[1.0, 0.5], [9, 1]], [[0.5, -1], [0, 0.5]]),
-        (lambda x: np.linalg.eigvalsh(x)[0], [[1.0, 0.5], [0.5, 1]], [[0.5, -0.5], [-0.5, 0.5]]),
-        (lambda x: np.linalg.cholesky(x)[1, 0], [[4.0, 2], [2, 5]], [[-0.125, 0.25], [0.25, 0]]),
+        (lambda x: np.linalg.eigvalsh(x)[0], [[1.0, 0.5], [0.5, 1]], [[0.5, 0], [-1, 0.5]]),
+        (lambda x: np.linalg.cholesky(x)[1, 0], [[4.0, 2], [2, 5]], [[-0.125, 0], [0.5, 0]]),
     ],
 )  # fmt: skip
 def test_value(fun: Any, arg: Any, gradient: Any) -> None:
@@ -184,16 +184,54 @@ def test_rank_is_a_constant() -> None:
     assert np.linalg.matrix_rank(leaf(DOUBLED)) == 1
 
 
-def test_both_shares_of_a_symmetric_matrix_are_the_same_for_its_maker() -> None:
-    """The gradient of a symmetric matrix is symmetric; with one triangle's, the sums are equal."""
-    rng = np.random.default_rng(0)
-    b, w = rng.normal(size=(3, 3)), rng.normal(size=(3, 3))
-    shared, whole = leaf(b + b.T), leaf(b + b.T + np.triu(np.full((3, 3), 1e-12), 1))
-    for x in shared, whole:
-        mirrored(x, "L").backward(w)
-    assert_allclose(shared.grad, shared.grad.T)
-    assert_allclose(whole.grad, np.tril(whole.grad))
-    assert_allclose(shared.grad + shared.grad.T, whole.grad + whole.grad.T)
+READ_ONE_TRIANGLE = [
+    lambda x: np.linalg.cholesky(x), lambda x: np.linalg.cholesky(x, upper=True),
+    lambda x: np.linalg.eigvalsh(x), lambda x: np.linalg.eigvalsh(x, "U"),
+    lambda x: np.linalg.eigh(x)[0], lambda x: np.linalg.eigh(x, "U")[1] ** 2,
+    lambda x: np.linalg.svd(x, hermitian=True)[1], lambda x: np.linalg.pinv(x, hermitian=True),
+    lambda x: np.linalg.svd(x, compute_uv=False, hermitian=True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("middle", [0.0, 1e-12, 0.3])
+@pytest.mark.parametrize("fun", READ_ONE_TRIANGLE)
+def test_a_convention_is_not_chosen_by_the_values(fun: Any, middle: float) -> None:
+    """However a matrix is made, symmetric by chance or always, the derivative is exact."""
+    weights = np.random.default_rng(0).normal(size=9)
+
+    def loss(a: Any) -> Any:
+        y = fun(a).reshape(-1)
+        return y @ weights[: y.size]
+
+    def filled(v: Any) -> Any:  # a number for each element that is read, or for both
+        return np.diag(v[:3]) + np.tri(3, k=-1) * v[3:6] + np.tri(3, k=-1).T * v[6:]
+
+    makers = [filled, lambda v: filled(v) + filled(v).T, lambda v: filled(v) @ filled(v).T]
+    v = np.array([3.0, 5, 9, *[middle] * 6])
+    for make in makers:
+        actual = tg.grad(lambda v, make=make: loss(make(v)))(v)
+        numeric = central_differences(lambda v, make=make: loss(make(v)), [v], 0)
+        assert_allclose(actual, numeric, atol=1e-9)
+
+
+def test_one_triangle_of_a_complex_matrix() -> None:
+    x = np.random.default_rng(0).normal(size=(2, 3, 3))
+
+    def loss(x: Any) -> Any:  # the imaginary parts of the diagonal are not read
+        return np.sum(np.linalg.eigvalsh(x + 1j * np.swapaxes(x, 1, 2)) * [1, 2, 4])
+
+    assert_allclose(tg.grad(loss)(x), central_differences(loss, [x], 0), atol=1e-9)
+
+
+def test_the_average_with_the_transpose_is_the_gradient_of_a_symmetric_matrix() -> None:
+    a, weights = np.array([[4.0, 1], [1, 3]]), np.array([[1.0, 0], [2, 3]])
+
+    def loss(a: Any) -> Any:
+        return np.sum(np.linalg.cholesky(a) * weights)
+
+    g = tg.grad(loss)(a)
+    assert g[0, 1] == 0
+    assert_allclose((g + g.T) / 2, tg.grad(lambda a: loss((a + a.T) / 2))(a))
 
 
 def test_cofactors_of_many_matrices_of_any_rank() -> None:

@@ -276,11 +276,10 @@ rule(np.linalg.det, lambda g, _d, a: g[..., None, None] * cofactors(a))
 # -- symmetric matrices
 
 
-def _mirrored_back(g: Any, _y: Any, a: Any, uplo: Any) -> Any:
+def _mirrored_back(g: Any, _y: Any, _a: Any, uplo: Any) -> Any:
     both = g + np.conjugate(g.mT)
-    share = np.where(_triangle(a, uplo), 1 - np.eye(a.shape[-1]) / 2, 0)
-    symmetric = np.all(a == np.conjugate(a.mT), axis=(-2, -1))[..., None, None]
-    return both * np.where(symmetric, 0.5, share).astype(both.dtype)
+    share = np.where(_triangle(g, uplo), 1 - np.eye(g.shape[-1]) / 2, 0)
+    return both * share.astype(both.dtype)
 
 
 def _triangle(a: Any, uplo: Any) -> Any:
@@ -292,9 +291,9 @@ def _triangle(a: Any, uplo: Any) -> Any:
 def mirrored(a: Any, uplo: Any) -> Any:
     """The symmetric matrix that is meant by one triangle of `a`, the lower or the upper one.
 
-    NumPy reads one triangle only, so an element there has the derivative of its mirror image too.
-    But where `a` is symmetric, both have half of it, as a matrix has that is to stay symmetric:
-    the gradients of arrays from which `a` is computed so are the same either way.
+    NumPy reads one triangle only, so an element there has the derivative of its mirror image too,
+    and the other triangle has the derivative 0. This is exact for any way to make `a`; the average
+    of the gradient and its transpose is the gradient among symmetric matrices.
 
     >>> from tensorgrad.rules.decompositions import mirrored
     >>> mirrored(np.array([[1.0, 9.0], [2.0, 3.0]]), "L")

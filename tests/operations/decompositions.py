@@ -11,7 +11,7 @@ from .row import *
 
 SQUARES: list[Any] = [(2, 2), (2, 3, 3), (1, 1), (0, 2, 2), (0, 0)]
 INF = np.inf
-LOWER = 1j * np.tri(2, k=-1)
+equal = Domain((0.5,))  # so that a matrix is symmetric, but its elements move one by one
 distances = Domain(grid(0.25, 3) + grid(-2.96875, -0.25), distinct=True)  # also from each other
 
 
@@ -126,11 +126,16 @@ ROWS = [
         shapes=[(2, 2), (2, 3, 3)]),
     row("cholesky of one triangle", lambda x: np.linalg.cholesky(apart(x)), distinct,
         shapes=[(3, 3)]),
-    row("cholesky of complex", lambda x: np.abs(np.linalg.cholesky(apart(x) + LOWER)),
-        reals, shapes=[(2, 2)]),
+    row("cholesky of equal triangles", lambda x: np.linalg.cholesky(apart(x)), equal,
+        shapes=[(3, 3), (2, 2, 2)]),
+    row("cholesky of complex",
+        lambda x: real_and_imaginary(np.linalg.cholesky(apart(x) + 1j / 4 * x.mT)), reals,
+        shapes=[(2, 2), (2, 3, 3)]),
     row("eigh", lambda x: joined(np.linalg.eigh(symmetric(x)), 0, 1), reals, shapes=SQUARES),
     row("eigh of upper triangle", lambda x: joined(np.linalg.eigh(apart(x), UPLO="U"), 0, 1),
         distinct, shapes=[(3, 3)]),
+    row("eigh of equal triangles", lambda x: joined(np.linalg.eigh(apart(x)), 0, 1), equal,
+        shapes=[(3, 3), (2, 2, 2)]),
     row("eigvalsh", lambda x: np.linalg.eigvalsh(symmetric(x)), reals, shapes=SQUARES),
     row("eigvalsh of upper triangle", lambda x: np.linalg.eigvalsh(apart(x), "u"), distinct,
         shapes=[(3, 3)]),
