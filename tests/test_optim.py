@@ -947,17 +947,139 @@ def test_a_plateaus_state_is_a_copy() -> None:
     assert schedule.min_lrs == [0.1]
 
 
-def test_a_cycle_ends_and_new_groups_need_a_new_schedule() -> None:
-    optimizer = optim.SGD(leaves((2,)), momentum=0.9)
-    schedule = optim.OneCycleLR(optimizer, 1.0, 3)
+def test_a_cycle_ends() -> None:
+    schedule = optim.OneCycleLR(optim.SGD(leaves((2,)), momentum=0.9), 1.0, 3)
     for _ in range(3):
         schedule.step()
     with pytest.raises(ValueError, match="total_steps=3"):
         schedule.step()
-    schedule = optim.StepLR(optimizer, 1)
-    optimizer.add_param_group({"params": leaves((3,))})
-    with pytest.raises(ValueError, match="make a new schedule"):
+
+
+def added(make: Any, before: int = 3, after: int = 4) -> list[Any]:
+    """Both groups' rates at each step after a second group was added, with the rate 0.5."""
+    optimizer = optim.SGD(leaves((2,)), lr=1.0, momentum=0.9)
+    schedule = make(optimizer)
+    for _ in range(before):
         schedule.step()
+    optimizer.add_param_group({"params": leaves((3,)), "lr": 0.5})
+    found = []
+    for _ in range(after):
+        schedule.step()
+        found.append([group["lr"] for group in optimizer.param_groups])
+    assert schedule.get_last_lr() == found[-1]
+    return found
+
+
+def half_cosine(t: int) -> float:
+    return float((1 + np.cos(np.pi * t / 10)) / 2)
+
+
+LATER: list[Any] = [  # a schedule, and the rate at step t as a part of the one at step 3
+    (lambda o: optim.LambdaLR(o, lambda t: 1 / (1 + t)), lambda t: 4 / (1 + t)),
+    (lambda o: optim.StepLR(o, 2, 0.5), lambda t: 0.5 ** (t // 2 - 1)),
+    (lambda o: optim.MultiStepLR(o, [2, 5], 0.5), lambda t: 0.5 if t >= 5 else 1.0),
+    (lambda o: optim.ExponentialLR(o, 0.9), lambda t: 0.9 ** (t - 3)),
+    (lambda o: optim.LinearLR(o, 0.1, 1.0, 6), lambda t: min(0.1 + 0.15 * t, 1) / 0.55),
+    (lambda o: optim.CosineAnnealingLR(o, 10), lambda t: half_cosine(t) / half_cosine(3)),
+    (
+        lambda o: optim.SequentialLR(
+            o, [optim.ExponentialLR(o, 0.9), optim.CosineAnnealingLR(o, 10)], [5]
+        ),
+        lambda t: (0.9**t if t < 5 else half_cosine(t - 5)) / 0.9**3,
+    ),
+]
+
+
+@pytest.mark.parametrize(("make", "part"), LATER)
+def test_a_group_added_later_joins_in_from_its_rate(make: Any, part: Any) -> None:
+    steps = range(4, 8)
+    found = np.array(added(make))
+    assert_allclose(found[:, 1], [0.5 * part(t) for t in steps], rtol=1e-12)
+    assert_allclose(found[:, 0] / found[0, 0], [part(t) / part(4) for t in steps], rtol=1e-12)
+
+
+def test_a_group_added_later_has_the_cosines_least_rate() -> None:
+    found = added(lambda o: optim.CosineAnnealingLR(o, 7, eta_min=0.25))
+    assert_allclose(found[-1], [0.25, 0.25])
+
+
+def test_a_group_added_later_has_the_cycles_rates_and_momentum() -> None:
+    for make in (
+        lambda o: optim.OneCycleLR(o, 2.0, 9),
+        lambda o: optim.SequentialLR(o, [optim.StepLR(o, 9), optim.OneCycleLR(o, 2.0, 9)], [5]),
+    ):
+        rates = added(make)[-1]
+        assert rates[0] == rates[1]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda o: optim.LambdaLR(o, [abs, abs]),
+        lambda o: optim.OneCycleLR(o, [1.0, 2.0], 10),
+        lambda o: optim.ReduceLROnPlateau(o, patience=0, min_lr=[0.1, 0.2]),
+    ],
+)
+def test_lists_of_one_for_each_group_do_not_hold_for_a_group_added_later(make: Any) -> None:
+    optimizer = optim.SGD([{"params": leaves((2,))}, {"params": leaves((2,))}], momentum=0.9)
+    schedule = make(optimizer)
+    optimizer.add_param_group({"params": leaves((3,))})
+    state, rates = schedule.state_dict(), [group["lr"] for group in optimizer.param_groups]
+    with pytest.raises(ValueError, match=r"2 of \w+ for 3 groups"):
+        for value in (1.0, 2.0):
+            schedule.step(*([value] if "best" in state else []))
+    assert rates == [group["lr"] for group in optimizer.param_groups]
+
+
+@pytest.mark.parametrize("threshold_mode", ["rel", "abs"])
+@pytest.mark.parametrize("mode", ["min", "max"])
+@pytest.mark.parametrize("best", [-8.0, 8.0, 0.0])
+def test_better_is_by_a_part_of_the_absolute_value(
+    best: float, mode: Any, threshold_mode: Any
+) -> None:
+    margin = 0.125 * (abs(best) if threshold_mode == "rel" else 1)
+    sign = 1 if mode == "min" else -1
+    for value, bad in (
+        (best, 1),
+        (best - sign * margin, 1),
+        (best - sign * (margin + 0.01), 0),
+        (best + sign, 1),
+    ):
+        schedule = optim.ReduceLROnPlateau(
+            optim.SGD(leaves((2,))), mode, threshold=0.125, threshold_mode=threshold_mode
+        )
+        schedule.step(best)
+        assert schedule.best == best
+        schedule.step(value)
+        assert schedule.num_bad_epochs == bad, value
+
+
+def test_a_plateau_lowers_a_group_added_later() -> None:
+    optimizer = optim.SGD(leaves((2,)), lr=1.0)
+    schedule = optim.ReduceLROnPlateau(optimizer, patience=0, min_lr=0.02)
+    optimizer.add_param_group({"params": leaves((3,)), "lr": 0.5})
+    for value in (-1.0, -1.0, -1.0, -1.0):
+        schedule.step(value)
+    assert_allclose(schedule.get_last_lr(), [0.02, 0.02])
+
+
+def test_a_schedule_says_so_where_groups_were_removed() -> None:
+    optimizer = optim.SGD([{"params": leaves((2,))}, {"params": leaves((2,))}])
+    schedule = optim.StepLR(optimizer, 1)
+    del optimizer.param_groups[1]
+    with pytest.raises(ValueError, match="1 groups are left of 2"):
+        schedule.step()
+
+
+def test_an_average_goes_on_where_its_parameter_joins_a_group_later() -> None:
+    first, second = leaves((2,)), leaves((3,))
+    optimizer = optim.SGD(first, lr=1.0)
+    average = optim.ExponentialMovingAverage([*first, *second], decay=0.5)
+    optimizer.add_param_group({"params": second})
+    second[0].data += 2.0
+    average.update()
+    with average.applied():
+        assert_allclose(second[0].data, leaves((3,))[0].data + 1)
 
 
 # -- clipping

@@ -2,7 +2,8 @@
 
 A schedule sets the rate of each of an optimizer's groups when it is made, and at each `step()`,
 which comes after the optimizer's. What else changes a rate meanwhile, another schedule or a line of
-the user's, scales this schedule from there on, so that two of them multiply.
+the user's, scales this schedule from there on, so that two of them multiply. A group that is added
+later joins in from the rate that it has then.
 """
 
 from __future__ import annotations
@@ -28,34 +29,48 @@ class LRScheduler:
     def _lr(self, base: float, t: int) -> float:
         raise NotImplementedError
 
-    def _lrs(self, t: int) -> list[float]:
-        return [self._lr(base, t) for base in self.base_lrs]
+    def _lrs(self, bases: Sequence[float], t: int) -> list[float]:
+        return [self._lr(base, t) for base in bases]
 
     def _restart(self) -> None:
         self.last_epoch = 0
-        self._last_lr = self._lrs(0)
+        self._last_lr = self._lrs(self.base_lrs, 0)
         self._write()
 
     def _write(self) -> None:
-        groups = self.optimizer.param_groups
-        _require(
-            self,
-            len(groups) == len(self._last_lr),
-            f"{len(groups)} groups, of which it knows {len(self._last_lr)}: make a new schedule",
-        )
-        for group, lr in zip(groups, self._last_lr):
+        for group, lr in zip(self.optimizer.param_groups, self._last_lr, strict=True):
             group["lr"] = lr
+
+    def _follow(self) -> None:
+        """Go on from the rates that the groups have now, new ones among them."""
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        known = len(self._last_lr)
+        _require(
+            self, known <= len(rates), f"{len(rates)} groups are left of {known}: make a new one"
+        )
+        if rates == self._last_lr:
+            return
+        # A rate is a straight line over its base: the new base is where that has the new rate.
+        ends = [self._lrs([base] * len(rates), self.last_epoch) for base in (0.0, 1.0)]
+        bases = [*self.base_lrs, *rates[known:]]
+        for i, (rate, low, high) in enumerate(zip(rates, *ends)):
+            if high != low and (i >= known or rate != self._last_lr[i]):
+                bases[i] = (rate - low) / (high - low)
+        self.base_lrs, self._last_lr = bases[:known], rates
+        self._extend(bases)
+
+    def _extend(self, bases: Sequence[float]) -> None:
+        """Take the bases of the groups that are new."""
+        self.base_lrs += bases[len(self.base_lrs) :]
 
     def step(self) -> None:
         """Set the rates of the next epoch, or of the next step, whatever is counted."""
         each_time(self._advance)
 
     def _advance(self) -> None:
-        for i, (group, last) in enumerate(zip(self.optimizer.param_groups, self._last_lr)):
-            if group["lr"] != last and last:
-                self.base_lrs[i] *= group["lr"] / last
+        self._follow()
         self.last_epoch += 1
-        self._last_lr = self._lrs(self.last_epoch)
+        self._last_lr = self._lrs(self.base_lrs, self.last_epoch)
         self._write()
 
     def get_last_lr(self) -> list[float]:
@@ -88,6 +103,17 @@ def _require(schedule: Any, rule: bool, text: str) -> None:
         raise ValueError(f"{type(schedule).__name__}: {text}")
 
 
+def _for_each(schedule: Any, name: str, values: Sequence[Any], optimizer: Optimizer) -> list[Any]:
+    """A value for each of an optimizer's groups: one stands for all."""
+    count = len(optimizer.param_groups)
+    _require(
+        schedule,
+        len(values) in (1, count),
+        f"{len(values)} of {name} for {count} groups: needs a {name} or {count} of them",
+    )
+    return [*values] * (count // len(values))
+
+
 def _copies(state: Mapping[str, Any]) -> dict[str, Any]:
     return {name: [*v] if isinstance(v, list) else v for name, v in state.items()}
 
@@ -95,7 +121,7 @@ def _copies(state: Mapping[str, Any]) -> dict[str, Any]:
 def _state(schedule: Any) -> dict[str, Any]:
     """Copies of a schedule's numbers."""
     copies = _copies(vars(schedule))
-    return {k: v for k, v in copies.items() if k not in ("optimizer", "lr_lambdas")}
+    return {k: v for k, v in copies.items() if k not in ("optimizer", "lr_lambdas", "max_lrs")}
 
 
 def _require_own(schedule: Any, state: Mapping[str, Any]) -> None:
@@ -111,7 +137,7 @@ def _require_own(schedule: Any, state: Mapping[str, Any]) -> None:
     for name in names & {"base_lrs", "_last_lr", "min_lrs"}:
         _require(
             schedule,
-            len(state[name]) == groups,
+            len(state[name]) == groups or (name == "min_lrs" and len(state[name]) == 1),
             f"a state of {len(state[name])} groups was not loaded: the optimizer has {groups}",
         )
 
@@ -119,7 +145,7 @@ def _require_own(schedule: Any, state: Mapping[str, Any]) -> None:
 class LambdaLR(LRScheduler):
     """The base rate times what a function of the number of steps returns.
 
-    `lr_lambda` can be a list of functions, one for each group.
+    `lr_lambda` can be a list of functions, one for each group; a single one holds for all.
 
     >>> optimizer = tg.optim.SGD([tg.Tensor(1.0, requires_grad=True)], lr=1.0)
     >>> schedule = tg.optim.LambdaLR(optimizer, lambda t: 1 / (1 + t))
@@ -133,13 +159,12 @@ class LambdaLR(LRScheduler):
         optimizer: Optimizer,
         lr_lambda: Callable[[int], float] | Sequence[Callable[[int], float]],
     ) -> None:
-        count = len(optimizer.param_groups)
-        self.lr_lambdas = [lr_lambda] * count if callable(lr_lambda) else [*lr_lambda]
-        _require(self, len(self.lr_lambdas) == count, f"needs a function or {count} of them")
+        self.lr_lambdas = [lr_lambda] if callable(lr_lambda) else [*lr_lambda]
         super().__init__(optimizer)
 
-    def _lrs(self, t: int) -> list[float]:
-        return [base * factor(t) for base, factor in zip(self.base_lrs, self.lr_lambdas)]
+    def _lrs(self, bases: Sequence[float], t: int) -> list[float]:
+        functions = _for_each(self, "function", self.lr_lambdas, self.optimizer)
+        return [base * factor(t) for base, factor in zip(bases, functions)]
 
 
 class StepLR(LRScheduler):
@@ -317,8 +342,8 @@ class OneCycleLR(LRScheduler):
             not cycle_momentum or all("momentum" in g or "betas" in g for g in groups),
             f"{type(optimizer).__name__} has no momentum: pass cycle_momentum=False",
         )
-        peaks = [*max_lr] if isinstance(max_lr, Sequence) else [max_lr] * len(groups)
-        _require(self, len(peaks) == len(groups), f"needs a max_lr or {len(groups)} of them")
+        self.max_lrs = [*max_lr] if isinstance(max_lr, Sequence) else [max_lr]
+        peaks = _for_each(self, "max_lr", self.max_lrs, optimizer)
         self.total_steps = total_steps
         self.anneal_strategy = anneal_strategy
         self.cycle_momentum = cycle_momentum
@@ -344,6 +369,9 @@ class OneCycleLR(LRScheduler):
 
     def _lr(self, base: float, t: int) -> float:
         return base * self._at(t)[0]
+
+    def _extend(self, _bases: Sequence[float]) -> None:
+        super()._extend(_for_each(self, "max_lr", self.max_lrs, self.optimizer))
 
     def _write(self) -> None:
         super()._write()
@@ -399,6 +427,10 @@ class SequentialLR(LRScheduler):
         schedulers[0]._restart()
 
     def _advance(self) -> None:
+        current = self.schedulers[bisect_right(self.milestones, self.last_epoch)]
+        current._follow()
+        for schedule in self.schedulers:
+            schedule._extend(current.base_lrs)
         self.last_epoch += 1
         i = bisect_right(self.milestones, self.last_epoch)
         if self.last_epoch in self.milestones:
@@ -434,10 +466,10 @@ class SequentialLR(LRScheduler):
 class ReduceLROnPlateau:
     """The rate times `factor` when a metric has not become better for `patience` steps.
 
-    Better is less with `mode="min"`, more with `"max"`, by `threshold`, a fraction of the best so
-    far with `threshold_mode="rel"`, else absolute. After a reduction `cooldown` steps do not count.
-    The rate stays at least `min_lr`, a number or one for each group; reductions by less than `eps`
-    are not made.
+    Better is less with `mode="min"`, more with `"max"`, by `threshold`: a fraction of the absolute
+    value of the best so far with `threshold_mode="rel"`, else absolute. After a reduction
+    `cooldown` steps do not count. The rate stays at least `min_lr`, a number or one for each group;
+    reductions by less than `eps` are not made.
 
     >>> optimizer = tg.optim.SGD([tg.Tensor(1.0, requires_grad=True)], lr=1.0)
     >>> schedule = tg.optim.ReduceLROnPlateau(optimizer, patience=1)
@@ -466,9 +498,8 @@ class ReduceLROnPlateau:
             threshold_mode in ("rel", "abs"),
             f'threshold_mode {threshold_mode!r} must be "rel" or "abs"',
         )
-        count = len(optimizer.param_groups)
-        self.min_lrs = [*min_lr] if isinstance(min_lr, Sequence) else [min_lr] * count
-        _require(self, len(self.min_lrs) == count, f"needs a min_lr or {count} of them")
+        self.min_lrs = [*min_lr] if isinstance(min_lr, Sequence) else [min_lr]
+        _for_each(self, "min_lr", self.min_lrs, optimizer)
         self.optimizer = optimizer
         self.mode, self.factor, self.patience = mode, factor, patience
         self.threshold, self.threshold_mode = threshold, threshold_mode
@@ -477,10 +508,10 @@ class ReduceLROnPlateau:
         self.last_epoch = self.num_bad_epochs = self.cooldown_counter = 0
 
     def _better(self, metric: float) -> bool:
-        sign = 1 if self.mode == "min" else -1
-        margin = sign * self.threshold
-        limit = self.best * (1 - margin) if self.threshold_mode == "rel" else self.best - margin
-        return sign * metric < sign * limit
+        if math.isinf(self.best):  # a part of it would not be a margin
+            return metric < self.best if self.mode == "min" else metric > self.best
+        margin = self.threshold * (abs(self.best) if self.threshold_mode == "rel" else 1)
+        return metric < self.best - margin if self.mode == "min" else metric > self.best + margin
 
     def step(self, metrics: Any) -> None:
         """Take the metric of an epoch, a number or a tensor of one, and perhaps lower the rates."""
@@ -497,7 +528,8 @@ class ReduceLROnPlateau:
             self.cooldown_counter -= 1
             self.num_bad_epochs = 0
         if self.num_bad_epochs > self.patience:
-            for group, least in zip(self.optimizer.param_groups, self.min_lrs):
+            least_of_each = _for_each(self, "min_lr", self.min_lrs, self.optimizer)
+            for group, least in zip(self.optimizer.param_groups, least_of_each):
                 lr = max(group["lr"] * self.factor, least)
                 if group["lr"] - lr > self.eps:
                     group["lr"] = lr
