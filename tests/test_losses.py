@@ -266,6 +266,72 @@ def test_a_class_without_a_chance_costs_nothing_elsewhere() -> None:
     assert nn.cross_entropy(x, [0, 0], reduction="none")[0].item() == np.inf
 
 
+INF = np.inf
+# A loss of x with an infinite term of probability or weight 0, and which of x is infinite.
+NOTHING: dict[str, tuple[Any, Any]] = {
+    "soft targets": (lambda x: nn.cross_entropy(x, [[0.0, 0.25, 0.75]]), [[-INF, 0.5, 1.0]]),
+    "a class of weight 0": (
+        lambda x: nn.cross_entropy(x, [[0.5, 0.25, 0.25]], weight=[0.0, 1.0, 2.0]),
+        [[-INF, 0.5, 1.0]],
+    ),
+    "a sample of weight 0": (
+        lambda x: nn.cross_entropy(x, [0, 2], weight=[0.0, 1.0, 2.0]),
+        [[-INF, 0.5, 1.0], [0.5, 0.0, 1.0]],
+    ),
+    "nll_loss": (
+        lambda x: nn.nll_loss(x, [0, 2], weight=[0.0, 1.0, 2.0]),
+        [[-INF, -0.5, -1.0], [-0.5, 0.0, -1.0]],
+    ),
+    "logits": (
+        lambda x: nn.binary_cross_entropy_with_logits(x, [0.0, 1.0, 0.5]),
+        [-INF, INF, 0.5],
+    ),
+    "weighted logits": (
+        lambda x: nn.binary_cross_entropy_with_logits(x, [1.0, 1.0], weight=[0.0, 2.0]),
+        [-INF, 0.5],
+    ),
+    "logits of pos_weight 0": (
+        lambda x: nn.binary_cross_entropy_with_logits(x, [1.0, 0.0], pos_weight=[0.0, 2.0]),
+        [-INF, 0.5],
+    ),
+    "kl_div": (lambda x: nn.kl_div(x, [0.0, 0.25, 0.75]), [-INF, -0.5, -1.0]),
+    "kl_div of logarithms": (
+        lambda x: nn.kl_div(x, [-INF, -0.5, -1.0], log_target=True),
+        [-INF, -0.25, -2.0],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NOTHING)
+@pytest.mark.parametrize("compiled", [False, True])
+def test_what_has_no_weight_counts_nothing_however_large_it_is(name: str, compiled: bool) -> None:
+    """A large finite number in place of infinity gives what is expected."""
+    loss, x = NOTHING[name]
+    derivative = tg.value_and_grad(loss)
+    if compiled:
+        derivative = tg.compile(derivative)
+    with np.errstate(all="raise"):
+        for _ in range(2):
+            value, gradient = derivative(np.array(x))
+    expected = tg.value_and_grad(loss)(np.clip(x, -1e6, 1e6))
+    assert_allclose(value, expected[0], rtol=1e-14)
+    assert_allclose(gradient, expected[1], rtol=1e-14)
+    assert np.all(np.isfinite(tg.hessian(loss)(np.array(x))))
+
+
+def test_a_probability_above_0_of_what_cannot_be_costs_infinitely_much() -> None:
+    assert nn.cross_entropy(np.array([-INF, 0.0]), [0.5, 0.5]) == INF
+    assert nn.binary_cross_entropy_with_logits(np.array([-INF]), [0.5]) == INF
+    assert nn.kl_div(np.array([-INF]), [0.5]) == INF
+
+
+def test_no_target_of_0_hides_a_nan() -> None:
+    x = np.array([np.nan, 0.0])
+    assert np.isnan(nn.cross_entropy(x, [0.0, 1.0]))
+    assert np.isnan(nn.binary_cross_entropy_with_logits(x, [0.0, 1.0]))
+    assert np.isnan(nn.kl_div(x, [0.0, 1.0]))
+
+
 def test_ignored_samples() -> None:
     x = leaf([[np.nan, np.nan], [0.0, 0.0], [np.inf, 0.0]])
     for loss in nn.cross_entropy, nn.nll_loss:

@@ -2,7 +2,8 @@
 
 Names, parameters, defaults and formulas are those of `torch.nn.functional`, with `axis` for `dim`.
 Tensors, arrays and lists go in. `reduction` says what becomes of the losses of the elements or
-samples: their "mean", their "sum", or "none", to have them as they are.
+samples: their "mean", their "sum", or "none", to have them as they are. What has the probability or
+the weight 0 counts 0, also where its logarithm or its loss is infinite.
 """
 
 import functools
@@ -13,9 +14,10 @@ import numpy as np
 from ..data import check_classes, one_hot, within
 from ..graph import each_time, mode
 from ..rules.indexing import scatter
+from ..rules.selection import masked
 from ..special import silent, xlogy
 from ..tensor import differentiable, plain
-from .activations import log_sigmoid, log_softmax, relu, softmax
+from .activations import log_softmax, relu, sigmoid, softmax
 from .module import as_input, floating
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
@@ -41,6 +43,12 @@ def _pair(name: str, prediction: Any, target: Any) -> tuple[Any, Any]:
             f"{target.shape}: the shapes must be equal; reshape one of them"
         )
     return prediction, target.astype(dtype) if target.dtype.kind in "iub" else target
+
+
+@silent(lambda g, _z, _share, x: g * x, lambda g, _z, share, _x: g * share)
+def _weighed(share: Any, x: Any) -> Any:
+    """The product share * x, which is 0 for the share 0, unless x is NaN."""
+    return masked(share * x, (share != 0) | (x != x))
 
 
 # -- distances
@@ -172,14 +180,14 @@ def cross_entropy(
         losses = losses if reduction == "none" else np.sum(losses) / total
     else:
         axis = () if reduction == "none" else None
-        losses = _class_loss(scores, classes, 1 if weights is None else weights, total, axis)
+        losses = _class_loss(scores, classes, weights, total, axis)
     return _restored(losses, known, target.shape) if reduction == "none" else losses
 
 
 def _class_loss_back(
     g: Any, _y: Any, x: Any, classes: Any, weights: Any, total: Any, _axis: Any
 ) -> Any:
-    return _class_error(x, g * weights / total, classes)
+    return _class_error(x, (g if weights is None else g * weights) / total, classes)
 
 
 @silent(_class_loss_back, form=None)
@@ -187,7 +195,8 @@ def _class_loss(x: Any, classes: Any, weights: Any, total: Any, axis: Any) -> An
     x = x - np.maximum.reduce(x, axis=1, keepdims=True)
     chosen = x.take(_places(x, classes), mode="clip")  # they have been checked
     losses = np.log(np.add.reduce(np.exp(x), axis=1)) - chosen
-    return np.add.reduce(weights * losses, axis=axis) / total
+    weighed = losses if weights is None else _weighed(weights, losses)
+    return np.add.reduce(weighed, axis=axis) / total
 
 
 def _places(x: Any, classes: Any) -> Any:
@@ -225,7 +234,20 @@ def _class_error(x: Any, scale: Any, classes: Any) -> Any:
 
 def _expected_loss(scores: Any, p: Any, weight: Any) -> Any:
     """The losses of all classes, weighed by their probabilities in the target."""
-    return -np.sum((p if weight is None else weight * p) * log_softmax(scores), axis=-1)
+    return _soft_loss(scores, p if weight is None else weight * p)
+
+
+def _soft_loss_back(g: Any, _y: Any, x: Any, p: Any) -> Any:
+    return np.expand_dims(g, -1) * (softmax(x) * np.sum(p, axis=-1, keepdims=True) - p)
+
+
+def _soft_loss_back_target(g: Any, _y: Any, x: Any, _p: Any) -> Any:
+    return -np.expand_dims(g, -1) * log_softmax(x)
+
+
+@silent(_soft_loss_back, _soft_loss_back_target, form=None)
+def _soft_loss(x: Any, p: Any) -> Any:
+    return -np.sum(_weighed(p, log_softmax(x)), axis=-1)
 
 
 def nll_loss(
@@ -249,7 +271,7 @@ def nll_loss(
         raise TypeError("nll_loss: the target must hold classes: use target.astype(int)")
     scores, classes, weights, known = _samples("nll_loss", scores, target, weight, ignore_index)
     losses = -scores[np.arange(len(classes)), classes]
-    losses = losses if weights is None else losses * weights
+    losses = losses if weights is None else _weighed(weights, losses)
     if reduction == "mean" and weights is not None:
         return np.sum(losses) / np.sum(weights)
     losses = _reduced(losses, reduction)
@@ -340,7 +362,7 @@ def binary_cross_entropy(
     """
     prediction, target = _pair("binary_cross_entropy", prediction, target)
     each_time(_check_probabilities, plain(prediction))
-    return _reduced(_weighed(_binary_loss(prediction, target), weight), reduction)
+    return _reduced(_times(weight, _binary_loss(prediction, target)), reduction)
 
 
 def _check_probabilities(prediction: Any) -> None:
@@ -351,8 +373,8 @@ def _check_probabilities(prediction: Any) -> None:
         )
 
 
-def _weighed(losses: Any, weight: Any) -> Any:
-    return losses if weight is None else losses * as_input(weight, losses.dtype)
+def _times(weight: Any, losses: Any) -> Any:
+    return losses if weight is None else _weighed(as_input(weight, losses.dtype), losses)
 
 
 def _clamped_logs(p: Any) -> tuple[Any, Any]:
@@ -391,9 +413,33 @@ def binary_cross_entropy_with_logits(
     array([6.93147181e-01, 1.00000000e+04])
     """
     prediction, target = _pair("binary_cross_entropy_with_logits", prediction, target)
-    yes = _weighed(target * log_sigmoid(prediction), pos_weight)
-    no = (1 - target) * log_sigmoid(-prediction)
-    return _reduced(_weighed(-(yes + no), weight), reduction)
+    positive = 1 if pos_weight is None else as_input(pos_weight, floating(prediction.dtype))
+    return _reduced(_times(weight, _logit_loss(prediction, target, positive)), reduction)
+
+
+def _minus_logs(x: Any) -> tuple[Any, Any]:
+    """Minus the logarithms of the sigmoids of x and of -x."""
+    both = np.log1p(np.exp(-np.absolute(x)))
+    return both - np.minimum(x, 0), both + np.maximum(x, 0)
+
+
+def _logit_loss_back(g: Any, _y: Any, x: Any, t: Any, positive: Any) -> Any:
+    return g * ((1 - t) * sigmoid(x) - positive * t * sigmoid(-x))
+
+
+def _logit_loss_back_target(g: Any, _y: Any, x: Any, _t: Any, positive: Any) -> Any:
+    yes, no = _minus_logs(x)
+    return g * (positive * yes - no)
+
+
+def _logit_loss_back_positive(g: Any, _y: Any, x: Any, t: Any, _positive: Any) -> Any:
+    return g * _weighed(t, _minus_logs(x)[0])
+
+
+@silent(_logit_loss_back, _logit_loss_back_target, _logit_loss_back_positive)
+def _logit_loss(x: Any, t: Any, positive: Any) -> Any:
+    yes, no = _minus_logs(x)
+    return _weighed(positive * t, yes) + _weighed(1 - t, no)
 
 
 def hinge_loss(prediction: Any, target: Any, reduction: Reduction = "mean") -> Any:
@@ -438,12 +484,25 @@ def kl_div(
     """
     prediction, target = _pair("kl_div", prediction, target)
     if log_target:
-        losses = np.exp(target) * (target - prediction)
+        losses = _log_divergence(prediction, target)
     else:
-        losses = xlogy(target, target) - target * prediction
+        losses = xlogy(target, target) - _weighed(target, prediction)
     if reduction == "batchmean":
         return np.sum(losses) / len(losses)
     return _reduced(losses, reduction)
+
+
+def _log_difference(x: Any, t: Any) -> Any:
+    return np.where(t == -np.inf, 0, t - x)
+
+
+def _log_divergence_back_target(g: Any, _y: Any, x: Any, t: Any) -> Any:
+    return g * _weighed(np.exp(t), 1 + _log_difference(x, t))
+
+
+@silent(lambda g, _y, _x, t: -g * np.exp(t), _log_divergence_back_target)
+def _log_divergence(x: Any, t: Any) -> Any:
+    return _weighed(np.exp(t), _log_difference(x, t))
 
 
 def cosine_similarity(x1: Any, x2: Any, axis: int = 1, eps: float = 1e-8) -> Any:
