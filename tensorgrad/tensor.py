@@ -8,6 +8,7 @@ import importlib
 import operator
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import FrameType, ModuleType
 from typing import Any, Literal, TypeAlias
@@ -130,6 +131,15 @@ def users_line(frame: FrameType) -> Line:
     while frame.f_code.co_filename in _OWN and (outer := frame.f_back) is not None:
         frame = outer
     return frame.f_code, frame.f_lasti
+
+
+def warn(message: str) -> None:
+    """Give a UserWarning at the user's line: that of the first frame that is not of this package."""
+    frame: FrameType | None = sys._getframe()
+    level = 1
+    while frame is not None and frame.f_code.co_filename in _OWN:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level)
 
 
 def parts_of(call: Node, results: Any) -> Any:

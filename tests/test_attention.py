@@ -278,6 +278,13 @@ def test_errors_name_the_layer_the_shapes_and_the_cure(
         fault()
 
 
+def test_two_masks_at_once_are_refused() -> None:
+    x = np.ones((1, 2, 3))
+    for mask in np.ones((2, 2), bool), np.zeros((2, 2)):
+        with pytest.raises(ValueError, match="pass one of them"):
+            nn.scaled_dot_product_attention(x, x, x, mask, is_causal=True)
+
+
 def test_a_mask_of_integers_is_an_error() -> None:
     with pytest.raises(TypeError, match="attn_mask: a mask of dtype int"):
         attend(*ONE, attn_mask=np.ones((3, 2), int))

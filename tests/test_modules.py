@@ -188,7 +188,9 @@ def test_a_state_of_views_of_the_module_itself() -> None:
 def test_without_strict_what_fits_is_loaded() -> None:
     layer = nn.Linear(2, 1)
     bias = layer.bias.data.copy()
-    layer.load_state_dict({"weight": np.ones((1, 2)), "other": 0}, strict=False)
+    found = layer.load_state_dict({"weight": np.ones((1, 2)), "other": 0}, strict=False)
+    assert found == (found.missing_keys, found.unexpected_keys) == (["bias"], ["other"])
+    assert layer.load_state_dict(layer.state_dict()) == ([], [])
     assert_array_equal(layer.weight.data, 1)
     assert_array_equal(layer.bias.data, bias)
 

@@ -177,8 +177,6 @@ def test_dropout_between_layers_in_training_alone(kind: str) -> None:
     plain = LAYERS[kind](2, 8, num_layers=2)
     plain.load_state_dict(layer.state_dict())
     assert_array_equal(used, plain(x)[0].numpy())
-    alone = LAYERS[kind](2, 8, dropout=0.5, rng=0)
-    assert_array_equal(alone(x)[0].numpy(), alone(x)[0].numpy())
 
 
 @each_kind
@@ -217,6 +215,15 @@ def test_errors_name_the_layer_the_shapes_and_the_cure(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         fault()
+
+
+@each_kind
+def test_dropout_in_one_layer_warns_at_the_users_line(kind: str) -> None:
+    with pytest.warns(UserWarning, match=f"{kind}: dropout=0.5 drops between layers") as caught:
+        layer = LAYERS[kind](2, 3, dropout=0.5)
+    x = values(4, 3, 2)
+    assert_array_equal(layer(x)[0].numpy(), layer(x)[0].numpy())
+    assert caught[0].filename == __file__
 
 
 def test_a_repr_shows_what_was_chosen() -> None:

@@ -38,7 +38,7 @@ def scaled_dot_product_attention(
     Shapes (..., L, E), (..., S, E) and (..., S, Ev) give (..., L, Ev). `scale` is 1/sqrt(E) unless
     given. `attn_mask`, which broadcasts to (..., L, S), says where it is boolean which keys take
     part; a floating one is added to the scores. With `is_causal`, query i sees the keys 0 to i
-    alone. A query that no key is left for gives NaN, which has no derivative and changes no other
+    alone; both together raise ValueError, as in PyTorch. A query that no key is left for gives NaN, which has no derivative and changes no other
     one. Weights are dropped with the probability `dropout_p`, by `rng`, a NumPy Generator or a
     seed.
 
@@ -56,6 +56,11 @@ def scaled_dot_product_attention(
         raise ValueError(
             f"scaled_dot_product_attention: shapes {query.shape}, {key.shape} and {value.shape} "
             "do not match: they must be (..., L, E), (..., S, E) and (..., S, Ev)"
+        )
+    if is_causal and attn_mask is not None:
+        raise ValueError(
+            "scaled_dot_product_attention: is_causal=True and an attn_mask: pass one of them; "
+            "attn_mask & numpy.tri(L, S, dtype=bool) is both, where the mask is boolean"
         )
     masks = [] if attn_mask is None else [_checked_mask("attn_mask", attn_mask)]
     weights, keyless = _weights(query, key, masks, is_causal, scale)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, ClassVar, Self, TypeAlias
+from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -16,6 +16,19 @@ from ..structure import CONTAINERS
 from ..tensor import Tensor, alias, apply, asarray, tensor_of
 
 State: TypeAlias = dict[str, Array]
+
+
+class IncompatibleKeys(NamedTuple):
+    """The names that a state lacks, and those in it that a module lacks, as in PyTorch."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+    def __repr__(self) -> str:
+        missing, unexpected = self
+        if not missing and not unexpected:
+            return "<all keys matched>"
+        return f"IncompatibleKeys(missing_keys={missing}, unexpected_keys={unexpected})"
 
 
 class Module:
@@ -115,23 +128,30 @@ class Module:
         """
         return {path: tensor.data.copy() for path, tensor in _state(self)}
 
-    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
         """Take the arrays of a state: all of them or, if one does not fit, none.
 
         The values are arrays, or tensors, PyTorch's among them; dtypes stay the module's own. Where
         names are missing or unexpected, for arrays of other shapes, or of dtypes that cannot be
         cast, and where a tensor's own array is read-only, a ValueError lists them all. Without
-        `strict`, missing and unexpected names are passed over.
+        `strict`, missing and unexpected names are passed over, and returned.
 
         >>> net, other = tg.nn.Linear(3, 2), tg.nn.Linear(3, 2)
         >>> net.load_state_dict(other.state_dict())
+        <all keys matched>
+        >>> net.load_state_dict({"weight": np.ones((2, 3)), "scale": 1.0}, strict=False)
+        IncompatibleKeys(missing_keys=['bias'], unexpected_keys=['scale'])
+        >>> net.load_state_dict(other.state_dict()).missing_keys
+        []
         >>> bool(np.all(net(np.ones(3)) == other(np.ones(3))))
         True
         """
         own = dict(_state(self))
         arrays = {name: np.array(_plain(value)) for name, value in state.items() if name in own}
-        faults = [f"missing: {name}" for name in own if strict and name not in state]
-        faults += [f"unexpected: {name}" for name in state if strict and name not in own]
+        missing = [name for name in own if name not in state]
+        unexpected = [name for name in state if name not in own]
+        faults = [f"missing: {name}" for name in missing if strict]
+        faults += [f"unexpected: {name}" for name in unexpected if strict]
         for name, array in arrays.items():
             wanted = own[name]
             if array.shape != wanted.shape:
@@ -154,6 +174,7 @@ class Module:
                 own[name].data = array
             else:
                 own[name].data[...] = array
+        return IncompatibleKeys(missing, unexpected)
 
     # -- for the reader
 
