@@ -25,7 +25,7 @@ from .graph import (
     propagate,
 )
 from .structure import Structure, flatten
-from .tensor import Tensor, alias, apply, parts_of, revive
+from .tensor import Tensor, alias, apply, parts_of, plain, revive
 
 
 def checkpoint(f: F) -> F:
@@ -57,7 +57,7 @@ def checkpoint(f: F) -> F:
             replay.sources,
             out=tuple([Spec(y.shape, y.dtype) for y in tracked]),
         )
-        detached = iter(parts_of(call, tuple([y.data for y in tracked])))
+        detached = iter(parts_of(call, tuple([plain(y) for y in tracked])))
         return structure.build(
             next(detached) if isinstance(y, Tensor) and y.requires_grad else y for y in outputs
         )
@@ -109,4 +109,4 @@ def _roots(tensors: list[Tensor]) -> list[Node]:
 
 
 def _checksum(y: Tensor) -> int:
-    return zlib.crc32(np.ascontiguousarray(y.data).tobytes())
+    return zlib.crc32(np.ascontiguousarray(plain(y)).tobytes())

@@ -23,6 +23,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from . import lending
 from .errors import GraphError, NoRuleError
 
 Array: TypeAlias = NDArray[Any]
@@ -234,7 +235,10 @@ class Node(Spec):
     stay, as it is a view of an optimizer's vector.
     """
 
-    __slots__ = ("args", "grad", "keeps_grad", "kwargs", "line", "out", "parents", "rule", "serial")
+    __slots__ = (
+        "__weakref__", "args", "grad", "keeps_grad", "kwargs", "line", "out", "parents", "rule",
+        "serial",
+    )  # fmt: skip
     line: Line
 
     def __init__(
@@ -247,6 +251,8 @@ class Node(Spec):
         kwargs: Mapping[str, Any] = NO_KWARGS,
         out: Any = None,
     ) -> None:
+        if lending.loans:
+            lending.use(parents or ())
         self.shape = shape
         self.dtype = dtype
         self.rule = rule
@@ -501,8 +507,26 @@ def ancestors(*roots: Node, since: int = 0) -> list[Node]:
             if parent not in seen:
                 seen.add(parent)
                 found.append(parent)
+    if lending.loans:
+        for node in found:
+            require_unwritten(node, "backward")
     found.sort(key=_by_serial, reverse=True)
     return found
+
+
+def require_unwritten(node: Node, name: str) -> None:
+    """Raise if a user has written an element into an array that the graph needs."""
+    if lending.is_written(node):
+        what = "leaf tensor" if node.rule is None else "computed tensor"
+        cure = (
+            "change it after backward(), or compute the output again"
+            if node.rule is None
+            else "write into the tensor itself, or into a copy of its data"
+        )
+        raise GraphError(
+            f"{name}: the data of a {what}, {node}, was changed, element by element, after it was "
+            f"used, so the gradient would be wrong: {cure}"
+        )
 
 
 def kept(node: Node) -> tuple[Any, Sequence[Any]]:

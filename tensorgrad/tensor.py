@@ -43,6 +43,7 @@ from .graph import (
     rule_together,
     signature,
 )
+from .lending import UNUSED, lend, loans, references, settle
 
 Axis: TypeAlias = int | tuple[int, ...] | None
 
@@ -238,7 +239,7 @@ def tensor_of(data: Any, node: Node | None) -> Tensor:
 def _unwrap(value: Any) -> Any:
     """Replace the tensors in nested lists, tuples and dicts by their arrays."""
     if isinstance(value, Tensor):
-        return value.data
+        return plain(value)
     if isinstance(value, dict):
         return {key: _unwrap(v) for key, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -350,11 +351,20 @@ class Tensor:
 
         A leaf that requires grad keeps its shape and dtype, and is marked as changed: a graph that
         used it refuses `backward()`. One that an optimizer holds keeps its place in the optimizer's
-        memory too. Graphs borrow the array of an untracked tensor, as they borrow plain arrays;
-        `guard` finds who changes one too early.
+        memory too.
+
+        Writing an element (`t.data[0] = 1`) counts as a change, too, if this array was read while a
+        graph that needs it was there; for that, such a graph costs a copy of the array. An array
+        that was read earlier may change unnoticed; so may that of an untracked tensor, which graphs
+        borrow as they borrow plain arrays. `guard` finds who changes one too early.
         """
         trace = mode.get().trace
-        return self._array if trace is None else trace.tensor(self)
+        if trace is not None:
+            return trace.tensor(self)  # type: ignore[no-any-return]
+        node = self._node
+        if node is not None and (node.rule is not None or references(node) > UNUSED):
+            lend(self)
+        return self._array
 
     @data.setter
     def data(self, value: ArrayLike | Tensor) -> None:
@@ -376,6 +386,7 @@ class Tensor:
                 by_columns = node is not None and self._array.flags.fnc  # as is best for a layer
                 dtype = array.dtype if node is None else node.dtype
                 self._array = array.astype(dtype, order="F" if by_columns else "K")
+                loans.pop(id(node), None)
                 changes[0] += 1
             else:
                 node.out[...] = array
@@ -400,7 +411,7 @@ class Tensor:
         if value is not None:
             if np.shape(value) not in ((), self.shape):
                 raise ValueError(f"cannot assign grad of shape {np.shape(value)} to a {self._node}")
-            value = np.full_like(self.data, value)
+            value = np.full_like(plain(self), value)
         self._set_grad(value)
 
     def _set_grad(self, value: Any) -> None:
@@ -465,7 +476,7 @@ class Tensor:
                     f"backward: an output of shape {self.shape} needs a gradient of that shape; "
                     "or reduce it to one element first, say by numpy.sum"
                 )
-            seed = np.ones_like(self.data)
+            seed = np.ones_like(plain(self))
         else:
             seed = as_array(_untracked(gradient), "backward").astype(self.dtype)
             if seed.shape != self.shape:
@@ -475,6 +486,9 @@ class Tensor:
         nodes = ancestors(self._node)
         targets = {node for node in nodes if node.keeps_grad}
         accumulate(propagate(nodes, {self._node: seed}, targets, free=not retain_graph))
+        if loans:
+            del nodes, targets
+            settle()
 
     def zero_grad(self) -> None:
         """Forget the gradient: `grad` is None again."""
@@ -487,10 +501,7 @@ class Tensor:
         self._node.keeps_grad = True
 
     def detach(self) -> Tensor:
-        """Return an untracked tensor that shares this one's array.
-
-        Changing the array through it is not noticed by this tensor's graph (but see `guard`).
-        """
+        """Return an untracked tensor that shares this one's array: see `data`."""
         return tensor_of(self.data, None)
 
     def numpy(self) -> Array:
@@ -499,11 +510,11 @@ class Tensor:
 
     def item(self, *index: Any) -> Any:
         """Return the only element, or the one at an index, as a Python number."""
-        return self.data.item(*index)
+        return plain(self).item(*index)
 
     def tolist(self) -> Any:
         """Return the elements as nested lists of Python numbers."""
-        return self.data.tolist()
+        return plain(self).tolist()
 
     # -- attributes of the array
 
@@ -623,10 +634,10 @@ class Tensor:
         return iter(np.unstack(self))  # type: ignore[arg-type]
 
     def __contains__(self, value: Any) -> bool:
-        return value in self.data
+        return value in plain(self)
 
     def __bool__(self) -> bool:
-        return bool(self.data)
+        return bool(plain(self))
 
     def __float__(self) -> float:
         return float(_untracked(self))
@@ -830,7 +841,10 @@ def asarray(
 
 def plain(value: Any) -> Any:
     """The array of a tensor, tracked or not; anything else, as it is."""
-    return value.data if isinstance(value, Tensor) else value
+    if not isinstance(value, Tensor):
+        return value
+    trace = mode.get().trace
+    return value._array if trace is None else trace.tensor(value)
 
 
 def _untracked(value: Any) -> Any:
@@ -842,7 +856,7 @@ def _untracked(value: Any) -> Any:
             f"a tensor that requires grad, {value._node}, cannot become a plain array or number "
             "unasked: use .numpy(), .item() or .detach(), or stack tensors with numpy.stack"
         )
-    return value.data
+    return plain(value)
 
 
 def _enter(fun: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:

@@ -19,7 +19,7 @@ from .graph import Array, each_time, no_grad
 from .nn import Module
 from .optim import LBFGS, Adam, Optimizer, ReduceLROnPlateau, clip_grad_norm
 from .structure import flatten
-from .tensor import Tensor
+from .tensor import Tensor, plain
 
 __all__ = ["EarlyStopping", "History", "accuracy", "evaluate", "fit"]
 
@@ -328,7 +328,7 @@ class _Step:
         value.backward()
         parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
         gradients = [p.grad for p in parameters if p.grad is not None]
-        each_time(_require_finite, value.data, *gradients)
+        each_time(_require_finite, plain(value), *gradients)
         if self._clip is not None:
             clip_grad_norm(parameters, self._clip)
         self._optimizer.step()
@@ -488,7 +488,7 @@ def _is_sick(value: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    return value.data if isinstance(value, Tensor) else np.asarray(value)
+    return plain(value) if isinstance(value, Tensor) else np.asarray(value)
 
 
 @contextmanager

@@ -33,6 +33,7 @@ from .graph import (
     mode,
     ones,
     propagate,
+    require_unwritten,
     set_mode,
 )
 from .structure import Structure, flatten
@@ -144,8 +145,10 @@ class _Linearized:
 
     def check(self, leaves: list[tuple[Node, int]]) -> None:
         """Raise if the data of a leaf was changed since `leaves` were taken down."""
-        if any(node.serial != serial for node, serial in leaves):
-            raise GraphError(f"{self.name}: the data of a primal was changed since the call")
+        for node, serial in leaves:
+            require_unwritten(node, self.name)
+            if node.serial != serial:
+                raise GraphError(f"{self.name}: the data of a primal was changed since the call")
         _ways(self.roots, self.ends)
 
     def _recorded(self, given: Sequence[Any]) -> bool:
@@ -178,7 +181,7 @@ class _Linearized:
 def _handle(value: Any) -> Tensor:
     """A tensor of its own, so that changing it in place changes no other one."""
     t = asarray(value)
-    return tensor_of(t.data, t._node)
+    return tensor_of(plain(t), t._node)
 
 
 def _ways(

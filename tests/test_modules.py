@@ -286,6 +286,62 @@ def test_a_step_by_the_name_of_an_attribute() -> None:
     assert net.training is False and net(np.ones(2)).shape == (1,)
 
 
+@pytest.mark.parametrize(
+    "value", [np.ones((2, 3)), 1.0, [[1.0]], "weight", lambda x: x, tg.nn.Linear(3, 2)]
+)
+@pytest.mark.parametrize("name", ["weight", "running_mean"])
+def test_a_tensor_is_not_lost_by_assigning_something_else(name: str, value: Any) -> None:
+    net = tg.nn.Sequential(tg.nn.BatchNorm1d(3))[0]
+    before, state = dict(vars(net)), net.state_dict()
+    kind = type(value).__name__
+    with pytest.raises(TypeError, match=rf"BatchNorm1d\.{name} .*{kind}.*{name}\.data = "):
+        setattr(net, name, value)
+    assert vars(net) == before and net.state_dict().keys() == state.keys()
+
+
+def test_a_parameter_is_not_lost_by_assigning_a_computed_tensor() -> None:
+    net = tg.nn.Linear(3, 2)
+    with pytest.raises(TypeError, match=r"Linear\.weight .*computed tensor.*weight\.data = "):
+        net.weight = net.weight * 0.5
+    assert [name for name, _ in net.named_parameters()] == ["weight", "bias"]
+
+
+def test_what_may_be_assigned_over_a_tensor() -> None:
+    class Memory(tg.nn.Module):
+        def __init__(self) -> None:
+            self.state = tg.Tensor(np.zeros(2))
+            self.gain = tg.Tensor(1.0, requires_grad=True)
+
+        def __call__(self, x: Any) -> Any:
+            self.state = np.tanh(
+                self.state + self.gain * x
+            )  # in place of a tensor that is no parameter
+            return self.state
+
+    memory = Memory()
+    np.sum(memory(np.ones(2)) + memory(np.ones(2))).backward()
+    assert memory.gain.grad != 0
+    memory.state = memory.state.detach()
+    first, second = tg.nn.Linear(3, 2), tg.nn.Linear(3, 2)
+    first.weight = second.weight  # one parameter in both
+    first.bias = None
+    assert first.parameters() == [second.weight]
+    second.weight = tg.Tensor(np.ones((2, 3)))  # frozen
+    assert second.parameters() == [second.bias]
+    second.weight = tg.Tensor(np.ones((2, 3)), requires_grad=True)
+    assert len(second.parameters()) == 2
+
+
+def test_inside_a_transform_a_parameter_may_be_computed() -> None:
+    net = tg.nn.Linear(3, 1, bias=False)
+
+    def halved(net: Any) -> Any:
+        net.weight = net.weight * 0.5
+        return np.sum(net(np.ones(3)))
+
+    assert_array_equal(tg.grad(halved)(net).weight.data, np.full((1, 3), 0.5))
+
+
 def test_derivatives_by_a_module() -> None:
     net = nn.Sequential(
         nn.Conv1d(1, 2, 2, rng=0), nn.BatchNorm1d(2), nn.Flatten(), nn.Linear(6, 1, rng=0)

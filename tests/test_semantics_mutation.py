@@ -8,6 +8,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import tensorgrad as tg
+from tensorgrad.lending import loans
 
 from .oracles import leaf
 
@@ -192,6 +193,192 @@ def test_data_changed_before_a_second_backward(change: Any) -> None:
     with pytest.raises(tg.GraphError, match="changed"):
         loss.backward()
     assert_array_equal(p.grad, [2, 4])
+
+
+# -- elements of the data, written between forward and backward
+
+
+def subtract_at(p: Any) -> None:
+    p.data[0] -= 0.5
+
+
+def add_into(p: Any) -> None:
+    np.add(p.data, 1, out=p.data)
+
+
+def zeros_through_numpy(p: Any) -> None:
+    p.numpy()[...] = 0
+
+
+def through_detach(p: Any) -> None:
+    p.detach().numpy().fill(7)
+
+
+def through_a_view(p: Any) -> None:
+    p.data.reshape(1, 3).T[1] *= 3
+
+
+def sort_in_place(p: Any) -> None:
+    p.data[::-1].sort()
+
+
+@tg.no_grad()
+def under_no_grad(p: Any) -> None:
+    p.data[1] = np.nan
+
+
+def sign_of_zero(p: Any) -> None:
+    p.data[2] = -0.0
+
+
+element_writes = pytest.mark.parametrize(
+    "write",
+    [
+        subtract_at, add_into, zeros_through_numpy, through_detach, through_a_view, sort_in_place,
+        under_no_grad, sign_of_zero,
+    ],
+)  # fmt: skip
+
+
+@element_writes
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble])
+def test_elements_written_between_forward_and_backward(write: Any, dtype: Any) -> None:
+    p, q = leaf([1.0, 2.0, 0.0], dtype), leaf([3.0, 4.0, 5.0], dtype)
+    loss = np.sum(p * q)
+    write(p)
+    for _ in range(2):
+        with pytest.raises(tg.GraphError, match=r"leaf.*shape.*changed"):
+            loss.backward()
+    assert p.grad is None and q.grad is None
+    np.sum(p * q).backward()
+    assert_array_equal(p.grad, q.data)
+    assert_array_equal(q.grad, p.data)
+
+
+@element_writes
+def test_elements_written_before_a_second_backward(write: Any) -> None:
+    p = leaf([1.0, 2.0, 0.0])
+    loss = np.sum(p * p)
+    loss.backward(retain_graph=True)
+    grad = p.grad.copy()
+    write(p)
+    with pytest.raises(tg.GraphError, match="changed"):
+        loss.backward()
+    assert_array_equal(p.grad, grad)
+
+
+def test_data_read_between_forward_and_backward_is_no_change() -> None:
+    p = leaf([1.0, np.nan, -0.0])
+    loss = np.sum(p * p)
+    norm, array, shared = np.linalg.norm(p.data), p.numpy(), p.detach()
+    loss.backward(retain_graph=True)
+    loss.backward()
+    assert np.isnan(norm) and array is p.data and shared.data is array
+    assert_array_equal(p.grad, 4 * array)
+
+
+def test_elements_written_back_are_no_change() -> None:
+    p = leaf([1.0, 2.0])
+    loss = np.sum(p * p)
+    p.data[0] += 1
+    p.data[0] -= 1
+    loss.backward()
+    assert_array_equal(p.grad, [2, 4])
+
+
+def test_only_what_was_computed_before_a_write_is_stale() -> None:
+    p = leaf([1.0, 2.0])
+    earlier = np.sum(p * p)
+    array = p.data
+    between = np.sum(p * p)
+    array[0] = 5.0
+    later = np.sum(p * p)
+    later.backward()
+    assert_array_equal(p.grad, [10, 4])
+    for stale in earlier, between:
+        with pytest.raises(tg.GraphError, match="changed"):
+            stale.backward()
+    assert_array_equal(p.grad, [10, 4])
+
+
+def test_elements_written_in_the_middle_of_a_forward_pass() -> None:
+    p = leaf([1.0, 2.0])
+    y = p * p
+    p.data[0] = 5.0
+    with pytest.raises(tg.GraphError, match="changed"):
+        np.sum(y + p * p).backward()
+
+
+def test_elements_of_a_primal_written_before_the_pullback() -> None:
+    p, q = leaf([1.0, 2.0]), leaf([3.0, 4.0])
+    for f in (lambda x: x * x), (lambda x: x * q):
+        _, pullback = tg.vjp(f, p)
+        pullback(np.ones(2))
+        q.data[0] += 1
+        p.data[0] += 1
+        with pytest.raises(tg.GraphError, match="changed"):
+            pullback(np.ones(2))
+
+
+@pytest.mark.parametrize(
+    "use", [lambda y: np.sum(np.sin(y)), lambda y: y[0], lambda y: np.sum(y.reshape(1, 2) ** 3)]
+)
+def test_elements_of_a_computed_tensor_written_before_backward(use: Any) -> None:
+    """An error where the graph needs the elements, the right gradient where it does not."""
+    x = leaf([1.0, 2.0])
+    y = np.exp(x)
+    loss = use(y)
+    y.data[1] = 9.0
+    with pytest.raises(tg.GraphError, match=r"exp.*changed.*copy"):
+        loss.backward()
+    assert x.grad is None
+    y = x * 2
+    loss = np.sum(y + 1)
+    y.data[0] = 9.0
+    loss.backward()
+    assert_array_equal(x.grad, [2, 2])
+
+
+def test_writing_what_vjp_returned_is_an_error_where_the_pullback_needs_it() -> None:
+    y, pullback = tg.vjp(np.exp, np.array([1.0, 2.0]))
+    y[0] = 0.0
+    with pytest.raises(tg.GraphError, match="changed"):
+        pullback(np.ones(2))
+
+
+def test_an_optimizers_steps_are_no_element_writes() -> None:
+    """Nor are assignments. The data may be read at any time, and other graphs may live."""
+    p = leaf([1.0, 2.0])
+    optimizer = tg.optim.SGD([p], lr=0.5)
+    alive = []
+    for step in range(4):
+        loss = np.sum(p * p)
+        _ = p.data, loss.data
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step() if step % 2 else setattr(p, "data", p.data - 0.5 * p.grad)
+        alive.append(np.sum(p * p))
+        assert_array_equal(p.data, 0.0)
+        p.data += 1
+    with pytest.raises(tg.GraphError, match="changed"):
+        alive[-1].backward()
+
+
+def test_nothing_stays_lent_once_no_graph_needs_it() -> None:
+    loans.clear()
+    p = leaf([1.0, 2.0])
+    loss = np.sum(np.exp(p))
+    _ = p.data
+    assert len(loans) == 1
+    loss.backward()
+    assert not loans
+    p.data += 1
+    assert not loans
+    y = np.exp(p)
+    _ = p.data, y.data
+    assert len(loans) == 2
+    del y, p, loss
+    assert not loans
 
 
 def test_data_changed_keeps_grad_and_requires_grad() -> None:

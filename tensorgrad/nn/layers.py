@@ -66,8 +66,8 @@ class _Affine(Module):
         return self
 
     def _rows(self) -> Any:
-        bias = np.zeros(self.weight.shape[:-1]) if self.bias is None else self.bias.data
-        return np.concatenate([self.weight.data, bias[..., np.newaxis]], axis=-1).tolist()
+        bias = np.zeros(self.weight.shape[:-1]) if self.bias is None else plain(self.bias)
+        return np.concatenate([plain(self.weight), bias[..., np.newaxis]], axis=-1).tolist()
 
 
 class Neuron(_Affine):

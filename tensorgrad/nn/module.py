@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike
 from ..graph import RULES, Array, changes, no_grad
 from ..rules.linear_algebra import best_order
 from ..structure import CONTAINERS
-from ..tensor import Tensor, alias, apply, asarray, tensor_of
+from ..tensor import Tensor, alias, apply, asarray, plain, tensor_of
 
 State: TypeAlias = dict[str, Array]
 
@@ -61,6 +61,9 @@ class Module:
     """The names of attributes that hold tensors which are never parameters."""
 
     def __setattr__(self, name: str, value: Any) -> None:
+        held = vars(self).get(name)
+        if isinstance(held, Tensor) and value is not None:
+            _require_replaceable(f"{type(self).__name__}.{name}", held, value)
         super().__setattr__(name, value)
         changes[0] += 1
 
@@ -126,7 +129,7 @@ class Module:
         >>> {name: a.shape for name, a in tg.nn.Linear(3, 2).state_dict().items()}
         {'weight': (2, 3), 'bias': (2,)}
         """
-        return {path: tensor.data.copy() for path, tensor in _state(self)}
+        return {path: plain(tensor).copy() for path, tensor in _state(self)}
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
         """Take the arrays of a state: all of them or, if one does not fit, none.
@@ -158,7 +161,7 @@ class Module:
                 faults.append(f"of another shape: {name} is {array.shape}, not {wanted.shape}")
             elif not np.can_cast(array.dtype, wanted.dtype, "same_kind"):
                 faults.append(f"of another dtype: {name} is {array.dtype}, not {wanted.dtype}")
-            elif not (wanted.requires_grad or wanted.data.flags.writeable):
+            elif not (wanted.requires_grad or plain(wanted).flags.writeable):
                 faults.append(f"read-only: {name}, perhaps while a graph recorded in guard() lives")
             elif wanted.requires_grad and not wanted.is_leaf:
                 faults.append(f"computed by a transform, and not to be set: {name}")
@@ -173,7 +176,7 @@ class Module:
             if own[name].requires_grad:
                 own[name].data = array
             else:
-                own[name].data[...] = array
+                plain(own[name])[...] = array
         return IncompatibleKeys(missing, unexpected)
 
     # -- for the reader
@@ -328,6 +331,18 @@ def _is_kept(tensor: Tensor) -> bool:
     return not tensor.requires_grad or _is_parameter(tensor)
 
 
+def _require_replaceable(name: str, held: Tensor, value: Any) -> None:
+    """Raise if a value in place of a tensor would leave the module without it, unnoticed."""
+    computed = isinstance(value, Tensor) and not _is_kept(value)
+    if (held.requires_grad and held.is_leaf) if computed else not isinstance(value, Tensor):
+        what = "a computed tensor" if computed else f"an object of type {type(value).__name__}"
+        raise TypeError(
+            f"{name} is a {_described(held)}, which {what} in its place would take out of the "
+            f"module: write `{name.rpartition('.')[2]}.data = ...` to change its elements, or "
+            "assign tensorgrad.Tensor(..., requires_grad=True)"
+        )
+
+
 def _plain(value: Any) -> Array:
     """The array of an array or of a tensor, also one of PyTorch's."""
     return np.asarray(value.detach() if hasattr(value, "detach") else value)
@@ -393,7 +408,7 @@ def _with_parameters(module: Module, values: list[Any]) -> Module:
         if new.requires_grad:
             new = new if _is_parameter(new) else apply(alias, (new,))
         else:
-            new = tensor_of(new.data, None)
+            new = tensor_of(plain(new), None)
             new.requires_grad = True
         copies[id(parameter)] = new
     copy: Module = _replaced(module, copies)

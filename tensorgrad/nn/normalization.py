@@ -260,7 +260,7 @@ class _BatchNorm(Module):
         counter = self.num_batches_tracked if self.training else None
         momentum: Any = self.momentum
         if momentum is None:
-            momentum = 0.0 if counter is None else 1 / (counter.data + 1)
+            momentum = 0.0 if counter is None else 1 / (plain(counter) + 1)
         statistics = self.running_mean, self.running_var
         parameters = self.weight, self.bias
         y = _batch_norm(self, x, *statistics, *parameters, self.training, momentum, self.eps)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..graph import Array, mode
-from ..tensor import Tensor
+from ..tensor import Tensor, plain
 from .flat import by_dtype, distinct, views, working_dtype
 
 
@@ -76,7 +76,7 @@ class ExponentialMovingAverage:
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Use the average within a `with` block; the weights are back after it."""
-        weights = [p.data.copy() for p in self._parameters]
+        weights = [plain(p).copy() for p in self._parameters]
         self.copy_to()
         try:
             yield

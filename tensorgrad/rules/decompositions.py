@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import NoRuleError
 from ..graph import composite, rule
-from ..tensor import Axis, asarray, differentiable
+from ..tensor import Axis, asarray, differentiable, plain
 from .reductions import MISSING, axes_of
 
 
@@ -98,7 +98,7 @@ def _tensorinv(a: Any, ind: int = 2) -> Any:
 
 @composite(np.linalg.matrix_power)
 def _matrix_power(a: Any, n: int) -> Any:
-    identity = np.linalg.matrix_power(a.data, 0)  # NumPy checks the shape
+    identity = np.linalg.matrix_power(plain(a), 0)  # NumPy checks the shape
     n = operator.index(n)
     if n == 0:
         return np.where(False, a, identity)  # tracked, as a**0 is
@@ -138,7 +138,7 @@ def _pinv(a: Any, rcond: Any = None, hermitian: bool = False, *, rtol: Any = MIS
         a = mirrored(a, "L")
     cutoff = rtol if rcond is None else rcond
     if cutoff is not MISSING and cutoff is not None:  # NumPy's own cutoffs drop zeros alone
-        _refuse_cutoff("pinv", np.linalg.svdvals(a.data), cutoff)
+        _refuse_cutoff("pinv", np.linalg.svdvals(plain(a)), cutoff)
     return pinv(a, rcond, hermitian, rtol)
 
 
@@ -185,7 +185,7 @@ def _lstsq(a: Any, b: Any, rcond: float | None = None) -> Any:
     elif not 0 < rcond < 1:  # what LAPACK takes for its own precision
         rcond = float(np.finfo(float).epsneg)
     results = lstsq(a, b, rcond)
-    _refuse_cutoff("lstsq", results[3].data, rcond)
+    _refuse_cutoff("lstsq", plain(results[3]), rcond)
     return results
 
 

@@ -122,12 +122,12 @@ rule(np.take, _take_back, form="linear")
 def _compress(condition: Any, a: Any, axis: int | None = None) -> Any:
     a = asarray(a)
     numbers = np.arange(a.size if axis is None else a.shape[axis])
-    return np.take(a, np.compress(asarray(condition).data, numbers), axis)
+    return np.take(a, np.compress(plain(asarray(condition)), numbers), axis)
 
 
 @composite(np.extract)
 def _extract(condition: Any, arr: Any) -> Any:
-    return np.take(asarray(arr), np.flatnonzero(asarray(condition).data))
+    return np.take(asarray(arr), np.flatnonzero(plain(asarray(condition))))
 
 
 def _aligned_index(shape: tuple[int, ...], indices: Any, axis: int) -> tuple[Any, ...]:
@@ -221,7 +221,7 @@ def _writes(fun: Function) -> Callable[[F], F]:
             target = bound.args[0]
             arrays = [plain(a) for a in bound.args]
             if isinstance(target, Tensor):
-                fun(target.data.copy(), *arrays[1:])  # which refuses what NumPy refuses
+                fun(plain(target).copy(), *arrays[1:])  # which refuses what NumPy refuses
                 definition(*bound.args)
             elif any(isinstance(a, Tensor) and a.requires_grad for a in bound.args):
                 raise TypeError(
@@ -251,12 +251,12 @@ def _put(a: Any, ind: Any, v: Any, mode: Any = "raise") -> None:
 
 @_writes(np.place)
 def _place(arr: Any, mask: Any, vals: Any) -> None:
-    _write_in_turn(arr, np.flatnonzero(asarray(mask).data), vals)
+    _write_in_turn(arr, np.flatnonzero(plain(asarray(mask))), vals)
 
 
 @_writes(np.putmask)
 def _putmask(a: Any, mask: Any, values: Any) -> None:
-    places = np.flatnonzero(asarray(mask).data)
+    places = np.flatnonzero(plain(asarray(mask)))
     if np.size(values):
         _write_in_turn(a, places, np.resize(values, a.size)[places])
 
@@ -275,7 +275,7 @@ def _copyto(
     casting: str = "same_kind",  # noqa: ARG001 (NumPy has checked it)
     where: Any = True,
 ) -> None:
-    dst[...] = np.where(asarray(where).data, src, dst)
+    dst[...] = np.where(plain(asarray(where)), src, dst)
 
 
 @_writes(np.put_along_axis)

@@ -12,7 +12,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from ..errors import NoRuleError
 from ..graph import Function, as_array, composite, rule
-from ..tensor import Axis, Tensor, apply, asarray, differentiable
+from ..tensor import Axis, Tensor, apply, asarray, differentiable, plain
 from .indexing import along_axis, scatter, wide
 
 # -- one array, in another shape
@@ -30,8 +30,8 @@ rule(reshape, lambda g, _y, _x, _shape: g.reshape(_x.shape), form="linear")
 def _reshape(a: Any, shape: Any, order: Any = "C", *, copy: bool | None = None) -> Any:
     if order == "C" and copy is None:
         return apply(reshape, (a, shape))
-    shape = np.reshape(a.data, shape, order, copy=copy).shape  # NumPy checks the arguments
-    if order in ("F", "f") or (order in ("A", "a") and a.data.flags.fnc):
+    shape = np.reshape(plain(a), shape, order, copy=copy).shape  # NumPy checks the arguments
+    if order in ("F", "f") or (order in ("A", "a") and plain(a).flags.fnc):
         a = np.transpose(apply(reshape, (np.transpose(a), shape[::-1])))
     else:
         a = apply(reshape, (a, shape))
@@ -41,7 +41,7 @@ def _reshape(a: Any, shape: Any, order: Any = "C", *, copy: bool | None = None) 
 @composite(np.ravel)
 def _ravel(a: Any, order: Any = "C") -> Any:
     if order in ("K", "k"):  # the axes with the longest strides first
-        strides = [abs(step) if n > 1 else 0 for step, n in zip(a.data.strides, a.shape)]
+        strides = [abs(step) if n > 1 else 0 for step, n in zip(plain(a).strides, a.shape)]
         if a.size and any(n > 1 and not step for step, n in zip(strides, a.shape)):
             raise NoRuleError("ravel has no derivative in order K of a broadcast array: use C")
         a, order = np.transpose(a, np.argsort(np.negative(strides), stable=True)), "C"
@@ -57,7 +57,7 @@ def _with_one_or_several(fun: Function) -> None:
     @composite(fun)
     def at_least(*arys: Any) -> Any:
         arrays = [*map(asarray, arys)]
-        shapes = [fun(a.data).shape for a in arrays]
+        shapes = [fun(plain(a)).shape for a in arrays]
         results = [a if a.shape == s else a.reshape(s) for a, s in zip(arrays, shapes)]
         return results[0] if len(results) == 1 else tuple(results)
 
@@ -81,7 +81,7 @@ def _meshgrid(
     indexing: Any = "xy",
 ) -> Any:
     arrays = [*map(asarray, xi)]
-    grids = np.meshgrid(*[a.data for a in arrays], sparse=True, indexing=indexing)
+    grids = np.meshgrid(*[plain(a) for a in arrays], sparse=True, indexing=indexing)
     reshaped = [a.reshape(grid.shape) for a, grid in zip(arrays, grids)]
     return tuple(reshaped) if sparse else np.broadcast_arrays(*reshaped)
 
@@ -224,7 +224,7 @@ def _block(arrays: Any) -> Any:
 
 def _plain(part: Any) -> Any:
     """The arrays of the tensors in nested lists."""
-    return [*map(_plain, part)] if isinstance(part, list) else asarray(part).data
+    return [*map(_plain, part)] if isinstance(part, list) else plain(asarray(part))
 
 
 def _nested(part: Any, axis: int, ndim: int) -> Any:
@@ -263,12 +263,12 @@ def _array_split(ary: Any, indices_or_sections: Any, axis: int = 0) -> Any:
 
 @composite(np.split)
 def _split(ary: Any, indices_or_sections: Any, axis: int = 0) -> Any:
-    np.split(ary.data, indices_or_sections, axis)  # NumPy checks the arguments, on views
+    np.split(plain(ary), indices_or_sections, axis)  # NumPy checks the arguments, on views
     return np.array_split(ary, indices_or_sections, axis)
 
 
 def _split_along(fun: Function, axis: int, ary: Any, indices_or_sections: Any) -> Any:
-    fun(ary.data, indices_or_sections)
+    fun(plain(ary), indices_or_sections)
     return np.array_split(ary, indices_or_sections, axis % ary.ndim)
 
 
@@ -461,7 +461,7 @@ def _trim_zeros(filt: Any, trim: str = "fb", axis: Axis = None) -> Any:
     if trim not in ("f", "b", "fb", "bf"):
         raise ValueError(f"trim_zeros: trim is made of 'f' and 'b', not {trim!r}")
     axes = normalize_axis_tuple(range(filt.ndim) if axis is None else axis, filt.ndim)
-    places = np.argwhere(filt.data)
+    places = np.argwhere(plain(filt))
     index = [slice(None)] * filt.ndim
     for i in axes:
         start = places[:, i].min() if len(places) and "f" in trim else 0

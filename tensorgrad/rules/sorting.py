@@ -22,12 +22,12 @@ def _sort(
     stable: bool | None = None,  # noqa: ARG001
 ) -> Any:
     a, axis = _axis_of_sort(a, axis)
-    return np.take_along_axis(a, np.argsort(a.data, axis, order=order, stable=True), axis)
+    return np.take_along_axis(a, np.argsort(plain(a), axis, order=order, stable=True), axis)
 
 
 @composite(np.sort_complex)
 def _sort_complex(a: Any) -> Any:
-    return np.sort(a).astype(np.sort_complex(a.data).dtype)
+    return np.sort(a).astype(np.sort_complex(plain(a)).dtype)
 
 
 @composite(np.partition)
@@ -35,9 +35,9 @@ def _partition(
     a: Any, kth: Any, axis: int | None = -1, kind: Any = "introselect", order: Any = None
 ) -> Any:
     a, axis = _axis_of_sort(a, axis)
-    values = np.partition(a.data, kth, axis, kind, order)
+    values = np.partition(plain(a), kth, axis, kind, order)
     places = np.empty(values.shape, np.intp)
-    ranked, origins = [np.argsort(x, axis, stable=True) for x in (values, a.data)]
+    ranked, origins = [np.argsort(x, axis, stable=True) for x in (values, plain(a))]
     np.put_along_axis(places, ranked, origins, axis)
     return np.take_along_axis(a, places, axis)
 
@@ -76,10 +76,10 @@ def _picks(*funs: Function, arity: int = 1) -> None:
             bound = signature(fun).bind(*args, **kwargs)
             arrays, options = bound.args[:arity], bound.args[arity:]
             elements = np.concatenate([*map(np.ravel, map(asarray, arrays))])
-            results = fun(*[asarray(a).data for a in arrays], *options, **bound.kwargs)
+            results = fun(*[plain(asarray(a)) for a in arrays], *options, **bound.kwargs)
             several = isinstance(results, tuple)
             values, *others = results if several else (results,)
-            picked = elements[_origins(values, elements.data)].astype(values.dtype)
+            picked = elements[_origins(values, plain(elements))].astype(values.dtype)
             if not several:
                 return picked
             kind = getattr(type(results), "_make", tuple)
@@ -105,7 +105,7 @@ def _unique(
     **options: Any,
 ) -> Any:
     options = {"return_inverse": return_inverse, "return_counts": return_counts, **options}
-    _, index, *others = np.unique(ar.data, return_index=True, axis=axis, **options)
+    _, index, *others = np.unique(plain(ar), return_index=True, axis=axis, **options)
     values = np.take(ar, index, axis)
     others = [index, *others] if return_index else others
     return (values, *map(asarray, others)) if others else values
@@ -116,7 +116,7 @@ def _unique(
 
 @composite(np.select)
 def _select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0) -> Any:
-    conditions = [asarray(c).data for c in condlist]
+    conditions = [plain(asarray(c)) for c in condlist]
     choices = [plain(c) for c in choicelist]
     like = np.select(conditions, choices, plain(default))
     result = default
@@ -128,7 +128,7 @@ def _select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0
 @composite(np.choose)
 def _choose(a: Any, choices: Sequence[Any], _out: None = None, mode: Any = "raise") -> Any:
     choices = [*choices]
-    a = asarray(a).data
+    a = plain(asarray(a))
     np.choose(a, [plain(c) for c in choices], mode=mode)  # which refuses an index out of bounds
     a = np.arange(len(choices)).take(a, mode=mode)
     return np.select([a == i for i in range(len(choices))], choices)

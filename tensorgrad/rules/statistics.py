@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import NoRuleError
 from ..graph import Function, composite, rule
-from ..tensor import Axis, Tensor, apply, asarray
+from ..tensor import Axis, Tensor, apply, asarray, plain
 from .indexing import spread
 from .reductions import axes_of, from_rows, rows_of
 
@@ -121,7 +121,7 @@ def _quantile(
     if isinstance(q, Tensor):
         if q.requires_grad:
             raise NoRuleError(f"{fun.__name__} has no derivative for q: detach() it")
-        q = q.data
+        q = plain(q)
     several = axis is not None and np.size(axis) != 1
     if several and np.ndim(q) > 1 and fun in (np.nanquantile, np.nanpercentile):
         raise NoRuleError(  # NumPy 2.4 mixes up the axes of this result
@@ -130,7 +130,7 @@ def _quantile(
         )
     options: dict[str, Any] = {"fun": fun, "axis": axis, "method": method, "keepdims": keepdims}
     if weights is not None:  # they choose an element, so that the result does not grow with them
-        options["weights"] = asarray(weights).data
+        options["weights"] = plain(asarray(weights))
     return apply(order_statistic, (a, q), options)
 
 

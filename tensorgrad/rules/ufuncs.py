@@ -8,7 +8,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from ..graph import CONSTANTS, composite
-from ..tensor import Axis, apply, asarray, assign
+from ..tensor import Axis, apply, asarray, assign, plain
 
 
 @composite(np.ufunc.__call__)
@@ -35,7 +35,7 @@ def _call(
         return apply(ufunc, inputs, axes)
     # Elements that are not selected stay 0, where NumPy leaves what was in memory.
     shape = np.broadcast_shapes(*map(np.shape, inputs), np.shape(where))
-    where = np.broadcast_to(asarray(where).data, shape)
+    where = np.broadcast_to(plain(asarray(where)), shape)
     selected = [
         x if isinstance(x, (int, float, complex)) else np.broadcast_to(asarray(x), shape)[where]
         for x in inputs

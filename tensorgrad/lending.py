@@ -1,0 +1,81 @@
+"""Arrays that users hold while a graph needs them: an element written into one is noticed.
+
+`tensor.data` is the tensor's array itself. Assigning it stamps a leaf, but writing an element of it
+runs no code of ours. So of an array that is handed out while a graph needs it, the elements are
+kept, and compared whenever a leaf is used again and when a cotangent is to pass the node.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Loan(NamedTuple):
+    """An array of a node, and the elements with which all was computed that used the node."""
+
+    node: weakref.ref[Any]
+    array: Any
+    elements: Any
+
+
+loans: dict[int, Loan] = {}
+"""What is lent, by the id of the node; nearly always nothing, so that nothing needs a look."""
+
+
+def lend(tensor: Any) -> None:
+    """Note the array of a tracked tensor, which a user is given, if a graph needs its elements."""
+    node = tensor._node
+    array = tensor._array
+    if type(array) is not np.ndarray:
+        return
+    if node.rule is not None and (node.parents is None or references(array) <= UNUSED):
+        return
+    key = id(node)
+    if key not in loans or loans[key].array is not array:
+        gone = weakref.ref(node, lambda _: loans.pop(key, None))
+        loans[key] = Loan(gone, array, array.copy("K"))
+
+
+def settle() -> None:
+    """Forget what no graph needs any more."""
+    for key, loan in [*loans.items()]:
+        node: Any = loan.node()
+        if references(node) <= UNUSED if node.rule is None else node.parents is None:
+            loans.pop(key, None)
+
+
+def is_written(node: Any) -> bool:
+    """Whether an element of a node's array has been written since operations used it."""
+    loan = loans.get(id(node))
+    if loan is None:
+        return False
+    size = loan.array.itemsize
+    bits = f"u{size}" if size <= 8 else f"V{size}"  # a NaN equals itself, and -0.0 is not 0.0
+    return not np.array_equal(loan.array.view(bits), loan.elements.view(bits))
+
+
+def use(nodes: Sequence[Any]) -> None:
+    """Let an operation use nodes: a leaf that was written is young, and its earlier uses stale."""
+    for node in nodes:
+        if node is not None and node.rule is None and is_written(node):
+            node.touch()
+            loan = loans[id(node)]
+            loans[id(node)] = loan._replace(elements=loan.array.copy("K"))
+
+
+references = sys.getrefcount
+
+
+def _references_where_only_a_tensor_refers() -> int:
+    tensor = SimpleNamespace(node=object())
+    node = tensor.node
+    return references(node)
+
+
+UNUSED = _references_where_only_a_tensor_refers()
