@@ -280,6 +280,11 @@ class Node(Spec):
         """Make a leaf younger than every operation on it: its data has changed."""
         self.serial = now()
 
+    @property
+    def has_graph(self) -> bool:
+        """Whether what it was computed from is still known."""
+        return self.parents is not None
+
     def free(self) -> None:
         """Let go of everything that the backward pass needed."""
         self.parents = self.out = None

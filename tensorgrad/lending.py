@@ -34,7 +34,7 @@ def lend(tensor: Any) -> None:
     array = tensor._array
     if type(array) is not np.ndarray:
         return
-    if node.rule is not None and (node.parents is None or references(array) <= UNUSED):
+    if node.rule is not None and not (node.has_graph and references(array) > UNUSED):
         return
     key = id(node)
     if key not in loans or loans[key].array is not array:
@@ -46,7 +46,7 @@ def settle() -> None:
     """Forget what no graph needs any more."""
     for key, loan in [*loans.items()]:
         node: Any = loan.node()
-        if references(node) <= UNUSED if node.rule is None else node.parents is None:
+        if references(node) <= UNUSED if node.rule is None else not node.has_graph:
             loans.pop(key, None)
 
 

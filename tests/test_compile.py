@@ -513,6 +513,9 @@ def test_a_result_has_no_graph() -> None:
     for _ in range(2):
         with pytest.raises(tg.GraphError, match="take the gradient, inside"):
             f(np.ones(2)).backward()
+        loss = f(np.ones(2))
+        array = loss.data
+        assert loss.data is array and array == 3
 
 
 def test_compiled_functions_inside_of_compiled_ones() -> None:

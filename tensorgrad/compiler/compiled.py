@@ -354,8 +354,7 @@ def _output(trace: Trace, leaf: Any, own: set[int]) -> Output:
     if not isinstance(leaf, Tensor):
         return Output(leaf, trace.value(leaf))
     node, value = leaf._node, trace.value(leaf._array)
-    graph = node is not None and node.parents is not None
-    return Output(leaf, value, _unrecorded(node) if node is not None and graph else None)
+    return Output(leaf, value, _unrecorded(node) if node is not None and node.has_graph else None)
 
 
 def _first(output: Output) -> Any:
@@ -372,6 +371,7 @@ class _Unrecorded(Node):
     """The node of a result whose graph ended with the compiled call."""
 
     __slots__ = ()
+    has_graph = False
 
     @property
     def parents(self) -> Any:  # type: ignore[override]
