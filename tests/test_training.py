@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,9 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import tensorgrad as tg
-from tensorgrad import nn
+from tensorgrad import nn, training
+from tensorgrad.compiler import compiled
+from tensorgrad.graph import mode
 from tensorgrad.training import accuracy, evaluate
 
 from .oracles import leaf
@@ -404,6 +407,200 @@ def test_other_handlers_and_threads_are_left_alone() -> None:
     thread.start()
     thread.join()
     assert histories[0]["loss"] == [0.0, -1.0]
+
+
+# -- compiled steps
+
+
+class Norm(nn.Module):
+    """A module of a user's own, with modules in a list."""
+
+    def __init__(self) -> None:
+        self.parts = [nn.Linear(2, 8, rng=0), nn.BatchNorm1d(8), nn.Dropout(0.2, rng=0)]
+        self.head = nn.Linear(8, 2, rng=1)
+
+    def __call__(self, x: Any) -> Any:
+        for part in self.parts:
+            x = part(x)
+        return self.head(x if self.training else x * 1.0)
+
+
+@pytest.fixture
+def traces(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How many steps were traced, and how many plans were made of them."""
+    counts: Counter[str] = Counter()
+    for what, kind in {"traces": compiled.Trace, "plans": compiled.Plan}.items():
+
+        def counting(*args: Any, what: str = what, kind: Any = kind) -> Any:
+            counts[what] += 1
+            return kind(*args)
+
+        monkeypatch.setattr(compiled, kind.__name__, counting)
+    return counts
+
+
+FITS: dict[str, Callable[[Any, Any], dict[str, Any]]] = {
+    "alone": lambda _model, _adam: {},
+    "validation": lambda _model, _adam: {"validation": [(X, Y)], "early_stopping": 9},
+    "metrics": lambda _model, _adam: {"metrics": [accuracy], "clip": 1.0},
+    "a schedule": lambda _model, adam: {"schedule": tg.optim.CosineAnnealingLR(adam, 9)},
+    "a schedule of steps": lambda _model, adam: {
+        "schedule": tg.optim.OneCycleLR(adam, 0.1, total_steps=9), "schedule_every": "step"
+    },
+    "modes": lambda model, _adam: {"callbacks": [lambda _: model.eval(), lambda _: model.train()]},
+    "an average": lambda model, _adam: {"callbacks": [averaging(model)]},
+    "a state": lambda model, _adam: {
+        "callbacks": [lambda _: model.load_state_dict(model.state_dict())]
+    },
+}  # fmt: skip
+
+
+def averaging(model: nn.Module) -> Callable[[Any], None]:
+    average = tg.optim.ExponentialMovingAverage(model.parameters(), 0.9)
+
+    def callback(_history: Any) -> None:
+        average.update()
+        with average.applied():
+            evaluate(model, nn.cross_entropy, [(X, Y)])
+
+    return callback
+
+
+@pytest.mark.parametrize("options", FITS)
+@pytest.mark.parametrize("make", [network, Norm])
+def test_a_fresh_model_is_traced_once(make: Any, options: str, traces: Counter[str]) -> None:
+    model = make()
+    adam = tg.optim.Adam(model.parameters())
+    data = tg.data.batches((X[:32], Y[:32]), 16)
+    history = fit(model, data=data, optimizer=adam, **FITS[options](model, adam))
+    assert traces == {"traces": 1, "plans": 1}
+    assert history.not_compiled is None
+
+
+def test_each_shape_is_traced_once(traces: Counter[str]) -> None:
+    model = network()
+    fit(model, data=tg.data.batches((X, Y), 16, shuffle=True, rng=0))
+    assert traces["traces"] == 2
+    sizes = [2, *range(1, 12)]
+    history = fit(model, data=[(X[:n], Y[:n]) for n in sizes])
+    assert traces["traces"] == 2 + 8
+    assert history.not_compiled == "there are batches of more than 8 shapes"
+
+
+class Unsized:
+    """Data without a length."""
+
+    def __init__(self, data: Any) -> None:
+        self._data = data
+
+    def __iter__(self) -> Any:
+        return iter(self._data)
+
+
+@pytest.mark.parametrize(
+    ("data", "epochs", "options", "expected"),
+    [
+        (ONE * 2, 3, {}, {"traces": 1}),
+        (ONE * 2, 5, {}, {"traces": 1, "plans": 1}),
+        (ONE * 2, 3, {"compile": True}, {"traces": 1, "plans": 1}),
+        (Unsized(ONE * 9), 1, {}, {"traces": 2, "plans": 1}),
+        (Unsized(ONE), 9, {}, {"traces": 2, "plans": 1}),
+        ([*ONE * 4, (np.ones(2), np.zeros(1))], 4, {}, {"traces": 2, "plans": 1}),
+        ([*ONE * 4, (np.ones(2), np.zeros(1))], 8, {}, {"traces": 2, "plans": 2}),
+    ],
+)
+def test_many_calls_are_compiled_where_that_pays(
+    data: Any, epochs: int, options: Any, expected: Any, traces: Counter[str], monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(training, "FEW_CALLS", 3)
+    monkeypatch.setattr(training, "MANY_STEPS", 6)
+    line, eager = Weight(), Weight()
+    history = descend(line, data=data, epochs=epochs, **options)
+    assert traces == expected
+    if traces["traces"] != traces["plans"]:
+        assert "calls of NumPy, and to compile so many pays if at least 6" in history.not_compiled
+    assert descend(eager, data=data, epochs=epochs, compile=False) == history
+    assert line.w.item() == eager.w.item()
+
+
+class Weight(nn.Module):
+    """What `Line` is, without a list that grows."""
+
+    def __init__(self) -> None:
+        self.w = leaf(0.0)
+
+    def __call__(self, x: Any) -> Any:
+        return self.w * np.sum(x)
+
+
+def test_why_steps_are_not_compiled_is_said_once(caplog: Any, capsys: Any) -> None:
+    def decides(y: Any, _target: Any) -> Any:
+        return y if y > 0 else 2 * y
+
+    for progress, count in (True, 1), (False, 0):
+        caplog.clear()
+        history = descend(Line(), decides, data=ONE * 2, progress=progress)
+        assert len(caplog.messages) == count
+    assert caplog.records == []
+    where = f"{__file__}:{decides.__code__.co_firstlineno + 1}"
+    assert history.not_compiled.startswith(f"{where}: a decision")
+    descend(Line(), decides, progress=True)
+    assert caplog.messages == [f"fit: steps are not compiled: {history.not_compiled}"]
+    assert descend(Line(), data=[([1.0], 0.0)]).not_compiled == (
+        "a batch holds something else than arrays and tensors"
+    )
+    assert descend(Line(), decides, compile=False).not_compiled is None
+    with pytest.raises(tg.TraceError, match="a decision"):
+        descend(Line(), decides, compile=True)
+    assert "compiling" not in capsys.readouterr().out
+
+
+def test_the_bar_says_that_it_compiles(capsys: Any) -> None:
+    pytest.importorskip("tqdm")
+    fit(network(), progress=True)
+    assert "compiling" in capsys.readouterr().err
+
+
+def everything(model: Any, optimizer: Any, schedule: Any) -> str:
+    """All that a step changes, as a text."""
+    leaves = [(p.grad, p.data.flags.writeable, type(p._array)) for p in model.parameters()]
+    rng = model.parts[2].rng.bit_generator.state
+    return repr((model.state_dict(), optimizer.state_dict(), schedule.state_dict(), leaves, rng))
+
+
+@pytest.mark.parametrize("part", np.linspace(0.02, 0.95, 13))
+def test_ctrl_c_does_not_wait_for_the_compiler(part: float) -> None:
+    """It comes at some call of a function, on the way through the first step."""
+
+    def trained(interrupted_at: int) -> tuple[str, str, tg.History, int]:
+        model = Norm()
+        adam = tg.optim.Adam(model.parameters(), lr=0.1)
+        schedule = tg.optim.ExponentialLR(adam, gamma=0.9)
+        before, calls = everything(model, adam, schedule), 0
+
+        def interrupt_once(_frame: Any, event: str, _argument: Any) -> None:
+            nonlocal calls
+            calls += event == "call"
+            if event == "call" and calls == interrupted_at:
+                sys.setprofile(None)
+                interrupt()
+
+        options = {"optimizer": adam, "clip": 1.0, "schedule": schedule, "schedule_every": "step"}
+        sys.setprofile(interrupt_once)
+        try:
+            history = fit(model, data=[(X, Y)], epochs=1, **options)
+        finally:
+            sys.setprofile(None)
+        return before, everything(model, adam, schedule), history, calls
+
+    trained(-1)  # fills caches
+    before, after, _, calls = trained(-1)
+    assert after != before
+    _, kept, history, _ = trained(int(part * calls))
+    assert (history.stopped, history) == ("interrupt", {})
+    assert kept == before
+    assert mode.get().trace is None
+    assert trained(-1)[1] == after
 
 
 # -- numbers that are not finite

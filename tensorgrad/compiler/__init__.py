@@ -17,6 +17,6 @@ What happens when a function is called with arguments of a new kind, file by fil
     compiled    `compile` itself: which plan fits a call, and when another is needed
 """
 
-from .compiled import compile  # noqa: A004 (as in PyTorch)
+from .compiled import MANY, Compiled, Supervisor, compile  # noqa: A004 (as in PyTorch)
 
-__all__ = ["compile"]
+__all__ = ["MANY", "Compiled", "Supervisor", "compile"]

@@ -77,35 +77,40 @@ def compile(  # noqa: A001 (as in PyTorch)
         return functools.partial(
             compile, static_argnums=static_argnums, static_argnames=static_argnames
         )
-    compiled = Compiled(fun, static_argnums, static_argnames)
+    return Compiled(fun, static_argnums, static_argnames).function()
 
-    def call(*args: Any, **kwargs: Any) -> Any:
-        if not kwargs:
-            try:
-                result = compiled.replay(args)
-            except Diverged:
-                result = MISS
-            if result is not MISS:
-                return result
-        return compiled.dispatch(args, kwargs)
 
-    functools.update_wrapper(call, fun)
-    vars(call).update(scan=compiled.scan, lower=compiled.lower, welcomes=compiled.welcomes)
-    return call
+class Supervisor:
+    """Decides what is traced and planned, and is entered while that goes on. This one allows all.
+
+    `key` stands for the signature of a call. Where one is not traced, or no plan is made of a trace
+    of so many calls, the function was called as if it were not compiled.
+    """
+
+    def may_trace(self, _key: Any) -> bool:
+        """Whether a call that no plan fits is traced."""
+        return True
+
+    def may_plan(self, _key: Any, _calls: int) -> bool:
+        """Whether the trace becomes a plan."""
+        return True
+
+    def __enter__(self) -> None:
+        """What may be interrupted begins: if it is, all will be as it was before the call."""
+
+    def __exit__(self, *_error: object) -> None:
+        """It has ended."""
 
 
 class Compiled:
-    """The plans of a compiled function, and which of them a call runs.
-
-    The function that `compile` returns tries `replay`, which is the latest plan's, and else
-    `dispatch`. An object with a `__call__` would take 0.15 us longer.
-    """
+    """The plans of a compiled function, and which of them a call runs."""
 
     def __init__(
         self,
         fun: Function,
         static_argnums: int | Sequence[int] = (),
         static_argnames: str | Sequence[str] = (),
+        supervisor: Supervisor = Supervisor(),  # noqa: B008 (it has no state)
     ) -> None:
         self.replay: Function = no_entry
         self._fun = self.__wrapped__ = fun
@@ -116,9 +121,30 @@ class Compiled:
         self._plans: OrderedDict[Any, list[Plan]] = OrderedDict()
         self._latest: Plan | None = None
         self._traced = 0
+        self._supervisor = supervisor
         # Who takes the token out may run a plan, or change them. A lock costs 0.15 us more.
         self._token = [None]
         self._holder = 0  # the thread that has it, if for more than a replay
+
+    def function(self) -> Function:
+        """The compiled function: it tries `replay`, which is the latest plan's, else `dispatch`.
+
+        An object with a `__call__` would take 0.15 us longer.
+        """
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if not kwargs:
+                try:
+                    result = self.replay(args)
+                except Diverged:
+                    result = MISS
+                if result is not MISS:
+                    return result
+            return self.dispatch(args, kwargs)
+
+        functools.update_wrapper(call, self._fun)
+        vars(call).update(scan=self.scan, lower=self.lower)
+        return call
 
     def dispatch(self, args: Any, kwargs: Any) -> Any:
         """Call the function by a plan that fits, or else by a new one."""
@@ -138,8 +164,11 @@ class Compiled:
                     self._plans.move_to_end(call.key)
                     self._latest, self.replay = plan, plan.replay
                     return result
-            plan, result = self._trace(call)
-            self._keep(call, plan)
+            if not self._supervisor.may_trace(call.key):
+                return self._fun(*args, **kwargs)
+            new, result = self._trace(call)
+            if new is not None:
+                self._keep(call, new)
             return result
 
     def _taken_apart(self, args: Any, kwargs: Any) -> Arguments:
@@ -195,11 +224,13 @@ class Compiled:
             if not self._plans[oldest]:
                 del self._plans[oldest]
 
-    def _trace(self, call: Arguments, keep: bool = True) -> tuple[Plan, Any]:
+    def _trace(self, call: Arguments, keep: bool = True) -> tuple[Plan | None, Any]:
         """Run the function once, for its results and effects; return the plan and the results.
 
-        If that fails, or unless the effects are to `keep`, all is as it was before.
+        If that fails, or unless the effects are to `keep`, all is as it was before. What is kept
+        becomes a plan only where the supervisor says so.
         """
+        before = mode.get()
         trace, watch = Trace(), Watch(self._fun, call.leaves)
         for t in watch.tensors:
             trace.follow(t)
@@ -208,17 +239,21 @@ class Compiled:
         (args, kwargs), tensors = call.traced(trace)
         given = flatten((args, kwargs), self._name, anything=True, modules=False)[0]
         try:
-            y = self._run(trace, watch, args, kwargs)
-            require_untouched(self._name, given, (args, kwargs), tensors)
-            leaves, structure = flatten(y, self._name, anything=True, modules=False)
-            watch.require_unchanged(trace.drawn)
-            own = {id(t) for t in watch.tensors}
-            outputs = [_output(trace, leaf, own) for leaf in leaves]
-            del y, args, kwargs, given, tensors
-            final = trace.settle(watch.tensors)
-            results = [_first(output) for output in outputs]
-            plan = Plan(trace, watch.modules, outputs, structure, final, call, self._token)
-        except BaseException:
+            with self._supervisor:
+                y = self._run(trace, watch, args, kwargs)
+                require_untouched(self._name, given, (args, kwargs), tensors)
+                leaves, structure = flatten(y, self._name, anything=True, modules=False)
+                watch.require_unchanged(trace.drawn)
+                own = {id(t) for t in watch.tensors}
+                outputs = [_output(trace, leaf, own) for leaf in leaves]
+                del y, args, kwargs, given, tensors
+                final = trace.settle(watch.tensors)
+                results = [_first(output) for output in outputs]
+                plan = None
+                if not keep or self._supervisor.may_plan(call.key, len(trace.calls)):
+                    plan = Plan(trace, watch.modules, outputs, structure, final, call, self._token)
+        except BaseException:  # Ctrl-C among them, at any place
+            mode.set(before)
             trace.undo()
             watch.restore()
             raise
@@ -250,10 +285,6 @@ class Compiled:
         finally:
             make_writeable([*watch.protected, *trace.protected])
 
-    def welcomes(self, *args: Any) -> bool:
-        """Whether there is a plan for such arguments, or room for one more without a warning."""
-        return self._traced < MANY or self._taken_apart(args, {}).key in self._plans
-
     def lower(self, *args: Any, **kwargs: Any) -> Plan:
         """Return the plan for such arguments: nothing is changed, and nothing kept.
 
@@ -266,7 +297,9 @@ class Compiled:
         True
         """
         with self._alone():
-            return self._trace(self._taken_apart(args, kwargs), keep=False)[0]
+            plan, _ = self._trace(self._taken_apart(args, kwargs), keep=False)
+            assert plan is not None
+            return plan
 
     def scan(self, *batches: Any) -> Any:
         """Call the function with each item of the arrays in turn; return the results, stacked.

@@ -344,6 +344,7 @@ class Trace:
         self._storages: dict[int, Storage] = {}  # by the id of the owner
         self._values: dict[int, Value] = {}  # by the id of the array
         self.protected: list[Array] = []  # that were made read-only
+        self._lent: list[Array] = []  # those that are so during one call
         self._undo: list[Callable[[], Any]] = []
         self._saved: set[int] = set()
         self._errors = np.geterr()
@@ -380,8 +381,8 @@ class Trace:
         """Let nobody change a plain array until the trace ends: no program could follow."""
         for a in (array, owner_of(array)):
             if a.flags.writeable:
-                a.flags.writeable = False
                 self.protected.append(a)
+                a.flags.writeable = False
 
     def _given(self, a: Any) -> Any:
         if isinstance(a, Node):
@@ -529,7 +530,7 @@ class Trace:
         written = None if target is None else self.value(target)
         if written is not None:
             self._before_writing(written, name_of(fun))
-        with _read_only(given if written is None else ()):  # the function may write after all
+        with self._read_only(given if written is None else ()):  # the function may write after all
             out = fun(*plain_args, **plain_kwargs)
         errors = np.geterr()
         call = Call(
@@ -549,6 +550,19 @@ class Trace:
         traced = mapped(out, ARRAYS, lambda a: self._result(a, call, results))
         call.results = results
         return traced
+
+    @contextlib.contextmanager
+    def _read_only(self, nested: Any) -> Iterator[None]:
+        """Make the arrays of values read-only."""
+        given = [v.array for v in values_in(nested)]
+        arrays = [a for a in given if a.flags.writeable and owner_of(a).flags.writeable]
+        self._lent = arrays
+        for array in arrays:
+            array.flags.writeable = False
+        try:
+            yield
+        finally:
+            make_writeable(arrays)
 
     def _result(self, a: Any, call: Call, results: list[Value]) -> Tracer:
         array = np.asarray(a)
@@ -715,6 +729,7 @@ class Trace:
 
     def undo(self) -> None:
         """Make all arrays, gradients and generators what they were before the trace."""
+        make_writeable([*self._lent, *self.protected])
         for restore in reversed(self._undo):
             restore()
         for node, g in self.gradients.items():
@@ -746,16 +761,3 @@ def _untraced() -> Iterator[None]:
         yield
     finally:
         mode.reset(token)
-
-
-@contextlib.contextmanager
-def _read_only(nested: Any) -> Iterator[None]:
-    """Make the arrays of values read-only."""
-    given = [v.array for v in values_in(nested)]
-    arrays = [a for a in given if a.flags.writeable and owner_of(a).flags.writeable]
-    for array in arrays:
-        array.flags.writeable = False
-    try:
-        yield
-    finally:
-        make_writeable(arrays)

@@ -19,7 +19,7 @@ from ..errors import TraceError
 from ..graph import Array
 from ..structure import CONTAINERS
 from ..tensor import Tensor
-from .program import PACKAGE, owner_of
+from .program import PACKAGE, make_writeable, owner_of
 
 # Whose changes the library itself brings into the program: optimizers and schedules.
 _FOLLOWED = f"{__package__.partition('.')[0]}.optim."
@@ -176,16 +176,13 @@ class Watch:
     def require_unchanged(self, drawn: set[int]) -> None:
         """Raise a TraceError if something has changed; `drawn` generators may have moved on."""
         for path, holder, before, users in self._holders:
-            if users:
-                after = _held(holder) or {}
-                for name in {**before, **after}:
-                    if not _is_same(before.get(name, _MISSING), after.get(name, _MISSING)):
-                        what = _joined(path, holder, name)
-                        raise TraceError(
-                            f"the function changes {what}, which is Python's, and would not change "
-                            "in compiled calls: keep it in a tensor, return it, or change it "
-                            "outside of the compiled function"
-                        )
+            for name in _changes(holder, before) if users else ():
+                what = _joined(path, holder, name)
+                raise TraceError(
+                    f"the function changes {what}, which is Python's, and would not change in "
+                    "compiled calls: keep it in a tensor, return it, or change it outside of the "
+                    "compiled function"
+                )
         for path, iterator, progress in self._iterators:
             if _progress(iterator) != progress:
                 raise TraceError(
@@ -207,6 +204,7 @@ class Watch:
 
     def restore(self) -> None:
         """Put everything back that Python code has changed."""
+        make_writeable(self.protected)
         for _, holder, before, _ in self._holders:
             if not _is_same(_held(holder), before):
                 _put_back(holder, before)
@@ -220,7 +218,18 @@ class Watch:
 
 def unchanged(holders: Iterable[tuple[Any, dict[Any, Any]]]) -> bool:
     """Whether all of these hold what they did."""
-    return all(_is_same(_held(holder), before) for holder, before in holders)
+    return all(not [*_changes(holder, before)] for holder, before in holders)
+
+
+def _changes(holder: Any, before: dict[Any, Any]) -> Iterator[Any]:
+    """The names by which an object holds, or finds in its class, something else than before."""
+    after = _held(holder) or {}
+    if not _is_same(after, before):
+        defaults = type(holder) if hasattr(holder, "__dict__") else None
+        for name in {**before, **after}:
+            default = getattr(defaults, str(name), _MISSING)
+            if not _is_same(before.get(name, default), after.get(name, default)):
+                yield name
 
 
 _MISSING = object()
