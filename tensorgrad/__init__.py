@@ -5,6 +5,7 @@ but the names of Python's builtins, as `sum`, `max` and `compile`, and those wit
 """
 
 import builtins as _builtins
+from typing import TYPE_CHECKING
 
 from numpy import (
     __array_namespace_info__ as __array_namespace_info__,
@@ -22,6 +23,7 @@ from numpy import (
 from . import (
     array_api,
     data,
+    guide as _guide,
     interop,  # noqa: F401 (registers what it defines, as rules do)
     nn,
     optim,
@@ -110,3 +112,7 @@ def __dir__() -> list[str]:
         for name in globals()
         if name in __all__ or name.startswith("__") or hasattr(_builtins, name)
     ]
+
+
+if not TYPE_CHECKING:
+    __getattr__ = _guide.of_module(__name__)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from .graph import Array, each_time
+from .guide import of_module
 from .tensor import plain
 
 __all__ = [
@@ -31,6 +32,10 @@ __all__ = [
 
 def __dir__() -> list[str]:
     return __all__
+
+
+if not TYPE_CHECKING:
+    __getattr__ = of_module(__name__)
 
 
 RNG: TypeAlias = "np.random.Generator | int | None"  # a string: numpy.random is slow to import

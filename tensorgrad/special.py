@@ -20,6 +20,7 @@ import numpy as np
 
 from .errors import optional
 from .graph import F, Form, Function
+from .guide import of_module
 from .tensor import Axis, differentiable
 
 __all__ = [
@@ -43,10 +44,13 @@ _SCIPYS = (
 )  # fmt: skip
 
 
+_absent = of_module(__name__)
+
+
 def __getattr__(name: str) -> Any:
     """Find SciPy's functions in SciPy."""
     if name not in _SCIPYS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return _absent(name)
     found = getattr(optional("scipy.special", name), name)
     return globals().setdefault(name, inspect.unwrap(found))
 

@@ -43,6 +43,7 @@ from .graph import (
     rule_together,
     signature,
 )
+from .guide import guide, not_callable, present
 from .lending import UNUSED, lend, loans, references, settle
 
 Axis: TypeAlias = int | tuple[int, ...] | None
@@ -135,7 +136,7 @@ def users_line(frame: FrameType) -> Line:
 
 
 def warn(message: str) -> None:
-    """Give a UserWarning at the user's line: that of the first frame that is not of this package."""
+    """Give a UserWarning at the user's line: in the first frame that is not of this package."""
     frame: FrameType | None = sys._getframe()
     level = 1
     while frame is not None and frame.f_code.co_filename in _OWN:
@@ -667,6 +668,9 @@ class Tensor:
 
     __hash__ = object.__hash__
 
+    def __dir__(self) -> list[str]:
+        return present(self, [*super().__dir__()])
+
     # -- NumPy's protocols
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
@@ -791,6 +795,10 @@ class Tensor:
 
     def __invert__(self) -> Tensor:
         return apply(np.invert, (self,))
+
+
+guide(Tensor)
+not_callable(__name__)
 
 
 # NumPy's own `array ** number` takes these shorter ways too.

@@ -10,7 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from .compiler import MANY, Compiled, Supervisor
 from .diagnostics import detect_anomaly
 from .errors import AnomalyError, TraceError, optional
 from .graph import Array, each_time, no_grad
+from .guide import of_module
 from .nn import Module
 from .optim import LBFGS, Adam, Optimizer, ReduceLROnPlateau, clip_grad_norm
 from .structure import flatten
@@ -28,6 +29,10 @@ __all__ = ["EarlyStopping", "History", "accuracy", "evaluate", "fit"]
 
 def __dir__() -> list[str]:
     return __all__
+
+
+if not TYPE_CHECKING:
+    __getattr__ = of_module(__name__)
 
 
 Metric: TypeAlias = Callable[[Any, Any], Any]

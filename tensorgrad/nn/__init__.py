@@ -1,5 +1,8 @@
 """Networks of tensors: modules that hold parameters, layers, activations and losses."""
 
+from typing import TYPE_CHECKING
+
+from ..guide import of_module
 from .activation_layers import (
     CELU,
     ELU,
@@ -190,3 +193,7 @@ __all__ = [
 
 def __dir__() -> list[str]:
     return __all__
+
+
+if not TYPE_CHECKING:
+    __getattr__ = of_module(__name__)

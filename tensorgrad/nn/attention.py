@@ -38,9 +38,9 @@ def scaled_dot_product_attention(
     Shapes (..., L, E), (..., S, E) and (..., S, Ev) give (..., L, Ev). `scale` is 1/sqrt(E) unless
     given. `attn_mask`, which broadcasts to (..., L, S), says where it is boolean which keys take
     part; a floating one is added to the scores. With `is_causal`, query i sees the keys 0 to i
-    alone; both together raise ValueError, as in PyTorch. A query that no key is left for gives NaN, which has no derivative and changes no other
-    one. Weights are dropped with the probability `dropout_p`, by `rng`, a NumPy Generator or a
-    seed.
+    alone; both together raise ValueError, as in PyTorch. A query that no key is left for gives NaN,
+    which has no derivative and changes no other one. Weights are dropped with the probability
+    `dropout_p`, by `rng`, a NumPy Generator or a seed.
 
     >>> query, key = np.array([[0.0, 0.0]]), np.eye(2)
     >>> tg.nn.scaled_dot_product_attention(query, key, np.array([[1.0], [3.0]]))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..graph import RULES, Array, changes, no_grad
+from ..guide import guide, present
 from ..rules.linear_algebra import best_order
 from ..structure import CONTAINERS
 from ..tensor import Tensor, alias, apply, asarray, plain, tensor_of
@@ -181,6 +182,9 @@ class Module:
 
     # -- for the reader
 
+    def __dir__(self) -> list[str]:
+        return present(self, [*super().__dir__()])
+
     @reprlib.recursive_repr()
     def __repr__(self) -> str:
         parts = "".join(f"  {path}: {_described(part)}\n" for path, part in _parts(self))
@@ -220,6 +224,9 @@ class Module:
             "  ".join([*map(str.ljust, row[:-1], widths), row[-1].rjust(widths[-1])])
             for row in rows
         )
+
+
+guide(Module)
 
 
 class Sequential(Module):

@@ -17,6 +17,9 @@ Names, arguments, defaults and formulas are those of `torch.optim`, where it has
 True
 """
 
+from typing import TYPE_CHECKING
+
+from ..guide import of_module
 from .averaging import ExponentialMovingAverage
 from .clipping import clip_grad_norm, clip_grad_value
 from .lbfgs import LBFGS
@@ -61,3 +64,7 @@ __all__ = [
 
 def __dir__() -> list[str]:
     return __all__
+
+
+if not TYPE_CHECKING:
+    __getattr__ = of_module(__name__)

@@ -1,0 +1,369 @@
+"""What users of other libraries look for here, and what it is called: one table, for the errors.
+
+Each cure is a line of Python, perhaps with a comment; where there is no such line, a comment alone.
+In it, `t` is a tensor, `net` a module, `x` and `y` are arrays, and `f` is a function of arrays.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from opcode import opmap
+from types import FrameType, ModuleType
+from typing import Any, NoReturn
+
+import numpy as np
+
+_CPU = "# leave it out: tensors are NumPy's arrays, on the CPU"
+_DTYPE = "t.astype(np.{})"
+_RNG = "tg.Tensor(np.random.default_rng(0).{})"
+_HOOK = "# there are no hooks: call your function on the layer's output, in forward()"
+_PARAMETER = "tg.Tensor(np.zeros(3), requires_grad=True)  # as an attribute of a module"
+_LOSS = "tg.nn.{}  # a function of prediction and target"
+_LAMBDA = "tg.optim.LambdaLR(optimizer, lambda t: 1 / (1 + t))  # any function of the step"
+_BATCHES = "tg.data.batches((x, y), batch_size=32, shuffle=True)"
+_SCALAR = "tensorgrad.scalar.{}  # one number at a time; tg.Tensor is for arrays"
+
+CURES: dict[str, dict[str, str]] = {
+    "Tensor": {
+        # shapes
+        "view view_as reshape_as": "t.reshape(-1, 4)",
+        "unsqueeze": "np.expand_dims(t, axis=0)",
+        "permute": "t.transpose(2, 0, 1)",
+        "t": "t.T",
+        "H mH adjoint": "np.conj(t).mT",
+        "movedim": "np.moveaxis(t, 0, -1)",
+        "expand expand_as": "np.broadcast_to(t, (5, 2, 3, 4))",
+        "repeat_interleave": "t.repeat(2, axis=0)",
+        "unflatten": "t.reshape(2, 3, 2, 2)",
+        "chunk": "np.array_split(t, 3, axis=-1)",
+        "split tensor_split": "np.split(t, [1, 3], axis=-1)  # where to cut, not how long",
+        "unbind": "np.unstack(t, axis=0)",
+        "dim ndimension": "t.ndim",
+        "numel nelement": "t.size",
+        "contiguous is_contiguous": "# leave it out: operations copy where they have to",
+        "stride": "t.data.strides",
+        "narrow": "t[:, 1:3]",
+        "select": "t[:, 1]",
+        "index_select": "t.take([0, 1], axis=0)",
+        "gather take_along_dim": "np.take_along_axis(t, index, axis=0)",
+        "scatter scatter_ put_ index_copy_": "t[0] = 1.0  # an index may be an array",
+        "scatter_add scatter_add_ index_add index_add_": (
+            "np.eye(5)[[0, 0, 2]].T @ t[0]  # the rows are added up at 0, 0 and 2"
+        ),
+        "at": "t[0] = 1.0  # on a copy, t.copy(), if the old value is needed",
+        "masked_fill": "np.where(t > 0, 0.0, t)",
+        "masked_fill_": "t[t > 0] = 0.0",
+        "masked_select": "t[t > 0]",
+        # memory
+        "clone": "t.copy()",
+        "cpu cuda pin_memory share_memory_ is_cuda to_sparse block_until_ready": _CPU,
+        "to": "t.astype(np.float32)  # tensors are NumPy's arrays, on the CPU",
+        "float": _DTYPE.format("float32"),
+        "double": _DTYPE.format("float64"),
+        "half": _DTYPE.format("float16"),
+        "long": _DTYPE.format("int64"),
+        "int": _DTYPE.format("int32"),
+        "bool": _DTYPE.format("bool"),
+        "type type_as": "t.astype(t.dtype)",
+        "new_zeros": "tg.zeros(3, dtype=t.dtype)",
+        "new_ones": "tg.ones(3, dtype=t.dtype)",
+        "new_tensor": "tg.Tensor([1.0, 2.0], dtype=t.dtype)",
+        # gradients
+        "requires_grad_": "w.requires_grad = True",
+        "grad_fn": "t.is_leaf  # False if it was computed; tg.profile() lists the operations",
+        "detach_": "t = t.detach()",
+        "register_hook": "# there are no hooks: tg.differentiable gives a function its derivative",
+        # in place
+        "add_": "t += 1.0",
+        "sub_": "t -= 1.0",
+        "mul_": "t *= 2.0",
+        "div_": "t /= 2.0",
+        "pow_": "t **= 2.0",
+        "clamp_ clip_": "t[...] = t.clip(0.0, 1.0)",
+        "zero_": "t.fill(0.0)",
+        "fill_": "t.fill(1.0)",
+        "copy_": "t[...] = 1.0",
+        "normal_": "w.data = rng.normal(size=w.shape)",
+        "uniform_": "w.data = rng.uniform(-1, 1, size=w.shape)",
+        # products and other functions
+        "mm bmm mv matmul": "t @ t.mT",
+        "norm": "np.linalg.norm(t)",
+        "clamp": "t.clip(0.0, 1.0)",
+        "clamp_min": "np.maximum(t, 0.0)",
+        "clamp_max": "np.minimum(t, 1.0)",
+        "add": "t + 1.0",
+        "sub": "t - 1.0",
+        "mul": "t * 2.0",
+        "div": "t / 2.0",
+        "pow": "t**2",
+        "neg": "-t",
+        "rsqrt": "t**-0.5",
+        "eq": "t == 1.0",
+        "ne": "t != 1.0",
+        "lt": "t < 1.0",
+        "le": "t <= 1.0",
+        "gt": "t > 1.0",
+        "ge": "t >= 1.0",
+        "topk": "tg.argsort(t, axis=-1, descending=True)[..., :2]  # the indices",
+        "msort": "np.sort(t, axis=0)",
+        "logsumexp": "tg.nn.logsumexp(t, axis=1)",
+        "softmax": "tg.nn.softmax(t, axis=1)",
+        "log_softmax": "tg.nn.log_softmax(t, axis=1)",
+        "amax": "t.max(axis=1)",
+        "amin": "t.min(axis=1)",
+        **{name: f"np.{name}(t)" for name in (
+            "abs", "absolute", "arccos", "arcsin", "arctan", "argwhere", "average",
+            "ceil", "cos", "cosh", "count_nonzero", "diff", "exp2", "expm1", "flip", "floor",
+            "gradient", "isfinite", "isinf", "isnan", "log10", "log1p", "log2", "median",
+            "reciprocal", "sign", "sin", "sinh", "sqrt", "square", "tan", "tril", "triu", "trunc",
+            "unique",
+        )},
+        **{name: f"tg.nn.{name}(t)" for name in ("gelu", "leaky_relu", "elu", "silu", "softplus")},
+        **{name: f"tg.special.{name}(t)" for name in ("erf", "erfc", "digamma", "logit")},
+        "lgamma": "tg.special.gammaln(t)",
+    },
+    "Module": {
+        "cpu cuda to": _CPU,
+        "float double half": "tg.nn.Linear(3, 2, dtype=np.float32)  # the dtype is chosen at first",
+        "register_buffer": "net.mean = tg.Tensor(np.zeros(3))  # a tensor that needs no gradient",
+        "register_parameter": "net.scale = " + _PARAMETER,
+        "add_module register_module": "net.head = tg.nn.Linear(3, 2)  # an attribute is enough",
+        "register_forward_hook register_forward_pre_hook register_full_backward_hook": _HOOK,
+        "children named_children": "net.named_modules()  # at every depth",
+        "named_buffers": "net.state_dict()",
+        "apply init": "[m for m in net.modules() if isinstance(m, tg.nn.Linear)]",
+        "fit": "tg.fit(net, tg.nn.mse_loss, batches, epochs=1, progress=False)",
+        "predict": "net.eval()(x)",
+        "evaluate": "tg.training.evaluate(net, tg.nn.mse_loss, batches)",
+        "compile": "tg.compile(step)  # of a function that takes a step; tg.fit does it by itself",
+        "get_weights": "net.state_dict()",
+        "set_weights load_weights": "net.load_state_dict(net.state_dict())",
+        "trainable_variables trainable_weights": "net.parameters()",
+        "count_params": "print(net)  # the number of parameters is in the last line",
+    },
+    "tensorgrad": {
+        # PyTorch
+        "tensor": "tg.Tensor([1.0, 2.0], requires_grad=True)",
+        "as_tensor": "tg.asarray([1.0, 2.0])",
+        "from_numpy": "tg.asarray(x, copy=False)",
+        "FloatTensor": "tg.Tensor([1.0, 2.0], dtype=np.float32)",
+        "DoubleTensor": "tg.Tensor([1.0, 2.0], dtype=np.float64)",
+        "LongTensor": "tg.Tensor([1, 2], dtype=np.int64)",
+        "float": "tg.float32",
+        "double": "tg.float64",
+        "long": "tg.int64",
+        "int": "tg.int32",
+        "cat": "tg.concat([t, t], axis=0)",
+        "rand": _RNG.format("uniform(size=(2, 3))"),
+        "randn normal": _RNG.format("normal(size=(2, 3))"),
+        "randint": _RNG.format("integers(0, 10, size=(2, 3))"),
+        "randperm": "np.random.default_rng(0).permutation(10)",
+        "bernoulli": "np.random.default_rng(0).random((2, 3)) < 0.5",
+        "manual_seed seed": "rng = np.random.default_rng(0)  # pass it, or a seed, as rng=",
+        "random PRNGKey": "rng = np.random.default_rng(0)  # pass it, or a seed, as rng=",
+        "Generator": "np.random.default_rng(0)",
+        "set_grad_enabled": "tg.enable_grad()  # or tg.no_grad()",
+        "inference_mode": "tg.no_grad()",
+        "autograd": "tg.grad(f)  # or t.backward()",
+        "set_default_dtype": "tg.Tensor([1.0], dtype=np.float32)  # and dtype= of layers",
+        "device cuda device_put backends": _CPU,
+        "functional F": "tg.nn.softmax(t, axis=1)  # functions are in tg.nn",
+        "view": "t.reshape(-1, 4)",
+        "unsqueeze": "tg.expand_dims(t, axis=0)",
+        "permute": "tg.permute_dims(t, (2, 0, 1))",
+        "clamp": "tg.clip(t, 0.0, 1.0)",
+        "clone": "t.copy()",
+        "numel": "t.size",
+        "mm bmm mv": "t @ t.mT",
+        "mul": "t * 2.0",
+        "div": "t / 2.0",
+        "sub": "t - 1.0",
+        "neg": "-t",
+        "rsqrt": "t**-0.5",
+        "norm": "np.linalg.norm(t)",
+        "topk": "tg.argsort(t, axis=-1, descending=True)[..., :2]  # the indices",
+        "gather": "tg.take_along_axis(t, index, axis=0)",
+        "scatter": "t[0] = 1.0  # an index may be an array",
+        "masked_select": "t[t > 0]",
+        "chunk": "np.array_split(t, 3, axis=-1)",
+        "sgn": "tg.sign(t)",
+        "Parameter": _PARAMETER,
+        "utils": "tg.data.batches((x, y), batch_size=32)  # or tg.optim.clip_grad_norm",
+        # JAX, HIPS autograd, others
+        "jit": "tg.compile(f)",
+        "vmap pmap": "# write the function for a whole batch: NumPy's functions broadcast",
+        "jacfwd jacrev": "tg.jacobian(f)",
+        "custom_vjp custom_jvp primitive custom_gradient": (
+            "tg.differentiable(lambda g, out, x: g * np.cos(x))(np.sin)"
+        ),
+        "defvjp defjvp": "tg.differentiable(lambda g, out, x: g * np.cos(x))(np.sin)",
+        "make_vjp": "tg.vjp(f, t)",
+        "make_jvp linearize": "tg.jvp(f, (x,), (x,))",
+        "make_hvp hessian_vector_product": "tg.hvp(f, (x,), (x,))",
+        "remat": "tg.checkpoint(f)",
+        "stop_gradient": "t.detach()",
+        "flatten": "t.reshape(len(t), -1)",
+        "ravel_pytree": "tg.ravel({'w': x})",
+        "tree tree_map tree_util": "{k: v - 0.1 * v for k, v in {'w': x}.items()}  # by hand",
+        "lax": "# write Python's for and if, and np.where; tg.compile(step).scan takes many steps",
+        "scan": "tg.compile(step).scan(x, y)",
+        "cond": "np.where(t > 0, t, 0.0)",
+        "while_loop fori_loop": "# write Python's while and for",
+        "numpy": "import numpy as np  # its functions take tensors",
+        "np": "import numpy as np  # its functions take tensors",
+        "Value": _SCALAR.format("Value"),
+        "engine": _SCALAR.format("Value"),
+        "GradientTape": "t.backward()  # operations are always recorded",
+        "Variable": _PARAMETER,
+        "constant": "tg.Tensor([1.0, 2.0])",
+        "keras": "tg.nn.Sequential(tg.nn.Linear(3, 8), tg.nn.ReLU(), tg.nn.Linear(8, 1))",
+    },
+    "tensorgrad.nn": {
+        "functional F": "tg.nn.softmax(t, axis=1)  # functions are in tg.nn itself",
+        "Parameter": _PARAMETER,
+        "ModuleList ParameterList": "[tg.nn.Linear(3, 3) for _ in range(2)]  # a list will do",
+        "ModuleDict ParameterDict": "{'head': tg.nn.Linear(3, 2)}  # a dict will do",
+        "init": "w.data = rng.normal(0, 0.02, size=w.shape)",
+        "utils": "tg.optim.clip_grad_norm(net.parameters(), 1.0)",
+        "Dense": "tg.nn.Linear(3, 2)",
+        "LazyLinear": "tg.nn.Linear(3, 2)  # sizes are given",
+        "tanh": "np.tanh(t)",
+        "pad": "np.pad(t, 1)",
+        "normalize": "t / np.linalg.norm(t, axis=1, keepdims=True)",
+        "Unflatten": "t.reshape(2, 3, 2, 2)",
+        "PReLU": "tg.nn.leaky_relu(t, 0.1)  # the slope is a number",
+        "GroupNorm InstanceNorm1d InstanceNorm2d": "tg.nn.LayerNorm(4)  # or BatchNorm2d",
+        "Dropout1d Dropout2d Dropout3d AlphaDropout": "tg.nn.Dropout(0.5)",
+        "Transformer": "tg.nn.TransformerEncoder(tg.nn.TransformerEncoderLayer(4, nhead=2), 2)",
+        "DataParallel": _CPU,
+        "CrossEntropyLoss": _LOSS.format("cross_entropy"),
+        "NLLLoss": _LOSS.format("nll_loss"),
+        "MSELoss": _LOSS.format("mse_loss"),
+        "L1Loss": _LOSS.format("l1_loss"),
+        "HuberLoss": _LOSS.format("huber_loss"),
+        "SmoothL1Loss": _LOSS.format("smooth_l1_loss"),
+        "BCELoss": _LOSS.format("binary_cross_entropy"),
+        "BCEWithLogitsLoss": _LOSS.format("binary_cross_entropy_with_logits"),
+        "KLDivLoss": _LOSS.format("kl_div"),
+        "HingeEmbeddingLoss": _LOSS.format("hinge_loss"),
+        "CosineEmbeddingLoss": "tg.nn.cosine_embedding_loss  # a function of pairs and targets",
+        "CosineSimilarity": "tg.nn.cosine_similarity(t, t, axis=1)",
+    },
+    "tensorgrad.optim": {
+        "lr_scheduler": "tg.optim.StepLR(optimizer, 10)  # schedules are in tg.optim itself",
+        "clip_grad_norm_": "tg.optim.clip_grad_norm(net.parameters(), 1.0)",
+        "clip_grad_value_": "tg.optim.clip_grad_value(net.parameters(), 1.0)",
+        "swa_utils AveragedModel": "tg.optim.ExponentialMovingAverage(net.parameters())",
+        "Adamax NAdam RAdam Adadelta": "tg.optim.Adam(net.parameters(), lr=0.001)",
+        "LambdaScheduler PolynomialLR MultiplicativeLR CyclicLR ConstantLR": _LAMBDA,
+        "CosineAnnealingWarmRestarts": _LAMBDA,
+        "ChainedScheduler": "# call step() of each: the rates multiply",
+        "sgd": "tg.optim.SGD(net.parameters(), lr=0.1)",
+        "adam": "tg.optim.Adam(net.parameters(), lr=0.001)",
+        "adamw": "tg.optim.AdamW(net.parameters(), lr=0.001)",
+        "apply_updates": "optimizer.step()",
+    },
+    "tensorgrad.data": {
+        "DataLoader": _BATCHES,
+        "Dataset TensorDataset": _BATCHES + "  # arrays are enough",
+        "random_split": "tg.data.train_test_split(x, y, rng=0)",
+        "utils": _BATCHES,
+        "make_moons": "tg.data.moons(100, rng=0)",
+        "make_blobs": "tg.data.blobs(100, rng=0)",
+        "make_circles": "tg.data.circles(100, rng=0)",
+        "StandardScaler": "tg.data.standardize(x)",
+    },
+    "tensorgrad.training": {
+        "Trainer": "tg.fit(net, tg.nn.mse_loss, batches, epochs=1, progress=False)",
+        "accuracy_score": "tg.training.accuracy",
+    },
+}  # fmt: skip
+
+
+def cures(where: str) -> Iterator[tuple[str, str]]:
+    """The names that are looked for in a class or a module, and the cure for each."""
+    for names, cure in CURES[where].items():
+        for name in names.split():
+            yield name, cure
+
+
+def _said(cure: str) -> str:
+    return cure.removeprefix("# ") if cure.startswith("#") else f"use {cure}"
+
+
+class _Absent:
+    """What a class has in place of an attribute that it lacks: getting it is an AttributeError.
+
+    Unlike `__getattr__`, this costs nothing where attributes are there.
+    """
+
+    def __init__(self, name: str, cure: str) -> None:
+        self.name, self.cure = name, cure
+
+    def __get__(self, instance: Any, owner: type) -> NoReturn:
+        message = f"{owner.__name__!r} object has no attribute {self.name!r}: {_said(self.cure)}"
+        raise AttributeError(message, name=self.name)  # without obj: nothing else was meant
+
+    def __repr__(self) -> str:
+        return f"<not here: {_said(self.cure)}>"
+
+
+def guide(cls: type) -> None:
+    """Let a class answer with the cure where an attribute is looked for that it lacks."""
+    for name, cure in cures(cls.__name__):
+        setattr(cls, name, _Absent(name, cure))
+
+
+def present(thing: Any, names: Sequence[str]) -> list[str]:
+    """Those of an object's names that are there."""
+
+    def is_there(name: str) -> bool:
+        held = [vars(thing)] if hasattr(thing, "__dict__") else []
+        found = (place[name] for place in (*held, *map(vars, type(thing).__mro__)) if name in place)
+        return not isinstance(next(found, None), _Absent)
+
+    return [*filter(is_there, names)]
+
+
+def of_module(module: str) -> Callable[[str], NoReturn]:
+    """The `__getattr__` of a module, which is called for names that it lacks."""
+
+    def absent(name: str) -> NoReturn:
+        cure = None if name.startswith("_") else _cure(module, name)
+        message = f"module {module!r} has no attribute {name!r}"
+        if cure is None:
+            raise AttributeError(message, name=name, obj=sys.modules[module])
+        message = f"{message}: {_said(cure)}"
+        if _is_from_import(sys._getframe(1)):
+            raise ImportError(message, name=module)  # for an AttributeError, Python says its own
+        raise AttributeError(message, name=name)
+
+    return absent
+
+
+def _cure(module: str, name: str) -> str | None:
+    known = dict(cures(module)) if module in CURES else {}
+    if name in known:
+        return known[name]
+    for place in "", ".nn", ".optim", ".data", ".training", ".special":
+        other = f"tensorgrad{place}"
+        if other != module and name in importlib.import_module(other).__all__:
+            return f"tg{place}.{name}"
+    return f"np.{name}  # NumPy's functions take tensors" if name in np.__all__ else None
+
+
+def not_callable(module: str) -> None:
+    """Let a module say the cure when it is called, as it has the name of a function elsewhere."""
+    cure = _cure("tensorgrad", module.rpartition(".")[2])
+
+    class Called(ModuleType):
+        def __call__(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+            raise TypeError(f"{module} is a module, not a function: {_said(str(cure))}")
+
+    sys.modules[module].__class__ = Called
+
+
+def _is_from_import(frame: FrameType) -> bool:
+    return frame.f_code.co_code[frame.f_lasti] == opmap["IMPORT_FROM"]
