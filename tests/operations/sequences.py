@@ -15,6 +15,7 @@ ROWS = [
     Op("lstm_walk", lambda x, h, c, w: np.concatenate([*lstm_walk(x, h, c, w)]), reals, reals, reals, reals, shapes=[((2, 2, 4), (2, 1), (2, 1), (4, 1)), ((1, 0, 4), (0, 1), (0, 1), (4, 1))]),
     Op("lstm_walk outputs", lambda x, w: lstm_walk(x, np.zeros((1, 2), x.dtype), np.zeros((1, 2), x.dtype), w)[0], reals, reals, shapes=[((3, 1, 8), (8, 2))]),
     Op("scaled_dot_product_attention", nn.scaled_dot_product_attention, reals, reals, reals, shapes=[((2, 2), (3, 2), (3, 1)), ((2, 1, 2), (1, 2, 2), (2, 2)), ((0, 2), (1, 2), (1, 2))], analytic=False),
-    Op("scaled_dot_product_attention masks", lambda q, k, v: nn.scaled_dot_product_attention(q, k, v, [[True, False, True]], is_causal=True, scale=2.0), reals, reals, reals, shapes=[((2, 2), (3, 2), (3, 1))], analytic=False),
+    Op("scaled_dot_product_attention masks", lambda q, k, v: nn.scaled_dot_product_attention(q, k, v, [[True, False, True], [False, True, True]], scale=2.0), reals, reals, reals, shapes=[((2, 2), (3, 2), (3, 1))], analytic=False),
+    Op("scaled_dot_product_attention causal", lambda q, k, v: nn.scaled_dot_product_attention(q, k, v, is_causal=True), reals, reals, reals, shapes=[((2, 2), (3, 2), (3, 1))], analytic=False),
     Op("scaled_dot_product_attention by a mask", lambda q, m: nn.scaled_dot_product_attention(q, q, q, m), reals, reals, shapes=[((3, 2), (3, 3)), ((2, 1, 2), (1, 1))], analytic=False),
 ]  # fmt: skip
