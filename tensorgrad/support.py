@@ -123,7 +123,7 @@ def report() -> str:
         [m for m in methods if getattr(np.ufunc, m) in COMPOSITES],
     )
     array = np.empty(0)
-    missing = {*dir(array)} - {*dir(Tensor)}
+    missing = {*dir(array)} - {*dir(Tensor(array))}
     section(
         "Attributes of ndarray that a tensor lacks:",
         [a for a in sorted(missing) if not a.startswith("_") and hasattr(array, a)],
