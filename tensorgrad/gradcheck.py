@@ -122,7 +122,7 @@ def _kinks(f: Function, points: list[Array], k: int, place: tuple[int, ...], eps
         found = []
 
         def note(node: Node, arrays: Any) -> None:
-            side = _SIDES.get(node.rule.name) if node.rule is not None else None
+            side = _SIDES.get(node.name)
             if side is not None:
                 found.append((node, side(*arrays[: len(node.args)], **node.kwargs)))
 
@@ -136,7 +136,7 @@ def _kinks(f: Function, points: list[Array], k: int, place: tuple[int, ...], eps
         if np.shape(below) == np.shape(above) and np.any(below != above):
             index = tuple(np.argwhere(below != above)[0].tolist())
             return (
-                f"; the point lies within eps of a kink of {node.rule and node.rule.name} at index "
+                f"; the point lies within eps of a kink of {node.name} at index "
                 f"{index}, called at {node.place}: move it, or take a smaller eps"
             )
     return ""
@@ -160,10 +160,10 @@ _VECTORS = (
     "the signs of vectors, and the vectors of equal values, are NumPy's choice, perhaps another "
     "one a step away: move the point, or check what does not depend on them, as v * w @ v.T"
 )
-_CHOICES = {"central": dict.fromkeys(("eigh", "eig", "svd", "hermitian_svd", "qr"), _VECTORS)}
+_CHOICES = {"central": dict.fromkeys(("eigh", "eig", "svd", "qr"), _VECTORS)}
 _CHOICES["complex"] = {
     **_CHOICES["central"],
-    "mirrored": 'NumPy takes the conjugate of one triangle for the other: use method="central"',
+    "cholesky or eigh": 'NumPy takes the conjugate of one triangle for the other: use method="central"',
 }
 
 
@@ -173,7 +173,7 @@ def _choice(f: Function, points: list[Array], method: str) -> str:
     with enable_grad(), set_mode(hooks=(lambda node, _: found.append(node),)):
         f(*(Tensor(x, requires_grad=True) for x in points))
     for node in found:
-        reason = _CHOICES[method].get(node.rule.name) if node.rule is not None else None
+        reason = _CHOICES[method].get(node.name)
         if reason is not None:
             return f"; at {node.place}, {reason}"
     return ""

@@ -266,7 +266,14 @@ class Node(Spec):
 
     def __str__(self) -> str:
         where = f", called at {self.place}" if hasattr(self, "line") else ""
-        return f"{self.rule.name if self.rule else 'leaf'} ({super().__str__()}{where})"
+        return f"{self.name} ({super().__str__()}{where})"
+
+    @property
+    def name(self) -> str:
+        """The name of the operation; of a part of several results, that of the call."""
+        if self.rule is PART and self.parents and self.parents[0]:
+            return self.parents[0].name
+        return "leaf" if self.rule is None else self.rule.name
 
     @property
     def place(self) -> str:
@@ -422,6 +429,19 @@ def name_of(fun: Function) -> str:
     return prefix + str(getattr(fun, "__name__", fun))
 
 
+def shown_as(name: str) -> Callable[[F], F]:
+    """Name an operation, in all that is shown to users, by the public function that consists of it.
+
+    Where it serves two, "or" stands between their names.
+    """
+
+    def rename(fun: F) -> F:
+        fun.__name__ = name
+        return fun
+
+    return rename
+
+
 signature = functools.lru_cache(maxsize=1024)(inspect.signature)
 
 
@@ -472,6 +492,7 @@ def piecewise_constant(*funs: Function) -> None:
     CONSTANTS.update(funs)
 
 
+@shown_as("result")
 def _part(results: Sequence[Any], i: int) -> Any:
     return results[i]
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from .errors import optional
-from .graph import F, Form, Function
+from .graph import F, Form, Function, shown_as
 from .guide import of_module
 from .tensor import Axis, differentiable
 
@@ -247,6 +247,7 @@ def _terms(g: Any, y: Any, a: Any, b: Any, axis: Axis, keepdims: bool) -> Any:
 
 
 @silent(lambda g, y, a, axis, keepdims: _terms(g, y, a, None, axis, keepdims), form=None)
+@shown_as("logsumexp")
 def _log_sum(a: Any, axis: Axis, keepdims: bool) -> Any:
     return _log_of_sum(a, None, axis, keepdims)
 
@@ -258,6 +259,7 @@ def _log_sum(a: Any, axis: Axis, keepdims: bool) -> Any:
     ),
     form=None,
 )
+@shown_as("logsumexp")
 def _log_weighted_sum(a: Any, b: Any, axis: Axis, keepdims: bool) -> Any:
     return _log_of_sum(a, b, axis, keepdims)
 

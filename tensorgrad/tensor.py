@@ -41,6 +41,7 @@ from .graph import (
     propagate,
     rule,
     rule_together,
+    shown_as,
     signature,
 )
 from .guide import guide, not_callable, present
@@ -210,6 +211,7 @@ def any_tracked(values: Iterable[Any]) -> bool:
     return False
 
 
+@shown_as("argument")
 def alias(x: Any) -> Any:
     """The same array, as an operation: its result is a tensor that tells its derivatives apart."""
     return x
@@ -810,6 +812,7 @@ POWERS: dict[float, Function] = {
 }
 
 
+@shown_as("setitem")
 def assign(x: Any, value: Any, index: Any) -> Any:
     """A copy of the array `x` in which the elements at `index` are `value`."""
     x = x.copy()

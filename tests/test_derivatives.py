@@ -419,7 +419,7 @@ def test_profile_lists_what_was_recorded() -> None:
     report = tg.profile(lambda x: np.sum(np.tanh(x @ w) * 2))(np.ones((5, 3)))
     assert report.result.shape == ()
     names = [o.name for o in report.operations]
-    assert names == ["matmul", "tanh", "multiply", "total"]
+    assert names == ["matmul", "tanh", "multiply", "sum"]
     assert [o.bytes for o in report.operations] == [0, 80, 0, 0]
     assert all(o.forward > 0 and o.backward > 0 for o in report.operations)
     assert all("test_derivatives.py" in o.place for o in report.operations)
@@ -610,7 +610,7 @@ def test_decorators_that_look_keep_those_outside() -> None:
 def test_profile_of_a_function_that_calls_backward() -> None:
     w = leaf(X)
     report = tg.profile(lambda x: np.sum(np.tanh(x * w)).backward())(X)
-    assert [o.name for o in report.operations] == ["multiply", "tanh", "total"]
+    assert [o.name for o in report.operations] == ["multiply", "tanh", "sum"]
 
 
 def test_what_transforms_return_is_the_callers_own() -> None:

@@ -1,6 +1,9 @@
 """The table of what becomes of each NumPy function, against what does become of them."""
 
 import inspect
+import operator
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -142,3 +145,42 @@ def test_attributes_that_a_tensor_lacks_are_shown(capsys: pytest.CaptureFixture[
     x = leaf([1.0])
     assert [name for name in lacking if hasattr(x, name) or not hasattr(x.data, name)] == []
     assert {"view", "strides", "ctypes"} <= set(lacking)
+
+
+# -- the names of operations
+
+
+def test_operations_have_the_names_of_public_functions() -> None:
+    """In a fresh interpreter, as tests and examples define operations of their own."""
+    script = (
+        "import tensorgrad\n"
+        "try: import scipy.special, tensorgrad.rules.special\n"
+        "except ImportError: pass\n"
+        "for rule in tensorgrad.graph.RULES.values(): print(rule.name)"
+    )
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    places = [
+        np, np.linalg, np.fft, np.lib.stride_tricks, np.ndarray, operator,
+        tg, tg.nn, tg.special,
+    ]  # fmt: skip
+    public = {name for place in places for name in dir(place) if not name.startswith("_")}
+    public |= {f"{name}.{method}" for name in public for method in dir(np.ufunc)}
+    public.add("argument")  # of a function whose derivative is taken
+    names = out.stdout.splitlines()
+    assert len(names) > 200
+    assert {name for name in names if not {*name.split(" or ")} <= public} == set()
+
+
+def test_messages_name_what_the_user_called() -> None:
+    x = leaf([[2.0, 1.0], [1.0, 3.0]])
+    spread = np.linalg.svd(x)[1]
+    assert str(spread._node).startswith("svd (shape (2,)")
+    with pytest.raises(TypeError, match="unasked") as caught:
+        np.array(tg.nn.mse_loss(x, x.data))
+    assert "mse_loss (shape ()" in str(caught.value)
+    y = x * 1
+    y[0] = 0
+    assert str(y._node).startswith("setitem (shape (2, 2)")
+    seen = []
+    tg.grad(lambda v: (seen.append(str(v._node)), v.sum())[1])(np.ones(3))
+    assert seen[0].startswith("argument (shape (3,)")

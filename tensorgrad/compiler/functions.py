@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from ..graph import Array, Function
+from ..graph import Array, Function, shown_as
 from ..tensor import alias
 
 # -- while tracing: what a traced array does when one of these is called
@@ -67,6 +67,7 @@ def getitem(array: Any, index: Any) -> Any:
     return array[index]
 
 
+@shown_as("setitem")
 def assign_at(array: Any, index: Any, value: Any) -> None:
     """`array[index] = value`."""
     array[index] = value

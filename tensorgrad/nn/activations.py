@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from .. import special
+from ..graph import shown_as
 from ..rules.selection import masked
 from ..special import expit as sigmoid, log_expit as log_sigmoid, logsumexp, silent
 from ..tensor import Axis, differentiable
@@ -218,6 +219,7 @@ def _gelu_back(g: Any, _y: Any, x: Any) -> Any:
 
 
 @silent(_gelu_back)
+@shown_as("gelu")
 def _gelu(x: Any) -> Any:
     return x * special.ndtr(x)
 
@@ -239,6 +241,7 @@ def _gelu_by_tanh_back(g: Any, _y: Any, x: Any) -> Any:
 
 
 @silent(_gelu_by_tanh_back)
+@shown_as("gelu")
 def _gelu_by_tanh(x: Any) -> Any:
     return x * sigmoid(_bend(x)[0])
 

@@ -21,7 +21,7 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import DTypeLike
 
 from ..data import RNG
-from ..graph import mode
+from ..graph import mode, shown_as
 from ..tensor import differentiable
 from .module import Module, as_input, called, floating, uniform
 
@@ -201,6 +201,7 @@ def _by_bias(g: Any, _y: Any, _x: Any, _w: Any, _bias: Any, *_how: Any) -> Any:
 
 
 @differentiable(_by_input, _by_weight, _by_bias)
+@shown_as("conv1d or conv2d")
 def _convolved(x: Any, w: Any, bias: Any, windows: Windows, groups: int) -> Any:
     """The sums of x * w over positions and channels, plus a bias, which may be the number 0."""
     dtype = np.result_type(x, w, bias)
@@ -223,6 +224,7 @@ def _input_back_by_weight(g: Any, _x: Any, y: Any, _w: Any, _shape: Any, *how: A
 
 
 @differentiable(_input_back_by_output, _input_back_by_weight, form="multilinear")
+@shown_as("conv1d or conv2d")
 def _input_back(y: Any, w: Any, shape: tuple[int, ...], windows: Windows, groups: int) -> Any:
     """The cotangent of the input, given that of the output, y."""
     n, channels, *sizes = shape
@@ -248,6 +250,7 @@ def _weight_back_by_input(g: Any, _w: Any, y: Any, _x: Any, *how: Any) -> Any:
 
 
 @differentiable(_weight_back_by_output, _weight_back_by_input, form="multilinear")
+@shown_as("conv1d or conv2d")
 def _weight_back(y: Any, x: Any, windows: Windows, groups: int) -> Any:
     """The cotangent of the weights, given that of the output, y."""
     dtype = np.result_type(y.dtype, x.dtype)

@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike
 
 from .. import scalar
 from ..data import RNG, within
-from ..graph import each_time, mode
+from ..graph import each_time, mode, shown_as
 from ..rules.indexing import scatter
 from ..rules.linear_algebra import affine
 from ..rules.selection import masked
@@ -293,6 +293,7 @@ def _rows_at_back(g: Any, _y: Any, _weight: Any, index: Any, padding_idx: int | 
 
 
 @differentiable(_rows_at_back, form="linear")
+@shown_as("embedding")
 def _rows_at(weight: Any, index: Any, _padding_idx: int | None) -> Any:
     return np.take(weight, index, axis=0, mode="clip")  # it has been checked
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from ..data import check_classes, one_hot, within
-from ..graph import each_time, mode
+from ..graph import each_time, mode, shown_as
 from ..rules.indexing import scatter
 from ..rules.selection import masked
 from ..special import silent, xlogy
@@ -46,6 +46,7 @@ def _pair(name: str, prediction: Any, target: Any) -> tuple[Any, Any]:
 
 
 @silent(lambda g, _z, _share, x: g * x, lambda g, _z, share, _x: g * share)
+@shown_as("multiply")
 def _weighed(share: Any, x: Any) -> Any:
     """The product share * x, which is 0 for the share 0, unless x is NaN."""
     return masked(share * x, (share != 0) | (x != x))
@@ -73,6 +74,7 @@ def _mean_square_back(g: Any, _y: Any, x: Any, t: Any) -> Any:
 
 
 @differentiable(_mean_square_back, lambda g, _y, x, t: -_mean_square_back(g, _y, x, t))
+@shown_as("mse_loss")
 def _mean_square(x: Any, t: Any) -> Any:
     difference = x - t
     return np.mean(difference * difference)
@@ -108,6 +110,7 @@ def huber_loss(
 
 
 @differentiable(lambda g, _y, x, delta: g * np.clip(x, -delta, delta), form="elementwise")
+@shown_as("huber_loss")
 def _huber(x: Any, delta: float) -> Any:
     size = np.absolute(x)
     bent = np.minimum(size, delta)
@@ -191,6 +194,7 @@ def _class_loss_back(
 
 
 @silent(_class_loss_back, form=None)
+@shown_as("cross_entropy")
 def _class_loss(x: Any, classes: Any, weights: Any, total: Any, axis: Any) -> Any:
     x = x - np.maximum.reduce(x, axis=1, keepdims=True)
     chosen = x.take(_places(x, classes), mode="clip")  # they have been checked
@@ -221,6 +225,7 @@ def _class_error_back_scale(g: Any, _y: Any, x: Any, _scale: Any, classes: Any) 
 
 
 @silent(_class_error_back, _class_error_back_scale, form=None)
+@shown_as("cross_entropy")
 def _class_error(x: Any, scale: Any, classes: Any) -> Any:
     """The derivative of the losses: scale * (softmax(x) - one_hot(classes)), without the latter."""
     error = np.exp(x - np.maximum.reduce(x, axis=1, keepdims=True))
@@ -246,6 +251,7 @@ def _soft_loss_back_target(g: Any, _y: Any, x: Any, _p: Any) -> Any:
 
 
 @silent(_soft_loss_back, _soft_loss_back_target, form=None)
+@shown_as("cross_entropy")
 def _soft_loss(x: Any, p: Any) -> Any:
     return -np.sum(_weighed(p, log_softmax(x)), axis=-1)
 
@@ -391,6 +397,7 @@ def _binary_loss_back_target(g: Any, _y: Any, p: Any, _t: Any) -> Any:
 
 
 @silent(_binary_loss_back, _binary_loss_back_target)
+@shown_as("binary_cross_entropy")
 def _binary_loss(p: Any, t: Any) -> Any:
     yes, no = _clamped_logs(p)
     return -(t * yes + (1 - t) * no)
@@ -437,6 +444,7 @@ def _logit_loss_back_positive(g: Any, _y: Any, x: Any, t: Any, _positive: Any) -
 
 
 @silent(_logit_loss_back, _logit_loss_back_target, _logit_loss_back_positive)
+@shown_as("binary_cross_entropy_with_logits")
 def _logit_loss(x: Any, t: Any, positive: Any) -> Any:
     yes, no = _minus_logs(x)
     return _weighed(positive * t, yes) + _weighed(1 - t, no)
@@ -501,6 +509,7 @@ def _log_divergence_back_target(g: Any, _y: Any, x: Any, t: Any) -> Any:
 
 
 @silent(lambda g, _y, _x, t: -g * np.exp(t), _log_divergence_back_target)
+@shown_as("kl_div")
 def _log_divergence(x: Any, t: Any) -> Any:
     return _weighed(np.exp(t), _log_difference(x, t))
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 from numpy.typing import DTypeLike
 
+from ..graph import shown_as
 from ..tensor import Tensor, differentiable, plain
 from .module import Module, as_input, called, floating
 
@@ -38,6 +39,7 @@ def _standardized_back(g: Any, results: Any, _x: Any, axes: Axes, eps: float) ->
 
 
 @differentiable(_standardized_back)
+@shown_as("batch_norm or layer_norm")
 def _standardized(x: Any, axes: Axes, eps: float) -> tuple[Any, Any, Any]:
     """(x - mean) / sqrt(variance + eps), and mean and variance, with axes of length 1."""
     wide = x.astype(np.result_type(x.dtype, np.float32), copy=False)
@@ -59,6 +61,7 @@ def _along(weight: Any, axes: Axes) -> Any:
     lambda g, _z, y, _weight, _bias, axes: _sum(axes, g, y),
     lambda g, _z, _y, _weight, _bias, axes: _sum(axes, g),
 )
+@shown_as("batch_norm or layer_norm")
 def _scaled(y: Any, weight: Any, bias: Any, axes: Axes) -> Any:
     """Weight times y plus bias, whose axes are those of y without `axes`; or which are numbers."""
     dtype = np.result_type(y, weight, bias)

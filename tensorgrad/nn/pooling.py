@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ..graph import shown_as
 from ..rules.selection import masked
 from ..tensor import differentiable, plain
 from .convolution import Size, Windows, check_fit, windows_of
@@ -31,6 +32,7 @@ def _gathered_back(g: Any, _y: Any, _x: Any, which: Any, windows: Windows) -> An
 
 
 @differentiable(_gathered_back, form="linear")
+@shown_as("avg_pool1d or avg_pool2d")
 def _gathered(x: Any, which: Any, windows: Windows) -> Any:
     outputs = windows.outputs(x.shape[-len(windows.kernel) :])
     x = windows.padded(x)
@@ -48,6 +50,7 @@ def _spread_back(g: Any, _x: Any, _y: Any, which: Any, _shape: Any, windows: Win
 
 
 @differentiable(_spread_back, form="linear")
+@shown_as("avg_pool1d or avg_pool2d")
 def _spread(y: Any, which: Any, shape: tuple[int, ...], windows: Windows) -> Any:
     axes = len(windows.kernel)
     sizes, outputs = shape[-axes:], y.shape[-axes:]
@@ -88,6 +91,7 @@ def _maxima_back(g: Any, y: Any, x: Any, windows: Windows) -> Any:
 
 
 @differentiable(_maxima_back)
+@shown_as("max_pool1d or max_pool2d")
 def _maxima(x: Any, windows: Windows) -> Any:
     outputs = windows.outputs(x.shape[-len(windows.kernel) :])
     x = windows.padded(x, _least(x.dtype))

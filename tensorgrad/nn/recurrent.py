@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..data import RNG
+from ..graph import shown_as
 from ..rules.linear_algebra import affine
 from ..rules.selection import masked
 from ..tensor import Tensor, differentiable, warn
@@ -56,6 +57,7 @@ def _rnn_back(g: Any, out: Any, _x: Any, h: Any, weight: Any, rectify: bool = Fa
 
 
 @differentiable(together=_rnn_back)
+@shown_as("RNN")
 def rnn_walk(x: Any, h: Any, weight: Any, rectify: bool = False) -> Any:
     """Return the states after each step, of h = tanh(x + weight h) or, to `rectify`, relu."""
     transposed, states = weight.mT, []
@@ -88,6 +90,7 @@ def _gru_back(g: Any, out: Any, x: Any, h: Any, weight: Any, bias: Any) -> Any:
 
 
 @differentiable(together=_gru_back)
+@shown_as("GRU")
 def gru_walk(x: Any, h: Any, weight: Any, bias: Any) -> Any:
     """Return the states after each step, of h = (1 - z) n + z h.
 
@@ -126,6 +129,7 @@ def _lstm_back(g: Any, out: Any, x: Any, h: Any, c: Any, weight: Any) -> Any:
 
 
 @differentiable(together=_lstm_back)
+@shown_as("LSTM")
 def lstm_walk(x: Any, h: Any, c: Any, weight: Any) -> Any:
     """Return the states after each step, of h = o tanh(c) and c = f c + i n.
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import NoRuleError
-from ..graph import composite, rule
+from ..graph import composite, rule, shown_as
 from ..tensor import Axis, asarray, differentiable, plain
 from .reductions import MISSING, axes_of
 
@@ -226,6 +226,7 @@ def _cofactors_vjp(g: Any, _c: Any, a: Any) -> Any:
 
 
 @differentiable(_cofactors_vjp)
+@shown_as("det")
 def cofactors(a: Any) -> Any:
     """The derivative of the determinant, of singular matrices too.
 
@@ -256,6 +257,7 @@ def _cofactors_back_right(h: Any, _y: Any, a: Any, _g: Any) -> Any:
 
 
 @differentiable(_cofactors_back_left, _cofactors_back_right)
+@shown_as("det")
 def cofactors_back(a: Any, g: Any) -> Any:
     """The derivative of `sum(g * cofactors(a))`, of singular matrices too.
 
@@ -288,6 +290,7 @@ def _triangle(a: Any, uplo: Any) -> Any:
 
 
 @differentiable(_mirrored_back)
+@shown_as("cholesky or eigh")
 def mirrored(a: Any, uplo: Any) -> Any:
     """The symmetric matrix that is meant by one triangle of `a`, the lower or the upper one.
 
@@ -451,6 +454,7 @@ def _hermitian_svd_back(g: Any, out: Any, _a: Any) -> Any:
 
 
 @differentiable(_hermitian_svd_back)
+@shown_as("svd")
 def hermitian_svd(a: Any) -> Any:
     """`np.linalg.svd` of a symmetric matrix, computed from its eigenvalues and eigenvectors."""
     return np.linalg.svd(a, hermitian=True)
@@ -462,6 +466,7 @@ def _singular_values_back(g: Any, _s: Any, a: Any) -> Any:
 
 
 @differentiable(_singular_values_back)
+@shown_as("svd")
 def singular_values(a: Any) -> Any:
     """`np.linalg.svdvals`."""
     return np.linalg.svd(a, compute_uv=False)
@@ -527,6 +532,7 @@ def _norm_back(g: Any, y: Any, x: Any, _ord: Any, axis: Axis, _keepdims: bool) -
 
 
 @differentiable(_norm_back)
+@shown_as("norm")
 def euclidean_norm(x: Any, order: Any, axis: Axis, keepdims: bool) -> Any:
     """`np.linalg.norm` of an order that is the root of a sum of squares."""
     return np.linalg.norm(x, order, axis, keepdims)
@@ -540,6 +546,7 @@ def _power_norm_back(g: Any, y: Any, x: Any, order: float, axis: Axis, _keepdims
 
 
 @differentiable(_power_norm_back)
+@shown_as("norm")
 def power_norm(x: Any, order: float, axis: Axis, keepdims: bool) -> Any:
     """`np.linalg.norm` of vectors of non-negative numbers, of an order other than 0 and infinity.
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import Function, composite, in_place, rule
+from ..graph import Function, composite, in_place, rule, shown_as
 from ..special import expit
 from ..tensor import Tensor, apply, differentiable
 
@@ -147,6 +147,7 @@ def _spherical_bessel_back(g: Any, _y: Any, u: Any, n: int) -> Any:
 
 
 @differentiable(_spherical_bessel_back, form="elementwise")
+@shown_as("sinc")
 def spherical_bessel(u: Any, n: int) -> Any:
     """The spherical Bessel function of order n, which is sin(u) / u for n = 0.
 
@@ -176,6 +177,7 @@ def _bessel_i_back(g: Any, _y: Any, x: Any, n: int) -> Any:
 
 
 @differentiable(_bessel_i_back, form="elementwise")
+@shown_as("i0")
 def bessel_i(x: Any, n: int) -> Any:
     """The modified Bessel function of the first kind, of whole order n.
 
@@ -240,6 +242,7 @@ rule(np.heaviside, _nothing, lambda g, _z, x, _h: np.where(x == 0, g, 0))
 
 
 @differentiable(lambda g, _y, _x: g, form="elementwise")
+@shown_as("modf")
 def fraction(x: Any) -> Any:
     """The fractional part, with the sign of `x`.
 
@@ -338,6 +341,7 @@ def _clip(
 
 
 @differentiable(lambda g, _y, x, *_replacements: np.where(np.isfinite(x), g, 0), form="elementwise")
+@shown_as("nan_to_num")
 def finite(x: Any, nan: Any, posinf: Any, neginf: Any) -> Any:
     """`np.nan_to_num` of an array of real numbers.
 

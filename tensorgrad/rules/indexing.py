@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from ..graph import F, Function, as_array, composite, in_place, name_of, rule, signature
+from ..graph import F, Function, as_array, composite, in_place, name_of, rule, shown_as, signature
 from ..tensor import Tensor, apply, asarray, assign, differentiable, plain
 
 # -- x[index], and x[index] = value
 
 
 @differentiable(lambda g, _y, _values, index, _shape: g[index], form="linear")
+@shown_as("setitem")
 def scatter(values: Any, index: Any, shape: tuple[int, ...]) -> Any:
     """Zeros of the given shape, with `values` added at `index`, as often as it names an element.
 

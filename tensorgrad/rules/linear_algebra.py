@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from ..graph import Spec, composite, rule
+from ..graph import Spec, composite, rule, shown_as
 from ..tensor import apply, asarray, differentiable
 from .indexing import scatter
 
@@ -119,6 +119,7 @@ def _affine_weight(g: Any, _z: Any, x: Any, _weight: Any, _bias: Any) -> Any:
     _affine_weight,
     lambda g, _z, _x, _weight, _bias: g,
 )
+@shown_as("Linear")
 def affine(x: Any, weight: Any, bias: Any) -> Any:
     """Return `inner(x, weight) + bias`: what a layer computes, as one operation.
 

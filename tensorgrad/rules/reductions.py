@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from ..graph import Function, composite, rule
+from ..graph import Function, composite, rule, shown_as
 from ..special import softmax
 from ..tensor import Axis, apply
 from .indexing import wide
@@ -65,6 +65,7 @@ def _sum_back(
 rule(_add, _sum_back, form="linear")
 
 
+@shown_as("sum")
 def total(x: Any) -> Any:
     """The sum of all elements: `np.sum` as it is called most, without parameters to look after."""
     return _add(x, axis=None)
@@ -231,6 +232,7 @@ def _nanmean_back(
 rule(np.nanmean, _nanmean_back)
 
 
+@shown_as("std or var")
 def dispersion(a: Any, *mean: Any, fun: Function, **options: Any) -> Any:
     """`np.var` or one of its kin, with the mean as an argument, if it is given."""
     return fun(a, **options, **dict(zip(("mean",), mean)))

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import Function
+from ..graph import Function, shown_as
 from ..tensor import differentiable
 from .indexing import scatter
 
@@ -16,6 +16,7 @@ def _masked_back(g: Any, _y: Any, _x: Any, mask: Any) -> Any:
 
 
 @differentiable(_masked_back, form="elementwise")
+@shown_as("where")
 def masked(x: Any, mask: Any) -> Any:
     """Return the elements of `x` where the mask is true, and zeros elsewhere.
 

@@ -11,7 +11,7 @@ from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 from numpy.lib.stride_tricks import sliding_window_view
 
 from ..errors import NoRuleError
-from ..graph import Function, as_array, composite, rule
+from ..graph import Function, as_array, composite, rule, shown_as
 from ..tensor import Axis, Tensor, apply, asarray, differentiable, plain
 from .indexing import along_axis, scatter, wide
 
@@ -238,6 +238,7 @@ def _nested(part: Any, axis: int, ndim: int) -> Any:
 # -- splitting
 
 
+@shown_as("split")
 def pieces(x: Any, indices_or_sections: Any, axis: int) -> Any:
     """`np.array_split`, as a tuple."""
     return tuple(np.array_split(x, indices_or_sections, axis))
@@ -311,6 +312,7 @@ def _tile(A: Any, reps: Any) -> Any:  # noqa: N803
     lambda g, _y, _windows, window, axes, _shape: sliding_window_view(g, window, axes),
     form="linear",
 )
+@shown_as("sliding_window_view")
 def _overlaid(windows: Any, window: Any, axes: Any, shape: tuple[int, ...]) -> Any:
     """The sum of all windows, each where it was cut out."""
     out = np.zeros(shape, wide(windows))
@@ -337,6 +339,7 @@ rule(sliding_window_view, _sliding_window_back, form="linear")
 # -- padding
 
 
+@shown_as("pad")
 def padded(x: Any, widths: Any, mode: Any, **options: Any) -> Any:
     """`np.pad` with constants, or with what was in memory."""
     return np.pad(x, widths, mode, **options)

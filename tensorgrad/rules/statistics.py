@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import NoRuleError
-from ..graph import Function, composite, rule
+from ..graph import Function, composite, rule, shown_as
 from ..tensor import Axis, Tensor, apply, asarray, plain
 from .indexing import spread
 from .reductions import axes_of, from_rows, rows_of
@@ -58,6 +58,7 @@ def _along(weights: Any, a: Any, axis: Axis) -> Any:
 # -- order statistics
 
 
+@shown_as("median or quantile")
 def order_statistic(x: Any, *q: Any, fun: Function, **options: Any) -> Any:
     """`np.median`, `np.quantile` or one of their kin."""
     return fun(x, *q, **options)
