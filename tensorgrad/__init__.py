@@ -41,6 +41,7 @@ from .errors import (
     GradcheckError,
     GraphError,
     NoRuleError,
+    PrecedenceError,
     TensorgradError,
     TraceError,
 )
@@ -76,6 +77,7 @@ __all__ = [
     "Layer",
     "Neuron",
     "NoRuleError",
+    "PrecedenceError",
     "Tensor",
     "TensorgradError",
     "TraceError",

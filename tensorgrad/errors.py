@@ -18,6 +18,10 @@ class NoRuleError(TensorgradError, TypeError):
     """A function was called on a tracked tensor in a way that has no derivative rule."""
 
 
+class PrecedenceError(TensorgradError, TypeError):
+    """The class of an operand takes precedence over tensors, but has no result for both."""
+
+
 class GradcheckError(TensorgradError, AssertionError):
     """An analytic and a numeric derivative disagree."""
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from .batching import Batch, call
-from .errors import GraphError, NoRuleError
+from .errors import GraphError, NoRuleError, PrecedenceError
 from .graph import (
     COMPOSITES,
     CONSTANTS,
@@ -82,6 +82,8 @@ def apply(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any] = NO_KWA
         elif len(arrays) >= arity:
             a = _frozen(a)
         elif type(a) not in _PLAIN:
+            if type(fun) is np.ufunc and overrides(type(a)):
+                raise precedence_error(fun, a)
             a = as_array(a, known.name)
         arrays.append(a)
         parents.append(node)
@@ -162,6 +164,10 @@ def _like(several: Any, values: Sequence[Any]) -> Any:
 def _apply_without_rule(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     if fun in IN_PLACE:
         return IN_PLACE[fun](*args, **kwargs)
+    if type(fun) is np.ufunc:
+        for a in args:
+            if type(a) not in _PLAIN and overrides(type(a)):
+                raise precedence_error(fun, a)
     now = mode.get()
     tracked = now.recording and (any_tracked(args) or (kwargs and any_tracked(kwargs.values())))
     if not tracked or fun in CONSTANTS:
@@ -279,12 +285,35 @@ def revive(node: Node) -> tuple[Any, list[Any]]:
 _Operator: TypeAlias = "Callable[[Tensor, Any], Tensor]"
 
 
+_OPERANDS = frozenset({"numpy", "pandas", "polars", "tensorgrad"})
+
+
+def overrides(kind: type) -> bool:
+    """Whether it is for a class, and not for `Tensor`, to say what a ufunc of both means (NEP 13).
+
+    So it is where the class gives ufuncs a meaning for what it wraps arrays in, as units and labels
+    are, and for sparse arrays. The arrays of a library that shares their memory (DLPack), and
+    columns of tables, are operands.
+    """
+    if hasattr(kind, "todense"):
+        return True
+    ufunc = getattr(kind, "__array_ufunc__", np.ndarray.__array_ufunc__)
+    if ufunc is None or ufunc is np.ndarray.__array_ufunc__:
+        return ufunc is None
+    if issubclass(kind, np.ndarray):
+        return True
+    return not (hasattr(kind, "__dlpack__") or kind.__module__.partition(".")[0] in _OPERANDS)
+
+
 def _is_operand(other: Any) -> bool:
-    """Whether an operator can take this object as an array, unless it opted out as in NEP 13."""
+    """Whether an operator can take this object as an array, and its class does not come first."""
+    kind = type(other)
     if isinstance(other, (list, tuple)):
         return True
-    opted = getattr(other, "__array_ufunc__", other)
-    return opted is not None and hasattr(other, "__array__")
+    if not hasattr(other, "__array__") or overrides(kind):
+        return False
+    first = getattr(other, "__array_priority__", 0) > 0 and not hasattr(kind, "__array_ufunc__")
+    return not first or hasattr(kind, "__dlpack__")
 
 
 def _operators(fun: Function) -> tuple[_Operator, _Operator, _Operator]:
@@ -293,6 +322,8 @@ def _operators(fun: Function) -> tuple[_Operator, _Operator, _Operator]:
     def plain(self: Tensor, other: Any) -> Tensor:
         if type(other) in _PLAIN or isinstance(other, Tensor) or _is_operand(other):
             return apply(fun, (self, other))
+        if self._node is not None and hasattr(type(other), "todense"):  # it holds numbers only
+            raise precedence_error(fun, other)
         return NotImplemented  # type: ignore[no-any-return]
 
     def reflected(self: Tensor, other: Any) -> Tensor:
@@ -336,6 +367,7 @@ class Tensor:
     __slots__ = ("__weakref__", "_array", "_node")
     _array: Array
     _node: Node | None
+    __pandas_priority__ = 5000  # above its own classes: their columns are operands
 
     def __init__(
         self,
@@ -685,7 +717,12 @@ class Tensor:
                 "instead of `array += tensor`, write `array = array + tensor`"
             )
         if not kwargs and method == "__call__":
-            return apply(ufunc, inputs)
+            try:
+                return apply(ufunc, inputs)
+            except PrecedenceError:
+                return _overridden(ufunc, method, inputs, kwargs)
+        if any(overrides(type(a)) for a in inputs):
+            return _overridden(ufunc, method, inputs, kwargs)
         fun: Function = getattr(ufunc, method)
         if fun in RULES:
             return apply(fun, inputs, {k: _untracked(v) for k, v in kwargs.items()})
@@ -694,6 +731,8 @@ class Tensor:
         return apply(getattr(np.ufunc, method), (ufunc, *inputs), kwargs)  # what all have in common
 
     def __array_function__(self, func: Function, types: Any, args: Any, kwargs: Any) -> Any:
+        if len(types) > 1 and any(map(overrides, types)):
+            return NotImplemented
         return _enter(func, args, kwargs)
 
     # -- the array API standard
@@ -779,12 +818,12 @@ class Tensor:
     __eq__ = _operators(operator.eq)[0]  # type: ignore[assignment]
     __ne__ = _operators(operator.ne)[0]  # type: ignore[assignment]
 
-    __rpow__, __ipow__ = _operators(np.power)[1:]
+    _power, __rpow__, __ipow__ = _operators(np.power)
 
     def __pow__(self, other: Any) -> Tensor:
         plain_number = type(other) in (int, float) and self.dtype.kind == "f"
         short_form = POWERS.get(other) if plain_number else None
-        return apply(np.power, (self, other)) if short_form is None else apply(short_form, (self,))
+        return self._power(other) if short_form is None else apply(short_form, (self,))
 
     def __neg__(self) -> Tensor:
         return apply(np.negative, (self,))
@@ -801,6 +840,28 @@ class Tensor:
 
 guide(Tensor)
 not_callable(__name__)
+
+
+def precedence_error(fun: Function, operand: Any) -> PrecedenceError:
+    """The error for an operand whose class takes precedence, and gives no result."""
+    kind = type(operand)
+    cure = "x.todense()" if hasattr(kind, "todense") else "numpy.asarray(x)"
+    return PrecedenceError(
+        f"{name_of(fun)}: {kind.__module__}.{kind.__qualname__} takes precedence over a tensor, "
+        f"but gives no result here: make it a plain array before, as by {cure}, or write the "
+        "operation and its derivative with tensorgrad.differentiable"
+    )
+
+
+def _overridden(ufunc: np.ufunc, method: str, inputs: Sequence[Any], kwargs: Any) -> Any:
+    """What the operands' classes that take precedence make of a ufunc."""
+    first = [a for a in inputs if overrides(type(a))]
+    for a in first:
+        if getattr(type(a), "__array_ufunc__", None) is not None:
+            out = a.__array_ufunc__(ufunc, method, *inputs, **kwargs)
+            if out is not NotImplemented:
+                return out
+    raise precedence_error(ufunc, first[0])
 
 
 # NumPy's own `array ** number` takes these shorter ways too.
@@ -865,7 +926,9 @@ def _untracked(value: Any) -> Any:
     if value._node is not None:
         raise TypeError(
             f"a tensor that requires grad, {value._node}, cannot become a plain array or number "
-            "unasked: use .numpy(), .item() or .detach(), or stack tensors with numpy.stack"
+            "unasked. To keep the gradient, make an array of tensors by tensorgrad.asarray or "
+            "numpy.stack, and let tensorgrad.differentiable call what takes plain arrays only. "
+            "Without the gradient, which is 0 then: .numpy(), .item() or .detach()"
         )
     return plain(value)
 
