@@ -41,6 +41,7 @@ from numpy import (
 # isort: on
 
 from . import fft
+from .guide import numpys_keywords
 from .tensor import Tensor, asarray
 
 __all__ = [  # noqa: RUF022 (the standard's chapters)
@@ -160,6 +161,7 @@ def clip(x: Any, /, min: Any = None, max: Any = None) -> Any:
     return clipped if clipped.dtype == x.dtype else astype(clipped, x.dtype)
 
 
+@numpys_keywords
 def sort(x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Any:
     """Return `numpy.sort` along an axis, or the elements in descending order.
 
@@ -171,6 +173,7 @@ def sort(x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool = 
     return np.sort(x, axis=axis, stable=stable)
 
 
+@numpys_keywords
 def argsort(x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Any:
     """Return the positions of the elements in the order of `sort`; equal ones keep their order.
 

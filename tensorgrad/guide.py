@@ -6,14 +6,17 @@ In it, `t` is a tensor, `net` a module, `x` and `y` are arrays, and `f` is a fun
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from opcode import opmap
 from types import FrameType, ModuleType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _CPU = "# leave it out: tensors are NumPy's arrays, on the CPU"
 _DTYPE = "t.astype(np.{})"
@@ -280,6 +283,51 @@ CURES: dict[str, dict[str, str]] = {
         "accuracy_score": "tg.training.accuracy",
     },
 }  # fmt: skip
+
+
+# Where a method runs here, with another meaning than PyTorch's: NumPy's.
+MEANINGS = {
+    "T": "all axes are reversed; PyTorch's `x.mT` is `t.mT`",
+    "argsort": "in descending order it is `tg.argsort(t, descending=True)`",
+    "flatten": "it is always of one axis; PyTorch's `x.flatten(1)` is `t.reshape(len(t), -1)`",
+    "max": "the values alone; PyTorch's indices are `t.argmax(axis=1)`",
+    "min": "the values alone; PyTorch's indices are `t.argmin(axis=1)`",
+    "nonzero": "an array for each axis; PyTorch's matrix is `np.argwhere(t)`",
+    "repeat": "each element is repeated; PyTorch's `x.repeat(2, 1, 1)` is `np.tile(t, (2, 1, 1))`",
+    "size": "it is the number of elements; PyTorch's `x.size()` is `t.shape`",
+    "sort": "in place, and None is returned; PyTorch's `x.sort()` is `np.sort(t), t.argsort()`",
+    "std": "`ddof` is 0; PyTorch's is `t.std(ddof=1)`",
+    "transpose": "all axes are named; PyTorch's `x.transpose(0, 1)` is `t.swapaxes(0, 1)`",
+    "var": "`ddof` is 0; PyTorch's is `t.var(ddof=1)`",
+}  # fmt: skip
+
+_KEYWORDS = {
+    "dim": "axis=",
+    "dims": "axis=",
+    "keepdim": "keepdims=",
+    "unbiased": "ddof=1, or ddof=0,",
+}
+
+
+def check_keywords(name: str, keywords: Mapping[str, Any]) -> None:
+    """Raise a TypeError for a keyword that is PyTorch's, with NumPy's."""
+    for wrong in _KEYWORDS.keys() & keywords:
+        raise TypeError(
+            f"{name}() got an unexpected keyword argument {wrong!r}: use {_KEYWORDS[wrong]} "
+            "as in NumPy"
+        )
+
+
+def numpys_keywords(fun: F) -> F:
+    """Decorate a function that takes NumPy's keywords: PyTorch's raise a TypeError that says so."""
+
+    @functools.wraps(fun)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        if kwargs:
+            check_keywords(fun.__name__, kwargs)
+        return fun(*args, **kwargs)
+
+    return checked  # type: ignore[return-value]
 
 
 def cures(where: str) -> Iterator[tuple[str, str]]:

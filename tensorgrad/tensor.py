@@ -44,7 +44,7 @@ from .graph import (
     shown_as,
     signature,
 )
-from .guide import guide, not_callable, present
+from .guide import MEANINGS, check_keywords, guide, not_callable, present
 from .lending import UNUSED, lend, loans, references, settle
 
 Axis: TypeAlias = int | tuple[int, ...] | None
@@ -341,11 +341,16 @@ def _methods(*funs: Any) -> list[Callable[..., Any]]:
 
 
 def _method(fun: Function) -> Callable[..., Any]:
+    name = fun.__name__
+
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Any:
+        if kwargs:
+            check_keywords(name, kwargs)
         return fun(self, *args, **kwargs)
 
-    method.__name__ = fun.__name__
-    method.__doc__ = f"Return `numpy.{fun.__name__}` of this tensor, with the same arguments."
+    method.__name__ = name
+    meaning = f"\n\nUnlike in PyTorch, {MEANINGS[name]}." if name in MEANINGS else ""
+    method.__doc__ = f"Return `numpy.{name}` of this tensor, with the same arguments.{meaning}"
     return method
 
 
@@ -565,7 +570,7 @@ class Tensor:
 
     @property
     def size(self) -> int:
-        """The number of elements."""
+        """The number of elements; PyTorch's `x.size()` is `t.shape`."""
         return self._array.size
 
     @property
@@ -600,7 +605,7 @@ class Tensor:
 
     @property
     def T(self) -> Tensor:
-        """The tensor with its axes in reverse order."""
+        """The tensor with all its axes in reverse order; PyTorch's `x.mT` is `t.mT`."""
         return apply(np.transpose, (self,))
 
     @property
@@ -620,7 +625,11 @@ class Tensor:
         return np.reshape(self, shape, order=order, copy=copy)  # type: ignore[return-value]
 
     def transpose(self, *axes: Any) -> Tensor:
-        """Return the tensor with its axes permuted, by default reversed."""
+        """Return the tensor with its axes permuted, by default reversed.
+
+        Unlike in PyTorch, the order of all axes is given: its `x.transpose(0, 1)` is
+        `t.swapaxes(0, 1)`.
+        """
         return apply(np.transpose, (self, axes[0] if len(axes) == 1 else axes or None))
 
     def astype(self, dtype: DTypeLike, copy: bool = True) -> Tensor:
@@ -628,11 +637,19 @@ class Tensor:
         return np.astype(self, np.dtype(dtype), copy=copy)  # type: ignore[call-overload, no-any-return]
 
     def flatten(self, order: Literal["C", "F", "A", "K"] = "C") -> Tensor:
-        """Return a copy of the tensor with one axis."""
+        """Return a copy of the tensor with one axis, in this order of the elements.
+
+        PyTorch's `x.flatten(1)` is `t.reshape(len(t), -1)`.
+        """
         return np.ravel(self, order).copy()  # type: ignore[return-value]
 
     def sort(self, *args: Any, **kwargs: Any) -> None:
-        """Give this tensor its elements in the order of `numpy.sort`, with the same arguments."""
+        """Give this tensor its elements in the order of `numpy.sort`, with the same arguments.
+
+        Unlike in PyTorch, it is done in place and None is returned: PyTorch's `x.sort()` is
+        `np.sort(t), t.argsort()`.
+        """
+        check_keywords("sort", kwargs)
         self[...] = np.sort(self, *args, **kwargs)
 
     def partition(self, *args: Any, **kwargs: Any) -> None:
@@ -651,6 +668,15 @@ class Tensor:
     copy, ravel, squeeze, swapaxes = _methods(np.copy, np.ravel, np.squeeze, np.swapaxes)
     diagonal, repeat, take, choose = _methods(np.diagonal, np.repeat, np.take, np.choose)
     conj, conjugate = _methods(np.conj, np.conjugate)
+    exp, log, tanh = _methods(np.exp, np.log, np.tanh)
+
+    def relu(self) -> Tensor:
+        """Return `tg.nn.relu` of this tensor: the larger of each element and 0."""
+        return self.__array_namespace__().nn.relu(self)  # type: ignore[no-any-return]
+
+    def sigmoid(self) -> Tensor:
+        """Return `tg.nn.sigmoid` of this tensor: 1 / (1 + exp(-t))."""
+        return self.__array_namespace__().nn.sigmoid(self)  # type: ignore[no-any-return]
 
     def compress(self, condition: ArrayLike, axis: int | None = None) -> Tensor:
         """Return the slices along an axis for which `condition` is true."""

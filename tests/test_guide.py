@@ -3,15 +3,18 @@
 import copy
 import inspect
 import pickle
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose, assert_array_equal
 
 import tensorgrad as tg
-from tensorgrad.guide import CURES, cures
+from tensorgrad.guide import CURES, MEANINGS, cures
 
 from .oracles import leaf
 
@@ -135,3 +138,82 @@ def test_attributes_that_are_there_are_as_they_were() -> None:
     assert repr(pickle.loads(pickle.dumps(linear))) == repr(linear)
     assert not hasattr(tg.Tensor, "view")
     assert "_Absent" not in str([*map(repr, inspect.getmembers(tg.ones((2, 2))))])
+
+
+# -- keywords, and names with another meaning
+
+
+def functions_along_an_axis() -> dict[str, Any]:
+    """Our functions, and a tensor's methods, that take NumPy's `axis`."""
+    t = tg.Tensor([[3.0, 1.0], [2.0, 4.0]])
+    found = {
+        f"{module.__name__}.{name}": getattr(module, name)
+        for module in (tg, tg.nn, tg.special)
+        for name in module.__all__
+        if inspect.isfunction(getattr(module, name))
+        and getattr(module, name).__module__.startswith("tensorgrad")
+        and "axis" in inspect.signature(getattr(module, name)).parameters
+    }
+    methods = "sum mean prod std var max min argmax argmin all any cumsum cumprod argsort sort"
+    return found | {f"t.{name}": getattr(t, name) for name in methods.split()}
+
+
+ALONG_AN_AXIS = functions_along_an_axis()
+
+
+def test_functions_along_an_axis_are_found() -> None:
+    expected = {"tensorgrad.sort", "tensorgrad.nn.softmax", "tensorgrad.nn.cosine_similarity"}
+    assert {*ALONG_AN_AXIS} >= expected | {"tensorgrad.special.log_softmax", "t.sum"}
+
+
+@pytest.mark.parametrize("name", ALONG_AN_AXIS)
+def test_pytorchs_keywords_are_answered_with_numpys(name: str) -> None:
+    args = [] if name.startswith("t.") else [tg.Tensor([[3.0, 1.0], [2.0, 4.0]])] * 2
+    args = args[: 2 if "similarity" in name else 1]
+    for keywords, cure in (
+        ({"dim": 1}, "'dim': use axis="),
+        ({"axis": 1, "keepdim": True}, "'keepdim': use keepdims="),
+        ({"unbiased": False}, "'unbiased': use ddof=1"),
+    ):
+        with pytest.raises(TypeError, match=cure):
+            ALONG_AN_AXIS[name](*args, **keywords)
+
+
+def test_what_is_unlike_pytorchs_says_so_and_how_to_write_it() -> None:
+    """In the docstring, and in the README; what is written there runs."""
+    readme = Path("README.md").read_text()
+    for name, meaning in MEANINGS.items():
+        *_, ours = re.findall("`([^`]+)`", meaning)
+        exec(ours, names())
+        documented = getattr(tg.Tensor, name).__doc__.replace("\n", " ")
+        assert ours in re.sub(" +", " ", documented), name
+        assert ours in readme, name
+
+
+def test_micrograds_expressions_run_on_tensors_of_no_axis() -> None:
+    """What its tests and notebooks do, with `Tensor(value, requires_grad=True)` for `Value`."""
+
+    def expressions(of: Any) -> Any:
+        a, b = of(-4.0), of(2.0)
+        c = a + b
+        d = a * b + b**3
+        c += c + 1
+        c += 1 + c + (-a)
+        d += d * 2 + (b + a).relu()
+        d += 3 * d + (b - a).relu()
+        g = (c - d) ** 2 / 2.0
+        g += 10.0 / g
+        h = (b / 8).tanh() + (b / 8).exp() + (b / 8 - 3).relu() + b.log() + (a / 8).sigmoid()
+        (g + h).backward()
+        return (g + h).data, a.grad, b.grad
+
+    assert_allclose(expressions(leaf), expressions(tg.scalar.Value), rtol=1e-12)
+    x = leaf([-1.0, 0.0, 2.0])
+    for ours, function in (
+        (tg.Tensor.relu, tg.nn.relu),
+        (tg.Tensor.tanh, np.tanh),
+        (tg.Tensor.exp, np.exp),
+        (tg.Tensor.sigmoid, tg.nn.sigmoid),
+    ):
+        assert_array_equal(ours(x).data, function(x.data))
+        assert_array_equal(tg.elementwise_grad(ours)(x.data), tg.elementwise_grad(function)(x.data))

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..data import check_classes, one_hot, within
 from ..graph import each_time, mode, shown_as
+from ..guide import numpys_keywords
 from ..rules.indexing import scatter
 from ..rules.selection import masked
 from ..special import silent, xlogy
@@ -514,6 +515,7 @@ def _log_divergence(x: Any, t: Any) -> Any:
     return _weighed(np.exp(t), _log_difference(x, t))
 
 
+@numpys_keywords
 def cosine_similarity(x1: Any, x2: Any, axis: int = 1, eps: float = 1e-8) -> Any:
     """Return the cosine of the angle between vectors, which lie along an axis.
 

@@ -37,7 +37,8 @@ class Module:
 
     A parameter is a tensor, not a computed one, that requires grad. It is found wherever it is: in
     an attribute, in another module there, or in a list, tuple or dict of them; nothing is
-    registered. Other tensors are kept and restored with the parameters, but not trained.
+    registered. Other tensors are kept and restored with the parameters, but not trained. A class
+    defines `forward`, as in PyTorch, or `__call__`: both are then names of the same method.
 
     >>> class Line(tg.nn.Module):
     ...     def __init__(self):
@@ -60,6 +61,25 @@ class Module:
 
     buffers: ClassVar[tuple[str, ...]] = ()
     """The names of attributes that hold tensors which are never parameters."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        own: dict[str, Any] = {}
+        for kind in cls.__mro__:
+            own = {name: vars(kind)[name] for name in ("forward", "__call__") if name in vars(kind)}
+            if own:
+                break
+        if len(own) == 1:
+            (method,) = own.values()
+            cls.forward = cls.__call__ = method  # type: ignore[method-assign]
+
+    def forward(self, *inputs: Any, **options: Any) -> Any:
+        """Return the output, as a call of the module does; a class defines it, or `__call__`."""
+        raise TypeError(
+            f"{type(self).__name__} cannot be called: define forward(self, x) in the class"
+        )
+
+    __call__ = forward
 
     def __setattr__(self, name: str, value: Any) -> None:
         held = vars(self).get(name)
