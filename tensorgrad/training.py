@@ -295,7 +295,7 @@ def _evaluate(who: str, model: Module, loss: Metric, batch: Any) -> tuple[Any, A
             "make batches by tg.data.batches((x, y), batch_size)"
         )
     *inputs, target = batch
-    output = model(*inputs)  # type: ignore[operator]
+    output = model(*inputs)
     value = loss(output, target)
     if np.size(value) != 1:
         raise ValueError(f"{who}: the loss must be one number, not of shape {np.shape(value)}")

@@ -431,3 +431,81 @@ def test_summary_counts_what_is_shared_once() -> None:
     net[1].weight = net[0].weight
     rows = net.summary().splitlines()
     assert [row.split()[-1] for row in rows] == ["parameters", "0", "6", "2", "8"]
+
+
+# -- forward and __call__
+
+
+class Doubled(nn.Module):
+    def forward(self, x: Any) -> Any:
+        return 2 * x
+
+
+class Called(nn.Module):
+    def __call__(self, x: Any) -> Any:
+        return 3 * x
+
+
+class Squared(nn.Linear):
+    def forward(self, x: Any) -> Any:
+        return super().forward(x) ** 2
+
+
+class SquaredAgain(Squared):
+    def __call__(self, x: Any) -> Any:
+        return super().__call__(x) ** 2
+
+
+class Template(nn.Module):
+    def __call__(self, x: Any) -> Any:
+        return self.forward(x) + 1
+
+    def forward(self, x: Any) -> Any:
+        return x
+
+
+class Filled(Template):
+    def forward(self, x: Any) -> Any:
+        return 5 * x
+
+
+class Mixin:
+    def forward(self, x: Any) -> Any:
+        return 7 * x
+
+
+class Mixed(Mixin, nn.Linear):
+    pass
+
+
+def test_forward_and_call_are_one_method() -> None:
+    line = nn.Linear(1, 1, rng=0)
+    y = line([2.0]).item()
+    for make, expected in (
+        (Doubled, 4),
+        (Called, 6),
+        (lambda: Squared(1, 1, rng=0), y**2),
+        (lambda: SquaredAgain(1, 1, rng=0), y**4),
+        (lambda: Mixed(1, 1), 14),
+        (lambda: line, y),
+    ):
+        module = make()
+        x = np.array([2.0])
+        assert_allclose(tg.asarray(module(x)).data, [expected], rtol=1e-12)
+        assert_allclose(tg.asarray(module.forward(x)).data, [expected], rtol=1e-12)
+        copied = copy.deepcopy(module)
+        assert_allclose(tg.asarray(tg.compile(copied)(x)).data, [expected], rtol=1e-12)
+    assert "Squared" in nn.Sequential(Squared(1, 1), np.tanh).summary(np.ones((5, 1)))
+
+
+def test_a_call_of_ones_own_that_calls_forward_is_kept() -> None:
+    assert (Template()(1), Filled()(1), Filled().forward(1)) == (2, 6, 5)
+
+
+def test_a_module_that_defines_neither_says_what_to_define() -> None:
+    class Net(nn.Module):
+        pass
+
+    for call in Net(), Net().forward:
+        with pytest.raises(TypeError, match=r"Net cannot be called: define forward\(self, x\)"):
+            call(np.ones(3))

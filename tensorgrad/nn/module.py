@@ -64,16 +64,15 @@ class Module:
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        own: dict[str, Any] = {}
-        for kind in cls.__mro__:
-            own = {name: vars(kind)[name] for name in ("forward", "__call__") if name in vars(kind)}
-            if own:
-                break
-        if len(own) == 1:
-            (method,) = own.values()
-            cls.forward = cls.__call__ = method  # type: ignore[method-assign]
+        names = {"forward", "__call__"}
+        kind = next(kind for kind in cls.__mro__ if names & vars(kind).keys())
+        own = [vars(kind)[name] for name in names if name in vars(kind)]
+        inherited: Any = super(kind, cls)
+        # Who gives `__call__` a meaning of its own, and calls forward from it, keeps it.
+        if len(own) == 1 and inherited.forward is inherited.__call__:
+            cls.forward = cls.__call__ = own[0]  # type: ignore[method-assign]
 
-    def forward(self, *inputs: Any, **options: Any) -> Any:
+    def forward(self, *_inputs: Any, **_options: Any) -> Any:
         """Return the output, as a call of the module does; a class defines it, or `__call__`."""
         raise TypeError(
             f"{type(self).__name__} cannot be called: define forward(self, x) in the class"
