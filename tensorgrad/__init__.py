@@ -29,6 +29,7 @@ from . import (
     optim,
     rules,  # noqa: F401
     special,
+    storage,
     training,
 )
 from .array_api import *  # noqa: F403
@@ -38,6 +39,7 @@ from .compiler import compile as compile
 from .diagnostics import detect_anomaly, profile
 from .errors import (
     AnomalyError,
+    CheckpointError,
     GradcheckError,
     GraphError,
     NoRuleError,
@@ -50,6 +52,7 @@ from .graph import enable_grad, no_grad
 from .guard import guard
 from .nn import MLP, Layer, Neuron
 from .rules.selection import safe_where
+from .storage import Checkpoint, load, save
 from .tensor import Tensor, differentiable
 from .training import EarlyStopping, History, fit
 from .transforms import (
@@ -63,13 +66,14 @@ from .transforms import (
     value_and_grad,
     vjp,
 )
-
-__version__ = "0.1.0"
+from .version import __version__ as __version__
 
 __all__ = [
     *array_api.__all__,
     "MLP",
     "AnomalyError",
+    "Checkpoint",
+    "CheckpointError",
     "EarlyStopping",
     "GradcheckError",
     "GraphError",
@@ -95,13 +99,16 @@ __all__ = [
     "hvp",
     "jacobian",
     "jvp",
+    "load",
     "nn",
     "no_grad",
     "optim",
     "profile",
     "ravel",
     "safe_where",
+    "save",
     "special",
+    "storage",
     "training",
     "value_and_grad",
     "vjp",

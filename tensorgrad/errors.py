@@ -44,3 +44,19 @@ def optional(module: str, who: str) -> Any:
     except ImportError as error:
         library = module.partition(".")[0]
         raise ImportError(f"{who} needs {library}: python -m pip install {library}") from error
+
+
+class CheckpointError(TensorgradError, ValueError):
+    """A file cannot be loaded: it is damaged, or holds something else than what is wanted.
+
+    `file`, `array` (or another part of it, or None), `expected` and `found` say where, and why.
+    """
+
+    def __init__(self, array: str | None, expected: str, found: str, file: str = "") -> None:
+        super().__init__(array, expected, found, file)
+        self.array = array or None
+        self.expected, self.found, self.file = expected, found, file
+
+    def __str__(self) -> str:
+        where = self.file if self.array is None else f"{self.file}: {self.array!r}"
+        return f"{where}: expected {self.expected}, found {self.found}"

@@ -17,5 +17,7 @@ NEED_SCIPY = {"tensorgrad.optim.lbfgs.LBFGS", "tensorgrad.special.polygamma"}
 @pytest.fixture(autouse=True)
 def _names_in_doctests(request: pytest.FixtureRequest, doctest_namespace: dict[str, Any]) -> None:
     doctest_namespace.update(np=np, tg=tensorgrad, tensorgrad=tensorgrad)
+    if isinstance(request.node, pytest.DoctestItem):  # examples write files
+        request.getfixturevalue("monkeypatch").chdir(request.getfixturevalue("tmp_path"))
     if request.node.name in NEED_SCIPY:
         pytest.importorskip("scipy")

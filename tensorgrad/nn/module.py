@@ -13,6 +13,9 @@ from numpy.typing import DTypeLike
 from ..graph import RULES, Array, changes, no_grad
 from ..guide import guide, present
 from ..rules.linear_algebra import best_order
+from ..storage.atomic import PathLike
+from ..storage.files import load, naming, save
+from ..storage.nesting import require_state
 from ..structure import CONTAINERS
 from ..tensor import Tensor, alias, apply, asarray, plain, tensor_of
 
@@ -199,6 +202,44 @@ class Module:
                 plain(own[name])[...] = array
         return IncompatibleKeys(missing, unexpected)
 
+    def named_generators(self) -> list[tuple[str, Any]]:
+        """Every NumPy Generator, such as that of dropout, with the dotted path where it is first.
+
+        >>> [name for name, _ in tg.nn.Sequential(tg.nn.Dropout(0.5)).named_generators()]
+        ['0.rng']
+        """
+        return [*_generators(self, "", set())]
+
+    def arrays_to_save(self) -> State:
+        """The state; the arrays themselves, where `state_dict` makes copies of them."""
+        if type(self).state_dict is not Module.state_dict:
+            return self.state_dict()
+        return {path: tensor.data for path, tensor in _state(self)}
+
+    def save(self, path: PathLike, metadata: Mapping[str, Any] | None = None) -> None:
+        """Write the state, and that of the generators, to a file, as `tensorgrad.save` does.
+
+        >>> net, other = tg.nn.Linear(3, 2), tg.nn.Linear(3, 2)
+        >>> net.save("net.npz")
+        >>> other.load_state("net.npz")
+        <all keys matched>
+        >>> bool(np.all(net(np.ones(3)) == other(np.ones(3))))
+        True
+        """
+        save(path, self, metadata)
+
+    def load_state(self, path: PathLike, strict: bool = True) -> IncompatibleKeys:
+        """Take the arrays of a file that `save` wrote, or PyTorch to `.safetensors`: all, or none.
+
+        Raises CheckpointError where the file is damaged, where names are missing or unexpected (or,
+        without `strict`, passes them over and returns them), where shapes differ, and where dtypes
+        would lose digits: `load_state_dict(tg.load(path))` converts those.
+        """
+        state = load(path)
+        with naming(path):
+            require_state(dict(_state(self)), state, strict=strict)
+        return self.load_state_dict(state, strict)
+
     # -- for the reader
 
     def __dir__(self) -> list[str]:
@@ -335,6 +376,19 @@ def _walk(
     if again:
         seen.remove(id(holder))
     return found
+
+
+def _generators(holder: Any, path: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
+    for key, value in _items(holder):
+        name = f"{path}.{key}" if path else str(key)
+        if id(value) in seen:
+            continue
+        if hasattr(value, "bit_generator"):
+            seen.add(id(value))
+            yield name, value
+        elif isinstance(value, (Module, dict, list, tuple)):
+            seen.add(id(value))
+            yield from _generators(value, name, seen)
 
 
 def _tensors(module: Module) -> list[tuple[str, Tensor]]:

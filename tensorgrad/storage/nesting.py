@@ -1,0 +1,339 @@
+"""Nested values, taken apart into what JSON can hold and arrays by name, and put together again."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from ..errors import CheckpointError
+from ..graph import Array
+from ..tensor import Tensor
+from .formats import fault_of_dtype, fault_of_name
+
+Arrays: TypeAlias = dict[str, Array]
+Node: TypeAlias = Any  # of JSON: a plain value, a list, or a dict of one key, the kind of value
+
+# -- apart
+
+
+def packed(value: Any, arrays: Arrays, path: str = "") -> Node:
+    """The value as JSON holds it; its arrays are put into `arrays`, by the names that it has."""
+
+    def inner(part: Any, key: Any) -> Node:
+        return packed(part, arrays, _join(path, key))
+
+    if value is None or type(value) in (bool, int, str):
+        return value
+    if type(value) is float:
+        return value if math.isfinite(value) else {"float": repr(value)}
+    if type(value) is complex:
+        return {"complex": [packed(value.real, arrays), packed(value.imag, arrays)]}
+    if isinstance(value, Tensor):
+        is_parameter = value.requires_grad and value.is_leaf
+        return {"parameter" if is_parameter else "tensor": _put(value.data, path, arrays)}
+    if isinstance(value, np.generic):
+        return {"scalar": _put(np.asarray(value), path, arrays)}
+    if isinstance(value, np.ndarray):
+        return {"array": _put(value, path, arrays)}
+    if _is_generator(value):
+        return {"generator": inner(value.bit_generator.state, "state")}
+    if _is_object(value):
+        state = value.arrays_to_save() if _is_module(value) else value.state_dict()
+        generators = [[name, inner(g, name)] for name, g in _generators(value).items()]
+        return {"object": [type(value).__name__, packed(state, arrays, path), generators]}
+    if isinstance(value, dict):
+        for key in value:
+            if key is not None and type(key) not in (bool, int, str):
+                raise TypeError(f"save: {path!r}: the key {key!r} is neither text nor int")
+        return {"dict": [[key, inner(part, key)] for key, part in value.items()]}
+    if isinstance(value, (list, tuple)):
+        parts = [inner(part, i) for i, part in enumerate(value)]
+        return parts if isinstance(value, list) else {"tuple": parts}
+    raise TypeError(
+        f"save: {path!r}: a {type(value).__name__} cannot be saved: give it state_dict() and "
+        "load_state_dict(), or save the arrays and numbers that it consists of"
+    )
+
+
+def _put(array: Any, path: str, arrays: Arrays) -> str:
+    """Add an array under a name of its own, and return that."""
+    if type(array) not in (np.ndarray, np.memmap) or fault_of_dtype(array.dtype.str):
+        raise TypeError(
+            f"save: {path!r}: a {type(array).__name__} of dtype {array.dtype} cannot be saved: "
+            "make plain arrays of numbers, text or dates of it"
+        )
+    name = path or "array"
+    while name in arrays:  # as where there are "a.b", and "b" in "a"
+        name += "_"
+    if fault := fault_of_name(name):
+        raise ValueError(f"save: {name!r} cannot name an array: it {fault}")
+    arrays[name] = array
+    return name
+
+
+def _is_generator(value: Any) -> bool:
+    return hasattr(value, "bit_generator")
+
+
+def _is_object(value: Any) -> bool:
+    return hasattr(value, "state_dict") and hasattr(value, "load_state_dict")
+
+
+def _is_module(value: Any) -> bool:
+    return hasattr(value, "named_generators")
+
+
+def _generators(value: Any) -> dict[str, Any]:
+    return dict(value.named_generators()) if _is_module(value) else {}
+
+
+def _join(path: str, key: Any) -> str:
+    return f"{path}.{key}" if path else str(key)
+
+
+# -- and together
+
+
+@dataclass(frozen=True)
+class _Saved:
+    """A tensor, generator or object as it was saved: its array or state, and, of an object, more.
+
+    `name` is the object's type; `generators` are those that a module holds, by their paths.
+    """
+
+    kind: str
+    state: Any
+    name: str = ""
+    generators: dict[str, _Saved] = field(default_factory=dict)
+
+
+def parsed(node: Node, arrays: Arrays) -> Any:
+    """The value of a node, with a `_Saved` for each object; arrays are taken out of `arrays`."""
+
+    def inner(part: Node) -> Any:
+        return parsed(part, arrays)
+
+    if isinstance(node, list):
+        return [*map(inner, node)]
+    if not isinstance(node, dict):
+        return node
+    match [*node.items()]:
+        case [("float", "nan" | "inf" | "-inf" as text)]:
+            return float(text)
+        case [("complex", [real, imag])]:
+            return complex(inner(real), inner(imag))
+        case [("array", str(name))]:
+            return arrays.pop(name)
+        case [("scalar", str(name))]:
+            return arrays.pop(name)[()]
+        case [("tensor" | "parameter" as kind, str(name))]:
+            return _Saved(kind, arrays.pop(name))
+        case [("generator", state)]:
+            return _Saved("generator", inner(state))
+        case [("object", [str(name), state, list(pairs)])]:
+            generators = _dictionary(pairs, inner)
+            if all(isinstance(g, _Saved) and g.kind == "generator" for g in generators.values()):
+                return _Saved("object", inner(state), name, generators)
+        case [("dict", list(pairs))]:
+            return _dictionary(pairs, inner)
+        case [("tuple", list(parts))]:
+            return tuple(map(inner, parts))
+    raise CheckpointError(None, "a value in the header", f"{node!r:.100}")
+
+
+def _dictionary(pairs: list[Any], inner: Callable[[Node], Any]) -> dict[Any, Any]:
+    result = {key: inner(part) for key, part in pairs}
+    if len(result) < len(pairs):
+        raise CheckpointError(None, "keys of a dict, each once", f"{[*result]!r:.100} and others")
+    return result
+
+
+def public(value: Any) -> Any:
+    """What `parsed` returned, with tensors, and with the states of objects."""
+    if isinstance(value, _Saved):
+        if value.kind in ("tensor", "parameter"):
+            return Tensor(value.state, requires_grad=value.kind == "parameter")
+        return public(value.state)
+    if isinstance(value, dict):
+        return {key: public(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)([public(part) for part in value])
+    return value
+
+
+# -- into what is there
+
+
+class _Change(NamedTuple):
+    """What is to be done to a part of the target, and how it is undone."""
+
+    path: str
+    put: Callable[[Any], Any]
+    new: Any
+    old: Any
+
+
+def restore(saved: Any, target: Any) -> Any:
+    """Give the target's parts what was saved of them, all or none; return the whole value."""
+    changes: list[_Change] = []
+    is_dict = isinstance(target, dict) and not _is_object(target)
+    result = (_match_parts if is_dict else _matched)(saved, target, "", changes)
+    for i, change in enumerate(changes):
+        try:
+            change.put(change.new)
+        except BaseException as error:
+            for done in reversed(changes[: i + 1]):
+                done.put(done.old)
+            if isinstance(error, Exception):
+                raise CheckpointError(change.path, "a state that fits", str(error)) from error
+            raise
+    return result
+
+
+def _matched(saved: Any, target: Any, path: str, changes: list[_Change]) -> Any:
+    """What was saved, with the target's parts in it; `changes` gets what to do to them."""
+    if isinstance(target, (Tensor, np.ndarray)):
+        array, own = saved.state if isinstance(saved, _Saved) else saved, _plain(target)
+        if not isinstance(array, np.ndarray) or _described(array) != _described(own):
+            raise CheckpointError(path, _described(own), _described(array))
+        if not own.flags.writeable:
+            raise CheckpointError(path, "an array to load into", "a read-only one")
+        put = functools.partial(_write, target)
+        changes.append(_Change(path, put, array, own.copy(order="K")))
+    elif _is_generator(target):
+        _match_generator(saved, target.bit_generator, path, changes)
+    elif _is_object(target):
+        _match_object(saved, target, path, changes)
+    elif _holds_parts(target):
+        return _match_parts(saved, target, path, changes)
+    elif isinstance(target, (list, dict)):
+        if not isinstance(saved, list if isinstance(target, list) else dict):
+            raise CheckpointError(path, _described(target), _described(saved))
+        put = functools.partial(_refill, target)
+        changes.append(_Change(path, put, public(saved), target.copy()))
+    elif (target is None) != (saved is None):
+        raise CheckpointError(path, _described(target), _described(saved))
+    else:
+        return public(saved)
+    return target
+
+
+def _match_generator(saved: Any, target: Any, path: str, changes: list[_Change]) -> None:
+    own, state = target.state, getattr(saved, "state", None)
+    name = state.get("bit_generator") if isinstance(state, dict) else None
+    if name != own["bit_generator"]:
+        found = _described(saved) if name is None else f"one of {name}"
+        raise CheckpointError(path, f"a generator of {own['bit_generator']}", found)
+    changes.append(_Change(path, functools.partial(setattr, target, "state"), state, own))
+
+
+def _match_object(saved: Any, target: Any, path: str, changes: list[_Change]) -> None:
+    own = target.state_dict()
+    if not (isinstance(saved, _Saved) and saved.kind == "object"):
+        raise CheckpointError(path, _described(target), _described(saved))
+    if _is_module(target):  # whose class may have been renamed meanwhile
+        require_state(own, saved.state, path)
+        _match_parts(saved.generators, _generators(target), path, changes)
+    elif saved.name != type(target).__name__:
+        raise CheckpointError(path, _described(target), _described(saved))
+    changes.append(_Change(path, target.load_state_dict, public(saved.state), own))
+
+
+def _match_parts(saved: Any, target: Any, path: str, changes: list[_Change]) -> Any:
+    kind = next(kind for kind in (dict, list, tuple) if isinstance(target, kind))
+    if not isinstance(saved, kind):
+        raise CheckpointError(path, _described(target), _described(saved))
+    mine, parts = _parts(target), _parts(saved)
+    _require_keys(mine, parts, path)
+    matched = {
+        key: _matched(parts[key], part, _join(path, key), changes) for key, part in mine.items()
+    }
+    return matched if kind is dict else kind(matched.values())
+
+
+def _require_keys(mine: Mapping[Any, Any], saved: Mapping[Any, Any], path: str) -> None:
+    for key in [*mine, *saved]:
+        if key not in saved:
+            raise CheckpointError(_join(path, key), _described(mine[key]), "nothing")
+        if key not in mine:
+            raise CheckpointError(_join(path, key), "nothing", _described(saved[key]))
+
+
+def require_state(own: Mapping[str, Any], saved: Any, path: str = "", strict: bool = True) -> None:
+    """Raise a CheckpointError unless what was saved is the state of a module that has `own`.
+
+    Names, if `strict`, and shapes must be equal, and no digits be lost by other dtypes.
+    """
+    if not isinstance(saved, dict) or not all(isinstance(a, np.ndarray) for a in saved.values()):
+        raise CheckpointError(path or None, "arrays by name, of a module", _described(saved))
+    if strict:
+        _require_keys(own, saved, path)
+    for name in filter(saved.__contains__, own):
+        mine, array = own[name], saved[name]
+        keeps = np.can_cast(array.dtype, mine.dtype) or array.dtype.kind == mine.dtype.kind in "iu"
+        if mine.shape != array.shape or not keeps:
+            raise CheckpointError(_join(path, name), _described(mine), _described(array))
+
+
+def require_restorable(value: Any, path: str) -> None:
+    """Raise a TypeError that starts with `path` if a part cannot be changed in place."""
+    if _holds_parts(value):
+        for key, part in _parts(value).items():
+            require_restorable(part, f"{path}: {key!r}")
+    elif not (_is_part(value) or value is None or isinstance(value, (list, dict))):
+        raise TypeError(
+            f"{path}: a {type(value).__name__} cannot be changed in place: put it into a list, a "
+            "dict or an array, or give it state_dict() and load_state_dict()"
+        )
+
+
+def _holds_parts(value: Any) -> bool:
+    if not isinstance(value, (dict, list, tuple)):
+        return False
+    return any(_is_part(part) or _holds_parts(part) for part in _parts(value).values())
+
+
+def _is_part(value: Any) -> bool:
+    """Whether it can be given another value in place."""
+    is_array = isinstance(value, (Tensor, np.ndarray))
+    return is_array or _is_generator(value) or _is_object(value)
+
+
+def _parts(value: Any) -> dict[Any, Any]:
+    return value if isinstance(value, dict) else dict(enumerate(value))
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, (np.ndarray, Tensor)):
+        return f"{value.dtype} of shape {value.shape}"
+    if isinstance(value, _Saved):
+        name = value.name or value.kind
+        return f"the state of a {name}"
+    if _is_object(value):
+        return f"the state of a {type(value).__name__}"
+    is_plain = value is None or isinstance(value, (bool, int, float, str))
+    return f"{value!r:.100}" if is_plain else f"a {type(value).__name__}"
+
+
+def _plain(target: Tensor | Array) -> Array:
+    return target.data if isinstance(target, Tensor) else target
+
+
+def _write(target: Tensor | Array, array: Array) -> None:
+    if isinstance(target, Tensor) and target.requires_grad:
+        target.data = array
+    else:
+        _plain(target)[...] = array
+
+
+def _refill(target: list[Any] | dict[Any, Any], content: Any) -> None:
+    target.clear()
+    if isinstance(target, list):
+        target.extend(content)
+    else:
+        target.update(content)
