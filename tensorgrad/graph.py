@@ -231,15 +231,17 @@ class Node(Spec):
     Tensor, so that dropping the last Tensor frees the graph at once. `parents` is None once the
     graph is freed. Serial numbers grow in the order of computation, so that a leaf younger than an
     operation on it has had its data changed since. `line` is where the user called the operation:
-    the code and the position in it. Of a leaf, `out` is None, or the array in which its data must
+    the code and the position in it. `retained` is there once a backward pass went through the node
+    that did not free the graph. Of a leaf, `out` is None, or the array in which its data must
     stay, as it is a view of an optimizer's vector.
     """
 
     __slots__ = (
-        "__weakref__", "args", "grad", "keeps_grad", "kwargs", "line", "out", "parents", "rule",
-        "serial",
+        "__weakref__", "args", "grad", "keeps_grad", "kwargs", "line", "out", "parents",
+        "retained", "rule", "serial",
     )  # fmt: skip
     line: Line
+    retained: bool
 
     def __init__(
         self,
@@ -282,6 +284,11 @@ class Node(Spec):
             return "?"
         code, position = self.line
         return f"{code.co_filename}:{[*code.co_positions()][position // 2][0]}"
+
+    @property
+    def passed(self) -> bool:
+        """Whether it is of an operation, and a backward pass went through it."""
+        return self.parents is None or hasattr(self, "retained")
 
     def touch(self) -> None:
         """Make a leaf younger than every operation on it: its data has changed."""

@@ -437,12 +437,20 @@ class Tensor:
     def grad(self) -> Array | None:
         """The gradient that backward passes have summed up, of the data's shape and dtype, or None.
 
-        Only leaves have one, and tensors on which `retain_grad()` was called.
+        Only leaves have one, and tensors on which `retain_grad()` was called: for others that a
+        backward pass went through, a UserWarning says so.
         """
         node, trace = self._node, mode.get().trace
-        if node is None or trace is None:
-            return None if node is None else node.grad
-        return trace.grad(node)  # type: ignore[no-any-return]
+        if node is None:
+            return None
+        if trace is not None:
+            return trace.grad(node)  # type: ignore[no-any-return]
+        if node.grad is None and node.passed and not node.keeps_grad:
+            warn(
+                f"grad of a computed tensor, {node}, is None: backward() keeps the gradients of "
+                "leaves alone; call retain_grad() on the tensor before backward()"
+            )
+        return node.grad
 
     @grad.setter
     def grad(self, value: ArrayLike | None) -> None:
@@ -525,6 +533,9 @@ class Tensor:
                 )
         nodes = ancestors(self._node)
         targets = {node for node in nodes if node.keeps_grad}
+        if retain_graph:
+            for node in nodes:
+                node.retained = True
         accumulate(propagate(nodes, {self._node: seed}, targets, free=not retain_graph))
         if loans:
             del nodes, targets
@@ -711,6 +722,9 @@ class Tensor:
 
     def __index__(self) -> int:
         return operator.index(_untracked(self))
+
+    def __round__(self, ndigits: int | None = None) -> float:
+        return round(float(self), ndigits)
 
     def __repr__(self) -> str:
         text = repr(self._array).replace("array", "Tensor", 1).replace("\n", "\n ")
@@ -946,12 +960,13 @@ def plain(value: Any) -> Any:
 
 
 def _untracked(value: Any) -> Any:
-    """The array of an untracked tensor; anything that is not a tensor, as it is."""
+    """The array of a tensor that no gradient can go through; what is not a tensor, as it is."""
     if not isinstance(value, Tensor):
         return value
-    if value._node is not None:
+    node = value._node
+    if node is not None and node.parents is not None:  # a gradient can still go through it
         raise TypeError(
-            f"a tensor that requires grad, {value._node}, cannot become a plain array or number "
+            f"a tensor that requires grad, {node}, cannot become a plain array or number "
             "unasked. To keep the gradient, make an array of tensors by tensorgrad.asarray or "
             "numpy.stack, and let tensorgrad.differentiable call what takes plain arrays only. "
             "Without the gradient, which is 0 then: .numpy(), .item() or .detach()"

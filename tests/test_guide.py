@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import math
 import pickle
 import re
 import subprocess
@@ -217,3 +218,91 @@ def test_micrograds_expressions_run_on_tensors_of_no_axis() -> None:
     ):
         assert_array_equal(ours(x).data, function(x.data))
         assert_array_equal(tg.elementwise_grad(ours)(x.data), tg.elementwise_grad(function)(x.data))
+
+
+# -- numbers
+
+NUMBERS: list[tuple[Any, Any]] = [
+    (float, 1.5625),
+    (int, 1),
+    (complex, 1.5625 + 0j),
+    (lambda t: round(t, 2), 1.56),
+    (round, 2),
+    (math.isnan, False),
+    (math.sqrt, 1.25),
+    (math.floor, 1),
+    (lambda t: "%.3f" % t, "1.562"),  # noqa: UP031
+    (np.asarray, np.array(1.5625)),
+    (lambda t: np.array([t, t]), np.array([1.5625, 1.5625])),
+    (lambda t: tg.Tensor(t).data, np.array(1.5625)),
+]
+EXPLICIT: list[tuple[Any, Any]] = [
+    (lambda t: t.item(), 1.5625),
+    (lambda t: t.tolist(), 1.5625),
+    (lambda t: t.numpy(), np.array(1.5625)),
+    (lambda t: f"{t:.3f}", "1.562"),
+    (bool, True),
+]
+
+
+@pytest.mark.parametrize(("convert", "expected"), NUMBERS + EXPLICIT)
+def test_numbers_are_made_of_what_no_gradient_can_go_through(convert: Any, expected: Any) -> None:
+    x = leaf(1.25)
+    live, retained, freed = (np.square(x) for _ in range(3))
+    freed.backward()
+    retained.backward(retain_graph=True)
+    with tg.no_grad():
+        unrecorded = np.square(x)
+    for t in tg.Tensor(1.5625), unrecorded, live.detach(), freed:
+        assert_array_equal(convert(t), expected)
+        assert type(convert(t)) is type(expected)
+    for t in live, retained:
+        if (convert, expected) in EXPLICIT:
+            assert_array_equal(convert(t), expected)
+        else:
+            with pytest.raises(TypeError, match=r"\.item\(\)"):
+                convert(t)
+    if (convert, expected) not in EXPLICIT:
+        with pytest.raises(TypeError, match=r"\.item\(\)"):
+            convert(x)
+        for transform in tg.grad, tg.value_and_grad, tg.hessian:
+            with pytest.raises(TypeError, match=r"\.item\(\)"):
+                transform(lambda v: v * convert(v))(2.0)
+
+
+def test_a_loop_that_prints_and_keeps_its_losses() -> None:
+    net = tg.nn.Linear(2, 1, rng=0)
+    optimizer = tg.optim.SGD(net.parameters(), lr=0.1)
+    losses, lines = [], []
+    for _ in range(3):
+        loss = tg.nn.mse_loss(net(np.ones((4, 2))), np.zeros((4, 1)))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss)
+        lines.append("%.3f %s" % (loss, math.isnan(loss)))  # noqa: UP031
+    assert lines == [f"{loss:.3f} False" for loss in losses]
+    assert np.array(losses).shape == (3,) and min(losses) is losses[-1]
+
+
+# -- the grad of what was computed
+
+
+def test_the_grad_of_a_computed_tensor_says_why_it_is_none() -> None:
+    for options in {}, {"retain_graph": True}:
+        x = leaf([1.0, 2.0])
+        y = x * 2
+        kept = x * 3
+        kept.retain_grad()
+        z = np.sum(y * kept)
+        assert y.grad is None  # nothing went through it yet
+        z.backward(**options)
+        for t in y, z:
+            with pytest.warns(UserWarning, match=r"call retain_grad\(\)") as caught:
+                assert t.grad is None
+            assert caught[0].filename == __file__
+        assert_array_equal(kept.grad, 2 * x.data)
+        assert_array_equal(x.grad, 12 * x.data)
+        assert tg.Tensor([1.0]).grad is None and leaf([1.0]).grad is None
+        with tg.no_grad():
+            assert (x * 2).grad is None
