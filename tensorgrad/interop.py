@@ -1,8 +1,9 @@
 """Lets einops take tensors, although it knows the libraries it serves by name.
 
 NumPy's protocols and the array API standard are enough for other libraries. einops looks for a
-subclass of its own backend class, which cannot exist before einops is imported, and importing it
-here would make every user wait: so the subclass is made when somebody imports einops.
+subclass of its own backend class, which cannot exist before einops is imported, and it asks the
+tensor nothing before it has found one: so the subclass is made when somebody imports einops, now or
+later, in whatever order. Until then nothing of it is imported, nor looked for on disk.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ class _EinopsFinder:
             def exec_module(module: ModuleType) -> None:
                 execute(module)
                 _serve_einops(module)
+                sys.meta_path.remove(_EinopsFinder)
 
             spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import importlib
 import math
 import signal
 import sys
@@ -656,7 +656,7 @@ class _Progress:
         if self._bar is not None:
             self._bar.clear()
         if self._bar is not None or self._prints_lines:
-            logging.getLogger(__package__).warning(text)
+            importlib.import_module("logging").getLogger(__package__).warning(text)
 
     def epoch(self, epoch: int, row: Mapping[str, float]) -> None:
         others = [f", {name} {value:.4g}" for name, value in row.items() if name != "loss"]

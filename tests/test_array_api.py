@@ -356,8 +356,21 @@ def test_einops_finds_tensors_in_either_order_of_import(imports: str) -> None:
     )
 
 
-def test_importing_tensorgrad_does_not_import_einops() -> None:
-    run("import sys, tensorgrad; assert 'einops' not in sys.modules")
+def test_importing_tensorgrad_does_not_look_for_einops() -> None:
+    run(
+        "import sys; looked = []\n"
+        "sys.addaudithook(lambda event, args: looked.append(args) if event == 'open' else None)\n"
+        "import tensorgrad\n"
+        "assert 'einops' not in sys.modules and looked and 'einops' not in str(looked)"
+    )
+
+
+def test_an_import_of_einops_leaves_nothing_behind() -> None:
+    pytest.importorskip("einops")
+    run(
+        "import sys; before = [*sys.meta_path]; import tensorgrad, einops\n"
+        "assert sys.meta_path == before"
+    )
 
 
 EINOPS: dict[str, Callable[[Any, Any], Any]] = {
