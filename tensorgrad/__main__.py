@@ -1,6 +1,6 @@
 """`python -m tensorgrad [--seed N]`: two networks learn, in a few seconds.
 
-`python -m tensorgrad support`: what becomes of each NumPy function on tensors.
+`python -m tensorgrad support [NAME ...]`: what becomes of NumPy's functions on tensors.
 
 `python -m tensorgrad doctor`: what NumPy multiplies matrices with, and if it could be faster.
 """
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
+import shutil
 import sys
 import timeit
 from collections.abc import Callable, Sequence
@@ -21,32 +23,49 @@ from .data import moons
 from .graph import Array
 from .nn import MLP, hinge_loss
 
+# What a shell reports of a program that a signal ended: Ctrl-C, or the end of a pipe.
+INTERRUPTED, NO_READER = 130, 141
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the tour or print a report; `argv` are the arguments of the command line."""
+    try:
+        try:
+            answer(argv)
+        finally:
+            print(end="", flush=True)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what Python itself flushes in the end
+        sys.exit(NO_READER if isinstance(error, BrokenPipeError) else f"error: {error}")
+
+
+def answer(argv: Sequence[str] | None) -> None:
+    """Do what the arguments ask for."""
     parser = argparse.ArgumentParser(
         prog="python -m tensorgrad", description="Train two small networks, and show how it went."
-    )
-    parser.add_argument(
-        "report",
-        nargs="?",
-        choices=["support", "doctor"],
-        help="print which NumPy functions have derivatives; or how fast NumPy's matrix products "
-        "are, and what to set to make them faster",
     )
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="of all that is random (default: 0)"
     )
     parser.add_argument("--version", action="version", version=f"tensorgrad {__version__}")
+    reports = parser.add_subparsers(dest="report", title="or print a report")
+    named = reports.add_parser("support", help="which NumPy functions have derivatives")
+    named.add_argument(
+        "names", nargs="*", metavar="NAME", help="of a function, such as tanh or numpy.linalg.svd"
+    )
+    reports.add_parser("doctor", help="how fast NumPy's products are, and what to set to speed up")
     arguments = parser.parse_args(argv)
+    width = max(shutil.get_terminal_size((96, 24)).columns, 24)
     if arguments.report == "support":
-        print(support.report())
+        tell_support(arguments.names, min(width, 96))
         return
     if arguments.report == "doctor":
         try:
-            for line in doctor.report():
+            for line in doctor.report(width=width):
                 print(line, flush=True)
-        except (OSError, RuntimeError) as error:
+        except RuntimeError as error:
             sys.exit(f"error: {error}")
         return
     seed = arguments.seed
@@ -54,7 +73,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(f"argument --seed: {seed} is negative")
     rng = np.random.default_rng(seed)
     learn_four_samples(rng)
-    learn_two_moons(rng)
+    learn_two_moons(rng, min(width - 2, 64))
+
+
+def tell_support(names: Sequence[str], width: int) -> None:
+    """Print what becomes of functions on tensors, by default of all of NumPy's."""
+    if not names:
+        print(support.report(width))
+        return
+    try:
+        for name in names:
+            print(support.about(name))
+    except LookupError as error:
+        sys.exit(f"error: {error}")
 
 
 def learn_four_samples(rng: np.random.Generator, steps: int = 100) -> None:
@@ -82,7 +113,7 @@ def learn_four_samples(rng: np.random.Generator, steps: int = 100) -> None:
     print(f"  {unseen!s:19}  unseen  {net(unseen):10.4f}")
 
 
-def learn_two_moons(rng: np.random.Generator, steps: int = 1000) -> None:
+def learn_two_moons(rng: np.random.Generator, width: int, steps: int = 1000) -> None:
     """Tell two classes of points apart, and compare the speed of the two engines at it."""
     points, classes = moons(100, noise=0.1, rng=rng)
     targets = 2.0 * classes[:, np.newaxis] - 1
@@ -97,7 +128,7 @@ def learn_two_moons(rng: np.random.Generator, steps: int = 1000) -> None:
             print(f"  {step:5}  {loss:8.5f}  {accuracy:8.1%}", flush=True)
         if step < steps:
             descend(net, loss, rate=1.0)
-    print(f"\n{draw(net, points, classes)}\n")
+    print(f"\n{draw(net, points, classes, width)}\n")
     compare_engines(reference, points, targets)
 
 
@@ -109,7 +140,7 @@ def descend(net: Any, loss: Any, rate: float) -> None:
         p.data += -rate * p.grad
 
 
-def draw(net: MLP, points: Array, classes: Array, height: int = 16, width: int = 64) -> str:
+def draw(net: MLP, points: Array, classes: Array, width: int, height: int = 16) -> str:
     """Draw the points of class 0 as `o`, of class 1 as `x`, and dots where the network says 1."""
     low, high = points.min(axis=0) - 0.2, points.max(axis=0) + 0.2
     across, down = np.linspace(low[0], high[0], width), np.linspace(high[1], low[1], height)

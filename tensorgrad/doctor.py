@@ -259,8 +259,11 @@ def advice(measured: Sequence[Kernel]) -> str:
     return "Nothing to set: the present setting is the best."
 
 
-def report(size: int = 512, seconds: float = 6.0) -> Iterator[str]:
-    """The lines of what `python -m tensorgrad doctor` prints, each as soon as it is known."""
+def report(size: int = 512, seconds: float = 6.0, width: int = 100) -> Iterator[str]:
+    """The lines of what `python -m tensorgrad doctor` prints, each as soon as it is known.
+
+    Where the table is wider than `width` characters, each number has a line.
+    """
     library, asked = blas(), os.environ.get(VARIABLE)
     yield f"Python     {platform.python_version()}, {platform.system()} {platform.machine()}"
     yield f"NumPy      {np.__version__}"
@@ -280,8 +283,14 @@ def report(size: int = 512, seconds: float = 6.0) -> Iterator[str]:
         )
         for kernel in measured
     ]
-    for first, *others in rows:
-        yield "  ".join([f"{first:14}", *(f"{cell:>19}" for cell in others)])
+    lines = ["  ".join([f"{first:14}", *(f"{cell:>19}" for cell in rest)]) for first, *rest in rows]
+    if len(lines[0]) > width:
+        lines = [
+            line
+            for kernel, *cells in rows[1:]
+            for line in (kernel, *(f"  {p:19} {cell}" for p, cell in zip(rows[0][1:], cells)))
+        ]
+    yield from lines
     yield ""
     if library.kernel is None:
         yield "NumPy has no OpenBLAS that tells its kernel: only the present setting was measured."

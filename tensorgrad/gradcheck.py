@@ -163,7 +163,9 @@ _VECTORS = (
 _CHOICES = {"central": dict.fromkeys(("eigh", "eig", "svd", "qr"), _VECTORS)}
 _CHOICES["complex"] = {
     **_CHOICES["central"],
-    "cholesky or eigh": 'NumPy takes the conjugate of one triangle for the other: use method="central"',
+    "cholesky or eigh": (
+        'NumPy takes the conjugate of one triangle for the other: use method="central"'
+    ),
 }
 
 

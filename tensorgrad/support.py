@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import textwrap
 from collections.abc import Callable, Iterable
 from inspect import isclass, ismodule
 
 import numpy as np
 
+from . import nn, special
 from .graph import COMPOSITES, CONSTANTS, IN_PLACE, RULES, Function
 from .rules.constants import DESCRIPTIONS
 from .tensor import Tensor
@@ -65,6 +67,15 @@ CLASSES: dict[str, Callable[[str, Function], bool]] = {
 }
 
 
+# What a class means.
+MEANING = {
+    "differentiable": "",
+    "piecewise constant": ": the result requires no grad",
+    "constant": ": no result follows the values",
+    "not supported": ": an error on a tensor that requires grad",
+}
+
+
 def functions() -> dict[str, Function]:
     """The public functions of `numpy`, `numpy.linalg` and `numpy.fft`, by name."""
     modules = {"": np, "linalg.": np.linalg, "fft.": np.fft}
@@ -90,37 +101,91 @@ def support() -> dict[str, list[str]]:
     }
 
 
-def report() -> str:
-    """The table as text."""
-    table = support()
-    lines = [f"The {len(functions())} functions of NumPy {np.__version__}, by what becomes of them"]
+def about(name: str) -> str:
+    """What is to be said of the functions of that name, with or without the module before it.
 
-    def section(title: str, names: Iterable[str]) -> None:
-        text = textwrap.fill(" ".join(names), 96, break_long_words=False, break_on_hyphens=False)
-        lines.extend(["", title, textwrap.indent(text, "    ")])
+    LookupError, with close matches, if there is none.
 
-    def count(kind: str) -> str:
-        return f"{kind[0].upper()}{kind[1:]} ({len(table[kind])})"
-
-    section(f"{count('differentiable')}:", table["differentiable"])
-    section(
-        f"{count('piecewise constant')}: the result requires no grad.", table["piecewise constant"]
+    >>> from tensorgrad.support import about
+    >>> print(about("np.ceil"))
+    numpy.ceil: piecewise constant: the result requires no grad
+    """
+    known = _known()
+    for short, long in {"np": "numpy", "tg": "tensorgrad", "scipy": "tensorgrad"}.items():
+        name = long + name.removeprefix(short) if name.startswith(f"{short}.") else name
+    found = [text for full, text in known.items() if f".{full}".endswith(f".{name}")]
+    if found:
+        return "\n".join(found)
+    ends = {full.rpartition(".")[2]: full for full in known}
+    close = [ends[end] for end in difflib.get_close_matches(name.rpartition(".")[2], ends)]
+    raise LookupError(
+        f"no function of numpy, tensorgrad.nn or tensorgrad.special is called {name!r}"
+        + (f"; close to it: {', '.join(close)}" if close else "")
     )
-    section(f"{count('constant')}: no result follows the values.", table["constant"])
-    lines.extend(["", f"{count('not supported')}: an error on a tensor that requires grad."])
+
+
+def _known() -> dict[str, str]:
+    """What is to be said of each function, by its full name."""
+    kinds = {name: kind for kind, names in support().items() for name in names}
+    said = {}
+    for name, fun in functions().items():
+        kind = kinds[name]
+        reasons = [r for r, names in NOT_SUPPORTED.items() if name in names.split()]
+        notes = [
+            f"with {options.rstrip(')')}, {note}" if options else note
+            for note, listed in CONVENTIONS.items()
+            for listed_name, _, options in [item.partition("(") for item in listed.split()]
+            if listed_name == name
+        ]
+        text = "; ".join([f"{kind}{MEANING[kind]}", *reasons])
+        said[f"numpy.{name}"] = "\n  ".join([f"numpy.{name}: {text}", *notes])
+        for method in METHODS if isinstance(fun, np.ufunc) and kind == "differentiable" else ():
+            if getattr(np.ufunc, method) in COMPOSITES or getattr(fun, method) in RULES:
+                said[f"numpy.{name}.{method}"] = f"numpy.{name}.{method}: differentiable"
+    for module in nn, special:
+        for name in dir(module):
+            if name.islower() and not name.startswith("_"):
+                said[f"{module.__name__}.{name}"] = f"{module.__name__}.{name}: differentiable"
+    return said
+
+
+METHODS = "outer", "reduce", "accumulate", "reduceat", "at"
+
+
+def report(width: int = 96) -> str:
+    """The table as text, in lines of at most so many characters."""
+    table = support()
+    title = f"The {len(functions())} functions of NumPy {np.__version__}, by what becomes of them"
+    lines = [textwrap.fill(title, width)]
+
+    def filled(text: str, indent: str) -> str:
+        return textwrap.fill(
+            text,
+            width,
+            initial_indent=indent,
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+
+    def section(title: str, names: Iterable[str], indent: str = "") -> None:
+        lines.extend(["", filled(title, indent), filled(" ".join(names), "    ")])
+
+    def headed(kind: str) -> str:
+        return f"{kind[0].upper()}{kind[1:]} ({len(table[kind])}){MEANING[kind]}"
+
+    for kind in "differentiable", "piecewise constant", "constant":
+        section(f"{headed(kind)}{':.'[bool(MEANING[kind])]}", table[kind])
+    lines.extend(["", filled(f"{headed('not supported')}.", "")])
     for reason, listed in NOT_SUPPORTED.items():
         if names := {*listed.split()} & {*table["not supported"]}:
-            section(f"  {reason}", sorted(names))
+            section(reason, sorted(names), "  ")
     lines.extend(["", "Conventions of derivatives:"])
     for convention, listed in CONVENTIONS.items():
-        section(
-            textwrap.fill(convention, 96, initial_indent="  ", subsequent_indent="  "),
-            listed.split(),
-        )
-    methods = "outer", "reduce", "accumulate", "reduceat", "at"
+        section(convention, listed.split(), "  ")
     section(
         "Methods of the ufuncs: as the ufunc, also with where= and dtype=; no at, which writes.",
-        [m for m in methods if getattr(np.ufunc, m) in COMPOSITES],
+        [m for m in METHODS if getattr(np.ufunc, m) in COMPOSITES],
     )
     array = np.empty(0)
     missing = {*dir(array)} - {*dir(Tensor(array))}

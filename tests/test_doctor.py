@@ -195,6 +195,17 @@ def quick(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
     return capsys.readouterr().out.splitlines()
 
 
+def test_a_narrow_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = Product("float32", 1), Product("float64", 2)
+    measured = Kernel(None, "Haswell", {one: 1e-3, two: 2e-3})
+    monkeypatch.setattr(doctor, "kernels", lambda *_: doctor.Kernels([measured], {}))
+    assert [*doctor.report(width=40)][8:11] == [
+        "Haswell",
+        "  float32, 1 thread   1.000 (1.00)",
+        "  float64, 2 threads  2.000 (1.00)",
+    ]
+
+
 @openblas
 def test_the_report(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv(doctor.VARIABLE, OTHER)  # of the children; this process has the other kernel

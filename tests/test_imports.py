@@ -25,8 +25,8 @@ LAYERS = [
     {"tensor"},
     {"structure", "special", "guard", "data", "fft", "interop", "storage"},
     {"rules", "transforms", "checkpoint", "diagnostics"},
-    {"gradcheck", "nn", "array_api", "support", "optim", "compiler"},
-    {"training"},
+    {"gradcheck", "nn", "array_api", "optim", "compiler"},
+    {"training", "support"},
     {"__init__"},
     {"__main__"},
 ]

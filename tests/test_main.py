@@ -1,9 +1,12 @@
 """`python -m tensorgrad`, as a user runs it."""
 
 import re
+import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 from numpy.testing import assert_allclose
@@ -101,6 +104,96 @@ def test_a_bad_seed_is_a_usage_error(value: str) -> None:
     assert "usage: python -m tensorgrad" in result.stderr
     assert "--seed" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+# -- what can end it, and where it runs
+
+
+@pytest.mark.parametrize("args", [[], ["support"], ["doctor"]])
+def test_a_reader_may_leave(args: list[str]) -> None:
+    """As `head` does."""
+    command = [sys.executable, "-m", "tensorgrad", *args]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
+@pytest.mark.parametrize("args", [[], ["doctor"]])
+def test_ctrl_c_ends_it_quietly(args: list[str]) -> None:
+    command = [sys.executable, "-u", "-m", "tensorgrad", *args]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read() == b""
+    assert process.returncode == 130
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no full disk to offer")
+def test_a_full_disk_is_an_error_in_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "tensorgrad", "support"]
+        result = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert result.returncode == 1
+    assert re.fullmatch("error: .*No space left.*\n", result.stderr)
+
+
+def test_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    for columns, width in ("40", 40), ("1", 24), ("400", 96):
+        monkeypatch.setenv("COLUMNS", columns)
+        monkeypatch.setenv("TERM", "dumb")
+        lines = run("support").stdout.splitlines()
+        assert width - 20 < max(len(line) for line in lines if line.count(" ") > 6) <= width
+    monkeypatch.setenv("COLUMNS", "40")
+    picture = re.findall("^[ .ox]{30,}$", two_moons(run().stdout), re.MULTILINE)
+    assert {*map(len, picture)} == {40}
+
+
+# -- support for one function
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("tanh", "numpy.tanh: differentiable"),
+        (
+            "np.linalg.svd",
+            "numpy.linalg.svd: differentiable\n  with hermitian=True, they read one ",
+        ),
+        ("numpy.fft.rfft", "numpy.fft.rfft: differentiable"),
+        ("floor", "numpy.floor: piecewise constant: the result requires no grad"),
+        ("shape", "numpy.shape: constant: no result follows the values"),
+        ("gcd", "numpy.gcd: not supported: an error on a tensor that requires grad; they take wh"),
+        ("add.reduce", "numpy.add.reduce: differentiable"),
+        ("diagonal", "numpy.diagonal: differentiable\nnumpy.linalg.diagonal: differentiable"),
+        ("tg.nn.relu", "tensorgrad.nn.relu: differentiable"),
+        ("scipy.special.logsumexp", "tensorgrad.special.logsumexp: differentiable"),
+    ],
+)
+def test_support_of_one_function(name: str, answer: str, capsys: Any) -> None:
+    main(["support", name])
+    assert capsys.readouterr().out.startswith(answer)
+
+
+@pytest.mark.parametrize(
+    ("name", "close"),
+    [("tanhh", "; close to it: numpy.tanh,"), ("np.linalg.svf", "numpy.linalg.svd"), ("?", "'?'")],
+)
+def test_support_of_what_is_no_function(name: str, close: str) -> None:
+    result = run("support", name)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("error: no function") and close in result.stderr
+
+
+@pytest.mark.parametrize("args", [["suport"], ["doctor", "x"], ["support", "--all"], ["--seed"]])
+def test_a_wrong_argument_is_a_usage_error(args: list[str]) -> None:
+    result = run(*args)
+    assert result.returncode == 2
+    assert "usage: python -m tensorgrad" in result.stderr and "Traceback" not in result.stderr
 
 
 def test_the_version() -> None:
