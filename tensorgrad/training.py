@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
@@ -149,7 +149,7 @@ def fit(
     take = _Step(model, loss, optimizer, clip, schedule if schedule_every == "step" else None)
     take.returns_output = bool(metrics)
     history = History()
-    step, steps = 0, epochs * len(data) if isinstance(data, Sized) else None
+    step, steps = 0, _steps(data, epochs)
     try:
         with (
             _modes_kept(model),
@@ -272,6 +272,14 @@ def _require_fit(model: Module, optimizer: Any, schedule: Any, schedule_every: s
         raise ValueError(
             "fit: the schedule is that of another optimizer: pass optimizer=schedule.optimizer"
         )
+
+
+def _steps(data: Any, epochs: int) -> int | None:
+    """How many steps there are in all, None if the data does not tell."""
+    try:
+        return epochs * len(data)
+    except TypeError:
+        return None
 
 
 @contextmanager

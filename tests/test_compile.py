@@ -214,6 +214,30 @@ def test_the_plans_used_last_are_kept() -> None:
     assert behind(f)._traced == before + 1
 
 
+def test_a_mode_set_to_what_it_was_needs_no_other_plan() -> None:
+    """Before, it is an attribute of the class; then, of the module."""
+    net = nn.Sequential(nn.Linear(2, 3, rng=0), nn.Dropout(0.5, rng=0))
+
+    @tg.compile
+    def step(x: Any) -> Any:
+        net.train()
+        return np.sum(net(x))
+
+    for _ in range(3):
+        step(np.ones((4, 2)))
+        net.train()
+    assert behind(step)._traced == 1
+    predict = tg.compile(lambda x: net(x))
+    kept, used = predict(np.ones((4, 2))), None
+    for _ in range(2):
+        net.eval()
+        used = predict(np.ones((4, 2)))
+        net.train()
+        predict(np.ones((4, 2)))
+    assert np.any(kept.numpy() == 0) and np.all(used.numpy() != 0)
+    assert behind(predict)._traced == 2
+
+
 def test_modes_are_part_of_the_signature() -> None:
     w = leaf([2.0, 3.0])
     f = tg.compile(lambda x: np.sum(w * x))

@@ -488,10 +488,13 @@ def test_each_shape_is_traced_once(traces: Counter[str]) -> None:
 
 
 class Unsized:
-    """Data without a length."""
+    """Data that does not know its length, as that of a loader over a stream."""
 
     def __init__(self, data: Any) -> None:
         self._data = data
+
+    def __len__(self) -> int:
+        raise TypeError
 
     def __iter__(self) -> Any:
         return iter(self._data)
