@@ -34,7 +34,7 @@ from numpy import (
     unique_all, unique_counts, unique_inverse, unique_values,
     matmul, matrix_transpose, tensordot, vecdot,
     broadcast_to, concat, expand_dims, flip, moveaxis, permute_dims, repeat, reshape, roll, squeeze,
-    stack, tile, unstack,
+    tile, unstack,
     cumulative_prod, cumulative_sum, mean, prod, std, var,
     diff,
 )  # fmt: skip
@@ -96,10 +96,31 @@ arange = _in_a_tensor(np.arange)
 empty = _in_a_tensor(np.empty)
 eye = _in_a_tensor(np.eye)
 from_dlpack = _in_a_tensor(np.from_dlpack)
-full = _in_a_tensor(np.full)
 linspace = _in_a_tensor(np.linspace)
 ones = _in_a_tensor(np.ones)
 zeros = _in_a_tensor(np.zeros)
+
+
+def full(shape: Any, fill_value: Any, dtype: Any = None, device: Any = None) -> Tensor:
+    """Return a new tensor of that shape, each element of which is `fill_value`.
+
+    The value broadcasts, and may be a tensor, or nested lists of them: gradients reach it.
+
+    >>> tg.grad(lambda x: np.sum(tg.full((2, 3), x)))(0.5)
+    array(6.)
+    """
+    value = asarray(fill_value, dtype)
+    return np.full_like(value, value, shape=shape, device=device)  # type: ignore[return-value]
+
+
+def stack(arrays: Any, /, *, axis: int = 0) -> Tensor:
+    """Return `numpy.stack` of the arrays, as a tensor; nested lists of tensors are arrays, too.
+
+    >>> tg.stack([[tg.asarray(1.0), 2.0], [3.0, 4.0]], axis=1)
+    Tensor([[1., 3.],
+            [2., 4.]])
+    """
+    return np.stack([asarray(a) for a in arrays], axis)  # type: ignore[return-value]
 
 
 def meshgrid(*arrays: Any, indexing: str = "xy") -> list[Tensor]:

@@ -427,6 +427,7 @@ RULES: dict[Function, Rule] = {}
 COMPOSITES: dict[Function, Function] = {}
 IN_PLACE: dict[Function, Function] = {}
 CONSTANTS: set[Function] = set()
+OF_SEQUENCES: set[Function] = set()
 
 
 def name_of(fun: Function) -> str:
@@ -473,11 +474,14 @@ def rule_together(fun: Function, vjp: Function, count: int) -> None:
     RULES[fun] = Rule(fun, Together(vjp, count))
 
 
-def composite(*funs: Function) -> Callable[[F], F]:
+def composite(*funs: Function, of_sequences: bool = False) -> Callable[[F], F]:
     """Define what `funs` do on tracked tensors in terms of functions that have rules.
 
-    The definition takes NumPy's parameters, without `out`.
+    The definition takes NumPy's parameters, without `out`. Lists with tensors in them become one
+    tensor before, unless the functions are `of_sequences` of arrays.
     """
+    if of_sequences:
+        OF_SEQUENCES.update(funs)
     return _registers(COMPOSITES, funs)
 
 
@@ -619,7 +623,8 @@ def propagate(
                             vjp = trace.at(node, vjp)
                         share = vjp(g, out, *args, **kwargs) if kwargs else vjp(g, out, *args)
                         if type(share) is not np.ndarray and (plain or not hasattr(share, "shape")):
-                            share = as_array(share, known.name)
+                            # A rule may be written with tensors, too.
+                            share = as_array(getattr(share, "_array", share), known.name)
                         if share.shape != parent.shape or share.dtype is not parent.dtype:
                             share = fit(share, parent)
                         if hooks:

@@ -23,6 +23,7 @@ from .graph import (
     CONSTANTS,
     IN_PLACE,
     NO_KWARGS,
+    OF_SEQUENCES,
     PART,
     RULES,
     Array,
@@ -59,6 +60,7 @@ _OWN = {  # the files of this package
     for name in names
 }
 _PLAIN = frozenset({np.ndarray, bool, int, float, complex})
+_NESTED = frozenset({list, tuple})
 _NO_TENSOR = _PLAIN | {slice, tuple, str, type(None)}
 
 
@@ -84,7 +86,11 @@ def apply(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any] = NO_KWA
         elif type(a) not in _PLAIN:
             if type(fun) is np.ufunc and overrides(type(a)):
                 raise precedence_error(fun, a)
-            a = as_array(a, known.name)
+            a = as_operand(a, known.name)
+            if isinstance(a, Tensor):
+                node, a = a._node, a._array
+                if node is not None:
+                    tracked += bit
         arrays.append(a)
         parents.append(node)
         bit += bit
@@ -163,6 +169,7 @@ def _like(several: Any, values: Sequence[Any]) -> Any:
 
 def _apply_without_rule(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     if fun in IN_PLACE:
+        args, kwargs = _with_lists_gathered(fun, args, kwargs)
         return IN_PLACE[fun](*args, **kwargs)
     if type(fun) is np.ufunc:
         for a in args:
@@ -189,9 +196,23 @@ def _apply_without_rule(fun: Function, args: Sequence[Any], kwargs: Mapping[str,
                 f"{name_of(fun)} has no derivative for a call like this ({error}): "
                 "leave that argument out, or detach() the tensors"
             ) from None
+    if fun not in OF_SEQUENCES:
+        args, kwargs = _with_lists_gathered(fun, args, kwargs)
     if now.trace is not None:
         return now.trace.composite(definition, fun, args, kwargs)
     return definition(*args, **kwargs)
+
+
+def _with_lists_gathered(
+    fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    """The arguments, in which lists and tuples with tensors in them have become tensors."""
+
+    def gathered(a: Any) -> Any:
+        nested = type(a) in _NESTED and holds_arrays(a)
+        return as_operand(a, name_of(fun)) if nested else a
+
+    return [*map(gathered, args)], {name: gathered(a) for name, a in kwargs.items()}
 
 
 def _late_rules_loaded() -> bool:
@@ -380,10 +401,19 @@ class Tensor:
         dtype: DTypeLike | None = None,
         requires_grad: bool = False,
     ) -> None:
-        array = as_array(_untracked(data), "Tensor")
-        self._array = as_array(array.astype(array.dtype if dtype is None else dtype), "Tensor")
-        self._node = None
-        self.requires_grad = requires_grad
+        operand = as_operand(_untracked(data), "Tensor")
+        new = operand.astype(operand.dtype if dtype is None else dtype)
+        if not isinstance(new, Tensor):
+            self._array, self._node = as_array(new, "Tensor"), None
+        elif requires_grad and new.requires_grad:
+            raise GraphError(
+                "Tensor: of tensors that require grad in a list, a computed tensor is made, with "
+                "their gradients: leave requires_grad=True away, or detach() them"
+            )
+        else:
+            self._array, self._node = new._array, new._node
+        if requires_grad:
+            self.requires_grad = True
 
     @property
     def data(self) -> Array:
@@ -929,9 +959,13 @@ def asarray(
 ) -> Tensor:
     """Return data as a tensor, sharing its memory where possible.
 
-    A tensor keeps its graph. `copy=True` always copies, `copy=False` raises ValueError where a copy
-    would be needed. `device` is the one where the data is: see `Tensor.to_device`.
+    A tensor keeps its graph. Nested lists may hold tensors beside arrays and numbers: the parts of
+    each list have one shape, and gradients reach the tensors. `copy=True` always copies,
+    `copy=False` raises ValueError where a copy would be needed. `device` is the one where the data
+    is: see `Tensor.to_device`.
 
+    >>> tg.grad(lambda x: np.sum(tg.asarray([[x, 1.0], [x * x, 0.0]]) ** 2))(2.0)
+    array(36.)
     >>> a = np.zeros(3)
     >>> t = tg.asarray(a, copy=False)
     >>> a[0] = 1.0
@@ -939,9 +973,11 @@ def asarray(
     Tensor([1., 0., 0.])
     """
     if not isinstance(data, Tensor):
-        if not hasattr(data, "__array_function__"):
+        nested = isinstance(data, (list, tuple)) and copy is not False
+        if not (nested or hasattr(data, "__array_function__")):
             data = np.asarray(data, dtype, copy=copy)
-        data = tensor_of(as_array(data, "asarray"), None)
+        data = as_operand(data, "asarray", dtype)
+        data = data if isinstance(data, Tensor) else tensor_of(data, None)
     if device is not None:
         data = data.to_device(device)
     if dtype is not None and data.dtype != dtype:
@@ -949,6 +985,47 @@ def asarray(
             raise ValueError(f"asarray: a copy is needed to convert {data.dtype} to {dtype}")
         return data.astype(dtype)
     return data.copy() if copy else data
+
+
+def as_operand(value: Any, name: str, dtype: DTypeLike | None = None) -> Any:
+    """An operand as a numeric array; or as a tensor, if there are tensors in nested lists."""
+    if isinstance(value, (list, tuple)):
+        try:
+            value = np.asarray(value, dtype)
+        except (TypeError, ValueError):
+            if not holds_arrays(value):
+                raise
+            value = _stacked(value, name, dtype)
+    return as_array(value, name)
+
+
+def holds_arrays(value: Any) -> bool:
+    """Whether tensors, or others that are no plain arrays, are in nested lists and tuples."""
+    for part in value:
+        if isinstance(part, (list, tuple)):
+            if holds_arrays(part):
+                return True
+        elif isinstance(part, Tensor) or _is_foreign(part):
+            return True
+    return False
+
+
+def _is_foreign(value: Any) -> bool:
+    return hasattr(value, "__array_function__") and not isinstance(value, (np.ndarray, np.generic))
+
+
+def _stacked(value: Any, name: str, dtype: DTypeLike | None, place: str = "") -> Any:
+    """The array that nested lists make, of the arrays and numbers in them."""
+    if not isinstance(value, (list, tuple)):
+        return value if _is_foreign(value) else as_array(np.asarray(value, dtype), name)
+    parts = [_stacked(part, name, dtype, f"{place}[{i}]") for i, part in enumerate(value)]
+    for i, part in enumerate(parts):
+        if part.shape != parts[0].shape:
+            raise ValueError(
+                f"{name}: the parts of a list must have one shape, but {place}[0] has shape "
+                f"{parts[0].shape} and {place}[{i}] has shape {part.shape}"
+            )
+    return np.stack(parts) if parts else np.asarray(parts, dtype)
 
 
 def plain(value: Any) -> Any:
@@ -964,12 +1041,13 @@ def _untracked(value: Any) -> Any:
     if not isinstance(value, Tensor):
         return value
     node = value._node
-    if node is not None and node.parents is not None:  # a gradient can still go through it
+    if node is not None and node.has_graph:  # a gradient can still go through it
         raise TypeError(
             f"a tensor that requires grad, {node}, cannot become a plain array or number "
-            "unasked. To keep the gradient, make an array of tensors by tensorgrad.asarray or "
-            "numpy.stack, and let tensorgrad.differentiable call what takes plain arrays only. "
-            "Without the gradient, which is 0 then: .numpy(), .item() or .detach()"
+            "unasked. This keeps the gradient: tensorgrad.asarray, numpy.stack, numpy.concatenate "
+            "for an array of tensors (not numpy.array or numpy.r_), tensorgrad.zeros for one that "
+            "they are written into, tensorgrad.differentiable for a function of plain arrays. This "
+            "cuts it, so that it is 0: .numpy(), .item() or .detach()"
         )
     return plain(value)
 
@@ -1073,6 +1151,9 @@ def differentiable(
                     return _enter(operation, args, kwargs) if kwargs else apply(operation, args)
                 if type(a) is Batch:
                     return call(operation, args, kwargs)
+                if type(a) is list and holds_arrays(a):
+                    args, kwargs = _with_lists_gathered(operation, args, kwargs)  # type: ignore[assignment]
+                    return operation(*args, **kwargs)
             trace = mode.get().trace
             return fun(*args, **kwargs) if trace is None else trace.call(fun, *args, **kwargs)
 

@@ -37,7 +37,7 @@ LINALG = [
 ]  # fmt: skip
 DEFINED_HERE = {
     "arange", "argsort", "asarray", "broadcast_arrays", "clip", "empty", "eye", "fft", "finfo",
-    "from_dlpack", "full", "iinfo", "linspace", "meshgrid", "ones", "sort", "zeros",
+    "from_dlpack", "full", "iinfo", "linspace", "meshgrid", "ones", "sort", "stack", "zeros",
 }  # fmt: skip
 
 x = np.array([[0.5, -1.5, 2.0], [1.0, 0.25, -0.75]])
@@ -176,8 +176,21 @@ def test_creation_gives_tensors_of_the_dtype_asked_for() -> None:
     assert isinstance(tg.full_like(tg.Tensor(1.0, requires_grad=True), 2.0), Tensor)
     with pytest.raises(ValueError, match="gpu"):
         tg.zeros(3, device="gpu")
-    with pytest.raises(TypeError, match="requires grad"):
-        tg.full(3, tg.Tensor(1.0, requires_grad=True))
+
+
+@pytest.mark.parametrize("shape", [3, (2, 3), ()])
+@pytest.mark.parametrize("dtype", [None, np.float32])
+def test_full_of_a_tensor_carries_its_gradient(shape: Any, dtype: Any) -> None:
+    x = tg.Tensor(2.0, requires_grad=True)
+    full = tg.full(shape, x, dtype=dtype)
+    assert np.all(full.numpy() == np.full(shape, 2.0))
+    assert full.dtype == (dtype or np.float64)
+    np.sum(full).backward()
+    assert x.grad == full.size
+    row = tg.full((2, 2), [x, 1.0])
+    np.sum(row).backward()
+    assert x.grad == full.size + 2
+    assert np.all(tg.full((2, 2), [1, 2]).numpy() == np.full((2, 2), [1, 2]))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex64])

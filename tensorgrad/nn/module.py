@@ -17,7 +17,7 @@ from ..storage.atomic import PathLike
 from ..storage.files import load, naming, save
 from ..storage.nesting import require_state
 from ..structure import CONTAINERS
-from ..tensor import Tensor, alias, apply, asarray, plain, tensor_of
+from ..tensor import Tensor, alias, apply, as_operand, asarray, plain, tensor_of
 
 State: TypeAlias = dict[str, Array]
 
@@ -529,13 +529,7 @@ def as_input(x: Any, dtype: DTypeLike | None = None) -> Any:
     """
     if hasattr(x, "__array_function__"):
         return x
-    if _holds_tensors(x):
-        return np.stack([as_input(part, dtype) for part in x])
-    return np.asarray(x, dtype)
-
-
-def _holds_tensors(x: Any) -> bool:
-    return isinstance(x, Tensor) or (isinstance(x, (list, tuple)) and any(map(_holds_tensors, x)))
+    return as_operand(x, "input", dtype) if isinstance(x, (list, tuple)) else np.asarray(x, dtype)
 
 
 def floating(dtype: DTypeLike) -> np.dtype[Any]:

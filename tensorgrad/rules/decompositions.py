@@ -641,6 +641,6 @@ def multi_dot(*arrays: Any) -> Any:
     return np.linalg.multi_dot(arrays)
 
 
-@composite(np.linalg.multi_dot)
+@composite(np.linalg.multi_dot, of_sequences=True)
 def _multi_dot(arrays: Sequence[Any]) -> Any:
     return np.dot(*arrays) if len(arrays) == 2 else multi_dot(*arrays)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from ..graph import Function, shown_as
-from ..tensor import differentiable
+from ..tensor import as_operand, differentiable
 from .indexing import scatter
 
 _BITS = {2: np.int16, 4: np.int32, 8: np.int64}
@@ -45,6 +45,7 @@ def safe_where(condition: Any, f: Function, x: Any, fill: Any = 0) -> Any:
     >>> y.numpy(), x.grad
     (array([-1.        ,  0.69314718]), array([0. , 0.5]))
     """
+    x = as_operand(x, "safe_where")
     shape = np.broadcast_shapes(np.shape(condition), np.shape(x))
     condition = np.broadcast_to(np.asarray(condition, bool), shape)
     selected = np.broadcast_to(x, shape)[condition]

@@ -11,8 +11,8 @@ from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 from numpy.lib.stride_tricks import sliding_window_view
 
 from ..errors import NoRuleError
-from ..graph import Function, as_array, composite, rule, shown_as
-from ..tensor import Axis, Tensor, apply, asarray, differentiable, plain
+from ..graph import Function, composite, rule, shown_as
+from ..tensor import Axis, Tensor, apply, as_operand, asarray, differentiable, plain
 from .indexing import along_axis, scatter, wide
 
 # -- one array, in another shape
@@ -168,10 +168,10 @@ def _items(arrays: Any) -> Sequence[Any]:
     """The arrays to join: those in a sequence, or along the first axis of a tensor."""
     if isinstance(arrays, Tensor):
         return np.unstack(arrays)
-    return [as_array(a, "concatenate") for a in arrays]
+    return [as_operand(a, "concatenate") for a in arrays]
 
 
-@composite(np.concatenate)
+@composite(np.concatenate, of_sequences=True)
 def _concatenate(arrays: Any, axis: int | None = 0, **options: Any) -> Any:
     arrays = _items(arrays)
     if axis is None:
@@ -179,29 +179,29 @@ def _concatenate(arrays: Any, axis: int | None = 0, **options: Any) -> Any:
     return _joined(concatenate, arrays, normalize_axis_index(axis, arrays[0].ndim), options)
 
 
-@composite(np.stack)
+@composite(np.stack, of_sequences=True)
 def _stack(arrays: Any, axis: int = 0, **options: Any) -> Any:
     arrays = _items(arrays)
     return _joined(stack, arrays, normalize_axis_index(axis, arrays[0].ndim + 1), options)
 
 
-@composite(np.hstack)
+@composite(np.hstack, of_sequences=True)
 def _hstack(tup: Any, **options: Any) -> Any:
     arrays = [np.atleast_1d(a) for a in _items(tup)]
     return np.concatenate(arrays, min(arrays[0].ndim - 1, 1), **options)
 
 
-@composite(np.vstack)
+@composite(np.vstack, of_sequences=True)
 def _vstack(tup: Any, **options: Any) -> Any:
     return np.concatenate([np.atleast_2d(a) for a in _items(tup)], 0, **options)
 
 
-@composite(np.dstack)
+@composite(np.dstack, of_sequences=True)
 def _dstack(tup: Any) -> Any:
     return np.concatenate([np.atleast_3d(a) for a in _items(tup)], 2)
 
 
-@composite(np.column_stack)
+@composite(np.column_stack, of_sequences=True)
 def _column_stack(tup: Any) -> Any:
     columns = [a if a.ndim > 1 else np.reshape(a, (-1, 1)) for a in _items(tup)]
     return np.concatenate(columns, 1)
@@ -212,7 +212,7 @@ def _append(arr: Any, values: Any, axis: int | None = None) -> Any:
     return np.concatenate([asarray(arr), asarray(values)], axis)
 
 
-@composite(np.block)
+@composite(np.block, of_sequences=True)
 def _block(arrays: Any) -> Any:
     depth, first = 0, arrays
     while isinstance(first, list):
@@ -481,7 +481,7 @@ def _apply_along_axis(func1d: Function, axis: int, arr: Any, *args: Any, **kwarg
     if not math.prod(outer):
         raise ValueError(f"apply_along_axis: there is nothing along the axes {outer}")
     rows = np.unstack(rows.reshape(math.prod(outer), length))
-    results: Any = asarray(np.stack([func1d(row, *args, **kwargs) for row in rows]))
+    results: Any = asarray(np.stack([asarray(func1d(row, *args, **kwargs)) for row in rows]))
     results = results.reshape(*outer, *results.shape[1:])
     inner = results.ndim - len(outer)
     return np.moveaxis(results, [*range(-inner, 0)], [*range(axis, axis + inner)])

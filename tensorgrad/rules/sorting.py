@@ -114,27 +114,27 @@ def _unique(
 # -- choices
 
 
-@composite(np.select)
+@composite(np.select, of_sequences=True)
 def _select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0) -> Any:
     conditions = [plain(asarray(c)) for c in condlist]
-    choices = [plain(c) for c in choicelist]
-    like = np.select(conditions, choices, plain(default))
+    choices = [*map(asarray, choicelist)]
+    like = np.select(conditions, [*map(plain, choices)], plain(default))
     result = default
-    for condition, choice in zip(reversed(conditions), reversed(choicelist)):
+    for condition, choice in zip(reversed(conditions), reversed(choices)):
         result = np.where(condition, choice, result)
     return asarray(result).astype(like.dtype, copy=False)
 
 
-@composite(np.choose)
+@composite(np.choose, of_sequences=True)
 def _choose(a: Any, choices: Sequence[Any], _out: None = None, mode: Any = "raise") -> Any:
-    choices = [*choices]
+    choices = [*map(asarray, choices)]
     a = plain(asarray(a))
-    np.choose(a, [plain(c) for c in choices], mode=mode)  # which refuses an index out of bounds
+    np.choose(a, [*map(plain, choices)], mode=mode)  # which refuses an index out of bounds
     a = np.arange(len(choices)).take(a, mode=mode)
     return np.select([a == i for i in range(len(choices))], choices)
 
 
-@composite(np.piecewise)
+@composite(np.piecewise, of_sequences=True)
 def _piecewise(x: Any, condlist: Any, funclist: Sequence[Any], *args: Any, **kw: Any) -> Any:
     if mode.get().trace is not None:
         raise TraceError("piecewise hands over selected elements, which differ from call to call")
