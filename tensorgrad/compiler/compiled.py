@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import GraphError, TraceError
-from ..graph import Function, Node, mode, name_of, set_mode
+from ..graph import NO_KWARGS, Function, Node, mode, name_of, set_mode
 from ..structure import flatten
 from ..tensor import Tensor, tensor_of
 from .arguments import Arguments, difference, require_untouched
@@ -246,8 +246,9 @@ class Compiled:
                 watch.require_unchanged(trace.drawn)
                 own = {id(t) for t in watch.tensors}
                 outputs = [_output(trace, leaf, own) for leaf in leaves]
-                del y, args, kwargs, given, tensors
+                del y, args, kwargs, given, tensors, leaves
                 final = trace.settle(watch.tensors)
+                trace.require_nothing_kept()
                 results = [_first(output) for output in outputs]
                 plan = None
                 if not keep or self._supervisor.may_plan(call.key, len(trace.calls)):
@@ -385,19 +386,17 @@ def _output(trace: Trace, leaf: Any, own: set[int]) -> Output:
             )
         return Output(leaf, None)
     if not isinstance(leaf, Tensor):
-        return Output(leaf, trace.value(leaf))
+        return Output(np.ndarray, trace.value(leaf))
     node, value = leaf._node, trace.value(leaf._array)
-    return Output(leaf, value, _unrecorded(node) if node is not None and node.has_graph else None)
+    return Output(Tensor, value, _unrecorded(node) if node is not None and node.has_graph else None)
 
 
 def _first(output: Output) -> Any:
     """A leaf of the result as it is in the traced call."""
     if output.value is None:
         return output.leaf
-    array = output.value.array.copy()
-    if isinstance(output.leaf, Tensor):
-        return tensor_of(array, output.node)
-    return array
+    array = output.value.array.copy("K")
+    return tensor_of(array, output.node) if output.leaf is Tensor else array
 
 
 class _Unrecorded(Node):
@@ -416,6 +415,7 @@ class _Unrecorded(Node):
 
 def _unrecorded(node: Node) -> Node:
     new: Node = object.__new__(_Unrecorded)
-    for name in ("shape", "dtype", "rule", "args", "kwargs", "out", "serial"):
+    for name in ("shape", "dtype", "rule", "serial"):
         setattr(new, name, getattr(node, name))
+    new.args, new.kwargs, new.out = (), NO_KWARGS, None  # nothing of the trace lives on
     return new

@@ -125,7 +125,7 @@ def _turned(calls: Sequence[Call], kept: Iterable[Value], inputs: Collection[Val
             for v in values:
                 if v.shape == result.shape and 1 not in v.shape:  # else columns lie as rows do
                     alike[leader(_seen(v))] = leader(result)
-        elif not (is_product(call) or _sums_rows(call) or _transposes(call) or _is_bits(call)):
+        elif not (is_product(call) or _sums_rows(call) or _transposes(call) or call.is_bits):
             barred.update(v.storage for v in values if 1 not in v.shape)
     groups = defaultdict(list)
     for v in {*alike, *inputs}:
@@ -139,16 +139,9 @@ def _turned(calls: Sequence[Call], kept: Iterable[Value], inputs: Collection[Val
     }
 
 
-def _is_bits(call: Call) -> bool:
-    """Whether a call views an array in another dtype, element by element."""
-    if call.fun is not np.ndarray.view:
-        return False
-    return bool(call.args[0].dtype.itemsize == call.results[0].dtype.itemsize)
-
-
 def _seen(v: Value) -> Value:
     """The array of which a value may be the bits."""
-    while v.call is not None and _is_bits(v.call):
+    while v.call is not None and v.call.is_bits:
         v = v.call.args[0]
     return v
 

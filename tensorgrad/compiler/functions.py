@@ -123,3 +123,11 @@ FIXED_SHAPE = frozenset({
     np.ndarray.astype, np.astype, np.ndarray.copy, np.copy, np.ravel, np.ndarray.ravel,
     np.ndarray.take, np.take, np.take_along_axis, np.broadcast_to, np.concatenate, np.stack,
 })  # fmt: skip
+# What returns a view always, or a new array always, however its arguments lie in memory.
+REGARDLESS = PRODUCTS | LIKE | JOINS | {
+    getitem, np.where, np.take, np.ndarray.take, np.take_along_axis, np.cumsum, np.copy,
+    np.ndarray.copy, np.ndarray.astype, np.astype, np.broadcast_to, np.expand_dims, np.squeeze,
+    np.ndarray.squeeze, np.transpose, np.ndarray.transpose, np.matrix_transpose, np.swapaxes,
+    np.ndarray.swapaxes, np.moveaxis, attribute("T"), attribute("mT"), attribute("real"),
+    attribute("imag"),
+}  # fmt: skip

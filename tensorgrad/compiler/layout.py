@@ -76,7 +76,8 @@ class Layout:
         if whole is None or value.array is value.storage.owner:
             return whole
         start = value.array.ctypes.data - value.storage.owner.ctypes.data
-        return np.ndarray(value.shape, value.dtype, whole, start, value.array.strides)
+        memory = whole.ravel("K")  # a view, as there are no gaps
+        return np.ndarray(value.shape, value.dtype, memory, start, value.array.strides)
 
 
 def _destinations(

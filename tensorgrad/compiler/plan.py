@@ -17,7 +17,7 @@ from .arguments import Arguments
 from .bundles import bundled
 from .chains import Chain, chained
 from .folding import folded
-from .functions import FIXED_SHAPE, RESHAPES
+from .functions import FIXED_SHAPE
 from .layout import Layout
 from .memory import Recycled
 from .program import Call, Value, mapped, owner_of, values_in
@@ -33,6 +33,7 @@ from .spelling import (
     plain_lines,
     spelling,
 )
+from .strides import copied, pattern, whose_strides_count
 from .tracing import Trace
 from .watching import unchanged
 
@@ -49,7 +50,7 @@ class Diverged(Exception):  # noqa: N818 (no error: the plan is for another case
 class Output(NamedTuple):
     """One leaf of what the function returns: a value; or, without one, the object itself.
 
-    A value is returned as what `leaf` is: a tensor, with that node, or an array.
+    A value is returned as a new `leaf`: a tensor, with that node, or an array.
     """
 
     leaf: Any
@@ -76,6 +77,9 @@ class Plan:
         arguments: Arguments,
         token: list[None],
     ) -> None:
+        earlier = {node: v for node, v in trace.earlier.items() if v is not None}
+        inputs = dict(zip(trace.inputs, arguments.arrays)) | {v: v.array for v in earlier.values()}
+        counting = {v: inputs[v] for v in whose_strides_count(trace.calls, inputs)}
         kept = _values([*(o.value for o in outputs), *final.values()])
         calls, same = simplified(trace.calls, kept)
         self.outputs = [o._replace(value=o.value and same.get(o.value, o.value)) for o in outputs]
@@ -87,7 +91,6 @@ class Plan:
 
         spellings = {c: s for c in calls if c.kind != "view" and (s := _spelling(c)) is not None}
         _give_away(given, gradients, {r for c in spellings for r in c.results})
-        earlier = {node: v for node, v in trace.earlier.items() if v is not None}
         apart = _values(v for node, v in final.items() if node in earlier)
         layout = Layout(calls, spellings, kept, apart)
         self.peak_bytes, self.lower_bound = layout.peak_bytes, layout.lower_bound
@@ -106,7 +109,7 @@ class Plan:
         self._holds = _conditions(code, trace, modules)
         self._begin = [
             *taken,
-            *_same_order(code, trace),
+            *_same_strides(code, counting),
             *_apart_from_state(code, trace, layout, given, gradients),
         ]
         self._adds_up = bool(taken)
@@ -278,20 +281,14 @@ def _new(code: Code, result: Value) -> str:
     return f"empty({code.text(result.shape)}, {code.name(result.dtype)}, {order!r})"
 
 
-def _same_order(code: Code, trace: Trace) -> list[str]:
-    """Lines that give up for another order in memory, where that decides if a reshape is a view.
-
-    It matters only if the array is written to afterwards.
-    """
-    delicate = any(
-        c.fun in RESHAPES and any(v.storage.writes for v in (*c.reads, *c.results))
-        for c in trace.calls
-    )
-    return [
-        f"if {code.text(v)}.flags.c_contiguous is not {v.array.flags.c_contiguous}: return MISS"
-        for v in trace.inputs
-        if delicate and v.ndim > 1
-    ]
+def _same_strides(code: Code, inputs: Mapping[Value, Array]) -> list[str]:
+    """Lines that give up where an input lies in another way in memory than while tracing."""
+    lines = []
+    for v, array in inputs.items():
+        name, same = code.text(v), code.name(pattern(array))
+        other = f"{name}.strides != {code.text(array.strides)}"
+        lines.append(f"if {other} and {code.function(pattern)}({name}) != {same}: return MISS")
+    return lines
 
 
 def _earlier_gradients(
@@ -307,7 +304,7 @@ def _earlier_gradients(
         lines.append(f"{code.local(v, f'g{i}')} = {code.name(node, 'node')}.grad")
         lines.append(f"if g{i} is None: return MISS")
         if _is_read_late(calls, given, v, final.get(node)):
-            lines.append(f"g{i} = g{i}.copy()")
+            lines.append(f"g{i} = {code.function(copied)}(g{i})")
     return lines
 
 
@@ -342,12 +339,13 @@ def _apart_from_state(
         name, done = code.text(v), last.get(v.storage, -1)
         changed = {id(o): o for o in owners if first.get(id(o), done + 1) <= done}.values()
         same = [o for o in changed if (o.shape, o.dtype) == (v.shape, v.dtype)]
-        lines += [f"if {name} is {code.name(o, 'owner')}: {name} = {name}.copy()" for o in same]
+        copy = f"{name} = {code.function(copied)}({name})"
+        lines += [f"if {name} is {code.name(o, 'owner')}: {copy}" for o in same]
         if changed:
             views = " or ".join(f"base is {code.name(o, 'owner')}" for o in changed)
             lines += [
                 f"base = {name}.base",
-                f"if base is not None and ({views}): {name} = {name}.copy()",
+                f"if base is not None and ({views}): {copy}",
             ]
     return lines
 
@@ -389,7 +387,8 @@ def _give_away(given: Sequence[Value], gradients: Sequence[Value], made: set[Val
     for v in given:
         s = v.storage
         gains = v.nbytes >= LARGE or (v.call is not None and is_of_numbers(v.call))
-        if s.home == "temporary" and counts[s] == 1 and v in made and gains:
+        plain = v.array is s.owner and v.array.flags.forc
+        if s.home == "temporary" and counts[s] == 1 and v in made and plain and gains:
             s.home = "result"
 
 
@@ -433,8 +432,9 @@ def _returned(code: Code, i: int, output: Output) -> tuple[list[str], str]:
         return [], code.name(output.leaf, "leaf")
     text = code.text(value)
     if value.storage.home != "result":
-        text = f"{code.attribute(value, 'copy')}()"
-    if not isinstance(output.leaf, Tensor):
+        order = "" if value.array.flags.c_contiguous else "'K'"
+        text = f"{code.attribute(value, 'copy')}({order})"
+    if output.leaf is not Tensor:
         return [], text
     node = code.name(output.node, "node")
     return [f"t{i} = new(Tensor)", f"t{i}._array = {text}", f"t{i}._node = {node}"], f"t{i}"

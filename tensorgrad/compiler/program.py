@@ -71,6 +71,11 @@ class Value(Spec):
         return self.size * self.dtype.itemsize
 
     @property
+    def place(self) -> str:
+        """The user's line that it is due to."""
+        return "?" if self.call is None else self.call.place
+
+    @property
     def is_constant(self) -> bool:
         """Whether it is the same in every call, wherever the program is used."""
         return self.storage.home == "constant"
@@ -117,6 +122,13 @@ class Call:
     def is_elementwise(self) -> bool:
         """Whether each element of the result depends on one of each argument."""
         return isinstance(self.fun, np.ufunc) and self.fun.signature is None
+
+    @property
+    def is_bits(self) -> bool:
+        """Whether it views an array in another dtype, element by element."""
+        if self.fun is not np.ndarray.view:
+            return False
+        return bool(self.args[0].dtype.itemsize == self.results[0].dtype.itemsize)
 
     def replace(self, new: Callable[[Value], Any]) -> None:
         """Put other values in place of those among the arguments."""

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from ..graph import Array
 from .program import Call, Value
+from .strides import copied
 
 
 class Step(NamedTuple):
@@ -82,7 +83,7 @@ class Undo:
 
     def __enter__(self) -> list[Array]:
         self._before = [a.copy() for a in self._arrays], [g.state for g in self._generators]
-        return [a.copy(order="K") for a in self._arguments]
+        return [copied(a) for a in self._arguments]
 
     def __exit__(self, *_error: object) -> None:
         arrays, states = self._before

@@ -15,6 +15,7 @@ from ..errors import TraceError
 from ..graph import Function
 from .functions import COPIES, LIKE, spread
 from .program import Call, Storage, Value, values_in, views_settled
+from .strides import pattern
 
 _SMALL = 16  # elements: constants up to this size are compared by what they hold
 _BY_BLAS = 1 << 16  # elements: NumPy adds up more than that with less rounding, and as fast
@@ -90,12 +91,19 @@ def _source(call: Call) -> Value | None:
         candidates = [x for x, y in ((first, others[0]), (others[0], first)) if _is_one(y)]
     else:
         candidates = [first] if call.fun in COPIES else []
-    like = [x for x in candidates if isinstance(x, Value) and _is_like(x, result)]
-    return like[0] if like and not like[0].storage.writes else None
+    for x in candidates:
+        if _is_like(x, result) and _lies_like(x, result) and not x.storage.writes:
+            return x
+    return None
 
 
 def _is_like(x: Any, result: Value) -> bool:
     return isinstance(x, Value) and x.shape == result.shape and x.dtype == result.dtype
+
+
+def _lies_like(x: Any, result: Value) -> bool:
+    """Whether what is a view of one value is a view of the other, too."""
+    return pattern(x.array) == pattern(result.array)
 
 
 def _is_one(factor: Any) -> bool:

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import os
 import sys
 import traceback
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any, NoReturn
@@ -62,6 +64,7 @@ from .program import (
     owner_of,
     values_in,
 )
+from .strides import copied
 
 _NUMPY = os.path.join(os.path.dirname(np.__file__), "")
 
@@ -111,11 +114,12 @@ class Tracer(NDArrayOperatorsMixin):
     What would need its elements, to choose among branches or to make a number, raises a TraceError.
     """
 
-    __slots__ = ("_trace", "value")
+    __slots__ = ("__weakref__", "_trace", "value")
 
     def __init__(self, trace: Trace, value: Value) -> None:
         self._trace = trace
         self.value = value
+        trace.tracers.append(weakref.ref(self))
 
     # -- facts
 
@@ -169,6 +173,8 @@ class Tracer(NDArrayOperatorsMixin):
         out = kwargs.get("out")
         if out is None:
             return self._trace.record(fun, inputs, kwargs)
+        if isinstance(out[0], Tracer) and out[0].value.scalar:  # `number += x` makes a new number
+            return self._trace.record(fun, inputs, {k: v for k, v in kwargs.items() if k != "out"})
         if len(out) != 1 or out[0] is None:
             raise TraceError(
                 f"{place()}: {name_of(fun)} with out= for several results cannot be compiled: use "
@@ -205,8 +211,11 @@ class Tracer(NDArrayOperatorsMixin):
         found = getattr(np.ndarray, name, None)
         if found is None or name in REFUSED or name.startswith("__"):
             raise AttributeError(f"a traced array has no attribute {name!r}")
-        if not callable(found):  # T, mT, real, imag, flat ...
-            return self._trace.record(attribute(name), (self,))
+        if name == "strides":
+            self._trace.record(attribute(name), (self,))
+            return self.value.array.strides
+        if not callable(found):  # T, mT, real, imag, flags ...
+            return self._numbered(self._trace.record(attribute(name), (self,)))
         function = getattr(np, name, None)
         if function in _LOWERED:
             return functools.partial(function, self)
@@ -215,9 +224,15 @@ class Tracer(NDArrayOperatorsMixin):
         def method(*args: Any, **kwargs: Any) -> Any:
             if kwargs.get("out") is not None:
                 return self._trace.record(found, (self, *args), kwargs, kwargs["out"])
-            return self._trace.record(found, (self, *args), kwargs, target)
+            return self._numbered(self._trace.record(found, (self, *args), kwargs, target))
 
         return method
+
+    def _numbered(self, result: Any) -> Any:
+        """The result of a method: of a number, it is a number too."""
+        if self.value.scalar and isinstance(result, Tracer) and result.ndim == 0:
+            result.value.scalar = True
+        return result
 
     def __getitem__(self, index: Any) -> Any:
         return self._trace.record(getitem, (self, _checked_index(index)))
@@ -328,7 +343,9 @@ class Trace:
         self.inputs: list[Value] = []
         # By id, the tensors whose arrays were used, with the arrays and nodes that they had.
         self.tensors: dict[int, tuple[Tensor, Array, Node | None]] = {}
-        self.assigned: dict[int, tuple[Tensor, Tracer]] = {}
+        # Those that live outside of the function, likewise; and all traced arrays.
+        self._outside: list[tuple[Tensor, Array, Node | None]] = []
+        self.tracers: list[weakref.ref[Tracer]] = []
         # The leaves whose `grad` was read or set, with those that they had; of those whose `grad`
         # was read first, what stands for it; and the leaves whose data changed, in order.
         self.gradients: dict[Node, Any] = {}
@@ -357,7 +374,7 @@ class Trace:
 
         It is copied, as memory that an argument shares with others now, it need not share later.
         """
-        return self._arrived(array.copy(order="K"), "input")
+        return self._arrived(copied(array), "input")
 
     def _arrived(self, array: Array, home: Any) -> Tracer:
         owner = owner_of(array)
@@ -389,6 +406,12 @@ class Trace:
             return Spec(a.shape, a.dtype)
         return self.value(self.tensor(a) if isinstance(a, Tensor) else a)
 
+    def _viewable(self, value: Value) -> Value:
+        """A value, or of a number, which no view shows as it changes, a copy."""
+        if not value.scalar:
+            return value
+        return self.record(np.copy, (Tracer(self, value),)).value  # type: ignore[no-any-return]
+
     def state(self, array: Array) -> Tracer:
         """An array that may be written to as well, since whoever owns it keeps it where it is."""
         self.followed.add(id(owner_of(array)))
@@ -406,12 +429,11 @@ class Trace:
             )
         if id(t) not in self.tensors:
             self.tensors[id(t)] = t, array, t._node
-        if id(t) in self.assigned:
-            return self.assigned[id(t)][1]
         return Tracer(self, self.value(array))
 
     def follow(self, t: Tensor) -> None:
         """Let the function change the data of a tensor, which outlives the call."""
+        self._outside.append((t, t._array, t._node))
         if type(t._array) is np.ndarray:
             self.followed.add(id(owner_of(t._array)))
 
@@ -526,6 +548,8 @@ class Trace:
             )
         kinds = (Tracer, np.ndarray, Tensor, Node)
         given = mapped((tuple(args), dict(kwargs)), kinds, self._given)
+        if target is None and not isinstance(fun, np.ufunc) and fun is not np.copy:
+            given = mapped(given, Value, self._viewable)
         plain_args, plain_kwargs = mapped(given, Value, lambda v: v.array)
         written = None if target is None else self.value(target)
         if written is not None:
@@ -574,9 +598,7 @@ class Trace:
                     array.flags.writeable = True
             storage = self._storages.get(id(owner))
             if storage is None:
-                if owner is not array:  # as of a reshaped copy
-                    array = array.copy(order="K")
-                storage = self._storages[id(array)] = Storage("temporary", array)
+                storage = self._storages[id(owner)] = Storage("temporary", owner)
             elif call.kind == "pure":
                 call.kind = "view"
             value = Value(array, storage, call, scalar=array is not a)
@@ -670,18 +692,40 @@ class Trace:
             if t._node is not None and t._node.out is not None:
                 target[...] = value  # an optimizer's memory, where the data stays
             else:  # whoever has the array that the tensor had keeps its elements
-                new = self.record(np.array, (value,), {"dtype": t.dtype})
-                if id(owner_of(t._array)) in self.followed:
-                    self.assigned[id(t)] = t, new
-                else:  # made by the function
-                    t._array = new
+                by_columns = t._node is not None and target.value.array.flags.fnc
+                order = {"order": "F"} if by_columns else {}
+                t._array = self.record(np.array, (value,), {"dtype": t.dtype} | order)
         self.touch(t._node)
 
     def finish(self) -> None:
-        """Bring the data that were assigned to where the tensors' data lie."""
-        for t, new in [*self.assigned.values()]:
-            del self.assigned[id(t)]
-            self.tensor(t)[...] = new
+        """Bring the values that tensors from outside were given to where their data lie."""
+        for t, array, before in self._outside:
+            node = t._node
+            if node is not before and node is not None and node.rule is not None:
+                raise TraceError(
+                    f"{node.place}: a tensor of shape {t.shape} from outside of the compiled "
+                    f"function becomes a {node}, whose graph ends with the call: write the "
+                    "detach()ed value into it, or make the tensor inside of the function"
+                )
+            if isinstance(t._array, Tracer):
+                new, t._array = t._array, array
+                self.tensor(t)[...] = new
+
+    def require_nothing_kept(self) -> None:
+        """Raise a TraceError if a tensor lives on that the function made, and nobody returned."""
+        if all(made() is None for made in self.tracers):
+            return
+        gc.collect()
+        alive = [tracer for made in self.tracers if (tracer := made()) is not None]
+        for t in gc.get_referrers(*alive):
+            if isinstance(t, Tensor):
+                value = self.value(t._array)
+                t._array = value.array.copy("K")
+                raise TraceError(
+                    f"{value.place}: a tensor of shape {t.shape} is kept beyond the call, "
+                    "and would not change in compiled calls: return it, or write it into a tensor "
+                    "that is there before"
+                )
 
     def move(self, t: Tensor, array: Array) -> None:
         """Let the data of a leaf lie in another array, which has been given its elements."""
@@ -732,6 +776,8 @@ class Trace:
         make_writeable([*self._lent, *self.protected])
         for restore in reversed(self._undo):
             restore()
+        for t, array, before in self._outside:
+            t._array, t._node = array, before
         for node, g in self.gradients.items():
             node.grad = g
 

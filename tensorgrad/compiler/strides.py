@@ -1,0 +1,73 @@
+"""How arrays lie in memory, as far as that decides what NumPy's functions return.
+
+A reshape of an array that lies by rows is a view of it, of one that lies by columns a copy; later
+writes then reach another array. A trace shows what the functions did with arrays as they lay then.
+So the arrays of a program lie as those of the trace did, and where a call may see how an argument
+lies, a plan is for arguments that lie alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from ..graph import Array
+from .functions import PRODUCTS, REGARDLESS
+from .program import Call, Value
+
+
+def pattern(array: Array) -> tuple[int, ...]:
+    """Strides, in elements, that NumPy's functions treat as they do those of the array.
+
+    They say which axes lie inside of which, in which direction, and between which there is a gap:
+    one of one element stands for all. Along an axis of one element, or of the same ones, it is 0.
+    """
+    strides = [0] * array.ndim
+    end, packed_end = array.itemsize, 1  # where the next axis outwards continues without a gap
+    for i in sorted(range(array.ndim), key=lambda i: (abs(array.strides[i]), -i)):
+        n, stride = array.shape[i], array.strides[i]
+        if n > 1 and stride:
+            step = packed_end + (abs(stride) != end)
+            strides[i] = step if stride > 0 else -step
+            end, packed_end = abs(stride) * n, step * n
+    return tuple(strides)
+
+
+def copied(array: Array) -> Array:
+    """A copy that lies in memory as the array does, but for the size of gaps."""
+    if array.flags.forc:
+        return array.copy("K")
+    strides = [step * array.itemsize for step in pattern(array)]
+    spans = [(n - 1) * stride for n, stride in zip(array.shape, strides, strict=True)]
+    start = -sum(span for span in spans if span < 0)
+    memory = np.empty(sum(map(abs, spans)) + array.itemsize, np.uint8)
+    copy: Array = np.ndarray(array.shape, array.dtype, memory, start, strides)
+    copy[...] = array
+    return copy
+
+
+def whose_strides_count(calls: Iterable[Call], inputs: Iterable[Value]) -> list[Value]:
+    """The inputs of which a call may see how they lie, themselves or by what is made of them."""
+    made_of = {v: {v} for v in inputs if v.size > 1}
+    found: set[Value] = set()
+    for call in calls:
+        sources = {source for v in call.reads for source in made_of.get(v, ())}
+        regardless = _is_regardless(call)
+        if not regardless:
+            found |= sources
+        for result in call.results:
+            by_rows = result.ndim == 1 or (result.ndim == 2 and call.fun in PRODUCTS)
+            new = regardless and call.kind == "pure" and result.call is call
+            if result.size > 1 and not (new and by_rows):
+                made_of[result] = sources
+    return [v for v in inputs if v in found]
+
+
+def _is_regardless(call: Call) -> bool:
+    """Whether a call returns a view, or else a new array, whatever the strides of its arguments."""
+    if call.target is not None or call.kind == "host":
+        return True
+    ordered = "order" in call.kwargs or any(isinstance(a, str) for a in call.args)
+    by_ufunc = isinstance(getattr(call.fun, "__self__", call.fun), np.ufunc)
+    return by_ufunc or call.is_bits or (call.fun in REGARDLESS and not ordered)
