@@ -33,6 +33,8 @@ WRITERS = frozenset({
     np.copyto, np.put, np.place, np.putmask, np.fill_diagonal, np.put_along_axis,
 })  # fmt: skip
 WRITING_METHODS = frozenset({"fill", "sort", "partition", "put"})
+# What calls the method of that name, which of a number returns a number, not a view.
+BY_METHOD = frozenset({np.squeeze, np.transpose, np.real, np.imag})
 # Methods that need the elements, and what no traced array has.
 READING_METHODS = frozenset({
     "item", "tolist", "tobytes", "tofile", "dump", "dumps", "nonzero", "argwhere",

@@ -85,23 +85,18 @@ def _merged(calls: Iterable[Call], same: dict[Value, Value]) -> list[Call]:
 def _source(call: Call) -> Value | None:
     """The value of which a call makes a needless copy, if it does."""
     (first, *others), (result, *more) = call.args or (None,), call.results
-    if more:
-        return None
+    candidates: list[Any] = [first] if call.fun in COPIES else []
     if call.fun is np.multiply and not call.kwargs:
         candidates = [x for x, y in ((first, others[0]), (others[0], first)) if _is_one(y)]
-    else:
-        candidates = [first] if call.fun in COPIES else []
-    for x in candidates:
-        if _is_like(x, result) and _lies_like(x, result) and not x.storage.writes:
-            return x
-    return None
+    like = [x for x in candidates if not more and _is_like(x, result) and _lies_like(x, result)]
+    return like[0] if like and not like[0].storage.writes else None
 
 
 def _is_like(x: Any, result: Value) -> bool:
     return isinstance(x, Value) and x.shape == result.shape and x.dtype == result.dtype
 
 
-def _lies_like(x: Any, result: Value) -> bool:
+def _lies_like(x: Value, result: Value) -> bool:
     """Whether what is a view of one value is a view of the other, too."""
     return pattern(x.array) == pattern(result.array)
 

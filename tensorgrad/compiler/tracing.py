@@ -40,6 +40,7 @@ from ..graph import (
 from ..tensor import POWERS, Tensor, apply
 from ..transforms import vjp
 from .functions import (
+    BY_METHOD,
     FACTS,
     READING_METHODS,
     REFUSED,
@@ -203,7 +204,8 @@ class Tracer(NDArrayOperatorsMixin):
         if kwargs.get("out") is not None:
             self._trace.record(fun, args, kwargs, kwargs["out"])
             return kwargs["out"]
-        return self._trace.record(fun, args, kwargs)
+        result = self._trace.record(fun, args, kwargs)
+        return self._numbered(result) if fun in BY_METHOD else result
 
     def __getattr__(self, name: str) -> Any:
         if name in READING_METHODS:
@@ -229,7 +231,7 @@ class Tracer(NDArrayOperatorsMixin):
         return method
 
     def _numbered(self, result: Any) -> Any:
-        """The result of a method: of a number, it is a number too."""
+        """The result of a method: that of a number is a number, too."""
         if self.value.scalar and isinstance(result, Tracer) and result.ndim == 0:
             result.value.scalar = True
         return result
@@ -333,6 +335,10 @@ def _checked_index(index: Any) -> Any:
         ):
             _refuse("a bound of a slice", ShapeError)
     return mapped(index, Tensor, lambda t: t.data)
+
+
+class _Gap:
+    """Where a tensor goes among arguments."""
 
 
 class Trace:
@@ -494,10 +500,12 @@ class Trace:
         tensors: list[Tensor] = []
         mapped((args, kwargs), Tensor, tensors.append)
         moving = [i for i, t in enumerate(tensors) if t.requires_grad]
+        count = len(tensors)
+        gaps = mapped((args, kwargs), Tensor, lambda _: _Gap())  # caches keep the operation
 
         def operation(*arrays: Any) -> Any:
             rest = iter(arrays)
-            given = mapped((args, kwargs), Tensor, lambda _: next(rest))
+            given = mapped(gaps, _Gap, lambda _: next(rest))
             return fun(*given[0], **given[1])
 
         def pulled(g: Any, *arrays: Any) -> Any:
@@ -511,10 +519,10 @@ class Trace:
             recorded = any(isinstance(a, Tensor) for a in (g, *arrays))
             pull = self._whole if recorded else lambda f, given, _: self._as_a_whole(f)(*given)
             shares = dict(zip(moving, pull(pulled, (g, *arrays), {}), strict=True))
-            return tuple([shares.get(i) for i in range(len(tensors))])
+            return tuple([shares.get(i) for i in range(count)])
 
         operation.__name__ = name_of(fun)
-        rule_together(operation, back, len(tensors))
+        rule_together(operation, back, count)
         try:
             return apply(operation, tensors)
         finally:
