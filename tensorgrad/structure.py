@@ -62,25 +62,25 @@ def flatten(
 def _take_apart(
     value: Any, name: str | None, leaves: list[Any], containers: dict[type, tuple[Parts, Copy]]
 ) -> Structure:
-    if isinstance(value, (Tensor, np.ndarray, np.generic, int, float, complex)):
+    kind = type(value)
+    if issubclass(kind, (Tensor, np.ndarray, np.generic, int, float, complex)):
         leaves.append(value)
         return LEAF
-    kind = type(value)
     keys: Iterable[Any]
     values: Iterable[Any]
     make: Callable[[list[Any]], Any]
-    if isinstance(value, (list, tuple)):
+    if issubclass(kind, (list, tuple)):
         names = getattr(value, "_fields", None)
         keys, values = names or range(len(value)), value
         make = kind if names is None else lambda parts: kind(*parts)
-    elif isinstance(value, dict):
+    elif issubclass(kind, dict):
         keys = list(value)
         values, make = value.values(), lambda parts: kind(zip(keys, parts, strict=True))
     elif value is None:
         keys, values, make = (), (), lambda _: None
     else:
         for container, (parts_of, copy) in containers.items():
-            if isinstance(value, container):
+            if issubclass(kind, container):
                 keys = parts_of(value)
                 values, make = keys.values(), functools.partial(copy, value)
                 break

@@ -43,22 +43,23 @@ class Arguments:
         self.key = mode.get().recording, _hashable(self._structure), *self._kinds
 
     def _kind(self, leaf: Any) -> Any:
-        if isinstance(leaf, Tensor) and leaf._node is None:
+        kind = type(leaf)  # the leaf itself may raise whatever it is asked
+        if issubclass(kind, Tensor) and leaf._node is None:
             return self._input(leaf._array, is_tensor=True)
-        if isinstance(leaf, Tensor):
+        if issubclass(kind, Tensor):
             self.is_tracked = self.is_tracked or not leaf.is_leaf
             return _Same(leaf)
-        if isinstance(leaf, np.ndarray):
+        if issubclass(kind, np.ndarray):
             return self._input(leaf)
-        if isinstance(leaf, np.generic):
+        if issubclass(kind, np.generic):
             return self._input(np.asarray(leaf))
-        if isinstance(leaf, _Static):
+        if kind is _Static:
             value = leaf.value
-            by_value = type(value).__hash__ is not None and not isinstance(value, Tensor)
+            by_value = _is_hashable(value) and not issubclass(type(value), Tensor)
             return (type(value), value) if by_value else _Same(value)
-        if isinstance(leaf, (float, complex)):
-            return type(leaf), repr(leaf)  # 0.0 is not -0.0
-        return (type(leaf), leaf) if _is_plain(leaf) else _Same(leaf)
+        if issubclass(kind, (float, complex)):
+            return kind, repr(leaf)  # 0.0 is not -0.0
+        return (kind, leaf) if _is_plain(leaf) else _Same(leaf)
 
     def _input(self, array: Any, is_tensor: bool = False) -> _Input:
         if type(array) is not np.ndarray or array.dtype.kind not in "fciub":
@@ -76,7 +77,7 @@ class Arguments:
         leaves: list[Any] = []
         for leaf, kind in zip(self.leaves, self._kinds, strict=True):
             if not isinstance(kind, _Input):
-                leaves.append(leaf.value if isinstance(leaf, _Static) else leaf)
+                leaves.append(leaf.value if type(leaf) is _Static else leaf)
                 continue
             tracer = trace.input(next(arrays))
             leaves.append(tensor_of(tracer, None) if kind.is_tensor else tracer)
@@ -127,11 +128,20 @@ class _Same:
         return repr(self.thing)
 
 
+def _is_hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except Exception:
+        return False
+    return True
+
+
 def _is_plain(leaf: Any) -> bool:
     """Whether a value, and not the object, is what counts."""
-    if isinstance(leaf, (tuple, frozenset)):
+    kind = type(leaf)
+    if issubclass(kind, (tuple, frozenset)):
         return all(map(_is_plain, leaf))
-    return isinstance(leaf, (bool, int, float, complex, str, bytes, type(None), np.dtype, type))
+    return issubclass(kind, (bool, int, float, complex, str, bytes, type(None), np.dtype, type))
 
 
 def _hashable(structure: Structure) -> Any:

@@ -22,7 +22,7 @@ from .arguments import Arguments, difference, require_untouched
 from .plan import MISS, Diverged, Output, Plan, no_entry
 from .program import make_writeable
 from .tracing import Trace, Tracer, place_of
-from .watching import Watch
+from .watching import Watch, attributes_of
 
 PLANS = 32  # that are kept, those used last
 MANY = 8  # after which somebody should know
@@ -375,13 +375,14 @@ def _output(trace: Trace, leaf: Any, own: set[int]) -> Output:
     """
     if id(leaf) in own:
         return Output(leaf, None)
-    if not isinstance(leaf, (Tensor, Tracer, np.ndarray)):
-        inside = (
-            leaf if isinstance(leaf, (set, frozenset)) else getattr(leaf, "__dict__", {}).values()
-        )
-        if any(isinstance(getattr(part, "_array", part), Tracer) for part in inside):
+    kind = type(leaf)  # the leaf itself may raise whatever it is asked
+    if not issubclass(kind, (Tensor, Tracer, np.ndarray)):
+        is_set = issubclass(kind, (set, frozenset))
+        inside = leaf if is_set else (attributes_of(leaf) or {}).values()
+        plain = (part._array if type(part) is Tensor else part for part in inside)
+        if any(type(part) is Tracer for part in plain):
             raise TraceError(
-                f"a compiled function cannot return arrays in a {type(leaf).__name__}: return them "
+                f"a compiled function cannot return arrays in a {kind.__name__}: return them "
                 "in a tuple, list or dict"
             )
         return Output(leaf, None)

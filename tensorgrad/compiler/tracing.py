@@ -470,14 +470,15 @@ class Trace:
             return self.record(self._as_a_whole(fun), args, kwargs)
 
     def _as_a_whole(self, fun: Function) -> Function:
-        """The function, none of whose own calls are written down."""
+        """The function, none of whose own calls are written down.
+
+        What it returns is new: elements may decide whether it would be a view of an argument.
+        """
 
         @functools.wraps(fun)
         def whole(*args: Any, **kwargs: Any) -> Any:
-            if mode.get().trace is None:
-                return fun(*args, **kwargs)
             with _untraced():
-                return fun(*args, **kwargs)
+                return mapped(fun(*args, **kwargs), np.ndarray, np.copy)
 
         return whole
 
@@ -803,7 +804,7 @@ class Trace:
             if node in alive:
                 g: Any = node.grad
                 final[node] = None if g is None else self.value(g)
-                node.grad = None if g is None else self.value(g).array.copy()
+                node.grad = None if g is None else copied(self.value(g).array)
         return final
 
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-import copy
+import contextlib
 import functools
 import operator
 import os
 import random
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodType, ModuleType
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from types import (
+    BuiltinFunctionType,
+    CellType,
+    CodeType,
+    FunctionType,
+    MemberDescriptorType,
+    MethodType,
+    ModuleType,
+)
 from typing import Any
 
 import numpy as np
@@ -28,7 +36,10 @@ _LIBRARIES = (
     os.path.join(os.path.dirname(os.__file__), ""),
     os.path.join(os.path.dirname(os.path.dirname(np.__file__)), ""),
 )
+_COMPARING = ("builtins", "numpy")
 _FEW = 16  # items, more of which would take too long to compare
+_SEQUENCES: tuple[Any, ...] = (list, tuple, deque, bytearray)
+_SETS: tuple[Any, ...] = (set, frozenset)
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, np.dtype)
 
 
@@ -60,9 +71,9 @@ class Watch:
     def _require_same_attributes(self) -> None:
         """Of plain objects, what the code mentions counts."""
         for thing in self._objects:
-            for name, part in vars(thing).items():
-                if name in self._names:
-                    same = "==" if isinstance(part, _PLAIN) else "is"
+            for name, part in (attributes_of(thing) or {}).items():
+                if name in self._names and _is_read_plainly(thing, name):
+                    same = "==" if _is_plain(part) else "is"
                     self.variables.append((f"{{}}.{name} {same} {{}}", (thing, part)))
 
     def _visit(self, thing: Any, path: str, users: bool, inside: bool = False) -> None:
@@ -71,53 +82,50 @@ class Watch:
         `users` says whether only the user's code would change it, and `inside` whether it is a part
         of a module.
         """
-        if isinstance(thing, _PLAIN) or id(thing) in self._seen:
+        kind = type(thing)
+        if _is(thing, _PLAIN) or id(thing) in self._seen:
             return
         self._seen[id(thing)] = thing
-        if isinstance(thing, Tensor):
+        if _is(thing, Tensor):
             self.tensors.append(thing)
-        elif isinstance(thing, np.ndarray):
+        elif _is(thing, np.ndarray):
             owner = owner_of(thing)  # without one of its own, an array stays read-only
             if users and thing.flags.writeable and owner.flags.writeable and owner.flags.owndata:
                 self.protected.append(thing)
-        elif "numpy.random" in sys.modules and isinstance(thing, np.random.Generator):
+        elif "numpy.random" in sys.modules and _is(thing, np.random.Generator):
             self._generators.append((path, thing, thing.bit_generator.state))
-        elif isinstance(thing, MethodType):
+        elif _is(thing, MethodType):
             self._visit(thing.__self__, path, users)
             self._visit(thing.__func__, path, users)
-        elif isinstance(thing, functools.partial):
+        elif _is(thing, functools.partial):
             self._visit((thing.func, thing.args, thing.keywords), path, users)
-        elif isinstance(thing, FunctionType):
+        elif _is(thing, FunctionType):
             self._visit_function(thing, users)
-        elif hasattr(thing, "__next__"):
+        elif any("__next__" in vars(base) for base in kind.__mro__):
             if users:
                 self._iterators.append((path, thing, _progress(thing)))
-        elif isinstance(thing, type):
-            for kind in thing.__mro__:
-                for part in vars(kind).values():
-                    part = getattr(part, "__func__", getattr(part, "fget", part))
-                    if isinstance(part, FunctionType):
-                        self._visit(part, kind.__name__, users)
-        elif type(thing).__module__.startswith(__package__):  # the plans of another function
-            self._visit(getattr(thing, "__wrapped__", None), path, users)
-        elif isinstance(thing, (ModuleType, CodeType)):
+        elif _is(thing, type):
+            for base in thing.__mro__:
+                for part in vars(base).values():
+                    part = _function_of(part)
+                    if _is(part, FunctionType):
+                        self._visit(part, base.__name__, users)
+        elif _module_of(kind).startswith(__package__):  # the plans of another function
+            self._visit((attributes_of(thing) or {}).get("__wrapped__"), path, users)
+        elif _is(thing, (ModuleType, CodeType)):
             return
         elif (held := _held(thing)) is not None:
-            self._visit(type(thing), path, users)
-            users = users and not type(thing).__module__.startswith(_FOLLOWED)
+            self._visit(kind, path, users)
+            users = users and not _module_of(kind).startswith(_FOLLOWED)
             self._holders.append((path, thing, held, users))
-            if isinstance(thing, (Mapping, list, set)) and hasattr(thing, "__dict__"):
-                attributes = _Attributes(thing)
-                self._holders.append((path, attributes, _held(attributes) or {}, users))
-            is_module = isinstance(thing, tuple(CONTAINERS))
-            if (
-                users
-                and hasattr(thing, "__dict__")
-                and not is_module
-                and not isinstance(thing, Mapping)
-            ):
+            attributes = attributes_of(thing)
+            if _is(thing, (Mapping, list, set)) and attributes is not None:
+                others = _Attributes(thing)
+                self._holders.append((path, others, _held(others) or {}, users))
+            is_module = _is(thing, tuple(CONTAINERS))
+            if users and attributes is not None and not is_module and not _is(thing, Mapping):
                 self._objects.append(thing)
-            inside = is_module or (inside and isinstance(thing, (list, tuple, Mapping)))
+            inside = is_module or (inside and _is(thing, (list, tuple, Mapping)))
             if inside:
                 self.modules.append((thing, held))
             for name, part in held.items():
@@ -159,12 +167,12 @@ class Watch:
 
     def _require_same_items(self, variable: Any) -> None:
         """Of a variable that is a list or dict of numbers and texts, these count."""
-        if (
-            isinstance(variable, (list, dict))
-            and len(variable) <= _FEW
-            and all(isinstance(part, _PLAIN) for part in (_held(variable) or {}).values())
-        ):
-            self.variables.append(("{} == {}", (variable, copy.copy(variable))))
+        kind: Any = type(variable)
+        if kind.__eq__ in (list.__eq__, dict.__eq__):
+            held = _held(variable) or {}
+            if len(held) <= _FEW and all(map(_is_plain, held.values())):
+                same = [*held.values()] if _is(variable, list) else held
+                self.variables.append(("{} == {}", (variable, same)))
 
     def protect(self) -> None:
         """Make plain arrays read-only: a compiled function cannot repeat what changes one."""
@@ -225,9 +233,9 @@ def _changes(holder: Any, before: dict[Any, Any]) -> Iterator[Any]:
     """The names by which an object holds, or finds in its class, something else than before."""
     after = _held(holder) or {}
     if not _is_same(after, before):
-        defaults = type(holder) if hasattr(holder, "__dict__") else None
+        classes = () if attributes_of(holder) is None else type(holder).__mro__
         for name in {**before, **after}:
-            default = getattr(defaults, str(name), _MISSING)
+            default = next((vars(kind)[name] for kind in classes if name in vars(kind)), _MISSING)
             if not _is_same(before.get(name, default), after.get(name, default)):
                 yield name
 
@@ -244,22 +252,66 @@ class _Globals(dict[str, Any]):
         self.names = names
 
 
+def _is(thing: Any, kinds: type | tuple[type, ...]) -> bool:
+    """Whether a thing is of a kind, without asking the thing itself, which may do anything."""
+    return issubclass(type(thing), kinds)
+
+
+def _is_plain(thing: Any) -> bool:
+    """Whether a thing is a number or a text that compares as those of Python and NumPy do."""
+    return _is(thing, _PLAIN) and _module_of(type(thing)).partition(".")[0] in _COMPARING
+
+
+def attributes_of(thing: Any) -> dict[str, Any] | None:
+    """The attributes that an object has of its own, whatever its class makes of reading them."""
+    try:
+        attributes = object.__getattribute__(thing, "__dict__")
+    except Exception:
+        return None
+    return attributes if _is(attributes, dict) else None
+
+
+def _is_read_plainly(thing: Any, name: str) -> bool:
+    """Whether `thing.name` is what lies there, so that it can be looked at in each call."""
+    try:
+        return getattr(thing, name) is (attributes_of(thing) or {})[name]
+    except Exception:
+        return False
+
+
+def _module_of(kind: Any) -> str:
+    """The name of the module in which a class or a function was defined."""
+    return str(getattr(kind, "__module__", None))
+
+
 def _is_librarys(thing: Any) -> bool:
     """Whether a thing is a module, or the code of one that nobody changes."""
-    if isinstance(thing, (ModuleType, BuiltinFunctionType)):
+    if _is(thing, (ModuleType, BuiltinFunctionType)):
         return True
-    if not isinstance(thing, (type, FunctionType)):
+    if not _is(thing, (type, FunctionType)):
         return False
-    module = sys.modules.get(thing.__module__)
-    return (getattr(module, "__file__", None) or PACKAGE).startswith((*_LIBRARIES, PACKAGE))
+    module = attributes_of(sys.modules.get(_module_of(thing))) or {}
+    return str(module.get("__file__") or PACKAGE).startswith((*_LIBRARIES, PACKAGE))
+
+
+def _function_of(part: Any) -> Any:
+    """The function in what a class has of a method or a property."""
+    if _is(part, (staticmethod, classmethod)):
+        return part.__func__
+    if _is(part, functools.cached_property):
+        return part.func
+    return part.fget if _is(part, property) else part
 
 
 def _progress(iterator: Any) -> Any:
     """How far an iterator has got, as far as one can know without taking an item."""
-    frame = getattr(iterator, "gi_frame", None)
-    if frame is not None:
-        return frame.f_lasti, {name: id(value) for name, value in frame.f_locals.items()}
-    return operator.length_hint(iterator, -1), repr(iterator)
+    try:
+        frame = getattr(iterator, "gi_frame", None)
+        if frame is not None:
+            return frame.f_lasti, {name: id(value) for name, value in frame.f_locals.items()}
+        return operator.length_hint(iterator, -1), repr(iterator)
+    except Exception:  # one of the user's own, which tells nothing
+        return None
 
 
 class _Attributes:
@@ -271,55 +323,68 @@ class _Attributes:
 
 def _held(thing: Any) -> dict[Any, Any] | None:
     """What a thing holds, by name, or None if that cannot be changed."""
-    if isinstance(thing, _Globals):
+    try:
+        return _parts(thing)
+    except Exception:  # whoever wrote its class knows
+        return attributes_of(thing)
+
+
+def _parts(thing: Any) -> dict[Any, Any] | None:
+    if _is(thing, _Globals):
         return {name: thing.variables[name] for name in thing.names if name in thing.variables}
-    if isinstance(thing, CellType):
+    if _is(thing, CellType):
         try:
             return {"cell_contents": thing.cell_contents}
         except ValueError:  # empty
             return {}
-    if isinstance(thing, (list, tuple, deque, bytearray)):
-        return dict(enumerate(thing))
-    if isinstance(thing, Mapping):
-        return dict(thing)
-    if isinstance(thing, _Attributes):
-        return dict(vars(thing.container))
-    if isinstance(thing, (set, frozenset)):
-        return dict.fromkeys(thing)
-    slots = [n for kind in type(thing).__mro__ for n in _slots(kind) if hasattr(thing, n)]
-    if slots or hasattr(thing, "__dict__"):
-        return getattr(thing, "__dict__", {}) | {name: getattr(thing, name) for name in slots}
-    return None
+    for kind in _SEQUENCES:
+        if _is(thing, kind):
+            return dict(enumerate(kind.__iter__(thing)))
+    if _is(thing, Mapping):
+        return dict.copy(thing) if _is(thing, dict) else dict(thing)
+    if _is(thing, _Attributes):
+        return dict(attributes_of(thing.container) or {})
+    for kind in _SETS:
+        if _is(thing, kind):
+            return dict.fromkeys(kind.__iter__(thing))
+    attributes, slots = attributes_of(thing), _slots(thing)
+    return None if attributes is None and not slots else (attributes or {}) | slots
 
 
-def _slots(kind: type) -> Iterable[str]:
-    names = vars(kind).get("__slots__", ())
-    own = (names,) if isinstance(names, str) else names
-    return [name for name in own if name not in ("__dict__", "__weakref__")]
+def _slots(thing: Any) -> dict[str, Any]:
+    """What lies in the slots of an object."""
+    held = {}
+    for kind in type(thing).__mro__:
+        if "__slots__" in vars(kind):
+            for name, slot in vars(kind).items():
+                if _is(slot, MemberDescriptorType):
+                    with contextlib.suppress(AttributeError):  # empty
+                        held[name] = slot.__get__(thing)
+    return held
 
 
 def _put_back(holder: Any, before: dict[Any, Any]) -> None:
-    if isinstance(holder, _Globals):
+    if _is(holder, _Globals):
         for name in (_held(holder) or {}).keys() - before.keys():
             del holder.variables[name]
         holder.variables.update(before)
-    elif isinstance(holder, CellType):
+    elif _is(holder, CellType):
         if before:
             holder.cell_contents = before["cell_contents"]
         else:
             del holder.cell_contents
-    elif isinstance(holder, _Attributes):
+    elif _is(holder, _Attributes):
         vars(holder.container).clear()
         vars(holder.container).update(before)
-    elif isinstance(holder, (list, bytearray)):
+    elif _is(holder, (list, bytearray)):
         holder[:] = before.values()
-    elif isinstance(holder, deque):
+    elif _is(holder, deque):
         holder.clear()
         holder.extend(before.values())
-    elif isinstance(holder, (dict, set)):
+    elif _is(holder, (MutableMapping, set)):
         holder.clear()
         holder.update(before)
-    elif not isinstance(holder, tuple):
+    elif not _is(holder, (tuple, frozenset, Mapping)):
         for name in (_held(holder) or {}).keys() - before.keys():
             object.__delattr__(holder, name)
         for name, part in before.items():
@@ -327,9 +392,9 @@ def _put_back(holder: Any, before: dict[Any, Any]) -> None:
 
 
 def _joined(path: str, holder: Any, name: Any) -> str:
-    if isinstance(holder, (CellType, _Globals)):
+    if _is(holder, (CellType, _Globals)):
         return path or str(name)
-    if isinstance(holder, (list, tuple, Mapping, set)):
+    if _is(holder, (list, tuple, Mapping, set)):
         return f"{path}[{name!r}]"
     return f"{path}.{name}" if path else str(name)
 
@@ -340,13 +405,13 @@ def _is_same(a: Any, b: Any) -> bool:
         return True
     if type(a) is not type(b):
         return False
-    if isinstance(a, np.ndarray):
+    if _is(a, np.ndarray):
         return bool(np.array_equal(a, b))
-    if isinstance(a, (tuple, dict)):
+    if _is(a, (tuple, dict)):
         pairs = (a.items(), b.items()) if isinstance(a, dict) else (enumerate(a), enumerate(b))
         left, right = map(dict, pairs)
         return left.keys() == right.keys() and all(_is_same(left[k], right[k]) for k in left)
-    return isinstance(a, _PLAIN) and bool(a == b or a != a)
+    return _is_plain(a) and bool(a == b or a != a)
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:

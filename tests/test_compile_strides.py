@@ -1,0 +1,353 @@
+"""Compiled functions of arrays that lie in memory in any way: what eager mode computes, no less.
+
+A reshape is a view of an array that lies in one way and a copy of one that lies in another; writes
+then reach other arrays. So the first call and the later ones get arguments that lie in ways of
+their own, and programs write into what may be views.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.testing import assert_array_equal
+
+import tensorgrad as tg
+from tensorgrad.compiler.strides import copied, pattern
+
+from .operations import Op
+from .oracles import leaf
+from .test_compile_table import OVERWRITTEN, ROWS, assert_equal_up_to, differentiated
+from .test_compile_training import plans
+
+
+def with_gaps(a: Any) -> Any:
+    return np.repeat(a, 2, axis=-1)[..., ::2] if a.ndim else a
+
+
+def constant(a: Any) -> Any:
+    """The same along the first axis, whose stride is 0."""
+    return np.broadcast_to(a[:1], a.shape) if a.ndim else a
+
+
+LAYOUTS: dict[str, Callable[[Any], Any]] = {
+    "by rows": np.copy,
+    "by columns": lambda a: np.copy(a, order="F"),
+    "reversed": lambda a: np.flip(np.flip(a).copy()),
+    "with gaps": with_gaps,
+    "by columns, with gaps": lambda a: with_gaps(a.T).T,
+    "middle first": lambda a: np.swapaxes(np.swapaxes(a, 0, -1).copy(), 0, -1) if a.ndim else a,
+    "constant": constant,
+}
+
+
+# -- strides
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("shape", [(), (1,), (5,), (2, 3), (3, 1), (2, 3, 4), (2, 1, 3), (0, 2)])
+def test_a_copy_is_viewed_as_the_array_is(name: str, shape: tuple[int, ...]) -> None:
+    array = LAYOUTS[name](np.random.default_rng(0).normal(size=shape))
+    copy = copied(array)
+    assert not np.shares_memory(copy, array)
+    assert_array_equal(copy, array)
+    assert pattern(copy) == pattern(array)
+    for view in (
+        lambda a: a.reshape(-1),
+        lambda a: np.reshape(a, -1, order="F"),
+        lambda a: np.ravel(a, order="K"),
+        lambda a: np.swapaxes(a[None], 0, -1).reshape(a.size),
+    ):
+        assert_array_equal(view(copy), view(array))
+        assert np.shares_memory(view(copy), copy) == np.shares_memory(view(array), array)
+    assert pattern(copy * 1) == pattern(array * 1)
+    assert pattern(np.copy(copy)) == pattern(np.copy(array))
+    assert copy.flags.forc == array.flags.forc
+
+
+def test_a_copy_takes_no_more_memory_than_it_needs() -> None:
+    array = np.zeros((1000, 100, 30))[:, 5, ::10]
+    copy = copied(array)
+    assert copy.base.nbytes < 3 * copy.nbytes
+    windows = sliding_window_view(np.arange(6.0), 3)
+    assert_array_equal(copied(windows), windows)
+
+
+# -- every operation
+
+# Of plain arrays, which they would change.
+REFUSING = {*OVERWRITTEN, "nan_to_num copy=False", "copyto zeros"}
+
+
+def laid_out(op: Op, call: int, args: Sequence[Any]) -> list[Any]:
+    """The arguments, each in a way that the row and the number of the call decide."""
+    names = [*LAYOUTS]
+    start = zlib.crc32(op.name.encode()) + call
+    return [LAYOUTS[names[(start + 3 * i) % len(names)]](a) for i, a in enumerate(args)]
+
+
+@pytest.mark.parametrize("op", ROWS, ids=repr)
+def test_rows(op: Op) -> None:
+    """Values of plain arrays, and of tensors with their derivatives."""
+    shapes = max(op.shapes, key=lambda s: (sum(map(len, s)), abs(sum(map(np.prod, s)))))
+    rng = np.random.default_rng(0)
+
+    def f(seed: Any, *args: Any) -> Any:
+        plain = None if op.name in REFUSING else op.fun(*args)
+        return plain, differentiated(op.fun)(seed, *args)
+
+    compiled = tg.compile(f)
+    for call in 0, 1, 1:
+        args = laid_out(op, call, [np.asarray(a, float) for a in op.draw(rng, shapes)])
+        with np.errstate(all="ignore"):
+            try:
+                out = np.asarray(op.fun(*map(np.array, args)))
+                seed = np.asarray(rng.normal(size=out.shape)).astype(out.dtype)
+                expected = f(seed, *args)
+            except (np.linalg.LinAlgError, ValueError):  # equal rows; views that are read-only
+                continue
+            actual = compiled(seed, *args)
+        scale = max(float(np.max(np.abs(a), initial=0)) for a in [seed, out, *args])
+        assert_equal_up_to(actual, expected, 1 << 6, scale if np.isfinite(scale) else 0.0)
+
+
+# -- random programs
+
+
+class Step(NamedTuple):
+    """A call of the function of that name on earlier values, by their numbers from the end."""
+
+    name: str
+    first: int
+    second: int
+
+
+def halves(x: Any) -> Any:
+    return x.reshape(2, -1) if x.size % 2 == 0 else x.reshape(-1, 1)
+
+
+VIEWS: dict[str, Callable[[Any], Any]] = {
+    "T": lambda x: x.T,
+    "ravel": np.ravel,
+    "reshape": lambda x: x.reshape(-1),
+    "halves": halves,
+    "by columns": lambda x: np.reshape(x, -1, order="F"),
+    "in memory's order": lambda x: np.ravel(x, order="K"),
+    "in this order": lambda x: np.ravel(x, order="A"),
+    "flip": np.flip,
+    "every second": lambda x: x[::2] if x.ndim else x,
+    "last column": lambda x: x[..., -1] if x.ndim else x,
+    "swapaxes": lambda x: np.swapaxes(x, 0, -1) if x.ndim else x,
+    "broadcast": lambda x: np.broadcast_to(x, (2, *x.shape)),
+    "diagonal": lambda x: np.diagonal(x) if x.ndim > 1 else x,
+    "unstack": lambda x: np.unstack(x)[-1] if x.ndim else x,
+    "split": lambda x: np.array_split(x, 2)[0] if x.ndim else x,
+    "squeeze": np.squeeze,
+    "expand_dims": lambda x: np.expand_dims(x, 1) if x.ndim else x,
+    "astype": lambda x: x.astype(float, copy=False),
+}
+COPIES: dict[str, Callable[[Any], Any]] = {
+    "copy": np.copy,
+    ".copy": lambda x: x.copy(),
+    "times 1": lambda x: x * 1,
+    "astype, copied": lambda x: x.astype(float),
+    "flatten": lambda x: x.flatten(),
+    "sort": lambda x: np.sort(x, axis=None),
+    "take": lambda x: np.take(x, [0, -1]),
+    "rows": lambda x: x[np.array([0, -1])] if x.ndim else x * 1,
+    "columns": lambda x: x[:, [0, -1]] if x.ndim > 1 else x * 1,
+    "median": lambda x: np.median(x, 0) if x.ndim else x * 1,
+    "percentile": lambda x: np.percentile(x, 30.0),
+    "sin": np.sin,
+    "half": lambda x: 0.5 * x,
+    "sum": lambda x: np.sum(x, 0) if x.ndim else x * 1,
+    "cumsum": lambda x: np.cumsum(x, -1) / 2 if x.ndim else x * 1,
+    "zeros_like": lambda x: np.zeros_like(x) + 0.5,
+}
+OF_TWO: dict[str, Callable[[Any, Any], Any]] = {
+    "add": lambda x, y: x + y,
+    "multiply": lambda x, y: x * y / 2,
+    "where": lambda x, y: np.where(x > 0, x, y),
+    "maximum": np.maximum,
+}
+
+
+def scale(x: Any, _y: Any) -> None:
+    x *= 0.5
+
+
+def shift(x: Any, y: Any) -> None:
+    x += y
+
+
+def fill(x: Any, y: Any) -> None:
+    if x.ndim:
+        x[...] = y
+
+
+def write_row(x: Any, _y: Any) -> None:
+    if x.ndim:
+        x[0] = x[-1] * 2
+
+
+def write_element(x: Any, _y: Any) -> None:
+    if x.ndim:
+        x[(0,) * x.ndim] = 1.5
+
+
+WRITES = {"scale": scale, "shift": shift, "fill": fill, "row": write_row, "element": write_element}
+
+
+def programs(names: Sequence[str]) -> st.SearchStrategy[list[Step]]:
+    numbers = st.integers(1, 4)
+    steps = st.builds(Step, st.sampled_from(names), numbers, numbers)
+    return st.lists(steps, min_size=2, max_size=10)
+
+
+def run(program: Sequence[Step], x: Any) -> Any:
+    """The values that a program computes from one array, without those that grow too large.
+
+    What may be a view of the argument is not written to, nor what NumPy makes read-only.
+    """
+    values, kept = [x], [True]
+    for name, first, second in program:
+        i, j = max(0, len(values) - first), max(0, len(values) - second)
+        a, b = values[i], values[j] if values[j].shape == values[i].shape else values[i]
+        if name in WRITES:
+            if not kept[i]:
+                WRITES[name](a, b)
+            continue
+        if name in OF_TWO:
+            y = OF_TWO[name](a, b)
+        else:
+            y = (VIEWS | COPIES)[name](a)
+        if y.size <= 48:
+            values.append(y)
+            kept.append(name in VIEWS and (kept[i] or name in ("broadcast", "diagonal")))
+    return values
+
+
+def total(program: Sequence[Step]) -> Callable[[Any], Any]:
+    return lambda x: sum(np.sum(np.sin(y + k)) for k, y in enumerate(run(program, x), 1))
+
+
+READING = [*VIEWS, *COPIES, *OF_TWO]
+ways = st.lists(st.sampled_from([*LAYOUTS]), min_size=2, max_size=2)
+lengths = st.sampled_from([(2, 3), (4, 2), (3, 2, 2), (6,), (1, 4)])
+
+
+def assert_agrees(f: Callable[[Any], Any], shape: Any, ways: Sequence[str]) -> None:
+    """For a first call and later ones in two ways, with other numbers each time."""
+    compiled, rng = tg.compile(f), np.random.default_rng(0)
+    first, second = ways
+    for name in first, second, second, first:
+        x = LAYOUTS[name](rng.normal(size=shape))
+        before = x.copy()
+        assert_equal_up_to(compiled(x), f(x), 1 << 10, 1.0)
+        assert_array_equal(x, before)
+
+
+@given(programs([*READING, *WRITES]), lengths, ways)
+def test_programs_of_plain_arrays(program: list[Step], shape: Any, ways: list[str]) -> None:
+    assert_agrees(lambda x: run(program, x)[1:], shape, ways)
+
+
+@given(programs([*READING, *WRITES]), lengths, ways)
+def test_programs_of_tensors(program: list[Step], shape: Any, ways: list[str]) -> None:
+    assert_agrees(lambda x: run(program, tg.asarray(x))[1:], shape, ways)
+
+
+DIFFERENTIABLE = [name for name in READING if "order" not in name]  # of broadcast arrays
+
+
+@given(programs([*DIFFERENTIABLE, *WRITES]), lengths, ways)
+def test_gradients_of_programs(program: list[Step], shape: Any, ways: list[str]) -> None:
+    assert_agrees(tg.value_and_grad(total(program)), shape, ways)
+
+
+@given(programs(DIFFERENTIABLE), lengths, ways)
+def test_hessians_of_programs(program: list[Step], shape: Any, ways: list[str]) -> None:
+    f = total(program)
+    assert_agrees(lambda x: tg.hvp(f, (x,), (np.cos(x),)), shape, ways)
+
+
+# -- what else may lie in another way
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_numbers_have_no_views(name: str) -> None:
+    """A sum of plain arrays is a number of NumPy's: its copies show no writes, nor it theirs."""
+
+    def f(x: Any) -> Any:
+        number = np.sum(x)
+        same, row = number, np.reshape(number, 1)
+        again = np.squeeze(number).reshape(1)
+        row += 1
+        again *= 2
+        number += 5
+        return number, same, row, again
+
+    assert_agrees(f, (2, 3), [name, name])
+
+
+def test_gradients_from_before_the_call() -> None:
+    """They are arguments, too, and lie as whoever made them laid them."""
+    w = leaf(np.zeros((2, 3)))
+
+    def f() -> Any:
+        doubled = w.grad * 2
+        flat = doubled.reshape(-1)
+        doubled += 1
+        return flat
+
+    compiled, rng = tg.compile(f), np.random.default_rng(0)
+    for name in ["by rows", "by columns", "by columns", "reversed", "by rows"]:
+        w._node.grad = LAYOUTS[name](rng.normal(size=(2, 3)))
+        assert_array_equal(compiled(), f())
+
+
+@pytest.mark.parametrize("first", LAYOUTS)
+@pytest.mark.parametrize("second", ["by rows", "by columns"])
+def test_results_lie_as_in_eager_mode(first: str, second: str) -> None:
+    def f(x: Any) -> Any:
+        return x * 2, np.sin(x).T, np.swapaxes(x, 0, 1).copy(), x.reshape(-1)
+
+    compiled, x = tg.compile(f), np.arange(24.0).reshape(2, 3, 4)
+    for name in first, second, second:
+        given = LAYOUTS[name](x)
+        for actual, expected in zip(compiled(given), f(given), strict=True):
+            assert pattern(actual) == pattern(np.copy(expected))
+
+
+def test_a_layout_is_traced_once_and_only_where_it_counts() -> None:
+    x = np.arange(6.0).reshape(2, 3)
+    careless = tg.compile(lambda x: np.sum(np.tanh(x), axis=0) * 2)
+    careful = tg.compile(lambda x: np.tanh(x).reshape(-1))
+    for _ in range(2):
+        for name in LAYOUTS:
+            careless(LAYOUTS[name](x))
+            careful(LAYOUTS[name](x))
+    assert plans(careless) == 1
+    assert plans(careful) == len({pattern(layout(x)) for layout in LAYOUTS.values()})
+    wide = np.zeros((2, 10))
+    for columns in range(2, 8):  # another stride, but the same order and a gap
+        careful(wide[:, :3] if columns == 2 else np.zeros((2, columns + 2))[:, :3])
+    assert plans(careful) == len({pattern(layout(x)) for layout in LAYOUTS.values()}) + 1
+
+
+def test_an_operation_may_return_its_argument() -> None:
+    """Where elements decide that, later calls return something else."""
+
+    @tg.differentiable(lambda g, _y, x: g * np.sign(x))
+    def magnitude(x: Any) -> Any:
+        return x if np.all(x >= 0) else np.abs(x)
+
+    compiled = tg.compile(lambda x: magnitude(x * 1))
+    for x in np.ones(3), -np.ones(3), np.array([-1.0, 2.0, 3.0]):
+        assert_array_equal(compiled(x), np.abs(x))
