@@ -11,9 +11,10 @@ import pickle
 import re
 import threading
 import tracemalloc
+import types
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -1417,3 +1418,217 @@ def test_scan_of_a_chain_over_large_arrays() -> None:
     x = np.linspace(-1, 1, 3 << 20).reshape(3, 1 << 20)
     actual = tg.compile(lambda x: np.sum(np.tanh(x * 2) + 1)).scan(x)
     np.testing.assert_allclose(actual, np.sum(np.tanh(x * 2) + 1, axis=1), rtol=1e-12)
+
+
+# -- tensors from outside, which get other values
+
+
+def by_item(t: Any, x: Any) -> Any:
+    t[0] = x[0]
+    return t * 2
+
+
+def by_operator(t: Any, x: Any) -> Any:
+    t *= 0.5
+    t += x
+    return t
+
+
+def by_methods(t: Any, x: Any) -> Any:
+    t.fill(x[1])
+    t[1:] = x[1:]
+    t.sort()
+    return np.sum(t)
+
+
+def by_data_and_item(t: Any, x: Any) -> Any:
+    t.data = x * 2
+    t[1] = x[2]
+    before = t.data
+    t.data += 1
+    t[2] = before[0]
+    return before * t
+
+
+def under_no_grad(t: Any, x: Any) -> Any:
+    t.requires_grad = True
+    with tg.no_grad():
+        t[0] = x[0]
+    return np.sum(t * x)
+
+
+@pytest.mark.parametrize(
+    "change", [by_item, by_operator, by_methods, by_data_and_item, under_no_grad]
+)
+def test_tensors_from_outside_change_as_in_eager_mode(change: Any) -> None:
+    t, twin = tg.Tensor([3.0, 1.0, 2.0]), tg.Tensor([3.0, 1.0, 2.0])
+    held = [t]  # in a container, too
+    compiled = tg.compile(lambda x: change(held[0], x))
+    compiled.lower(numbers(3))
+    assert_same(t.data, twin.data)  # nothing has changed yet
+    t.requires_grad = twin.requires_grad = t.requires_grad
+    for seed in range(4):
+        x = numbers(3, seed=seed)
+        assert_same(array_of(compiled(x)), array_of(change(twin, x)))
+        assert type(t.numpy()) is np.ndarray
+        assert_same(t.data, twin.data)
+        if seed == 2:  # and eager calls come between
+            assert_same(array_of(change(t, x)), array_of(change(twin, x)))
+
+
+def test_fit_changes_a_tensor_from_outside() -> None:
+    """A statistic that a loss keeps, by writing into one element of it."""
+    seen = tg.Tensor(np.zeros(2))
+
+    def loss(output: Any, target: Any) -> Any:
+        value = nn.mse_loss(output, target)
+        seen[0] = value.detach()
+        seen[1] += 1
+        return value
+
+    x = numbers(8, 2)
+    batches = [(x, x[:, :1])]
+    model = nn.Linear(2, 1, rng=0)
+    history = tg.fit(model, loss, batches, epochs=5, progress=False, compile=True)
+    assert type(seen.numpy()) is np.ndarray
+    assert_array_equal(seen.data, [history["loss"][-1], 5])
+
+
+# -- objects that the compiler looks at
+
+
+def odd_objects() -> dict[str, Any]:
+    """Objects that raise what they are asked, by name; made here, as pytest looks at a module's."""
+
+    class Refusing:
+        """An object that raises whatever it is asked."""
+
+        def __getattribute__(self, name: str) -> Any:
+            raise KeyError(name)
+
+        def _refuse(self, *_args: Any) -> Any:
+            raise RuntimeError
+
+        __bool__ = __len__ = __iter__ = __eq__ = __hash__ = __repr__ = __call__ = _refuse  # type: ignore[assignment]
+
+    class RefusingByProperties:
+        """Its attributes are properties that raise, what Python asks of each object among them."""
+
+        @property
+        def rate(self) -> Any:
+            raise RuntimeError
+
+        __dict__ = __class__ = __wrapped__ = _array = rate  # type: ignore[assignment]
+
+    class Nonsense:
+        """An object whose answers are of no use."""
+
+        __slots__ = ("__hidden", "rate")
+        __module__ = 3  # type: ignore[assignment]
+
+        def __eq__(self, other: object) -> Any:
+            return np.ones(3)
+
+        def __hash__(self) -> int:
+            return 0
+
+        def __len__(self) -> int:
+            return -1
+
+        def __getattr__(self, name: str) -> Any:
+            return self
+
+    class RefusingList(list[Any]):
+        def __iter__(self) -> Any:
+            raise RuntimeError
+
+        __eq__ = __len__ = __iter__  # type: ignore[assignment]
+
+    class RefusingDict(dict[Any, Any]):
+        def keys(self) -> Any:
+            raise RuntimeError
+
+        __eq__ = __len__ = __iter__ = items = values = keys  # type: ignore[assignment]
+
+    class RefusingMapping(Mapping[Any, Any]):
+        def __iter__(self) -> Any:
+            raise RuntimeError
+
+        __len__ = __getitem__ = __iter__  # type: ignore[assignment]
+
+    class RefusingIterator:
+        def __next__(self) -> Any:
+            raise RuntimeError
+
+        __length_hint__ = __repr__ = __iter__ = __next__  # type: ignore[assignment]
+
+    class RefusingNumber(int):
+        def __eq__(self, other: object) -> bool:
+            raise RuntimeError
+
+        __hash__ = int.__hash__
+
+    class LazyModule(types.ModuleType):
+        def __getattr__(self, name: str) -> Any:
+            raise ImportError(name)
+
+    class RefusingMeta(type):
+        def __getattr__(cls, name: str) -> Any:
+            raise KeyError(name)
+
+    class OfRefusingClass(metaclass=RefusingMeta):
+        pass
+
+    return {
+        "attributes": Refusing(),
+        "properties": RefusingByProperties(),
+        "nonsense": Nonsense(),
+        "list": RefusingList([1]),
+        "dict": RefusingDict(a=1),
+        "mapping": RefusingMapping(),
+        "iterator": RefusingIterator(),
+        "number": RefusingNumber(2),
+        "lazy module": LazyModule("lazy"),
+        "of an odd class": OfRefusingClass(),
+        "odd class": OfRefusingClass,
+    }
+
+
+@pytest.mark.parametrize("name", odd_objects())
+def test_objects_may_raise_whatever_they_are_asked(name: str) -> None:
+    odd = odd_objects()[name]
+
+    class Holder:
+        rate = 1.0
+
+    holder: Any = Holder()
+    holder.part, holder.rate = odd, 2.0
+
+    def f(x: Any, default: Any = odd, *, option: Any = odd) -> Any:
+        parts = [odd, holder.part, default, option]
+        return x * holder.rate * len(parts)
+
+    compiled = tg.compile(f)
+    for rate in 2.0, 2.0, 3.0, 3.0:
+        holder.rate = rate
+        assert_array_equal(compiled(np.ones(2)), [4 * rate] * 2)
+
+    def stops(x: Any) -> Any:
+        holder.part = [odd, x]
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        tg.compile(stops)(np.ones(2))
+    assert holder.part is odd
+
+
+@pytest.mark.parametrize("name", ["attributes", "properties", "nonsense"])
+def test_odd_objects_as_arguments_and_results(name: str) -> None:
+    odd = odd_objects()[name]
+    for static in (), 1:
+        compiled = tg.compile(lambda x, thing: (thing, x * 2), static_argnums=static)
+        for _ in range(3):
+            thing, doubled = compiled(np.ones(2), odd)
+            assert thing is odd
+            assert_array_equal(doubled, [2.0, 2.0])
+        assert plans(compiled) == 1

@@ -55,7 +55,7 @@ class Arguments:
             return self._input(np.asarray(leaf))
         if kind is _Static:
             value = leaf.value
-            by_value = _is_hashable(value) and not issubclass(type(value), Tensor)
+            by_value = _compares(value) and not issubclass(type(value), Tensor)
             return (type(value), value) if by_value else _Same(value)
         if issubclass(kind, (float, complex)):
             return kind, repr(leaf)  # 0.0 is not -0.0
@@ -128,12 +128,12 @@ class _Same:
         return repr(self.thing)
 
 
-def _is_hashable(value: Any) -> bool:
+def _compares(value: Any) -> bool:
+    """Whether a value, and not the object, can be part of a signature."""
     try:
-        hash(value)
+        return (hash(value), value == value)[1] is True
     except Exception:
         return False
-    return True
 
 
 def _is_plain(leaf: Any) -> bool:
