@@ -317,27 +317,27 @@ class _Step:
         self, model: Module, loss: Metric, optimizer: Optimizer, clip: float | None, schedule: Any
     ) -> None:
         self.returns_output = True
-        self._model, self._loss, self._optimizer = model, loss, optimizer
-        self._clip, self._schedule = clip, schedule
+        self.model, self.loss, self.optimizer = model, loss, optimizer
+        self.clip, self.schedule = clip, schedule
 
     def step(self, batch: Any) -> tuple[Any, Any]:
         """Take a step for a batch; return the loss and, if asked, the output."""
-        output, value = _evaluate("fit", self._model, self._loss, batch)
+        output, value = _evaluate("fit", self.model, self.loss, batch)
         if not (isinstance(value, Tensor) and value.requires_grad):
             raise TypeError(
                 f"fit: the loss is a {type(value).__name__} without a graph: compute it from the "
                 "model's output, without float(), item() or detach()"
             )
-        self._optimizer.zero_grad()
+        self.optimizer.zero_grad()
         value.backward()
-        parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         gradients = [p.grad for p in parameters if p.grad is not None]
         each_time(_require_finite, plain(value), *gradients)
-        if self._clip is not None:
-            clip_grad_norm(parameters, self._clip)
-        self._optimizer.step()
-        if self._schedule is not None:
-            self._schedule.step()
+        if self.clip is not None:
+            clip_grad_norm(parameters, self.clip)
+        self.optimizer.step()
+        if self.schedule is not None:
+            self.schedule.step()
         return value, output if self.returns_output else None
 
 
