@@ -56,7 +56,7 @@ class _EinopsFinder:
             def exec_module(module: ModuleType) -> None:
                 execute(module)
                 _serve_einops(module)
-                sys.meta_path.remove(_EinopsFinder)
+                sys.meta_path[:] = [f for f in sys.meta_path if f is not _EinopsFinder]
 
             spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
