@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +13,9 @@ settings.register_profile("dev", _COMMON, max_examples=10)
 settings.register_profile("ci", _COMMON, max_examples=30, derandomize=True, print_blob=True)
 settings.register_profile("thorough", _COMMON, max_examples=1000)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+# A job that a script starts in the background ignores Ctrl-C, which tests send.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -26,8 +26,8 @@ from tensorgrad import nn, optim
 from tensorgrad.compiler import chains
 from tensorgrad.graph import each_time
 
-from .oracles import leaf
-from .test_compile_training import NETS, Training, assert_same, behind, plans, twins
+from .oracles import assert_same, leaf
+from .test_compile_training import NETS, Training, behind, plans, twins
 
 
 def array_of(result: Any) -> Any:

@@ -14,8 +14,8 @@ import tensorgrad as tg
 from tensorgrad import nn, optim
 from tensorgrad.graph import each_time
 
-from .oracles import leaf
-from .test_compile_training import MIXED, Training, assert_same
+from .oracles import assert_same, leaf
+from .test_compile_training import MIXED, Training
 
 # -- decisions by elements: each function is refused at the line marked so
 

@@ -17,6 +17,7 @@ from hypothesis import given, strategies as st
 import tensorgrad as tg
 
 from .operations import CONSTANT, OPERATIONS, Op, Shape
+from .oracles import assert_same
 from .strategies import arguments
 from .test_programs import SMOOTH, Step, numbers, programs, run
 
@@ -61,31 +62,12 @@ def drawn(op: Op, shapes: tuple[Shape, ...], dtype: Any, call: int) -> list[Any]
     return [np.asarray(rng.normal(size=out.shape)).astype(out.dtype), *args]
 
 
-def assert_equal_up_to(actual: Any, expected: Any, ulps: float = ULPS, least: float = 0.0) -> None:
-    """The same structures, shapes, dtypes; elements up to `ulps` of the largest, or of `least`."""
-    if isinstance(expected, (list, tuple)):
-        assert type(actual) is type(expected) and len(actual) == len(expected)
-        for pair in zip(actual, expected, strict=True):
-            assert_equal_up_to(*pair, ulps, least)
-        return
-    if isinstance(expected, tg.Tensor):
-        assert type(actual) is tg.Tensor
-        actual, expected = actual.data, expected.data
-    actual, expected = np.asarray(actual), np.asarray(expected)
-    assert (actual.shape, actual.dtype) == (expected.shape, expected.dtype)
-    if expected.dtype.kind in "fc" and np.isfinite(expected).all():
-        bound = ulps * np.finfo(expected.dtype).eps * np.max(np.abs(expected), initial=least)
-        np.testing.assert_allclose(actual, expected, rtol=0, atol=bound)
-    else:
-        np.testing.assert_array_equal(actual, expected)
-
-
 def assert_replays_agree(f: Callable[..., Any], calls: Sequence[Sequence[Any]]) -> None:
     compiled = tg.compile(f)
     for i, args in enumerate(calls):
         expected, before = f(*args), [np.copy(a) for a in args]
         try:
-            assert_equal_up_to(compiled(*args), expected)
+            assert_same(compiled(*args), expected, roundings=ULPS)
         except BaseException as error:
             error.add_note(f"in call {i}")
             raise
@@ -154,7 +136,7 @@ def test_rows_without_a_derivative(op: Op) -> None:
 
 def assert_outcomes_agree(actual: Any, expected: Any) -> None:
     if isinstance(expected, (list, tuple, tg.Tensor, np.ndarray, np.generic)):
-        assert_equal_up_to(actual, expected)
+        assert_same(actual, expected, roundings=ULPS)
     else:
         assert actual == expected
 
@@ -171,7 +153,7 @@ def test_second_derivative(op: Op) -> None:
     calls = [drawn(op, shapes, np.float64, call) for call in range(2)]
     compiled = tg.compile(second)
     for args in calls:
-        assert_equal_up_to(compiled(*args), second(*args), 1 << 12)
+        assert_same(compiled(*args), second(*args), roundings=1 << 12)
 
 
 # -- random programs
@@ -190,7 +172,7 @@ def test_random_programs(program: list[Step], points: list[tuple[float, ...]]) -
         inputs = np.array(point).reshape(3, 2)
         with np.errstate(all="ignore"):
             actual, expected = compiled(*inputs), value_and_gradients(*inputs)
-        assert_equal_up_to(actual, expected, 1 << 6, largest(expected))
+        assert_same(actual, expected, least=1.0)
 
 
 @given(programs(SMOOTH, 3), st.lists(st.tuples(*[numbers] * 3), min_size=3, max_size=3))
@@ -210,21 +192,12 @@ def test_random_programs_by_backward(program: list[Step], points: list[tuple[flo
             leaf.data = twin.data = x
         with np.errstate(all="ignore"):
             actual, expected = compiled(), add(twins)
-        assert_equal_up_to(actual, expected, 1 << 6, largest(expected))
+        assert_same(actual, expected, least=1.0)
         for leaf, twin in zip(leaves, twins, strict=True):
             if twin.grad is None:
                 assert leaf.grad is None
             else:
-                assert_equal_up_to(leaf.grad, twin.grad, 1 << 6, largest(twin.grad))
-
-
-def largest(results: Any) -> float:
-    """What sums are made of, at least, where they cancel each other."""
-    results = results if isinstance(results, tuple) else (results,)
-    leaves = [a for r in results for a in (r if isinstance(r, tuple) else (r,))]
-    return float(
-        max(1.0, *(np.max(np.abs(a.data if isinstance(a, tg.Tensor) else a)) for a in leaves))
-    )
+                assert_same(leaf.grad, twin.grad, least=1.0)
 
 
 def cases(op: Op) -> st.SearchStrategy[tuple[Op, list[list[Any]]]]:
@@ -237,4 +210,4 @@ def test_random_rows_with_arguments_of_random_shapes(case: tuple[Op, list[list[A
     compiled = tg.compile(op.fun)
     for args in calls:
         tensors = [tg.Tensor(a) for a in args]
-        assert_equal_up_to(compiled(*tensors), op.fun(*tensors))
+        assert_same(compiled(*tensors), op.fun(*tensors), roundings=ULPS)
