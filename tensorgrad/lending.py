@@ -44,7 +44,7 @@ def lend(tensor: Any) -> None:
 
 def settle() -> None:
     """Forget what no graph needs any more."""
-    for key, loan in [*loans.items()]:
+    for key, loan in loans.copy().items():  # a list of pairs wakes the collector, which frees nodes
         node: Any = loan.node()
         if references(node) <= UNUSED if node.rule is None else not node.has_graph:
             loans.pop(key, None)
