@@ -41,7 +41,7 @@ from numpy import (
 # isort: on
 
 from . import fft
-from .guide import numpys_keywords
+from .guide import guided
 from .tensor import Tensor, asarray
 
 __all__ = [  # noqa: RUF022 (the standard's chapters)
@@ -86,6 +86,14 @@ def _in_a_tensor(create: Callable[..., Any]) -> Callable[..., Tensor]:
 
     @functools.wraps(create)
     def creation(*args: Any, **kwargs: Any) -> Tensor:
+        if "requires_grad" in kwargs:
+            raise TypeError(
+                f"{create.__name__}: no requires_grad=: it makes constants; for a parameter, "
+                f"tg.Tensor(np.{create.__name__}(...), requires_grad=True)"
+            )
+        if create in (np.empty, np.ones, np.zeros) and len(args) > 1 and isinstance(args[1], int):
+            shape = ", ".join(map(str, args))
+            raise TypeError(f"{create.__name__}({shape}): pass the shape as a tuple, ({shape})")
         return asarray(create(*args, **kwargs), copy=False)
 
     creation.__doc__ = f"Return what `numpy.{create.__name__}` returns, as a tensor."
@@ -182,7 +190,7 @@ def clip(x: Any, /, min: Any = None, max: Any = None) -> Any:
     return clipped if clipped.dtype == x.dtype else astype(clipped, x.dtype)
 
 
-@numpys_keywords
+@guided
 def sort(x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Any:
     """Return `numpy.sort` along an axis, or the elements in descending order.
 
@@ -194,7 +202,7 @@ def sort(x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool = 
     return np.sort(x, axis=axis, stable=stable)
 
 
-@numpys_keywords
+@guided
 def argsort(x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Any:
     """Return the positions of the elements in the order of `sort`; equal ones keep their order.
 

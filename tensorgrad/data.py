@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from .graph import Array, each_time
-from .guide import of_module
+from .guide import guided, of_module
 from .tensor import plain
 
 __all__ = [
@@ -56,6 +56,11 @@ class Batches:
     ) -> None:
         self._alone = not isinstance(arrays, (tuple, list))
         self.arrays = _of_one_length("batches", [arrays] if self._alone else arrays)
+        if not isinstance(batch_size, (int, np.integer)):
+            raise TypeError(
+                f"batches: batch_size must be an integer, not {type(batch_size).__name__}; several "
+                "arrays go in as one tuple: batches((x, y), 32)"
+            )
         if batch_size < 1:
             raise ValueError(f"batches: batch_size must be at least 1, not {batch_size}")
         self.batch_size = batch_size
@@ -104,6 +109,7 @@ class Batches:
         self._resumes = 0 < taken < len(self)
 
 
+@guided
 def batches(
     arrays: Any,
     batch_size: int,
@@ -143,6 +149,7 @@ def _of_one_length(name: str, arrays: Sequence[Any]) -> list[Any]:
 # -- preparation
 
 
+@guided
 def train_test_split(
     *arrays: Any,
     test_size: float = 0.25,

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from opcode import opmap
 from types import FrameType, ModuleType
 from typing import Any, NoReturn, TypeVar
@@ -145,6 +146,12 @@ CURES: dict[str, dict[str, str]] = {
         "set_weights load_weights": "net.load_state_dict(net.state_dict())",
         "trainable_variables trainable_weights": "net.parameters()",
         "count_params": "print(net)  # the number of parameters is in the last line",
+    },
+    "Sequential": {
+        "append extend insert add": "net = tg.nn.Sequential(*net, tg.nn.ReLU())",
+    },
+    "LRScheduler": {
+        "get_lr": "schedule.get_last_lr()",
     },
     "tensorgrad": {
         # PyTorch
@@ -301,30 +308,40 @@ MEANINGS = {
     "var": "`ddof` is 0; PyTorch's is `t.var(ddof=1)`",
 }  # fmt: skip
 
-_KEYWORDS = {
-    "dim": "axis=",
-    "dims": "axis=",
-    "keepdim": "keepdims=",
-    "unbiased": "ddof=1, or ddof=0,",
+KEYWORDS = {
+    "dim dims": "use axis=, as in NumPy",
+    "keepdim": "use keepdims=, as in NumPy",
+    "unbiased": "use ddof=1, or ddof=0, as in NumPy",
+    "descending": "use tg.sort or tg.argsort, which take it",
+    "random_state seed": "use rng=, a seed or a NumPy Generator",
+    "argnum": "use argnums=",
+    "batch_size": "use tg.data.batches((x, y), batch_size=32) as the data",
+    "lr learning_rate": "use optimizer=tg.optim.Adam(model.parameters(), lr=0.01)",
+    "validation_data validation_split": "use validation=[(x_test, y_test)], or other batches",
+    "verbose": "use progress=",
+    "num_epochs n_epochs": "use epochs=",
+    "num_workers pin_memory persistent_workers": "leave it out: arrays are cut in this process",
 }
+_CURE_OF_KEYWORD = {name: cure for names, cure in KEYWORDS.items() for name in names.split()}
 
 
-def check_keywords(name: str, keywords: Mapping[str, Any]) -> None:
-    """Raise a TypeError for a keyword that is PyTorch's, with NumPy's."""
-    for wrong in _KEYWORDS.keys() & keywords:
-        raise TypeError(
-            f"{name}() got an unexpected keyword argument {wrong!r}: use {_KEYWORDS[wrong]} "
-            "as in NumPy"
-        )
+def check_keywords(name: str, keywords: Iterable[str], known: Collection[str] = ()) -> None:
+    """Raise a TypeError with the cure for a keyword that is another library's."""
+    for wrong in keywords:
+        if wrong in _CURE_OF_KEYWORD and wrong not in known:
+            raise TypeError(
+                f"{name}() got an unexpected keyword argument {wrong!r}: {_CURE_OF_KEYWORD[wrong]}"
+            )
 
 
-def numpys_keywords(fun: F) -> F:
-    """Decorate a function that takes NumPy's keywords: PyTorch's raise a TypeError that says so."""
+def guided(fun: F) -> F:
+    """Decorate a function: for a keyword that is another library's, the error has the cure."""
+    known = inspect.signature(fun).parameters
 
     @functools.wraps(fun)
     def checked(*args: Any, **kwargs: Any) -> Any:
         if kwargs:
-            check_keywords(fun.__name__, kwargs)
+            check_keywords(fun.__name__, kwargs, known)
         return fun(*args, **kwargs)
 
     return checked  # type: ignore[return-value]

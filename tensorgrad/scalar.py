@@ -259,6 +259,8 @@ class MLP(_Module):
         rng: random.Random | int | None = None,
     ) -> None:
         rng = _generator(rng)
+        if isinstance(nouts, int):
+            raise TypeError(f"MLP: the sizes of the layers are a list: [{nouts}], not {nouts}")
         activations = [activation] * len(nouts)
         if output_activation is not None:
             activations[-1:] = [output_activation]

@@ -20,7 +20,7 @@ import numpy as np
 
 from .errors import optional
 from .graph import F, Form, Function, shown_as
-from .guide import numpys_keywords, of_module
+from .guide import guided, of_module
 from .tensor import Axis, differentiable
 
 __all__ = [
@@ -185,7 +185,7 @@ def _largest(x: Any, axis: Axis) -> Any:
     return np.max(x, axis=axis, keepdims=True, initial=-np.inf)
 
 
-@numpys_keywords
+@guided
 @silent(lambda g, y, _x, axis=None: y * (g - _sum(g * y, axis)), form=None)
 def softmax(x: Any, axis: Axis = None) -> Any:
     """Return exp(x) / sum(exp(x)), where the sum is over `axis`: an int, a tuple, or None, for all.
@@ -199,7 +199,7 @@ def softmax(x: Any, axis: Axis = None) -> Any:
     return terms / _sum(terms, axis)
 
 
-@numpys_keywords
+@guided
 @silent(lambda g, y, _x, axis=None: g - np.exp(y) * _sum(g, axis), form=None)
 def log_softmax(x: Any, axis: Axis = None) -> Any:
     """Return the logarithm of `softmax`: x - logsumexp(x), over `axis`.
@@ -213,7 +213,7 @@ def log_softmax(x: Any, axis: Axis = None) -> Any:
     return x - np.log(_sum(np.exp(x), axis))
 
 
-@numpys_keywords
+@guided
 def logsumexp(a: Any, axis: Axis = None, b: Any = None, keepdims: bool = False) -> Any:
     """Return log(sum(b * exp(a))), where the sum is over `axis`: an int, a tuple, or None, for all.
 

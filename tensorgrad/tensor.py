@@ -367,6 +367,8 @@ def _method(fun: Function) -> Callable[..., Any]:
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Any:
         if kwargs:
             check_keywords(name, kwargs)
+        elif len(args) > 1 and type(args[1]) is bool:  # NumPy takes it for a dtype or out=
+            raise TypeError(f"{name}: name the argument {args[1]}, as in keepdims={args[1]}")
         return fun(self, *args, **kwargs)
 
     method.__name__ = name
@@ -477,8 +479,9 @@ class Tensor:
             return trace.grad(node)  # type: ignore[no-any-return]
         if node.grad is None and node.passed and not node.keeps_grad:
             warn(
-                f"grad of a computed tensor, {node}, is None: backward() keeps the gradients of "
-                "leaves alone; call retain_grad() on the tensor before backward()"
+                f"grad of a computed tensor, {node}, is None: only leaves keep theirs. Call "
+                "retain_grad() on it before backward(); and to update a parameter, keep the "
+                "tensor: w.data -= lr * w.grad"
             )
         return node.grad
 
@@ -671,6 +674,11 @@ class Tensor:
         Unlike in PyTorch, the order of all axes is given: its `x.transpose(0, 1)` is
         `t.swapaxes(0, 1)`.
         """
+        if len(axes) == 2 < self.ndim:
+            raise ValueError(
+                f"transpose{axes} of {self.ndim} axes: name them all in their new order, or swap "
+                f"two by t.swapaxes{axes}"
+            )
         return apply(np.transpose, (self, axes[0] if len(axes) == 1 else axes or None))
 
     def astype(self, dtype: DTypeLike, copy: bool = True) -> Tensor:
@@ -682,6 +690,11 @@ class Tensor:
 
         PyTorch's `x.flatten(1)` is `t.reshape(len(t), -1)`.
         """
+        if isinstance(order, int):
+            raise TypeError(
+                f"flatten({order}): the one parameter is the order of the elements; to keep the "
+                "first axis, use t.reshape(len(t), -1)"
+            )
         return np.ravel(self, order).copy()  # type: ignore[return-value]
 
     def sort(self, *args: Any, **kwargs: Any) -> None:

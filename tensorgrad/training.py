@@ -18,7 +18,7 @@ from .compiler import MANY, Compiled, Supervisor
 from .diagnostics import detect_anomaly
 from .errors import AnomalyError, TraceError, optional
 from .graph import Array, each_time, no_grad
-from .guide import of_module
+from .guide import guided, of_module
 from .nn import Module
 from .optim import LBFGS, Adam, Optimizer, ReduceLROnPlateau, clip_grad_norm
 from .structure import flatten
@@ -86,6 +86,7 @@ class History(dict[str, list[float]]):
         return f"History({epochs} epochs, stopped by {self.stopped}{best}{row})"
 
 
+@guided
 def fit(
     model: Module,
     loss: Metric,
@@ -143,6 +144,7 @@ def fit(
     True
     """
     metrics = _by_name("fit", metrics)
+    _require_functions("fit", model, loss)
     optimizer = Adam(model.parameters()) if optimizer is None else optimizer
     _require_fit(model, optimizer, schedule, schedule_every)
     watch = _Watch(early_stopping, metrics, validation is not None)
@@ -210,6 +212,7 @@ def evaluate(
     >>> list(tg.training.evaluate(model, tg.nn.cross_entropy, [(x, y)], [tg.training.accuracy]))
     ['loss', 'accuracy']
     """
+    _require_functions("evaluate", model, loss)
     return _validate("evaluate", model, loss, data, _by_name("evaluate", metrics), "")
 
 
@@ -252,12 +255,32 @@ def _by_name(who: str, metrics: Metrics) -> dict[str, Metric]:
     return columns
 
 
+def _require_functions(who: str, model: Any, loss: Any) -> None:
+    """Raise a TypeError unless these are a module and a function of its output."""
+    if not isinstance(model, Module):
+        raise TypeError(
+            f"{who}: the model must be a tg.nn.Module, whose parameters are found, not "
+            f"{_shown(model)}"
+        )
+    if not callable(loss):
+        raise TypeError(
+            f"{who}: the loss must be a function of prediction and target, as tg.nn.mse_loss, not "
+            f"{_shown(loss)}; arrays x and y go in as batches: "
+            f"{who}(model, tg.nn.mse_loss, tg.data.batches((x, y), 32))"
+        )
+
+
+def _shown(value: Any) -> str:
+    return repr(value) if isinstance(value, str) else f"a {type(value).__name__}"
+
+
 def _require_fit(model: Module, optimizer: Any, schedule: Any, schedule_every: str) -> None:
     """Raise an error if these do not go together."""
     if not isinstance(optimizer, Optimizer) or isinstance(optimizer, LBFGS):
         raise TypeError(
-            f"fit: the optimizer must be one of tg.optim but LBFGS, not {optimizer!r}; "
-            "LBFGS needs a function of all the data: call its step(closure)"
+            "fit: the optimizer must be one of tg.optim, as "
+            f"tg.optim.Adam(model.parameters(), lr=0.01), not {optimizer!r}; LBFGS needs a "
+            "function of all the data: call its step(closure)"
         )
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     if held.isdisjoint(map(id, model.parameters())):
@@ -305,6 +328,8 @@ def _evaluate(who: str, model: Module, loss: Metric, batch: Any) -> tuple[Any, A
     *inputs, target = batch
     output = model(*inputs)
     value = loss(output, target)
+    if value is None:
+        raise TypeError(f"{who}: the loss function returned None: it must return the loss")
     if np.size(value) != 1:
         raise ValueError(f"{who}: the loss must be one number, not of shape {np.shape(value)}")
     return output, value

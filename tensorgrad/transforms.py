@@ -355,6 +355,8 @@ def value_and_grad(
     (array(5.), {'w': array(3.), 'b': array(4.)})
     """
 
+    _require_function("value_and_grad", f, argnums)
+
     @functools.wraps(f)
     def with_gradient(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
         call, gradients = _gradient(f, argnums, has_aux, args, kwargs)
@@ -369,7 +371,8 @@ def _gradient(
     call = _Linearized("grad", *_choose("grad", f, argnums, args, kwargs), has_aux)
     if len(call.results) != 1 or call.results[0].size != 1:
         shapes = ", ".join(str(y.shape) for y in call.results)
-        raise ValueError(f"grad: the function must return one element, not shape {shapes}")
+        returned = f"shape {shapes}" if shapes else "None"
+        raise ValueError(f"grad: the function must return one element, not {returned}")
     return call, call.gradient()
 
 
@@ -384,6 +387,8 @@ def grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -
     >>> tg.grad(cube)(2.0), tg.grad(tg.grad(cube))(2.0)
     (array(12.), array(12.))
     """
+
+    _require_function("grad", f, argnums)
 
     @functools.wraps(f)
     def gradient(*args: Any, **kwargs: Any) -> Any:
@@ -401,6 +406,8 @@ def elementwise_grad(f: Function, argnums: int | Sequence[int] = 0) -> Function:
     >>> tg.elementwise_grad(np.sin)(np.array([0.0, np.pi]))
     array([ 1., -1.])
     """
+
+    _require_function("elementwise_grad", f, argnums)
 
     @functools.wraps(f)
     def gradient(*args: Any, **kwargs: Any) -> Any:
@@ -424,6 +431,7 @@ def jacobian(
     array([[2., 0.],
            [0., 4.]])
     """
+    _require_function("jacobian", f, argnums)
     if mode not in (None, "reverse", "forward"):
         raise ValueError(f'jacobian: mode must be "reverse" or "forward", not {mode!r}')
 
@@ -506,6 +514,7 @@ def hessian(f: Function, argnums: int | Sequence[int] = 0) -> Function:
     array([[4., 2.],
            [2., 0.]])
     """
+    _require_function("hessian", f, argnums)
     return jacobian(grad(f, argnums), argnums)
 
 
@@ -526,6 +535,17 @@ def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
     )
     product = call.of_primals(call.pull(call.like_primals(tuple(tangents), "tangent")))
     return product if len(primals) > 1 else product[0]
+
+
+def _require_function(name: str, f: Any, argnums: Any) -> None:
+    """Raise a TypeError for what is no function, or an argument of it in place of a position."""
+    positions = argnums if isinstance(argnums, (tuple, list)) else (argnums,)
+    integers = all(isinstance(i, (int, np.integer)) and type(i) is not bool for i in positions)
+    if not (callable(f) and integers):
+        raise TypeError(
+            f"{name}: takes a function, and the positions of arguments, and returns a function: "
+            f"write {name}(f)(x)"
+        )
 
 
 def _choose(

@@ -19,7 +19,6 @@ from tensorgrad.guide import CURES, MEANINGS, cures
 
 from .oracles import leaf
 
-CLASSES: dict[str, type] = {"Tensor": tg.Tensor, "Module": tg.nn.Module}
 TABLE = [(where, name, cure) for where in CURES for name, cure in cures(where)]
 
 
@@ -28,13 +27,14 @@ def names() -> dict[str, Any]:
     net = tg.nn.Sequential(tg.nn.Linear(3, 8, rng=0), tg.nn.Tanh(), tg.nn.Linear(8, 3, rng=0))
     x = np.random.default_rng(0).uniform(0.1, 0.9, (12, 3))
     t = np.random.default_rng(1).uniform(0.1, 0.9, (2, 3, 4))
-    loss = tg.nn.mse_loss(net(x), x)
-    loss.backward()
+    tg.nn.mse_loss(net(x), x).backward()
+    optimizer = tg.optim.SGD(net.parameters(), lr=0.1)
     return {
         "np": np, "tg": tg, "tensorgrad": tg, "net": net, "x": x, "y": x, "rng": np.random,
         "t": tg.Tensor(t), "w": leaf([1.0, 2.0]), "index": np.zeros((1, 3, 4), int),
         "batches": tg.data.batches((x, x), batch_size=6), "f": lambda v: np.sum(np.sin(v)),
-        "optimizer": tg.optim.SGD(net.parameters(), lr=0.1), "step": lambda a, b: np.sum(a * b),
+        "optimizer": optimizer, "schedule": tg.optim.StepLR(optimizer, 2),
+        "step": lambda a, b: np.sum(a * b),
     }  # fmt: skip
 
 
@@ -42,6 +42,10 @@ def holder(where: str) -> Any:
     """An object that lacks what the table has a cure for."""
     if where == "Tensor":
         return tg.Tensor([1.0])
+    if where == "LRScheduler":
+        return names()["schedule"]
+    if where == "Sequential":
+        return names()["net"]
     return tg.nn.Linear(2, 1) if where == "Module" else sys.modules[where]
 
 
@@ -220,6 +224,76 @@ def test_micrograds_expressions_run_on_tensors_of_no_axis() -> None:
         assert_array_equal(tg.elementwise_grad(ours)(x.data), tg.elementwise_grad(function)(x.data))
 
 
+# -- calls that other libraries' users write
+
+NET = tg.nn.Sequential(tg.nn.Linear(2, 1, rng=0))
+X, Y = np.ones((4, 2)), np.ones((4, 1))
+BATCHES = [(X, Y)]
+CALLS: list[tuple[Any, str]] = [
+    (lambda: tg.MLP(3, 4), r"\[4\], not 4"),
+    (lambda: tg.scalar.MLP(3, 4), r"\[4\], not 4"),
+    (lambda: tg.fit(NET, X, Y), "must be a function of prediction and target.*not a ndarray"),
+    (lambda: tg.fit(NET, "mse", BATCHES), "as tg.nn.mse_loss, not 'mse'"),
+    (lambda: tg.fit(NET, lambda *_: None, BATCHES, progress=False), "returned None"),
+    (lambda: tg.fit(NET, lambda *_: 3.0, BATCHES, progress=False), "without a graph"),
+    (lambda: tg.fit(np.sin, tg.nn.mse_loss, BATCHES), "must be a tg.nn.Module"),
+    (lambda: tg.fit(NET, tg.nn.mse_loss, X, progress=False), r"tg.data.batches\(\(x, y\)"),
+    (lambda: tg.fit(NET, tg.nn.mse_loss, (X, Y), progress=False), r"tg.data.batches\(\(x, y\)"),
+    (lambda: tg.fit(NET, tg.nn.mse_loss, BATCHES, optimizer="adam"), r"tg.optim.Adam\(model.par"),
+    (lambda: tg.fit(NET, tg.nn.mse_loss, BATCHES, lr=0.1), r"optimizer=tg.optim.Adam\("),
+    (lambda: tg.fit(NET, tg.nn.mse_loss, (X, Y), batch_size=2), "batch_size=32"),
+    (lambda: tg.training.evaluate(NET, "mse", BATCHES), "as tg.nn.mse_loss, not 'mse'"),
+    (lambda: tg.data.batches(X, Y, 2), r"one tuple: batches\(\(x, y\), 32\)"),
+    (lambda: tg.data.train_test_split(X, random_state=0), "use rng="),
+    (lambda: tg.optim.SGD(NET, lr=0.1), r"not Linear: pass net.parameters\(\)"),
+    (lambda: tg.zeros(2, 3), r"pass the shape as a tuple, \(2, 3\)"),
+    (lambda: tg.ones((2, 3), requires_grad=True), r"tg.Tensor\(np.ones\(...\), requires_grad=True"),
+    (lambda: tg.ones((2, 3)).sum(1, True), "keepdims=True"),
+    (lambda: tg.ones((2, 3)).flatten(1), r"t.reshape\(len\(t\), -1\)"),
+    (lambda: tg.ones((2, 3, 4)).sort(descending=True), "tg.sort"),
+    (lambda: tg.nn.ReLU(inplace=True), "ReLU: inplace= is not there: leave it out"),
+    (lambda: tg.nn.GELU(tanh=True), "GELU.*unexpected keyword argument 'tanh'"),
+    (lambda: tg.nn.LeakyReLU(slope=1.0), "LeakyReLU: got an unexpected keyword argument 'slope'"),
+    (lambda: tg.grad(np.sum, X), r"write grad\(f\)\(x\)"),
+    (lambda: tg.hessian(np.sum, X), r"write hessian\(f\)\(x\)"),
+    (lambda: tg.jacobian(X), r"write jacobian\(f\)\(x\)"),
+    (lambda: tg.value_and_grad(np.sum, True), r"write value_and_grad\(f\)\(x\)"),
+    (lambda: tg.elementwise_grad(np.sin, X), r"write elementwise_grad\(f\)\(x\)"),
+]
+
+
+@pytest.mark.parametrize(("call", "cure"), CALLS)
+def test_a_call_that_is_not_ours_says_how_to_write_it(call: Any, cure: str) -> None:
+    with pytest.raises(TypeError, match=cure):
+        call()
+
+
+def test_other_calls_that_are_not_ours() -> None:
+    with pytest.raises(ValueError, match=r"t\.swapaxes\(0, 1\)"):
+        tg.ones((2, 3, 4)).transpose(0, 1)
+    with pytest.raises(ValueError, match="must return one element, not None"):
+        tg.grad(lambda _: None)(1.0)
+    with pytest.raises(ValueError, match=r"use target.astype\(float\)"):
+        tg.nn.cross_entropy(np.zeros((2, 3)), np.eye(3, dtype=int)[:2])
+    optimizer = tg.optim.SGD(NET.parameters(), lr=0.1)
+    assert "get_lr" not in dir(tg.optim.StepLR(optimizer, 1))
+    with pytest.raises(AttributeError, match=r"schedule.get_last_lr\(\)"):
+        tg.optim.StepLR(optimizer, 1).get_lr()
+    assert len(tg.nn.Sequential(*NET, tg.nn.ReLU(inplace=False))) == 2
+
+
+def test_a_list_of_losses_is_plotted_once_their_graphs_are_gone() -> None:
+    pyplot = pytest.importorskip("matplotlib.figure")
+    losses = [np.sum(leaf([1.0, 2.0]) * i) for i in range(3)]
+    axes = pyplot.Figure().subplots()
+    with pytest.raises(TypeError, match=r"\.item\(\)"):
+        axes.plot(losses)
+    for loss in losses:
+        loss.backward()
+    (line,) = axes.plot(losses)
+    assert_array_equal(line.get_ydata(), [0, 3, 6])
+
+
 # -- numbers
 
 NUMBERS: list[tuple[Any, Any]] = [
@@ -298,7 +372,7 @@ def test_the_grad_of_a_computed_tensor_says_why_it_is_none() -> None:
         assert y.grad is None  # nothing went through it yet
         z.backward(**options)
         for t in y, z:
-            with pytest.warns(UserWarning, match=r"call retain_grad\(\)") as caught:
+            with pytest.warns(UserWarning, match=r"Call retain_grad\(\)") as caught:
                 assert t.grad is None
             assert caught[0].filename == __file__
         assert_array_equal(kept.grad, 2 * x.data)

@@ -19,7 +19,13 @@ class _Activation(Module):
     function: ClassVar[Callable[..., Any]]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        bound = inspect.signature(self.function).bind(None, *args, **kwargs)
+        name = type(self).__name__
+        if kwargs.pop("inplace", False):
+            raise TypeError(f"{name}: inplace= is not there: leave it out")
+        try:
+            bound = inspect.signature(self.function).bind(None, *args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{name}: {error}") from None
         self.options = dict([*bound.arguments.items()][1:])
 
     def __call__(self, x: Any) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import special
 from ..graph import shown_as
-from ..guide import numpys_keywords
+from ..guide import guided
 from ..rules.selection import masked
 from ..special import expit as sigmoid, log_expit as log_sigmoid, logsumexp, silent
 from ..tensor import Axis, differentiable
@@ -268,7 +268,7 @@ def tanhshrink(x: Any) -> Any:
 # -- along an axis
 
 
-@numpys_keywords
+@guided
 def softmax(x: Any, axis: Axis = -1) -> Any:
     """Return exp(x) / sum(exp(x)), where the sum is over `axis`: an int, a tuple, or None, for all.
 
@@ -281,7 +281,7 @@ def softmax(x: Any, axis: Axis = -1) -> Any:
     return special.softmax(x, axis)
 
 
-@numpys_keywords
+@guided
 def log_softmax(x: Any, axis: Axis = -1) -> Any:
     """Return the logarithm of `softmax`: x - logsumexp(x), over `axis`.
 

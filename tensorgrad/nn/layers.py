@@ -197,6 +197,8 @@ class MLP(Module):
         rng: RNG = None,
     ) -> None:
         rng = np.random.default_rng(rng)
+        if isinstance(nouts, int):
+            raise TypeError(f"MLP: the sizes of the layers are a list: [{nouts}], not {nouts}")
         activations = [activation] * len(nouts)
         if output_activation is not None:
             activations[-1:] = [output_activation]

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..data import check_classes, one_hot, within
 from ..graph import each_time, mode, shown_as
-from ..guide import numpys_keywords
+from ..guide import guided
 from ..rules.indexing import scatter
 from ..rules.selection import masked
 from ..special import silent, xlogy
@@ -299,7 +299,10 @@ def _by_class(name: str, prediction: Any, target: Any, weight: Any) -> tuple[Any
         raise ValueError(
             f"{name}: a prediction of shape {scores.shape} needs a target of "
             f"{'probabilities' if of_shares else 'classes'} of shape {expected}, not "
-            f"{target.shape}" + "; classes must be integers: use target.astype(int)" * of_shares
+            f"{target.shape}"
+            + "; classes must be integers: use target.astype(int)" * of_shares
+            + "; probabilities must be floating: use target.astype(float)"
+            * (target.shape == scores.shape)
         )
     if weight is not None:
         dtype = floating(scores.dtype)
@@ -515,7 +518,7 @@ def _log_divergence(x: Any, t: Any) -> Any:
     return _weighed(np.exp(t), _log_difference(x, t))
 
 
-@numpys_keywords
+@guided
 def cosine_similarity(x1: Any, x2: Any, axis: int = 1, eps: float = 1e-8) -> Any:
     """Return the cosine of the angle between vectors, which lie along an axis.
 

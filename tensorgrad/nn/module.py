@@ -335,6 +335,8 @@ class Sequential(Module):
         return [*self.steps.values()][index]
 
 
+guide(Sequential)
+
 # -- finding what a module holds
 
 

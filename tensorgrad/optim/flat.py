@@ -37,7 +37,8 @@ def distinct(parameters: Iterable[Tensor], name: str) -> list[Tensor]:
 
 def _require_parameter(p: Tensor, name: str) -> None:
     if not isinstance(p, Tensor):
-        raise TypeError(f"{name}: parameters must be tensors, not {type(p).__name__}")
+        hint = ": pass net.parameters()" if hasattr(p, "parameters") else ""
+        raise TypeError(f"{name}: parameters must be tensors, not {type(p).__name__}{hint}")
     if not p.is_leaf:
         raise ValueError(f"{name}: a computed tensor, {p._node}, is not a parameter: detach() it")
     if type(p._array) is not np.ndarray or p.dtype.kind != "f":

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from ..graph import each_time
+from ..guide import guide, present
 from ..tensor import plain
 from .optimizers import Optimizer
 
@@ -91,11 +92,17 @@ class LRScheduler:
         self._restore(state)
         self._write()
 
+    def __dir__(self) -> list[str]:
+        return present(self, [*super().__dir__()])
+
     def _require_own(self, state: Mapping[str, Any]) -> None:
         _require_own(self, state)
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         vars(self).update(_copies(state))
+
+
+guide(LRScheduler)
 
 
 def _require(schedule: Any, rule: bool, text: str) -> None:
