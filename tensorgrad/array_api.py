@@ -121,6 +121,7 @@ def full(shape: Any, fill_value: Any, dtype: Any = None, device: Any = None) -> 
     return np.full_like(value, value, shape=shape, device=device)  # type: ignore[return-value]
 
 
+@guided
 def stack(arrays: Any, /, *, axis: int = 0) -> Tensor:
     """Return `numpy.stack` of the arrays, as a tensor; nested lists of tensors are arrays, too.
 
