@@ -526,6 +526,22 @@ def test_many_calls_are_compiled_where_that_pays(
     assert line.w.item() == eager.w.item()
 
 
+def test_a_long_recurrence_is_compiled_only_for_many_steps(traces: Counter[str]) -> None:
+    class Last(nn.Module):
+        def __init__(self) -> None:
+            self.lstm = nn.LSTM(2, 4, batch_first=True, rng=0)
+            self.head = nn.Linear(4, 1, rng=0)
+
+        def __call__(self, x: Any) -> Any:
+            return self.head(self.lstm(x)[0][:, -1])
+
+    batch = np.ones((3, 100, 2)), np.zeros((3, 1))
+    history = fit(Last(), nn.mse_loss, [batch], epochs=2)
+    assert traces == {"traces": 1} and len(history["loss"]) == 2
+    fit(network(), data=tg.data.batches((X[:32], Y[:32]), 16), epochs=4)
+    assert traces == {"traces": 2, "plans": 1}
+
+
 class Weight(nn.Module):
     """What `Line` is, without a list that grows."""
 
