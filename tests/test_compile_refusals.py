@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import random
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -391,6 +392,39 @@ def test_a_changed_list_among_the_arguments_is_refused() -> None:
     with pytest.raises(tg.TraceError):
         tg.compile(function)(xs)
     assert len(xs) == 1
+
+
+class Stateful(nn.Module):
+    def __init__(self) -> None:
+        self.calls = 0
+        self.seen: list[int] = []
+        self.rng = np.random.default_rng(0)
+
+    def count(self, x: Any) -> Any:
+        self.calls += 1
+        return x
+
+    def note(self, x: Any) -> Any:
+        self.seen.append(1)
+        return x
+
+    def draw(self, x: Any) -> Any:
+        return x + self.rng.normal()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("count", "the function changes calls"),
+        ("note", r"the function changes seen\[0\]"),
+        ("draw", "the function draws random numbers from rng"),
+    ],
+)
+def test_what_changes_pythons_state_is_named_with_its_line(name: str, message: str) -> None:
+    method = getattr(Stateful(), name)
+    place = f"{re.escape(__file__)}:{method.__code__.co_firstlineno + 1}"
+    with pytest.raises(tg.TraceError, match=f"^{place}: {message}"):
+        tg.compile(method)(np.ones(2))
 
 
 # -- an exception anywhere leaves everything as it was

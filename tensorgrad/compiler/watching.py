@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dis
 import functools
 import operator
 import os
 import random
+import re
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
@@ -60,7 +62,8 @@ class Watch:
         self.protected: list[Array] = []
         self._iterators: list[tuple[str, Any, Any]] = []
         self._objects: list[Any] = []
-        self._names: set[str] = set()  # that the user's code mentions
+        self._codes: list[CodeType] = []  # of the user's functions
+        self._names: set[str] = set()  # that they mention
         self._generators: list[tuple[str, np.random.Generator, Any]] = []
         self._seen: dict[int, Any] = {}
         for root in roots:
@@ -152,7 +155,9 @@ class Watch:
             self._visit(default, function.__name__, users)
         if ours:
             return
-        names = {name for code in _codes(function.__code__) for name in code.co_names}
+        codes = [*_codes(function.__code__)]
+        self._codes += codes
+        names = {name for code in codes for name in code.co_names}
         self._names |= names
         if vars(function):
             self._holders.append((function.__name__, function, dict(vars(function)), users))
@@ -187,28 +192,42 @@ class Watch:
             for name in _changes(holder, before) if users else ():
                 what = _joined(path, holder, name)
                 raise TraceError(
-                    f"the function changes {what}, which is Python's, and would not change in "
-                    "compiled calls: keep it in a tensor, return it, or change it outside of the "
-                    "compiled function"
+                    f"{self._line(what)}the function changes {what}, which is Python's, and would "
+                    "not change in compiled calls: keep it in a tensor, return it, or change it "
+                    "outside of the compiled function"
                 )
         for path, iterator, progress in self._iterators:
             if _progress(iterator) != progress:
                 raise TraceError(
-                    f"the function takes items from {path or 'an iterator'}, which would not move "
-                    "on in compiled calls: take them outside and pass them as arguments"
+                    f"{self._line(path)}the function takes items from {path or 'an iterator'}, "
+                    "which would not move on in compiled calls: take them outside and pass them as "
+                    "arguments"
                 )
         for path, rng, state in self._generators:
             if id(rng) not in drawn and not _is_same(rng.bit_generator.state, state):
                 raise TraceError(
-                    f"the function draws random numbers from {path or 'a generator'}, which would "
-                    "be the same in every compiled call: use tensorgrad.nn.dropout, or draw them "
-                    "outside and pass them as an argument"
+                    f"{self._line(path)}the function draws random numbers from "
+                    f"{path or 'a generator'}, which would be the same in every compiled call: use "
+                    "tensorgrad.nn.dropout, or draw them outside and pass them as an argument"
                 )
         if not _is_same(_global_random_states(), self._randoms):
             raise TraceError(
                 "the function draws random numbers from the global generator, which would be the "
                 "same in every compiled call: draw them outside and pass them as an argument"
             )
+
+    def _line(self, path: str) -> str:
+        """The file and the line, with a colon, where the user's code stores a thing or names it."""
+        *_, name = re.findall(r"\w+", re.sub(r"\[.*?\]", "", path)) or [None]
+        mentions = [
+            (not mention.opname.startswith("STORE"), code.co_filename, mention.positions.lineno)
+            for code in self._codes
+            if code.co_name != "__init__"
+            for mention in dis.get_instructions(code)
+            if mention.argval == name and mention.positions and mention.positions.lineno
+        ]
+        _, file, line = min(mentions, default=(False, "", 0))
+        return f"{file}:{line}: " if name and file else ""
 
     def restore(self) -> None:
         """Put everything back that Python code has changed."""
