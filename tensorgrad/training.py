@@ -7,9 +7,13 @@ import math
 import signal
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -21,6 +25,9 @@ from .graph import Array, each_time, no_grad
 from .guide import guided, of_module
 from .nn import Module
 from .optim import LBFGS, Adam, Optimizer, ReduceLROnPlateau, clip_grad_norm
+from .storage import Checkpoint
+from .storage.atomic import PathLike
+from .storage.nesting import has_state
 from .structure import flatten
 from .tensor import Tensor, plain
 
@@ -70,6 +77,18 @@ class History(dict[str, list[float]]):
     best_epoch: int | None = None
     not_compiled: str | None = None
 
+    def state_dict(self) -> dict[str, Any]:
+        """Copies of the columns, and of what else is known."""
+        columns = {name: [*column] for name, column in self.items()}
+        return {"columns": columns} | vars(self)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Become what `state_dict` was returned by."""
+        self.clear()
+        self.update({name: [*column] for name, column in state["columns"].items()})
+        vars(self).clear()
+        vars(self).update({name: value for name, value in state.items() if name != "columns"})
+
     def append(self, row: Mapping[str, float]) -> None:
         """Add an epoch."""
         for name, value in row.items():
@@ -103,6 +122,8 @@ def fit(
     clip: float | None = None,
     compile: bool | None = None,  # noqa: A002 (the word for it)
     progress: bool | Literal["tqdm"] = True,
+    checkpoint: Checkpoint | PathLike | None = None,
+    checkpoint_every: int | timedelta | None = None,
 ) -> History:
     """Train a module, and return the history of its loss and metrics.
 
@@ -127,6 +148,13 @@ def fit(
       `print`, is run only for the first batch of each shape.
     - `progress`: a bar, of tqdm where it is installed, else a line for each epoch, on stderr.
       "tqdm" insists, and raises ImportError without it.
+    - `checkpoint`: a folder, or a `Checkpoint` with further objects, such as averages of weights.
+      If it holds a state, the training goes on from there, with the same bits as if it had not been
+      interrupted: with the same arguments, on the same machine. States are saved after each epoch
+      or, as `checkpoint_every` says, every so many steps, or after a `datetime.timedelta`; besides,
+      at the end and on Ctrl-C. What has `state_dict()` and `load_state_dict()` is part of them:
+      data and validation, loss, schedule and callbacks. Other data must come in the same order in
+      each epoch.
 
     Ctrl-C ends the training after the step that is under way or, while that is being compiled,
     before it, and returns the history so far; a second one does not wait. Where the loss or a
@@ -147,11 +175,14 @@ def fit(
     _require_functions("fit", model, loss)
     optimizer = Adam(model.parameters()) if optimizer is None else optimizer
     _require_fit(model, optimizer, schedule, schedule_every)
+    _require_every(checkpoint, checkpoint_every)
     watch = _Watch(early_stopping, metrics, validation is not None)
     take = _Step(model, loss, optimizer, clip, schedule if schedule_every == "step" else None)
     take.returns_output = bool(metrics)
-    history = History()
-    step, steps = 0, _steps(data, epochs)
+    history, means = History(), _Means("fit", metrics)
+    steps = _steps(data, epochs)
+    at, interrupted = _Position(), False
+    saves = _Saves(checkpoint, checkpoint_every, at)
     try:
         with (
             _modes_kept(model),
@@ -160,24 +191,51 @@ def fit(
         ):
             compiled = _Compiled(take.step, history, bar, interrupts, insists=bool(compile))
             run = take.step if compile is False else compiled
+            own = {
+                "at": vars(at),
+                "history": history,
+                "means": means,
+                "early_stopping": watch,
+                "compiled": compiled,
+                "validation": _with_state(validation),
+                "loss": _with_state(loss),
+                "callbacks": [*map(_with_state, callbacks)],
+            }
+            saves.resume(
+                {
+                    "model": model,
+                    "optimizer": optimizer,
+                    "schedule": schedule,
+                    "data": _with_state(data),
+                    "fit": own,
+                }
+            )
+            bar.skip(at.step)
             if not model.training:
                 model.train()
-            for epoch in range(1, epochs + 1):
-                means = _Means("fit", metrics)
-                for batch in interrupts.between(data):
-                    step += 1
-                    compiled.step, compiled.steps = step, steps
+            while at.epoch < epochs and history.stopped == "epochs":
+                epoch = at.epoch + 1
+                if at.epoch:
+                    steps = (at.step - at.taken) * epochs // at.epoch
+                for batch in interrupts.between(_rest(data, at.taken)):
+                    saves.half_done = True
+                    compiled.step, compiled.steps = at.step + 1, steps
                     try:
                         value, output = run(batch)
                     except _NotFiniteError as error:
-                        what = f"step {step} (epoch {epoch})"
+                        what = f"step {at.step + 1} (epoch {epoch})"
                         raise _anomaly(model, loss, batch, error.loss, what) from None
                     means.add(value, output, batch)
+                    at.step, at.taken = at.step + 1, at.taken + 1
+                    saves.half_done = False
                     bar.step(epoch, means.row()["loss"])
-                row, steps = means.row(), step * epochs // epoch
+                    saves.after_step()
+                row = means.row()
                 if validation is not None:
                     batches = interrupts.between(validation)
-                    row |= _validate("fit", model, loss, batches, metrics, "val_")
+                    with _undone_by_interrupt(validation):
+                        row |= _validate("fit", model, loss, batches, metrics, "val_")
+                saves.half_done = True
                 history.append(row)
                 bar.epoch(epoch, row)
                 if isinstance(schedule, ReduceLROnPlateau):
@@ -190,9 +248,14 @@ def fit(
                     history.stopped = "callback"
                 if watch.says_stop(history, model):
                     history.stopped = "early stopping"
-                if history.stopped != "epochs":
-                    break
+                means.clear()
+                at.epoch, at.taken = epoch, 0
+                saves.half_done = False
+                saves.after_epoch()
     except KeyboardInterrupt:
+        interrupted = True
+    saves.at_end()
+    if interrupted:
         history.stopped = "interrupt"
     if watch.best_state is not None:
         model.load_state_dict(watch.best_state)
@@ -391,13 +454,28 @@ class _Compiled(Supervisor):
         self._take, self._insists = take, insists
         self._history, self._bar, self._interrupts = history, bar, interrupts
         self._compiled: Any = Compiled(take, supervisor=self).function()
-        self._calls: dict[Any, int] = {}  # of a step, by signature
-        self._missed: Counter[Any] = Counter()  # steps for which there was no plan
-        self._plans = 0
+        # By signatures, as text:
+        self._calls: dict[str, int] = {}  # of a step
+        self._missed: Counter[str] = Counter()  # steps for which there was no plan
+        self._plans: Counter[str] = Counter()
+        self._earlier: Counter[str] = Counter()  # plans in an earlier process, not yet made here
+        self._gave_up = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the decisions rest on, so that they stay the same."""
+        numbers = {"calls": self._calls, "missed": self._missed, "plans": self._plans}
+        return {name: {**counts} for name, counts in numbers.items()} | {"gave_up": self._gave_up}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._calls, self._missed = {**state["calls"]}, Counter(state["missed"])
+        self._plans, self._earlier = Counter(state["plans"]), Counter(state["plans"])
+        self._gave_up = state["gave_up"]
 
     def __call__(self, batch: Any) -> tuple[Any, Any]:
         if self._insists:
             return self._compiled(batch)  # type: ignore[no-any-return]
+        if self._gave_up:
+            return self._take(batch)
         if not _holds_arrays(batch):
             self._leave_off("a batch holds something else than arrays and tensors")
             return self._take(batch)
@@ -405,22 +483,26 @@ class _Compiled(Supervisor):
             return self._compiled(batch)  # type: ignore[no-any-return]
         except TraceError as error:
             self._leave_off(str(error))
-            self._compiled = self._take
+            self._gave_up = True
             return self._take(batch)
 
     def may_trace(self, key: Any) -> bool:
-        self._missed[key] += 1
-        if self._insists or (self._plans < MANY and self._pays(key)):
+        key = repr(key)
+        if self._earlier[key]:
             return True
-        if self._plans == MANY:
+        self._missed[key] += 1
+        if self._insists or (self._plans.total() < MANY and self._pays(key)):
+            return True
+        if self._plans.total() == MANY:
             self._leave_off(f"there are batches of more than {MANY} shapes")
         return False
 
     def may_plan(self, key: Any, calls: int) -> bool:
         self._interrupts.check()
+        key = repr(key)
         self._calls[key] = calls
         if self._insists or self._pays(key):
-            self._plans += 1
+            self._plans[key] += 1
             return True
         self._leave_off(
             f"one consists of {calls:,} calls of NumPy, and to compile so many pays if at least "
@@ -428,7 +510,13 @@ class _Compiled(Supervisor):
         )
         return False
 
-    def _pays(self, key: Any) -> bool:
+    def has_run(self, key: Any) -> bool:
+        key = repr(key)
+        found = self._earlier[key] > 0
+        self._earlier[key] -= found
+        return found
+
+    def _pays(self, key: str) -> bool:
         """Whether a step has few calls, or many more of its kind are to come.
 
         How many is known if the data has a length; else, it is as many as there have been.
@@ -482,8 +570,18 @@ class _Means:
     def __init__(self, who: str, metrics: Mapping[str, Metric]) -> None:
         self._who = who
         self._metrics = metrics
-        self._sums = dict.fromkeys(("loss", *metrics), 0.0)
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin another epoch."""
+        self._sums = dict.fromkeys(("loss", *self._metrics), 0.0)
         self._count = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"sums": {**self._sums}, "count": self._count}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._sums, self._count = {**state["sums"]}, state["count"]
 
     def add(self, loss: Any, output: Any, batch: Any) -> None:
         first = batch[0]
@@ -530,6 +628,12 @@ class _Watch:
         if wanted.mode is None and self.monitor not in ("loss", "val_loss"):
             raise ValueError(f'fit: is less {self.monitor} better, or more? mode="min" or "max"')
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self._best, "best_state": self.best_state}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._best, self.best_state = state["best"], state["best_state"]
+
     def says_stop(self, history: History, model: Module) -> bool:
         if not self._enabled:
             return False
@@ -556,6 +660,116 @@ def _early_stopping(given: Any) -> EarlyStopping:
             'and mode "min" or "max"'
         )
     return given
+
+
+# -- what is saved, and gone on from
+
+
+@dataclass
+class _Position:
+    """Where a training is: the epochs done, the steps taken, and those of this epoch."""
+
+    epoch: int = 0
+    step: int = 0
+    taken: int = 0
+
+
+class _Saves:
+    """The states that a training saves, if it is to save any, and goes on from.
+
+    While a step, or the end of an epoch, is `half_done`, there is no state to save.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint | PathLike | None,
+        every: int | timedelta | None,
+        at: _Position,
+    ) -> None:
+        self.half_done = False
+        self._checkpoint, self._every = checkpoint, every
+        self._at, self._saved = at, replace(at)
+        self._time = time.monotonic()
+
+    def resume(self, parts: dict[str, Any]) -> None:
+        """Go on from the state that was saved last, if there is one; save these parts from now."""
+        given = self._checkpoint
+        if given is None:
+            return
+        if not isinstance(given, Checkpoint):
+            given = Checkpoint(given)
+        for name in given.objects.keys() & parts.keys():
+            if given.objects[name] is not parts[name]:
+                raise ValueError(f"fit: {name!r} in the checkpoint is not that of the training")
+        self._checkpoint = Checkpoint(given.directory, given.keep, **(given.objects | parts))
+        self._checkpoint.load()
+        self._saved = replace(self._at)
+
+    def after_step(self) -> None:
+        if isinstance(self._every, int):
+            is_due = self._at.step % self._every == 0
+        else:
+            is_due = self._is_time()
+        if is_due:
+            self._save()
+
+    def after_epoch(self) -> None:
+        if self._every is None or self._is_time():
+            self._save()
+
+    def at_end(self) -> None:
+        if not self.half_done and self._saved != self._at:
+            self._save()
+
+    def _is_time(self) -> bool:
+        every = self._every
+        return (
+            isinstance(every, timedelta) and time.monotonic() - self._time >= every.total_seconds()
+        )
+
+    def _save(self) -> None:
+        if isinstance(self._checkpoint, Checkpoint):
+            self._checkpoint.save(self._at.step)
+        self._saved = replace(self._at)
+        self._time = time.monotonic()
+
+
+def _require_every(checkpoint: Any, every: int | timedelta | None) -> None:
+    """Raise an error if these do not go together."""
+    if every is None:
+        return
+    if checkpoint is None:
+        raise ValueError("fit: checkpoint_every says when to save: checkpoint, where to")
+    if isinstance(every, bool) or not isinstance(every, (int, timedelta)):
+        raise TypeError(
+            f"fit: checkpoint_every must be a number of steps or a timedelta, not {every!r}"
+        )
+    if not (every > timedelta() if isinstance(every, timedelta) else every >= 1):
+        raise ValueError(f"fit: checkpoint_every must be more than nothing, not {every!r}")
+
+
+def _with_state(value: Any) -> Any:
+    """The value, if it has a state to save, or else None."""
+    return value if has_state(value) else None
+
+
+@contextmanager
+def _undone_by_interrupt(data: Any) -> Iterator[None]:
+    """A block after which data is at the place where it was if Ctrl-C ends it."""
+    state = data.state_dict() if has_state(data) else None
+    try:
+        yield
+    except KeyboardInterrupt:
+        if has_state(data):
+            data.load_state_dict(state)
+        raise
+
+
+def _rest(data: Iterable[Any], taken: int) -> Iterable[Any]:
+    """The batches of an epoch that are left when so many were taken."""
+    if not has_state(data):
+        return islice(data, taken, None) if taken else data
+    return () if taken and taken == _steps(data, 1) else data  # which goes on by itself
 
 
 # -- what can go wrong
@@ -679,6 +893,11 @@ class _Progress:
             self._bar.set_description(f"epoch {epoch}/{self._epochs}", refresh=False)
             self._bar.set_postfix_str(f"loss {loss:.4g}{self._results}", refresh=False)
             self._bar.update()
+
+    def skip(self, steps: int) -> None:
+        """Count steps that were taken earlier."""
+        if self._bar is not None:
+            self._bar.update(steps)
 
     def compiling(self) -> None:
         if self._bar is not None:

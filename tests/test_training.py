@@ -6,6 +6,8 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -407,6 +409,242 @@ def test_other_handlers_and_threads_are_left_alone() -> None:
     thread.start()
     thread.join()
     assert histories[0]["loss"] == [0.0, -1.0]
+
+
+# -- what is saved, and gone on from
+
+
+class Averager:
+    """A callback that averages the weights, and counts."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.average = tg.optim.ExponentialMovingAverage(model.parameters(), 0.5)
+        self.calls = 0
+
+    def __call__(self, _history: tg.History) -> None:
+        self.average.update()
+        self.calls += 1
+
+    def state_dict(self) -> Any:
+        return {"average": self.average.state_dict(), "calls": self.calls}
+
+    def load_state_dict(self, state: Any) -> None:
+        self.average.load_state_dict(state["average"])
+        self.calls = state["calls"]
+
+
+class Run:
+    """All that a training of moons has, by a seed; `fit` trains it, `state` is all that changed."""
+
+    def __init__(self, seed: int, make: Any = tg.optim.Adam, data: Any = None, **options: Any):
+        self.model = nn.Sequential(
+            nn.Linear(2, 8, rng=seed), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3, rng=seed),
+            nn.Linear(8, 2, rng=seed),
+        )  # fmt: skip
+        self.optimizer = make(self.model.parameters(), lr=0.03)
+        self.data = tg.data.batches((X, Y), 16, shuffle=True, rng=seed) if data is None else data
+        self.validation = tg.data.batches((X[:20], Y[:20]), 8, shuffle=True, rng=seed)
+        self.schedule = tg.optim.CosineAnnealingLR(self.optimizer, 20)
+        self.averager = Averager(self.model)
+        self.options = {"epochs": 3, "early_stopping": 2, "clip": 1.0} | options
+
+    def fit(self, **options: Any) -> Any:
+        history = fit(
+            self.model,
+            data=self.data,
+            optimizer=self.optimizer,
+            validation=self.validation,
+            schedule=self.schedule,
+            metrics=[accuracy],
+            callbacks=[self.averager],
+            **self.options | options,
+        )
+        return self.state(), dict(history), vars(history)
+
+    def state(self) -> Any:
+        with_state = self.model, self.optimizer, self.schedule, self.averager, self.validation
+        states = [part.state_dict() for part in with_state]
+        return [*states, [g.bit_generator.state for _, g in self.model.named_generators()]]
+
+
+def assert_equal(found: Any, expected: Any) -> None:
+    """Raise an AssertionError unless nested values are equal, bit by bit."""
+    np.testing.assert_equal(found, expected)
+
+
+def assert_resumes(tmp_path: Path, run: Callable[[int], Run]) -> None:
+    """After each step, a training that goes on from there becomes the uninterrupted one."""
+    expected = run(0).fit()
+    every = tg.Checkpoint(tmp_path / "all", keep=100)
+    assert_equal(run(0).fit(checkpoint=every, checkpoint_every=1), expected)
+    assert len(every.paths()) == 9
+    for path in every.paths():
+        folder = tmp_path / path.stem
+        folder.mkdir()
+        path.rename(folder / path.name)
+        assert_equal(run(1).fit(checkpoint=folder), expected)
+
+
+OPTIMIZERS = {
+    "SGD": lambda p, lr: tg.optim.SGD(p, lr, momentum=0.9, dampening=0.1),
+    "Adam": lambda p, lr: tg.optim.Adam(p, lr, amsgrad=True),
+    "AdamW": tg.optim.AdamW,
+    "RMSprop": lambda p, lr: tg.optim.RMSprop(p, lr, momentum=0.5, centered=True),
+    "Adagrad": tg.optim.Adagrad,
+    "Lion": tg.optim.Lion,
+}
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
+@pytest.mark.parametrize("options", [{}, {"compile": False}], ids=["compiled", "eager"])
+def test_a_resumed_training_is_the_uninterrupted_one(
+    make: Any, options: Any, tmp_path: Path
+) -> None:
+    assert_resumes(tmp_path, lambda seed: Run(seed, make, **options))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"schedule_every": "step"},
+        {"compile": True},
+        {"early_stopping": None},
+        {"data": [(X[i : i + 15], Y[i : i + 15]) for i in range(0, 40, 15)]},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_resumed_with_other_options(options: Any, tmp_path: Path) -> None:
+    assert_resumes(tmp_path, lambda seed: Run(seed, **options))
+
+
+@pytest.mark.parametrize(("few", "many"), [(0, 6), (0, 3), (200, 3)])
+def test_resumed_steps_are_compiled_as_before(
+    few: int, many: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where some shapes are compiled, and others not; then an epoch is more than 3 steps."""
+    monkeypatch.setattr(training, "FEW_CALLS", few)
+    monkeypatch.setattr(training, "MANY_STEPS", many)
+    assert_resumes(tmp_path, Run)
+
+
+def test_early_stopping_is_resumed(tmp_path: Path) -> None:
+    """The best weights, and how long ago they were; and a training that has ended stays so."""
+
+    def run(seed: int) -> Run:
+        return Run(seed, lambda p, lr: tg.optim.SGD(p, 20 * lr), epochs=40)
+
+    expected = run(0).fit()
+    stopped = expected[2]
+    assert stopped["stopped"] == "early stopping"
+    for until in (1, stopped["best_epoch"], stopped["best_epoch"] + 1, 40):
+        folder = tmp_path / f"{until}"
+        run(0).fit(checkpoint=folder, epochs=until)
+        assert_equal(run(1).fit(checkpoint=folder), expected)
+
+
+def test_a_training_goes_on_for_more_epochs(tmp_path: Path) -> None:
+    run = Run(0)
+    run.fit(epochs=2, checkpoint=tmp_path)
+    _, history, _ = run.fit(epochs=3, checkpoint=tmp_path)
+    assert len(history["loss"]) == 3
+    before = run.state()
+    assert len(run.fit(epochs=3, checkpoint=tmp_path)[1]["loss"]) == 3
+    assert_equal(run.state(), before)
+
+
+@pytest.mark.parametrize("place", ["train", "validate", "callback"])
+@pytest.mark.parametrize("call", [1, 2, 4])
+def test_ctrl_c_saves(place: str, call: int, tmp_path: Path) -> None:
+    """Wherever it comes; what is under way then is not saved, or repeated."""
+
+    class Watched(nn.Sequential):
+        def __call__(self, x: Any) -> Any:
+            count("train" if self.training else "validate")
+            return super().__call__(x)
+
+    class Watching(Averager):
+        def __call__(self, history: tg.History) -> None:
+            count("callback")
+            super().__call__(history)
+
+    calls = Counter[str]()
+
+    def count(now: str) -> None:
+        calls[now] += 1
+        if (now, calls[now]) == (place, call):
+            interrupt()
+
+    def watched(seed: int) -> Run:
+        run = Run(seed, compile=False, epochs=5, early_stopping=None)
+        run.model.__class__ = Watched
+        run.averager = Watching(run.model)
+        return run
+
+    *_, stopped = watched(0).fit(checkpoint=tmp_path)
+    assert stopped["stopped"] == "interrupt"
+    resumed = watched(1).fit(checkpoint=tmp_path)
+    place = "nowhere"
+    assert_equal(resumed, watched(0).fit())
+
+
+def test_when_states_are_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved: list[int] = []
+    now = 0.0
+
+    def tick(*_args: Any) -> Any:
+        nonlocal now
+        now += 20
+        return slope(*_args)
+
+    monkeypatch.setattr(tg.Checkpoint, "save", lambda _self, step: saved.append(step))
+    monkeypatch.setattr(training.time, "monotonic", lambda: now)
+    for every, steps in [
+        (None, [3, 6, 9]),
+        (2, [2, 4, 6, 8, 9]),
+        (100, [9]),
+        (timedelta(minutes=1), [3, 6, 9, 9]),  # the last time, after the epoch
+        (timedelta(seconds=70), [4, 8, 9]),
+        (timedelta(seconds=1), [*range(1, 10), 9]),
+    ]:
+        saved.clear()
+        options = {"checkpoint": tmp_path / "none", "checkpoint_every": every, "compile": False}
+        descend(Line(), tick, data=ONE * 3, epochs=3, **options)
+        assert saved == steps
+
+
+def test_further_objects_are_saved_with_a_training(tmp_path: Path) -> None:
+    run, average = Run(0), Averager(network())
+    run.fit(checkpoint=tg.Checkpoint(tmp_path, keep=1, more=average, model=run.model), epochs=2)
+    (path,) = tmp_path.iterdir()
+    saved = tg.load(path)
+    assert {*saved} == {"model", "optimizer", "schedule", "data", "fit", "more"}
+    assert_equal(saved["more"], average.state_dict())
+    with pytest.raises(ValueError, match="'model' in the checkpoint is not that of the training"):
+        run.fit(checkpoint=tg.Checkpoint(tmp_path, model=network()))
+
+
+def test_a_state_of_another_training_changes_nothing(tmp_path: Path) -> None:
+    Run(0).fit(checkpoint=tmp_path, epochs=1)
+    other = Run(1, tg.optim.SGD)
+    before = other.state()
+    with pytest.raises(tg.CheckpointError, match=r"expected the state of a SGD, found .* Adam"):
+        other.fit(checkpoint=tmp_path)
+    assert_equal(other.state(), before)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"checkpoint_every": 3}, ValueError, "checkpoint, where to"),
+        ({"checkpoint": "x", "checkpoint_every": 0}, ValueError, "more than nothing, not 0"),
+        ({"checkpoint": "x", "checkpoint_every": timedelta()}, ValueError, "more than nothing"),
+        ({"checkpoint": "x", "checkpoint_every": 1.5}, TypeError, "steps or a timedelta, not 1.5"),
+        ({"checkpoint": "x", "checkpoint_every": True}, TypeError, "steps or a timedelta"),
+    ],
+)
+def test_wrong_times_to_save(options: Any, error: type, message: str) -> None:
+    with pytest.raises(error, match=message):
+        fit(network(), **options)
 
 
 # -- compiled steps

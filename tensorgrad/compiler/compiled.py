@@ -95,6 +95,13 @@ class Supervisor:
         """Whether the trace becomes a plan."""
         return True
 
+    def has_run(self, _key: Any) -> bool:
+        """Whether such a plan has run already, in an earlier process.
+
+        The call is then done by the plan, and not by the trace, whose last digits can differ.
+        """
+        return False
+
     def __enter__(self) -> None:
         """What may be interrupted begins: if it is, all will be as it was before the call."""
 
@@ -166,10 +173,11 @@ class Compiled:
                     return result
             if not self._supervisor.may_trace(call.key):
                 return self._fun(*args, **kwargs)
-            new, result = self._trace(call)
+            has_run = self._supervisor.has_run(call.key)
+            new, result = self._trace(call, keep=not has_run)
             if new is not None:
                 self._keep(call, new)
-            return result
+        return self.dispatch(args, kwargs) if has_run else result
 
     def _taken_apart(self, args: Any, kwargs: Any) -> Arguments:
         return Arguments(self._name, args, kwargs, self._argnums, self._argnames)

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import CheckpointError
 from ..graph import Array
-from ..tensor import Tensor
+from ..tensor import Tensor, plain
 from .formats import fault_of_dtype, fault_of_name
 
 Arrays: TypeAlias = dict[str, Array]
@@ -42,7 +42,7 @@ def packed(value: Any, arrays: Arrays, path: str = "") -> Node:
         return {"array": _put(value, path, arrays)}
     if _is_generator(value):
         return {"generator": inner(value.bit_generator.state, "state")}
-    if _is_object(value):
+    if has_state(value):
         state = value.arrays_to_save() if _is_module(value) else value.state_dict()
         generators = [[name, inner(g, name)] for name, g in _generators(value).items()]
         return {"object": [type(value).__name__, packed(state, arrays, path), generators]}
@@ -80,7 +80,8 @@ def _is_generator(value: Any) -> bool:
     return hasattr(value, "bit_generator")
 
 
-def _is_object(value: Any) -> bool:
+def has_state(value: Any) -> bool:
+    """Whether it is an object whose state can be saved, and given back."""
     return hasattr(value, "state_dict") and hasattr(value, "load_state_dict")
 
 
@@ -181,7 +182,7 @@ class _Change(NamedTuple):
 def restore(saved: Any, target: Any) -> Any:
     """Give the target's parts what was saved of them, all or none; return the whole value."""
     changes: list[_Change] = []
-    is_dict = isinstance(target, dict) and not _is_object(target)
+    is_dict = isinstance(target, dict) and not has_state(target)
     result = (_match_parts if is_dict else _matched)(saved, target, "", changes)
     for i, change in enumerate(changes):
         try:
@@ -198,7 +199,7 @@ def restore(saved: Any, target: Any) -> Any:
 def _matched(saved: Any, target: Any, path: str, changes: list[_Change]) -> Any:
     """What was saved, with the target's parts in it; `changes` gets what to do to them."""
     if isinstance(target, (Tensor, np.ndarray)):
-        array, own = saved.state if isinstance(saved, _Saved) else saved, _plain(target)
+        array, own = saved.state if isinstance(saved, _Saved) else saved, plain(target)
         if not isinstance(array, np.ndarray) or _described(array) != _described(own):
             raise CheckpointError(path, _described(own), _described(array))
         if not own.flags.writeable:
@@ -207,7 +208,7 @@ def _matched(saved: Any, target: Any, path: str, changes: list[_Change]) -> Any:
         changes.append(_Change(path, put, array, own.copy(order="K")))
     elif _is_generator(target):
         _match_generator(saved, target.bit_generator, path, changes)
-    elif _is_object(target):
+    elif has_state(target):
         _match_object(saved, target, path, changes)
     elif _holds_parts(target):
         return _match_parts(saved, target, path, changes)
@@ -301,7 +302,7 @@ def _holds_parts(value: Any) -> bool:
 def _is_part(value: Any) -> bool:
     """Whether it can be given another value in place."""
     is_array = isinstance(value, (Tensor, np.ndarray))
-    return is_array or _is_generator(value) or _is_object(value)
+    return is_array or _is_generator(value) or has_state(value)
 
 
 def _parts(value: Any) -> dict[Any, Any]:
@@ -314,21 +315,17 @@ def _described(value: Any) -> str:
     if isinstance(value, _Saved):
         name = value.name or value.kind
         return f"the state of a {name}"
-    if _is_object(value):
+    if has_state(value):
         return f"the state of a {type(value).__name__}"
     is_plain = value is None or isinstance(value, (bool, int, float, str))
     return f"{value!r:.100}" if is_plain else f"a {type(value).__name__}"
-
-
-def _plain(target: Tensor | Array) -> Array:
-    return target.data if isinstance(target, Tensor) else target
 
 
 def _write(target: Tensor | Array, array: Array) -> None:
     if isinstance(target, Tensor) and target.requires_grad:
         target.data = array
     else:
-        _plain(target)[...] = array
+        plain(target)[...] = array
 
 
 def _refill(target: list[Any] | dict[Any, Any], content: Any) -> None:
