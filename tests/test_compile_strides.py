@@ -21,8 +21,8 @@ import tensorgrad as tg
 from tensorgrad.compiler.strides import copied, pattern
 
 from .operations import Op
-from .oracles import leaf
-from .test_compile_table import OVERWRITTEN, ROWS, assert_equal_up_to, differentiated
+from .oracles import assert_same, leaf
+from .test_compile_table import OVERWRITTEN, ROWS, differentiated
 from .test_compile_training import plans
 
 
@@ -113,7 +113,7 @@ def test_rows(op: Op) -> None:
                 continue
             actual = compiled(seed, *args)
         scale = max(float(np.max(np.abs(a), initial=0)) for a in [seed, out, *args])
-        assert_equal_up_to(actual, expected, 1 << 6, scale if np.isfinite(scale) else 0.0)
+        assert_same(actual, expected, least=scale if np.isfinite(scale) else 0.0)
 
 
 # -- random programs
@@ -248,7 +248,7 @@ def assert_agrees(f: Callable[[Any], Any], shape: Any, ways: Sequence[str]) -> N
     for name in first, second, second, first:
         x = LAYOUTS[name](rng.normal(size=shape))
         before = x.copy()
-        assert_equal_up_to(compiled(x), f(x), 1 << 10, 1.0)
+        assert_same(compiled(x), f(x), roundings=1 << 10, least=1.0)
         assert_array_equal(x, before)
 
 
