@@ -15,8 +15,7 @@ from ..data import check_classes, one_hot, within
 from ..graph import each_time, mode, shown_as
 from ..guide import guided
 from ..rules.indexing import scatter
-from ..rules.selection import masked
-from ..special import silent, xlogy
+from ..special import silent
 from ..tensor import differentiable, plain
 from .activations import log_softmax, relu, sigmoid, softmax
 from .module import as_input, floating
@@ -46,11 +45,15 @@ def _pair(name: str, prediction: Any, target: Any) -> tuple[Any, Any]:
     return prediction, target.astype(dtype) if target.dtype.kind in "iub" else target
 
 
+def _product(share: Any, x: Any) -> Any:
+    """The product share * x, which is 0 for the share 0, unless x is NaN."""
+    return np.where((share == 0) & (x == x), 0, share * x)
+
+
 @silent(lambda g, _z, _share, x: g * x, lambda g, _z, share, _x: g * share)
 @shown_as("multiply")
 def _weighed(share: Any, x: Any) -> Any:
-    """The product share * x, which is 0 for the share 0, unless x is NaN."""
-    return masked(share * x, (share != 0) | (x != x))
+    return _product(share, x)
 
 
 # -- distances
@@ -200,8 +203,17 @@ def _class_loss(x: Any, classes: Any, weights: Any, total: Any, axis: Any) -> An
     x = x - np.maximum.reduce(x, axis=1, keepdims=True)
     chosen = x.take(_places(x, classes), mode="clip")  # they have been checked
     losses = np.log(np.add.reduce(np.exp(x), axis=1)) - chosen
-    weighed = losses if weights is None else _weighed(weights, losses)
-    return np.add.reduce(weighed, axis=axis) / total
+    return (
+        np.add.reduce(losses, axis=axis) if weights is None else _sum(weights, losses, axis)
+    ) / total
+
+
+def _sum(weights: Any, losses: Any, axis: Any) -> Any:
+    if axis is None and mode.get().trace is None:
+        total = np.add.reduce(weights * losses)
+        if total == total:  # no infinite loss has the weight 0
+            return total
+    return np.add.reduce(_product(weights, losses), axis=axis)
 
 
 def _places(x: Any, classes: Any) -> Any:
@@ -254,7 +266,7 @@ def _soft_loss_back_target(g: Any, _y: Any, x: Any, _p: Any) -> Any:
 @silent(_soft_loss_back, _soft_loss_back_target, form=None)
 @shown_as("cross_entropy")
 def _soft_loss(x: Any, p: Any) -> Any:
-    return -np.sum(_weighed(p, log_softmax(x)), axis=-1)
+    return -np.sum(_product(p, log_softmax(x)), axis=-1)
 
 
 def nll_loss(
@@ -277,12 +289,21 @@ def nll_loss(
     if target.dtype.kind == "f":
         raise TypeError("nll_loss: the target must hold classes: use target.astype(int)")
     scores, classes, weights, known = _samples("nll_loss", scores, target, weight, ignore_index)
-    losses = -scores[np.arange(len(classes)), classes]
-    losses = losses if weights is None else _weighed(weights, losses)
+    losses = _picked_loss(scores, classes, 1 if weights is None else weights)
     if reduction == "mean" and weights is not None:
         return np.sum(losses) / np.sum(weights)
     losses = _reduced(losses, reduction)
     return _restored(losses, known, target.shape) if reduction == "none" else losses
+
+
+def _picked_loss_back(g: Any, _y: Any, _x: Any, classes: Any, weights: Any) -> Any:
+    return scatter(-g * weights, (np.arange(len(classes)), classes), _x.shape)
+
+
+@silent(_picked_loss_back, form=None)
+@shown_as("nll_loss")
+def _picked_loss(x: Any, classes: Any, weights: Any) -> Any:
+    return -_product(weights, x.take(_places(x, classes), mode="clip"))  # they have been checked
 
 
 def _by_class(name: str, prediction: Any, target: Any, weight: Any) -> tuple[Any, Any, Any]:
@@ -372,7 +393,9 @@ def binary_cross_entropy(
     """
     prediction, target = _pair("binary_cross_entropy", prediction, target)
     each_time(_check_probabilities, plain(prediction))
-    return _reduced(_times(weight, _binary_loss(prediction, target)), reduction)
+    losses = _binary_loss(prediction, target)
+    losses = losses if weight is None else losses * as_input(weight, losses.dtype)
+    return _reduced(losses, reduction)
 
 
 def _check_probabilities(prediction: Any) -> None:
@@ -381,10 +404,6 @@ def _check_probabilities(prediction: Any) -> None:
             "binary_cross_entropy: a prediction outside of 0 and 1: probabilities are needed; "
             "for other scores use binary_cross_entropy_with_logits"
         )
-
-
-def _times(weight: Any, losses: Any) -> Any:
-    return losses if weight is None else _weighed(as_input(weight, losses.dtype), losses)
 
 
 def _clamped_logs(p: Any) -> tuple[Any, Any]:
@@ -425,7 +444,9 @@ def binary_cross_entropy_with_logits(
     """
     prediction, target = _pair("binary_cross_entropy_with_logits", prediction, target)
     positive = 1 if pos_weight is None else as_input(pos_weight, floating(prediction.dtype))
-    return _reduced(_times(weight, _logit_loss(prediction, target, positive)), reduction)
+    losses = _logit_loss(prediction, target, positive)
+    losses = losses if weight is None else _weighed(as_input(weight, losses.dtype), losses)
+    return _reduced(losses, reduction)
 
 
 def _minus_logs(x: Any) -> tuple[Any, Any]:
@@ -444,14 +465,14 @@ def _logit_loss_back_target(g: Any, _y: Any, x: Any, _t: Any, positive: Any) -> 
 
 
 def _logit_loss_back_positive(g: Any, _y: Any, x: Any, t: Any, _positive: Any) -> Any:
-    return g * _weighed(t, _minus_logs(x)[0])
+    return g * _product(t, _minus_logs(x)[0])
 
 
 @silent(_logit_loss_back, _logit_loss_back_target, _logit_loss_back_positive)
 @shown_as("binary_cross_entropy_with_logits")
 def _logit_loss(x: Any, t: Any, positive: Any) -> Any:
     yes, no = _minus_logs(x)
-    return _weighed(positive * t, yes) + _weighed(1 - t, no)
+    return _product(positive * t, yes) + _product(1 - t, no)
 
 
 def hinge_loss(prediction: Any, target: Any, reduction: Reduction = "mean") -> Any:
@@ -495,13 +516,16 @@ def kl_div(
     0.6931
     """
     prediction, target = _pair("kl_div", prediction, target)
-    if log_target:
-        losses = _log_divergence(prediction, target)
-    else:
-        losses = xlogy(target, target) - _weighed(target, prediction)
+    losses = (_log_divergence if log_target else _divergence)(prediction, target)
     if reduction == "batchmean":
         return np.sum(losses) / len(losses)
     return _reduced(losses, reduction)
+
+
+@silent(lambda g, _y, _x, t: -g * t, lambda g, _y, x, t: g * (np.log(t) - x + (t != 0)))
+@shown_as("kl_div")
+def _divergence(x: Any, t: Any) -> Any:
+    return np.where((t == 0) & (x == x), 0, t * (np.log(t) - x))
 
 
 def _log_difference(x: Any, t: Any) -> Any:
@@ -509,13 +533,13 @@ def _log_difference(x: Any, t: Any) -> Any:
 
 
 def _log_divergence_back_target(g: Any, _y: Any, x: Any, t: Any) -> Any:
-    return g * _weighed(np.exp(t), 1 + _log_difference(x, t))
+    return g * _product(np.exp(t), 1 + _log_difference(x, t))
 
 
 @silent(lambda g, _y, _x, t: -g * np.exp(t), _log_divergence_back_target)
 @shown_as("kl_div")
 def _log_divergence(x: Any, t: Any) -> Any:
-    return _weighed(np.exp(t), _log_difference(x, t))
+    return _product(np.exp(t), _log_difference(x, t))
 
 
 @guided
