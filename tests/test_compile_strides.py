@@ -311,6 +311,43 @@ def test_gradients_from_before_the_call() -> None:
         assert_array_equal(compiled(), f())
 
 
+def assign(t: tg.Tensor, x: Any) -> None:
+    t.data = x
+
+
+def write_all(t: tg.Tensor, x: Any) -> None:
+    t[...] = x
+
+
+def multiply(t: tg.Tensor, x: Any) -> None:
+    t *= x
+
+
+@pytest.mark.parametrize("change", [assign, write_all, multiply])
+@pytest.mark.parametrize("first", ["by rows", "by columns"])
+@pytest.mark.parametrize("second", [name for name in LAYOUTS if name != "constant"])
+def test_tensors_from_outside(change: Any, first: str, second: str) -> None:
+    """They lie as what they are given; what was seen of them, or shares their memory, stays."""
+    worlds = []
+    for _ in range(2):
+        t = tg.asarray(LAYOUTS[first](np.arange(6.0).reshape(2, 3)))
+        worlds.append((t, t.detach()))
+
+    def f(t: tg.Tensor, shared: tg.Tensor, x: Any) -> Any:
+        before, flat = t.T, t.reshape(-1)
+        change(t, x)
+        return before, flat, t * 2, np.ravel(t, order="K"), shared * 1
+
+    mine, twins = worlds
+    compiled = tg.compile(lambda x: f(*mine, x))
+    for call in range(4):
+        x = LAYOUTS[second](np.random.default_rng(call).normal(size=(2, 3)))
+        assert_same(compiled(x), f(*twins, x))
+        for actual, expected in zip(mine, twins, strict=True):
+            assert_array_equal(actual.data, expected.data)
+            assert pattern(actual.data) == pattern(expected.data)
+
+
 @pytest.mark.parametrize("first", LAYOUTS)
 @pytest.mark.parametrize("second", ["by rows", "by columns"])
 def test_results_lie_as_in_eager_mode(first: str, second: str) -> None:

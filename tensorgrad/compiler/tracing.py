@@ -65,7 +65,7 @@ from .program import (
     owner_of,
     values_in,
 )
-from .strides import copied
+from .strides import copied, pattern
 
 _NUMPY = os.path.join(os.path.dirname(np.__file__), "")
 
@@ -352,6 +352,7 @@ class Trace:
         # Those that live outside of the function, likewise; and all traced arrays.
         self._outside: list[tuple[Tensor, Array, Node | None]] = []
         self.tracers: list[weakref.ref[Tracer]] = []
+        self._kept: dict[Value, Value] = {}  # copies of what the end of the call overwrites
         # The leaves whose `grad` was read or set, with those that they had; of those whose `grad`
         # was read first, what stands for it; and the leaves whose data changed, in order.
         self.gradients: dict[Node, Any] = {}
@@ -393,7 +394,7 @@ class Trace:
     def value(self, a: Any) -> Value:
         """The value of a traced array, or of a plain one, which is read where it lies."""
         if isinstance(a, Tracer):
-            return a.value
+            return self._kept.get(a.value, a.value)
         if id(a) not in self._values:
             if id(owner_of(a)) not in self.followed:
                 self._protect(a)
@@ -708,7 +709,8 @@ class Trace:
 
     def finish(self) -> None:
         """Bring the values that tensors from outside were given to where their data lie."""
-        for t, array, before in self._outside:
+        given = [(t, array, t._array) for t, array, _ in self._outside if t._array is not array]
+        for t, _, before in self._outside:
             node = t._node
             if node is not before and node is not None and node.rule is not None:
                 raise TraceError(
@@ -716,9 +718,29 @@ class Trace:
                     f"function becomes a {node}, whose graph ends with the call: write the "
                     "detach()ed value into it, or make the tensor inside of the function"
                 )
-            if isinstance(t._array, Tracer):
-                new, t._array = t._array, array
-                self.tensor(t)[...] = new
+        # What is seen of their memory is what was there before.
+        owners = {id(owner_of(array)) for _, array, new in given if isinstance(new, Tracer)}
+        for tracer in [made() for made in self.tracers]:
+            if tracer is not None and id(tracer.value.storage.owner) in owners:
+                self._kept[tracer.value] = self.record(np.copy, (tracer,)).value
+        for t, array, new in given:
+            if not isinstance(new, Tracer):
+                continue
+            value = self.value(new)
+            if pattern(value.array) == pattern(array) and self._is_alone(t, array):
+                t._array = array
+                self.record(assign_at, (array, ..., Tracer(self, value)), target=array)
+            else:  # it gets an array of its own, in which the next trace finds it
+                t._array = copied(value.array)
+                changes[0] += 1
+                self.require("False")
+
+    def _is_alone(self, t: Tensor, array: Array) -> bool:
+        """Whether no other tensor from outside lies in the array of one."""
+        return not any(
+            other is not t and type(other._array) is np.ndarray and np.may_share_memory(a, array)
+            for other, a, _ in self._outside
+        )
 
     def require_nothing_kept(self) -> None:
         """Raise a TraceError if a tensor lives on that the function made, and nobody returned."""
