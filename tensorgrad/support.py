@@ -11,6 +11,7 @@ import numpy as np
 
 from . import nn, special
 from .graph import COMPOSITES, CONSTANTS, IN_PLACE, RULES, Function
+from .guide import CURES, cures
 from .rules.constants import DESCRIPTIONS
 from .tensor import Tensor
 
@@ -116,11 +117,14 @@ def about(name: str) -> str:
     found = [text for full, text in known.items() if f".{full}".endswith(f".{name}")]
     if found:
         return "\n".join(found)
+    end = name.rpartition(".")[2]
+    cure = next((said for place in CURES for theirs, said in cures(place) if theirs == end), None)
     ends = {full.rpartition(".")[2]: full for full in known}
-    close = [ends[end] for end in difflib.get_close_matches(name.rpartition(".")[2], ends)]
+    close = [ends[match] for match in difflib.get_close_matches(end, ends)]
     raise LookupError(
         f"no function of numpy, tensorgrad.nn or tensorgrad.special is called {name!r}"
-        + (f"; close to it: {', '.join(close)}" if close else "")
+        + (f"; what it is here: {cure.removeprefix('# ')}" if cure else "")
+        + (f"; close to it: {', '.join(close)}" if close and not cure else "")
     )
 
 

@@ -142,10 +142,11 @@ def fit(
       error, the model then has the weights of the best epoch.
     - `compile`: whether steps are compiled, as by `tg.compile`. By default, they are where that is
       possible and pays: for steps of at most 1,000 calls of NumPy or, if at least 400 more batches
-      of that shape are to come, of any number. Else the reason is logged, and in the history; True
-      insists, and raises TraceError. Compiled steps give the same results but for the last digits.
-      Arrays of `grad` are then the program's own, and Python code in model and loss, such as a
-      `print`, is run only for the first batch of each shape.
+      of that shape are to come, of any number. Else `History.not_compiled` says why, as does a log
+      entry, where there is a bar or lines; True insists, and raises TraceError. Compiled steps give
+      the same results but for the last digits. Arrays of `grad` are then the program's own, and
+      Python code in model and loss, such as a `print`, is run only for the first batch of each
+      shape.
     - `progress`: a bar, of tqdm where it is installed, else a line for each epoch, on stderr.
       "tqdm" insists, and raises ImportError without it.
     - `checkpoint`: a folder, or a `Checkpoint` with further objects, such as averages of weights.

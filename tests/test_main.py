@@ -181,7 +181,12 @@ def test_support_of_one_function(name: str, answer: str, capsys: Any) -> None:
 
 @pytest.mark.parametrize(
     ("name", "close"),
-    [("tanhh", "; close to it: numpy.tanh,"), ("np.linalg.svf", "numpy.linalg.svd"), ("?", "'?'")],
+    [
+        ("tanhh", "; close to it: numpy.tanh,"),
+        ("np.linalg.svf", "numpy.linalg.svd"),
+        ("?", "'?'"),
+        ("torch.unsqueeze", "; what it is here: np.expand_dims(t, axis=0)\n"),
+    ],
 )
 def test_support_of_what_is_no_function(name: str, close: str) -> None:
     result = run("support", name)
