@@ -6,6 +6,7 @@ import io
 import json
 import os
 import platform
+import re
 import struct
 import subprocess
 import sys
@@ -1060,6 +1061,87 @@ def test_what_does_not_fit(tmp_path: Path, change: Callable[[Any], Any], text: s
     with pytest.raises(CheckpointError, match=text):
         tg.load(path, target)
     assert_same(states(target), before)
+
+
+STATES: dict[str, tuple[str, Callable[[Any], Any], str]] = {
+    "a rate of text": ("optimizer", lambda s: s["param_groups"][0].update(lr="0.1"), "0.lr"),
+    "a list of states": ("optimizer", lambda s: s.update(state=[]), "state"),
+    "a count of text": ("schedule", lambda s: s.update(last_epoch="3"), "last_epoch"),
+    "a negative count": ("schedule", lambda s: s.update(last_epoch=-1), ""),
+    "a rate that is a list": ("schedule", lambda s: s.update(gamma=[1]), "gamma"),
+    "no rates": ("schedule", lambda s: s.pop("base_lrs"), ""),
+    "a decay of text": ("average", lambda s: s.update(decay="0.9"), "decay"),
+    "a number for an array": ("average", lambda s: s["average"].insert(0, 1), "average.0"),
+    "a place of text": ("data", lambda s: s.update(taken="1"), "taken"),
+    "a generator of text": ("data", lambda s: s["generator"].update(state="1"), "generator.state"),
+    "a generator without a state": ("data", lambda s: s["generator"].pop("state"), ""),
+}
+
+
+@pytest.mark.parametrize(("name", "change", "part"), STATES.values(), ids=STATES)
+def test_states_that_are_none(
+    tmp_path: Path, name: str, change: Callable[[Any], Any], part: str
+) -> None:
+    """Whole files of states that no object has."""
+    saved, target, path = taken(everything(2)), taken(everything(3)), tmp_path / "a.npz"
+    state = saved[name].state_dict()
+    change(state)
+    other = type(type(saved[name]).__name__, (), {"state_dict": lambda _: state})()
+    other.load_state_dict = None
+    tg.save(path, saved | {name: other})
+    before = states(target)
+    with pytest.raises(CheckpointError, match=rf"'{name}.*{re.escape(part)}': expected"):
+        tg.load(path, target)
+    assert_same(states(target), before)
+
+
+def schedules(optimizer: Any) -> list[Any]:
+    return [
+        tg.optim.LambdaLR(optimizer, lambda t: 1 / (1 + t)),
+        tg.optim.StepLR(optimizer, 2),
+        tg.optim.MultiStepLR(optimizer, [2, 4]),
+        tg.optim.ExponentialLR(optimizer, 0.9),
+        tg.optim.LinearLR(optimizer),
+        tg.optim.CosineAnnealingLR(optimizer, 10),
+        tg.optim.OneCycleLR(optimizer, 1.0, 20),
+        tg.optim.SequentialLR(
+            optimizer,
+            [tg.optim.LinearLR(optimizer), tg.optim.CosineAnnealingLR(optimizer, 10)],
+            [4],
+        ),
+    ]
+
+
+@pytest.mark.parametrize("index", range(8))
+def test_schedules_of_all_kinds(path: Path, index: int) -> None:
+    def made() -> Any:
+        optimizer = tg.optim.SGD([tg.Tensor([1.0], requires_grad=True)], 0.1, momentum=0.9)
+        return {"optimizer": optimizer, "schedule": schedules(optimizer)[index]}
+
+    one, other = made(), made()
+    for _ in range(5):
+        one["schedule"].step()
+    tg.save(path, one)
+    tg.load(path, other)
+    for _ in range(5):
+        assert one["schedule"].get_last_lr() == other["schedule"].get_last_lr()
+        assert_same(states(other), states(one))
+        one["schedule"].step()
+        other["schedule"].step()
+
+
+def test_a_plateau_goes_on(path: Path) -> None:
+    def made() -> Any:
+        optimizer = tg.optim.SGD([tg.Tensor([1.0], requires_grad=True)], 0.1)
+        return [optimizer, tg.optim.ReduceLROnPlateau(optimizer, patience=2)]
+
+    one, other = made(), made()
+    for step in range(4):
+        tg.save(path, one)
+        tg.load(path, other)
+        assert_same(states(other), states(one))
+        one[1].step(float(step))
+    assert one[0].param_groups[0]["lr"] != other[0].param_groups[0]["lr"]
 
 
 def test_generators_of_all_kinds(path: Path) -> None:

@@ -292,7 +292,8 @@ def _read_safetensors(file: BinaryIO, max_bytes: int | None) -> tuple[Header, Ar
     _require_size(os.fstat(file.fileno()).st_size, max_bytes)
     data = file.read()
     listed = from_json(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    stored = dict(library.deserialize(data))
+    stored = dict(library.deserialize(data))  # copies
+    del data
     metadata = listed.pop(HEADER, {})
     header = _header_in(metadata)
     entries = {} if header is None else header["arrays"]
@@ -301,7 +302,7 @@ def _read_safetensors(file: BinaryIO, max_bytes: int | None) -> tuple[Header, Ar
     arrays = {}
     for name in listed:
         _require_name(name)
-        arrays[name] = _read_stored(name, stored[name], entries.get(name))
+        arrays[name] = _read_stored(name, stored.pop(name), entries.get(name))
     tree = {"dict": [[name, {"array": name}] for name in arrays]}
     return header or {"metadata": metadata, "tree": tree}, arrays
 

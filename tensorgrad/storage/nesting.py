@@ -237,12 +237,15 @@ def _match_object(saved: Any, target: Any, path: str, changes: list[_Change]) ->
     own = target.state_dict()
     if not (isinstance(saved, _Saved) and saved.kind == "object"):
         raise CheckpointError(path, _described(target), _described(saved))
+    state = public(saved.state)
     if _is_module(target):  # whose class may have been renamed meanwhile
-        require_state(own, saved.state, path)
+        require_state(own, state, path)
         _match_parts(saved.generators, _generators(target), path, changes)
     elif saved.name != type(target).__name__:
         raise CheckpointError(path, _described(target), _described(saved))
-    changes.append(_Change(path, target.load_state_dict, public(saved.state), own))
+    else:
+        _require_alike(own, state, path)
+    changes.append(_Change(path, target.load_state_dict, state, own))
 
 
 def _match_parts(saved: Any, target: Any, path: str, changes: list[_Change]) -> Any:
@@ -279,6 +282,21 @@ def require_state(own: Mapping[str, Any], saved: Any, path: str = "", strict: bo
         keeps = np.can_cast(array.dtype, mine.dtype) or array.dtype.kind == mine.dtype.kind in "iu"
         if mine.shape != array.shape or not keeps:
             raise CheckpointError(_join(path, name), _described(mine), _described(array))
+
+
+_KINDS: tuple[Any, ...] = ((int, float, np.number, np.bool), str, np.ndarray, dict, (list, tuple))
+
+
+def _require_alike(own: Any, saved: Any, path: str) -> None:
+    """Raise a CheckpointError where a state has text for a number, or the like; None is either."""
+    if own is None or saved is None:
+        return
+    if any(isinstance(own, kind) and not isinstance(saved, kind) for kind in _KINDS):
+        raise CheckpointError(path, _described(own), _described(saved))
+    if isinstance(own, (dict, list, tuple)):
+        mine, parts = _parts(own), _parts(saved)
+        for key in filter(parts.__contains__, mine):
+            _require_alike(mine[key], parts[key], _join(path, key))
 
 
 def require_restorable(value: Any, path: str) -> None:
