@@ -10,7 +10,7 @@ import functools
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from opcode import opmap
 from types import FrameType, ModuleType
 from typing import Any, NoReturn, TypeVar
@@ -18,6 +18,7 @@ from typing import Any, NoReturn, TypeVar
 import numpy as np
 
 F = TypeVar("F", bound=Callable[..., Any])
+C = TypeVar("C")
 
 _CPU = "# leave it out: tensors are NumPy's arrays, on the CPU"
 _DTYPE = "t.astype(np.{})"
@@ -76,7 +77,7 @@ CURES: dict[str, dict[str, str]] = {
         "new_tensor": "tg.Tensor([1.0, 2.0], dtype=t.dtype)",
         # gradients
         "requires_grad_": "w.requires_grad = True",
-        "grad_fn": "t.is_leaf  # False if it was computed; tg.profile() lists the operations",
+        "grad_fn": "t.is_leaf  # False if it was computed by an operation",
         "detach_": "t = t.detach()",
         "register_hook": "# there are no hooks: tg.differentiable gives a function its derivative",
         # in place
@@ -152,6 +153,14 @@ CURES: dict[str, dict[str, str]] = {
     },
     "LRScheduler": {
         "get_lr": "schedule.get_last_lr()",
+    },
+    "Optimizer": {
+        "lr learning_rate": "optimizer.param_groups[0]['lr'] = 0.01",
+        "minimize apply_gradients": "optimizer.step()  # after zero_grad() and loss.backward()",
+        "init update": "optimizer.step()  # it changes the parameters where they are",
+    },
+    "History": {
+        "history loss epoch": "history['loss']  # a dict of columns, one row an epoch",
     },
     "tensorgrad": {
         # PyTorch
@@ -375,21 +384,23 @@ class _Absent:
         return f"<not here: {_said(self.cure)}>"
 
 
-def guide(cls: type) -> None:
-    """Let a class answer with the cure where an attribute is looked for that it lacks."""
+def guide(cls: type[C]) -> type[C]:
+    """Decorate a class: where an attribute is looked for that it lacks, the error has the cure."""
     for name, cure in cures(cls.__name__):
         setattr(cls, name, _Absent(name, cure))
+    every = cls.__dir__
+
+    def present(self: Any) -> list[str]:
+        return [name for name in every(self) if not _is_absent(self, name)]
+
+    cls.__dir__ = present  # type: ignore[method-assign]
+    return cls
 
 
-def present(thing: Any, names: Sequence[str]) -> list[str]:
-    """Those of an object's names that are there."""
-
-    def is_there(name: str) -> bool:
-        held = [vars(thing)] if hasattr(thing, "__dict__") else []
-        found = (place[name] for place in (*held, *map(vars, type(thing).__mro__)) if name in place)
-        return not isinstance(next(found, None), _Absent)
-
-    return [*filter(is_there, names)]
+def _is_absent(thing: Any, name: str) -> bool:
+    held = [vars(thing)] if hasattr(thing, "__dict__") else []
+    places = (*held, *map(vars, type(thing).__mro__))
+    return isinstance(next((p[name] for p in places if name in p), None), _Absent)
 
 
 def of_module(module: str) -> Callable[[str], NoReturn]:

@@ -45,7 +45,7 @@ from .graph import (
     shown_as,
     signature,
 )
-from .guide import MEANINGS, check_keywords, guide, not_callable, present
+from .guide import MEANINGS, check_keywords, guide, not_callable
 from .lending import UNUSED, lend, loans, references, settle
 
 Axis: TypeAlias = int | tuple[int, ...] | None
@@ -377,6 +377,7 @@ def _method(fun: Function) -> Callable[..., Any]:
     return method
 
 
+@guide
 class Tensor:
     """An array that can remember how it was computed, and take gradients.
 
@@ -785,9 +786,6 @@ class Tensor:
 
     __hash__ = object.__hash__
 
-    def __dir__(self) -> list[str]:
-        return present(self, [*super().__dir__()])
-
     # -- NumPy's protocols
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
@@ -921,7 +919,6 @@ class Tensor:
         return apply(np.invert, (self,))
 
 
-guide(Tensor)
 not_callable(__name__)
 
 

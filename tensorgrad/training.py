@@ -22,7 +22,7 @@ from .compiler import MANY, Compiled, Supervisor
 from .diagnostics import detect_anomaly
 from .errors import AnomalyError, TraceError, optional
 from .graph import Array, each_time, no_grad
-from .guide import guided, of_module
+from .guide import guide, guided, of_module
 from .nn import Module
 from .optim import LBFGS, Adam, Optimizer, ReduceLROnPlateau, clip_grad_norm
 from .storage import Checkpoint
@@ -63,6 +63,7 @@ class EarlyStopping(NamedTuple):
     mode: Literal["min", "max"] | None = None
 
 
+@guide
 class History(dict[str, list[float]]):
     """What `fit` returns: the columns of a table with a row for each epoch.
 
@@ -289,7 +290,13 @@ def accuracy(prediction: Any, target: Any) -> float:
     >>> tg.training.accuracy(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 1]))
     0.5
     """
-    found, target = np.argmax(_plain(prediction), axis=1), _plain(target)
+    scores, target = _plain(prediction), _plain(target)
+    if scores.ndim < 2:
+        raise ValueError(
+            f"accuracy: a prediction of shape {scores.shape}: it must be the scores of all "
+            "classes, of shape (n, C)"
+        )
+    found = np.argmax(scores, axis=1)
     if found.shape != target.shape:
         raise ValueError(
             f"accuracy: a target of shape {target.shape} for a prediction of "
@@ -305,6 +312,8 @@ def _by_name(who: str, metrics: Metrics) -> dict[str, Metric]:
     if isinstance(metrics, Mapping):
         named = [*metrics.items()]
     else:
+        if not isinstance(metrics, Sequence):
+            raise TypeError(f"{who}: metrics must be a list of functions, or a dict by name")
         named = [(getattr(metric, "__name__", repr(metric)), metric) for metric in metrics]
     columns = dict(named)
     if len(columns) < len(named):

@@ -334,6 +334,7 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
     >>> tg.jvp(np.sin, (np.array([0.0, np.pi]),), (np.array([1.0, 2.0]),))[1]
     array([ 1., -2.])
     """
+    _require_tuples("jvp", primals, tangents)
     call = _Linearized("jvp", lambda given: f(*given), tuple(primals))
     given = call.like_primals(tuple(tangents), "tangent")
     return call.y, call.of_results(call.push(given))
@@ -528,6 +529,7 @@ def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
     >>> tg.hvp(f, (np.array([1.0, 2.0]),), (np.array([1.0, 0.0]),))
     array([4., 2.])
     """
+    _require_tuples("hvp", primals, tangents)
     everything = tuple(range(len(primals)))
     # The Hessian is symmetric: pulling back the gradient is cheaper than pushing it forward.
     call = _Linearized(
@@ -546,6 +548,15 @@ def _require_function(name: str, f: Any, argnums: Any) -> None:
             f"{name}: takes a function, and the positions of arguments, and returns a function: "
             f"write {name}(f)(x)"
         )
+
+
+def _require_tuples(name: str, primals: Any, tangents: Any) -> None:
+    for kind, given in (("primals", primals), ("tangents", tangents)):
+        if not isinstance(given, (tuple, list)):
+            raise TypeError(
+                f"{name}: {kind} must be a tuple of the function's arguments, as (x,), not a "
+                f"{type(given).__name__}"
+            )
 
 
 def _choose(

@@ -34,7 +34,7 @@ def names() -> dict[str, Any]:
         "t": tg.Tensor(t), "w": leaf([1.0, 2.0]), "index": np.zeros((1, 3, 4), int),
         "batches": tg.data.batches((x, x), batch_size=6), "f": lambda v: np.sum(np.sin(v)),
         "optimizer": optimizer, "schedule": tg.optim.StepLR(optimizer, 2),
-        "step": lambda a, b: np.sum(a * b),
+        "history": tg.training.History(loss=[1.0]), "step": lambda a, b: np.sum(a * b),
     }  # fmt: skip
 
 
@@ -42,10 +42,9 @@ def holder(where: str) -> Any:
     """An object that lacks what the table has a cure for."""
     if where == "Tensor":
         return tg.Tensor([1.0])
-    if where == "LRScheduler":
-        return names()["schedule"]
-    if where == "Sequential":
-        return names()["net"]
+    own = {"Sequential": "net", "LRScheduler": "schedule"}.get(where, where.lower())
+    if own in names():
+        return names()[own]
     return tg.nn.Linear(2, 1) if where == "Module" else sys.modules[where]
 
 
@@ -254,6 +253,17 @@ CALLS: list[tuple[Any, str]] = [
     (lambda: tg.nn.ReLU(inplace=True), "ReLU: inplace= is not there: leave it out"),
     (lambda: tg.nn.GELU(tanh=True), "GELU.*unexpected keyword argument 'tanh'"),
     (lambda: tg.nn.LeakyReLU(slope=1.0), "LeakyReLU: got an unexpected keyword argument 'slope'"),
+    (lambda: tg.nn.Sequential([tg.nn.ReLU()]), r"Sequential\(\*modules\)"),
+    (lambda: tg.nn.Sequential(tg.nn.ReLU), r"make one, ReLU\(\)"),
+    (lambda: tg.MLP(2, [1], activation=tg.nn.ReLU), r"make one, ReLU\(\)"),
+    (lambda: tg.optim.StepLR(0.1, 1), "StepLR: needs an optimizer, not a float"),
+    (lambda: tg.optim.OneCycleLR(NET.parameters(), 0.1, 10), "OneCycleLR: needs an optimizer"),
+    (
+        lambda: tg.fit(NET, tg.nn.mse_loss, BATCHES, metrics=tg.training.accuracy),
+        "must be a list of functions",
+    ),
+    (lambda: tg.jvp(np.sin, 1.0, 1.0), r"as \(x,\), not a float"),
+    (lambda: tg.hvp(np.sum, (X,), X), r"tangents must be a tuple .*, not a ndarray"),
     (lambda: tg.grad(np.sum, X), r"write grad\(f\)\(x\)"),
     (lambda: tg.hessian(np.sum, X), r"write hessian\(f\)\(x\)"),
     (lambda: tg.jacobian(X), r"write jacobian\(f\)\(x\)"),
@@ -271,6 +281,8 @@ def test_a_call_that_is_not_ours_says_how_to_write_it(call: Any, cure: str) -> N
 def test_other_calls_that_are_not_ours() -> None:
     with pytest.raises(ValueError, match=r"t\.swapaxes\(0, 1\)"):
         tg.ones((2, 3, 4)).transpose(0, 1)
+    with pytest.raises(ValueError, match=r"scores of all classes, of shape \(n, C\)"):
+        tg.training.accuracy(np.array([0.2, 0.8]), np.array([0, 1]))
     with pytest.raises(ValueError, match="must return one element, not None"):
         tg.grad(lambda _: None)(1.0)
     with pytest.raises(ValueError, match=r"use target.astype\(float\)"):

@@ -305,6 +305,8 @@ ACTIVATIONS: dict[str, Activation] = {
 
 def activation_of(activation: str | Activation) -> Activation:
     """The function of this name in `ACTIVATIONS`, or the function that was given."""
+    if isinstance(activation, type):
+        raise TypeError(f"activation is a class: make one, {activation.__name__}(), or use a name")
     if not isinstance(activation, str):
         return activation
     if activation not in ACTIVATIONS:

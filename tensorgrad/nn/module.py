@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..graph import RULES, Array, changes, no_grad
-from ..guide import guide, present
+from ..guide import guide
 from ..rules.linear_algebra import best_order
 from ..storage.atomic import PathLike
 from ..storage.files import load, naming, save
@@ -35,6 +35,7 @@ class IncompatibleKeys(NamedTuple):
         return f"IncompatibleKeys(missing_keys={missing}, unexpected_keys={unexpected})"
 
 
+@guide
 class Module:
     """A part of a network: an object whose attributes hold its parameters.
 
@@ -242,9 +243,6 @@ class Module:
 
     # -- for the reader
 
-    def __dir__(self) -> list[str]:
-        return present(self, [*super().__dir__()])
-
     @reprlib.recursive_repr()
     def __repr__(self) -> str:
         parts = "".join(f"  {path}: {_described(part)}\n" for path, part in _parts(self))
@@ -286,9 +284,7 @@ class Module:
         )
 
 
-guide(Module)
-
-
+@guide
 class Sequential(Module):
     """Modules, or other functions of one tensor, one after another.
 
@@ -315,7 +311,12 @@ class Sequential(Module):
             self.steps = {str(i): module for i, module in enumerate(modules)}
         for name, step in self.steps.items():
             if not callable(step):
-                raise TypeError(f"Sequential: {name} is a {type(step).__name__}, not a function")
+                hint = ": pass modules one by one, Sequential(*modules)" * isinstance(step, list)
+                raise TypeError(
+                    f"Sequential: {name} is a {type(step).__name__}, not a function{hint}"
+                )
+            if isinstance(step, type):
+                raise TypeError(f"Sequential: {name} is a class: make one, {step.__name__}()")
 
     def __call__(self, x: Any) -> Any:
         """Return the last module's output."""
@@ -334,8 +335,6 @@ class Sequential(Module):
             return Sequential(dict([*self.steps.items()][index]))
         return [*self.steps.values()][index]
 
-
-guide(Sequential)
 
 # -- finding what a module holds
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..errors import TraceError
 from ..graph import Array, enable_grad, mode
+from ..guide import guide
 from ..tensor import Tensor
 from .flat import Flat, Part, by_dtype, distinct, listed, working_dtype
 
@@ -63,6 +64,7 @@ for _method in (
     setattr(Group, _method.__name__, _changing(_method))
 
 
+@guide
 class Optimizer:
     """What optimizers have in common: groups of parameters, and steps on flat vectors.
 

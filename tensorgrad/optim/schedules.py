@@ -14,15 +14,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from ..graph import each_time
-from ..guide import guide, present
+from ..guide import guide
 from ..tensor import plain
 from .optimizers import Optimizer
 
 
+@guide
 class LRScheduler:
     """What schedules have in common; one needs `_lr`, the rate after `t` steps, of `base` at 0."""
 
     def __init__(self, optimizer: Optimizer) -> None:
+        _require_optimizer(self, optimizer)
         self.optimizer = optimizer
         self.base_lrs = [group["lr"] for group in optimizer.param_groups]
         self._restart()
@@ -92,9 +94,6 @@ class LRScheduler:
         self._restore(state)
         self._write()
 
-    def __dir__(self) -> list[str]:
-        return present(self, [*super().__dir__()])
-
     def _require_own(self, state: Mapping[str, Any]) -> None:
         _require_own(self, state)
 
@@ -102,7 +101,11 @@ class LRScheduler:
         vars(self).update(_copies(state))
 
 
-guide(LRScheduler)
+def _require_optimizer(schedule: Any, optimizer: Any) -> None:
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(
+            f"{type(schedule).__name__}: needs an optimizer, not a {type(optimizer).__name__}"
+        )
 
 
 def _require(schedule: Any, rule: bool, text: str) -> None:
@@ -112,6 +115,7 @@ def _require(schedule: Any, rule: bool, text: str) -> None:
 
 def _for_each(schedule: Any, name: str, values: Sequence[Any], optimizer: Optimizer) -> list[Any]:
     """A value for each of an optimizer's groups: one stands for all."""
+    _require_optimizer(schedule, optimizer)
     count = len(optimizer.param_groups)
     _require(
         schedule,
@@ -343,6 +347,7 @@ class OneCycleLR(LRScheduler):
             anneal_strategy in _CURVES,
             f"anneal_strategy {anneal_strategy!r} is not one of {[*_CURVES]}",
         )
+        _require_optimizer(self, optimizer)
         groups = optimizer.param_groups
         _require(
             self,
