@@ -23,8 +23,8 @@ from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from . import lending
 from .errors import GraphError, NoRuleError
+from .lending import is_written, loans, use
 
 Array: TypeAlias = NDArray[Any]
 Function: TypeAlias = Callable[..., Any]
@@ -253,8 +253,8 @@ class Node(Spec):
         kwargs: Mapping[str, Any] = NO_KWARGS,
         out: Any = None,
     ) -> None:
-        if lending.loans:
-            lending.use(parents or ())
+        if loans:
+            use(parents or ())
         self.shape = shape
         self.dtype = dtype
         self.rule = rule
@@ -544,7 +544,7 @@ def ancestors(*roots: Node, since: int = 0) -> list[Node]:
             if parent not in seen:
                 seen.add(parent)
                 found.append(parent)
-    if lending.loans:
+    if loans:
         for node in found:
             require_unwritten(node, "backward")
     found.sort(key=_by_serial, reverse=True)
@@ -553,7 +553,7 @@ def ancestors(*roots: Node, since: int = 0) -> list[Node]:
 
 def require_unwritten(node: Node, name: str) -> None:
     """Raise if a user has written an element into an array that the graph needs."""
-    if lending.is_written(node):
+    if is_written(node):
         what = "leaf tensor" if node.rule is None else "computed tensor"
         cure = (
             "change it after backward(), or compute the output again"

@@ -169,11 +169,11 @@ def _like(several: Any, values: Sequence[Any]) -> Any:
 
 def _apply_without_rule(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     if fun in IN_PLACE:
-        args, kwargs = _with_lists_gathered(fun, args, kwargs)
+        args, kwargs = _gather(fun, args, kwargs)
         return IN_PLACE[fun](*args, **kwargs)
     if type(fun) is np.ufunc:
         for a in args:
-            if type(a) not in _PLAIN and overrides(type(a)):
+            if type(a) is not Tensor and type(a) not in _PLAIN and overrides(type(a)):
                 raise precedence_error(fun, a)
     now = mode.get()
     tracked = now.recording and (any_tracked(args) or (kwargs and any_tracked(kwargs.values())))
@@ -196,23 +196,32 @@ def _apply_without_rule(fun: Function, args: Sequence[Any], kwargs: Mapping[str,
                 f"{name_of(fun)} has no derivative for a call like this ({error}): "
                 "leave that argument out, or detach() the tensors"
             ) from None
-    if fun not in OF_SEQUENCES:
-        args, kwargs = _with_lists_gathered(fun, args, kwargs)
+    if fun not in OF_SEQUENCES and (_any_nested(args) or _any_nested(kwargs.values())):
+        args, kwargs = _gather(fun, args, kwargs)
     if now.trace is not None:
         return now.trace.composite(definition, fun, args, kwargs)
     return definition(*args, **kwargs)
 
 
-def _with_lists_gathered(
-    fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> tuple[Sequence[Any], Mapping[str, Any]]:
+def _any_nested(values: Iterable[Any]) -> bool:
+    """Whether there are lists or tuples of something else than numbers among the values."""
+    for value in values:
+        if type(value) in _NESTED and not _PLAIN.issuperset(map(type, value)):
+            return True
+    return False
+
+
+def _gather(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
     """The arguments, in which lists and tuples with tensors in them have become tensors."""
 
     def gathered(a: Any) -> Any:
-        nested = type(a) in _NESTED and holds_arrays(a)
-        return as_operand(a, name_of(fun)) if nested else a
+        return as_operand(a, name_of(fun)) if _has_arrays(a) else a
 
     return [*map(gathered, args)], {name: gathered(a) for name, a in kwargs.items()}
+
+
+def _has_arrays(a: Any) -> bool:
+    return type(a) in _NESTED and holds_arrays(a)
 
 
 def _late_rules_loaded() -> bool:
@@ -316,6 +325,8 @@ def overrides(kind: type) -> bool:
     are, and for sparse arrays. The arrays of a library that shares their memory (DLPack), and
     columns of tables, are operands.
     """
+    if kind is Tensor:
+        return False
     if hasattr(kind, "todense"):
         return True
     ufunc = getattr(kind, "__array_ufunc__", np.ndarray.__array_ufunc__)
@@ -1012,6 +1023,8 @@ def as_operand(value: Any, name: str, dtype: DTypeLike | None = None) -> Any:
 def holds_arrays(value: Any) -> bool:
     """Whether tensors, or others that are no plain arrays, are in nested lists and tuples."""
     for part in value:
+        if type(part) in _PLAIN:
+            continue
         if isinstance(part, (list, tuple)):
             if holds_arrays(part):
                 return True
@@ -1162,7 +1175,7 @@ def differentiable(
                 if type(a) is Batch:
                     return call(operation, args, kwargs)
                 if type(a) is list and holds_arrays(a):
-                    args, kwargs = _with_lists_gathered(operation, args, kwargs)  # type: ignore[assignment]
+                    args, kwargs = _gather(operation, args, kwargs)
                     return operation(*args, **kwargs)
             trace = mode.get().trace
             return fun(*args, **kwargs) if trace is None else trace.call(fun, *args, **kwargs)

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..errors import TraceError
 from ..graph import Function, composite, mode, signature
-from ..tensor import asarray, plain
+from ..tensor import as_operand, asarray, plain
 
 # -- sorting: among equal elements, the first ones come first
 
@@ -117,7 +117,7 @@ def _unique(
 @composite(np.select, of_sequences=True)
 def _select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0) -> Any:
     conditions = [plain(asarray(c)) for c in condlist]
-    choices = [*map(asarray, choicelist)]
+    choices = [as_operand(c, "select") if type(c) is list else c for c in choicelist]
     like = np.select(conditions, [*map(plain, choices)], plain(default))
     result = default
     for condition, choice in zip(reversed(conditions), reversed(choices)):
@@ -127,7 +127,7 @@ def _select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0
 
 @composite(np.choose, of_sequences=True)
 def _choose(a: Any, choices: Sequence[Any], _out: None = None, mode: Any = "raise") -> Any:
-    choices = [*map(asarray, choices)]
+    choices = [as_operand(c, "choose") if type(c) is list else c for c in choices]
     a = plain(asarray(a))
     np.choose(a, [*map(plain, choices)], mode=mode)  # which refuses an index out of bounds
     a = np.arange(len(choices)).take(a, mode=mode)
