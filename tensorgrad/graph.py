@@ -464,7 +464,7 @@ def rule(
     None stands for an argument that has no derivative. `each` serves a function of any number of
     arrays, `fun(*arrays)`: it is called with the argument's position before the rest.
     """
-    if isinstance(fun, np.ufunc) and fun.signature is None:
+    if isinstance(fun, np.ufunc) and fun.signature is None and fun.nout == 1:
         form = "elementwise"
     RULES[fun] = Rule(fun, vjps if each is None else _Each(each), form)
 

@@ -1,8 +1,11 @@
 """Special functions, under the names of `scipy.special`, differentiable.
 
-Those defined here need NumPy alone. The others are SciPy's own functions, imported when one is
-first asked for: `tg.special.erf` is `scipy.special.erf`, and either takes tensors. Like SciPy's,
-they all return infinities and NaNs without a warning.
+Those that have a docstring here need NumPy alone. The others are SciPy's own functions, imported
+when one is first asked for: `tg.special.erf` is `scipy.special.erf`, and either takes tensors.
+Where SciPy is not installed, these need NumPy alone, to the same digits (see `approximations`):
+beta, betaln, digamma (psi), erf, erfc, erfcinv, erfcx, erfinv, gamma, gammaln, i0, i0e, i1, i1e,
+log_ndtr, ndtr, ndtri and rgamma; the others raise an ImportError that says what to
+install. Like SciPy's, they all return infinities and NaNs without a warning.
 
 >>> x = tg.Tensor([0.0, 1000.0], requires_grad=True)
 >>> tg.special.logsumexp(x)
@@ -12,12 +15,15 @@ Tensor(1000., requires_grad=True)
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from . import approximations
 from .errors import optional
 from .graph import F, Form, Function, shown_as
 from .guide import guided, of_module
@@ -26,21 +32,26 @@ from .tensor import Axis, differentiable
 __all__ = [
     "entr",
     "expit",
+    "kl_div",
     "log_expit",
     "log_softmax",
     "logit",
     "logsumexp",
+    "multigammaln",
     "polygamma",
+    "rel_entr",
     "softmax",
     "xlog1py",
     "xlogy",
 ]
 
 _SCIPYS = (
-    "beta", "betainc", "betaln", "digamma", "erf", "erfc", "erfcinv", "erfcx", "erfinv", "exp1",
-    "expi", "gamma", "gammainc", "gammaincc", "gammaln", "i0", "i0e", "i1", "i1e", "iv", "ive",
-    "j0", "j1", "jv", "k0", "k1", "kl_div", "kv", "log_ndtr", "ndtr", "ndtri", "psi", "rel_entr",
-    "y0", "y1", "yv",
+    "beta", "betainc", "betaincc", "betainccinv", "betaincinv", "betaln", "binom", "dawsn",
+    "digamma", "erf", "erfc", "erfcinv", "erfcx", "erfi", "erfinv", "exp1", "expi", "expn", "gamma",
+    "gammainc", "gammaincc", "gammainccinv", "gammaincinv", "gammaln", "i0", "i0e", "i1", "i1e",
+    "iv", "ive", "j0", "j1", "jv", "k0", "k0e", "k1", "k1e", "kn", "kv", "kve", "log_ndtr",
+    "loggamma", "ndtr", "ndtri", "ndtri_exp", "poch", "psi", "rgamma", "shichi", "sici", "y0", "y1",
+    "yn", "yv",
 )  # fmt: skip
 
 
@@ -48,15 +59,29 @@ _absent = of_module(__name__)
 
 
 def __getattr__(name: str) -> Any:
-    """Find SciPy's functions in SciPy."""
+    """Find SciPy's functions in SciPy, or their approximations."""
     if name not in _SCIPYS:
         return _absent(name)
-    found = getattr(optional("scipy.special", name), name)
-    return globals().setdefault(name, inspect.unwrap(found))
+    found: Any
+    try:
+        found = inspect.unwrap(getattr(optional("scipy.special", name), name))
+    except ImportError:
+        if name not in approximations.__all__:
+            raise
+        found = _operation(getattr(approximations, name))
+    globals()[name] = found
+    importlib.import_module(f"{__package__}.rules.special")  # its derivatives
+    return found
 
 
 def __dir__() -> list[str]:
     return [*__all__, *_SCIPYS]
+
+
+@functools.cache
+def _operation(fun: F) -> F:
+    """An approximation as an operation, whose derivatives follow."""
+    return silent(*[None] * len(inspect.signature(fun).parameters))(fun)
 
 
 def silent(*vjps: Function | None, form: Form | None = "elementwise") -> Callable[[F], F]:
@@ -172,6 +197,40 @@ def entr(x: Any) -> Any:
     return np.where(x < 0, -np.inf, -x * np.log(np.where(x == 0, 1, x)))
 
 
+@silent(lambda g, _z, x, _y: g / x, lambda g, _z, _x, y: -g / y)
+@shown_as("rel_entr")
+def _log_ratio(x: Any, y: Any) -> Any:
+    """log(x / y), also where that is near 0, and where x / y is too large or small a number."""
+    near, quotient = np.log1p((x - y) / y), x / y
+    tiny = np.finfo(quotient.dtype).tiny
+    plain = (quotient > tiny) & (quotient < np.inf)
+    far = np.where(plain, np.log(quotient), np.log(x) - np.log(y))
+    return np.where((quotient > 0.5) & (quotient < 2), near, far)
+
+
+@silent(lambda g, _z, x, y: g * (_log_ratio(x, y) + 1), lambda g, _z, x, y: -g * ratio(x, y))
+def rel_entr(x: Any, y: Any) -> Any:
+    """Return x * log(x / y), which is 0 for x = 0 and y >= 0, and infinite for a negative number.
+
+    The derivative by y is 0 for x = 0.
+
+    >>> tg.special.rel_entr(np.array([0.0, 1.0, 1.0]), np.array([0.0, 1.0, 0.0]))
+    array([ 0.,  0., inf])
+    """
+    value = np.where(x == 0, 0, np.where((x > 0) & (y > 0), x * _log_ratio(x, y), np.inf))
+    return np.where(np.isnan(x) | np.isnan(y), np.nan, np.where((x < 0) | (y < 0), np.inf, value))
+
+
+@silent(lambda g, _z, x, y: g * _log_ratio(x, y), lambda g, _z, x, y: g * (1 - ratio(x, y)))
+def kl_div(x: Any, y: Any) -> Any:
+    """Return x * log(x / y) - x + y: `rel_entr` and what makes its sums distances.
+
+    >>> tg.special.kl_div(np.array([0.0, 1.0, 1.0]), np.array([0.5, 1.0, 0.0]))
+    array([0.5, 0. , inf])
+    """
+    return rel_entr(x, y) - x + y
+
+
 # -- sums of exponentials
 
 
@@ -267,7 +326,26 @@ def _log_weighted_sum(a: Any, b: Any, axis: Axis, keepdims: bool) -> Any:
     return _log_of_sum(a, b, axis, keepdims)
 
 
-# -- derivatives of the gamma function
+# -- relatives of the gamma function
+
+
+def multigammaln(a: Any, d: int) -> Any:
+    """Return the logarithm of the multivariate gamma function of dimension `d`.
+
+    log(pi) * d * (d - 1) / 4 + sum(gammaln(a - i / 2) for i in range(d)), DLMF 35.3.4, and NaN
+    unless a > (d - 1) / 2.
+
+    >>> tg.special.multigammaln(np.array([1.0, 2.0]), 1)
+    array([0., 0.])
+    """
+    if np.size(d) != 1 or d < 1 or d != int(d):
+        raise ValueError(f"multigammaln: d must be a whole number above 0, not {d!r}")
+    a = a if hasattr(a, "dtype") else np.asarray(a)
+    gammaln = __getattr__("gammaln")
+    total: Any = d * (d - 1) / 4 * math.log(math.pi)
+    for i in range(int(d)):
+        total = total + np.where(2 * a > d - 1, gammaln(a - i / 2), np.nan)
+    return total
 
 
 def _polygamma_back(g: Any, _y: Any, n: Any, x: Any) -> Any:
@@ -276,9 +354,12 @@ def _polygamma_back(g: Any, _y: Any, n: Any, x: Any) -> Any:
 
 @silent(None, _polygamma_back)
 def polygamma(n: Any, x: Any) -> Any:
-    """Return derivative `n` (whole numbers) of `digamma` at `x`; needs SciPy.
+    """Return derivative `n` (whole numbers) of `digamma` at `x`.
 
     >>> tg.grad(lambda x: tg.special.polygamma(0, x))(1.0)
     array(1.64493407)
     """
-    return optional("scipy.special", "polygamma").polygamma(n, x)
+    try:
+        return optional("scipy.special", "polygamma").polygamma(n, x)
+    except ImportError:
+        return approximations.polygamma(n, x)

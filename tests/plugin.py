@@ -11,7 +11,7 @@ import pytest
 
 import tensorgrad
 
-NEED_SCIPY = {"tensorgrad.optim.lbfgs.LBFGS", "tensorgrad.special.polygamma"}
+NEED_SCIPY = {"tensorgrad.optim.lbfgs.LBFGS"}
 
 
 @pytest.fixture(autouse=True)

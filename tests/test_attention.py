@@ -57,7 +57,6 @@ def test_attention_as_pytorch_computes_it(mask: str) -> None:
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
 def test_an_encoder_layer_as_pytorch_computes_it(activation: str) -> None:
     pytest.importorskip("torch")
-    pytest.importorskip("scipy")
     torch = pytorch()
     for batch_first, norm_first, bias, causal in itertools.product(*[(False, True)] * 4):
         options = {"dim_feedforward": 3, "dropout": 0.0, "activation": activation, "bias": bias}

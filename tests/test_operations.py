@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -18,12 +17,10 @@ from .oracles import assert_same, backward, central_differences, complex_step, l
 from .strategies import arguments
 
 CASES = [(op, shapes) for op in OPERATIONS for shapes in op.shapes]
-NEED_SCIPY = set() if find_spec("scipy") else {"polygamma", "_gelu"}
 SHIPPED = [
     rule
     for rule in RULES.values()
     if not str(getattr(rule.vjps[0], "__module__", "")).startswith("tests")
-    and rule.name not in NEED_SCIPY
 ]
 each_operation = pytest.mark.parametrize("op", OPERATIONS, ids=repr)
 

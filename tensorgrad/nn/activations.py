@@ -196,12 +196,12 @@ def mish(x: Any) -> Any:
 def gelu(x: Any, approximate: Literal["none", "tanh"] = "none") -> Any:
     """Return `x` times the probability that a standard normal variable is less than `x`.
 
-    This needs SciPy. With `approximate="tanh"`, it is a function that differs by less than 0.0005
-    and needs NumPy alone: x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3))) / 2. Hendrycks and
-    Gimpel, Gaussian Error Linear Units, 2016.
+    With `approximate="tanh"`, it is a function that differs by less than 0.0005 and takes less
+    time: x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3))) / 2. Hendrycks and Gimpel, Gaussian
+    Error Linear Units, 2016.
 
-    >>> tg.nn.gelu(np.array([-1000.0, 0.0, 1000.0]), approximate="tanh")
-    array([  -0.,    0., 1000.])
+    >>> tg.nn.gelu(np.array([-1000.0, 0.0, 1.0]))
+    array([-0.        ,  0.        ,  0.84134475])
     """
     return gelu_of(approximate)(x)
 

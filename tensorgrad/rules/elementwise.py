@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from .. import approximations
 from ..graph import Function, composite, in_place, rule, shown_as
-from ..special import expit
+from ..special import expit, silent
 from ..tensor import Tensor, apply, differentiable
 
 
@@ -172,27 +173,23 @@ def spherical_bessel(u: Any, n: int) -> Any:
     return np.where(near, series, bessel)
 
 
-def _bessel_i_back(g: Any, _y: Any, x: Any, n: int) -> Any:
-    return g * ((bessel_i(x, n - 1) + bessel_i(x, n + 1)) / 2)
+def _bessel_i_back(g: Any, y: Any, x: Any, n: int, scaled: bool = False) -> Any:
+    slope = (bessel_i(x, n - 1, scaled) + bessel_i(x, n + 1, scaled)) / 2  # DLMF 10.29.1
+    return g * (slope - np.sign(x) * y if scaled else slope)
 
 
-@differentiable(_bessel_i_back, form="elementwise")
+@silent(_bessel_i_back)
 @shown_as("i0")
-def bessel_i(x: Any, n: int) -> Any:
-    """The modified Bessel function of the first kind, of whole order n.
+def bessel_i(x: Any, n: int, scaled: bool = False) -> Any:
+    """The modified Bessel function of the first kind, of whole order n, or that over exp(|x|).
 
-    The integral over an angle, DLMF 10.32.3, by the midpoint rule, which converges faster than any
-    power where the integrand is periodic.
+    The scaled function has a corner at 0 unless it is 0 there.
 
     >>> from tensorgrad.rules.elementwise import bessel_i
     >>> bessel_i(np.array([0.0, 1.0]), 1).round(6)
     array([0.      , 0.565159])
     """
-    largest = np.max(np.fmin(np.absolute(x), 710), initial=0)  # exp(710) is infinite
-    count = 8 + int(2 * math.sqrt(largest))
-    angles = (np.arange(count) + 0.5) * (math.pi / 2 / count)
-    part = np.sinh if n % 2 else np.cosh
-    return part(np.multiply.outer(x, np.cos(angles))) @ (np.cos(n * angles) / count)
+    return approximations.bessel_i(x, n, scaled)
 
 
 rule(

@@ -1,4 +1,7 @@
-"""SciPy's special functions; imported when one of them is first called on a tracked tensor."""
+"""The derivatives of SciPy's special functions, and of what stands for them without SciPy.
+
+Imported when one of them is first called on a tracked tensor, or is first asked of `special`.
+"""
 
 import importlib
 import inspect
@@ -7,25 +10,36 @@ from typing import Any
 
 import numpy as np
 
-from .. import graph, special
+from .. import approximations, graph, special as sp
 from ..graph import Function
+from .elementwise import bessel_i
 
-sp: Any = importlib.import_module("scipy.special")
+scipy: Any
+try:
+    scipy = importlib.import_module("scipy.special")
+except ImportError:
+    scipy = None
 
 _ROOT_PI = math.sqrt(math.pi)
 _ROOT_2PI = math.sqrt(2 * math.pi)
 
 
-def rule(fun: Function, *vjps: Function | None) -> None:
-    """Set the derivatives of a function, which are as silent as SciPy's functions."""
+def rule(name: str, *vjps: Function | None) -> None:
+    """Set the derivatives of a function, unless it needs SciPy; they are as silent as it is."""
     quiet = np.errstate(all="ignore")
-    graph.rule(inspect.unwrap(fun), *(vjp and quiet(vjp) for vjp in vjps))
+    if scipy is not None:
+        fun = inspect.unwrap(getattr(scipy, name))
+    elif name in approximations.__all__:
+        fun = getattr(sp, name)
+    else:
+        return
+    graph.rule(fun, *(vjp and quiet(vjp) for vjp in vjps))
 
 
 for _ours in (
-    special.entr, special.expit, special.log_expit, special.logit, special.xlog1py, special.xlogy,
+    sp.entr, sp.expit, sp.kl_div, sp.log_expit, sp.logit, sp.rel_entr, sp.xlog1py, sp.xlogy,
 ):  # fmt: skip
-    graph.rule(inspect.unwrap(getattr(sp, _ours.__name__)), *graph.RULES[_ours].vjps)
+    rule(_ours.__name__, *graph.RULES[_ours].vjps)
 
 
 # -- the error function and the normal distribution
@@ -38,85 +52,115 @@ def _bell(x: Any) -> Any:
 
 def _erfcx_back(g: Any, _y: Any, x: Any) -> Any:
     x = x.astype(np.float64)  # the difference below cancels all but a fraction 1 / (2 x**2)
-    near = x < 20
-    v = 0.5 / np.square(np.where(near, 20, x))
+    near = x < 12
+    v = 0.5 / np.square(np.where(near, 12, x))
     series: Any = 0.0
-    for n in range(13, 0, -2):  # DLMF 7.12.1
+    for n in range(21, 0, -2):  # DLMF 7.12.1
         series = n * v * (1 - series)
-    product = x * sp.erfcx(np.where(near, x, 20))
+    product = x * sp.erfcx(np.where(near, x, 12))
     return g * (2 * np.where(near, product - 1 / _ROOT_PI, -series / _ROOT_PI))
 
 
-rule(sp.erf, lambda g, _y, x: g * _bell(x))
-rule(sp.erfc, lambda g, _y, x: -g * _bell(x))
-rule(sp.erfcx, _erfcx_back)
-rule(sp.erfinv, lambda g, y, _x: g / _bell(y))
-rule(sp.erfcinv, lambda g, y, _x: -g / _bell(y))
-rule(sp.ndtr, lambda g, _y, x: g * (np.exp(-0.5 * x * x) / _ROOT_2PI))
-rule(sp.log_ndtr, lambda g, _y, x: g * (math.sqrt(2 / math.pi) / sp.erfcx(-x / math.sqrt(2))))
-rule(sp.ndtri, lambda g, y, _x: g * (np.exp(0.5 * y * y) * _ROOT_2PI))
+rule("erf", lambda g, _y, x: g * _bell(x))
+rule("erfc", lambda g, _y, x: -g * _bell(x))
+rule("erfcx", _erfcx_back)
+rule("erfi", lambda g, _y, x: g * (2 / _ROOT_PI * np.exp(x * x)))
+rule("dawsn", lambda g, y, x: g * (1 - 2 * x * y))
+rule("erfinv", lambda g, y, _x: g / _bell(y))
+rule("erfcinv", lambda g, y, _x: -g / _bell(y))
+rule("ndtr", lambda g, _y, x: g * (np.exp(-0.5 * x * x) / _ROOT_2PI))
+rule("log_ndtr", lambda g, _y, x: g * (math.sqrt(2 / math.pi) / sp.erfcx(-x / math.sqrt(2))))
+rule("ndtri", lambda g, y, _x: g * (np.exp(0.5 * y * y) * _ROOT_2PI))
+rule("ndtri_exp", lambda g, y, x: g * (np.exp(x + 0.5 * y * y) * _ROOT_2PI))
 
 
 # -- the gamma function
 
-rule(sp.gamma, lambda g, y, x: g * y * sp.psi(x))
-rule(sp.gammaln, lambda g, _y, x: g * sp.psi(x))
-rule(sp.psi, lambda g, _y, x: g * special.polygamma(1, x))
-rule(sp.beta, lambda g, z, a, b: g * z * (sp.psi(a) - sp.psi(a + b)),
-              lambda g, z, a, b: g * z * (sp.psi(b) - sp.psi(a + b)))  # fmt: skip
-rule(sp.betaln, lambda g, _z, a, b: g * (sp.psi(a) - sp.psi(a + b)),
-                lambda g, _z, a, b: g * (sp.psi(b) - sp.psi(a + b)))  # fmt: skip
+
+def _rgamma_back(g: Any, y: Any, x: Any) -> Any:
+    reflect = x < 0.5  # where gamma has its poles
+    mirror, x = np.where(reflect, 1 - x, 1), np.where(reflect, 1, x)
+    angle = math.pi * mirror
+    wave = np.sin(angle) * sp.psi(mirror) / math.pi + np.cos(angle)
+    return g * np.where(reflect, -sp.gamma(mirror) * wave, -y * sp.psi(x))
 
 
-def _gammainc_back(g: Any, _z: Any, a: Any, x: Any) -> Any:
-    return g * np.exp(special.xlogy(a - 1.0, x) - x - sp.gammaln(a))
+rule("gamma", lambda g, y, x: g * y * sp.psi(x))
+rule("gammaln", lambda g, _y, x: g * sp.psi(x))
+rule("loggamma", lambda g, _y, x: g * sp.psi(x))
+rule("rgamma", _rgamma_back)
+rule("psi", lambda g, _y, x: g * sp.polygamma(1, x))
+rule("beta", lambda g, z, a, b: g * z * (sp.psi(a) - sp.psi(a + b)),
+             lambda g, z, a, b: g * z * (sp.psi(b) - sp.psi(a + b)))  # fmt: skip
+rule("betaln", lambda g, _z, a, b: g * (sp.psi(a) - sp.psi(a + b)),
+               lambda g, _z, a, b: g * (sp.psi(b) - sp.psi(a + b)))  # fmt: skip
+rule("poch", lambda g, z, a, m: g * z * (sp.psi(a + m) - sp.psi(a)),
+             lambda g, z, a, m: g * z * sp.psi(a + m))  # fmt: skip
+rule("binom", lambda g, z, n, k: g * z * (sp.psi(n + 1.0) - sp.psi(n - k + 1.0)),
+              lambda g, z, n, k: g * z * (sp.psi(n - k + 1.0) - sp.psi(k + 1.0)))  # fmt: skip
+if scipy is not None:
+    graph.piecewise_constant(scipy.gammasgn)
 
 
-def _betainc_back(g: Any, _z: Any, a: Any, b: Any, x: Any) -> Any:
-    return g * np.exp(special.xlogy(a - 1.0, x) + special.xlog1py(b - 1.0, -x) - sp.betaln(a, b))
+def _gammainc_slope(a: Any, x: Any) -> Any:
+    return np.exp(sp.xlogy(a - 1.0, x) - x - sp.gammaln(a))
 
 
-rule(sp.gammainc, None, _gammainc_back)
-rule(sp.gammaincc, None, lambda g, _z, a, x: -_gammainc_back(g, _z, a, x))
-rule(sp.betainc, None, None, _betainc_back)
+def _betainc_slope(a: Any, b: Any, x: Any) -> Any:
+    return np.exp(sp.xlogy(a - 1.0, x) + sp.xlog1py(b - 1.0, -x) - sp.betaln(a, b))
 
 
-# -- exponential integrals and relative entropy
+rule("gammainc", None, lambda g, _z, a, x: g * _gammainc_slope(a, x))
+rule("gammaincc", None, lambda g, _z, a, x: -g * _gammainc_slope(a, x))
+rule("gammaincinv", None, lambda g, z, a, _p: g / _gammainc_slope(a, z))
+rule("gammainccinv", None, lambda g, z, a, _p: -g / _gammainc_slope(a, z))
+rule("betainc", None, None, lambda g, _z, a, b, x: g * _betainc_slope(a, b, x))
+rule("betaincc", None, None, lambda g, _z, a, b, x: -g * _betainc_slope(a, b, x))
+rule("betaincinv", None, None, lambda g, z, a, b, _p: g / _betainc_slope(a, b, z))
+rule("betainccinv", None, None, lambda g, z, a, b, _p: -g / _betainc_slope(a, b, z))
 
-rule(sp.expi, lambda g, _y, x: g * (np.exp(x) / x))
-rule(sp.exp1, lambda g, _y, x: -g * (np.exp(-x) / x))
-rule(
-    sp.rel_entr,
-    lambda g, _z, x, y: g * (np.log(x / y) + 1),
-    lambda g, _z, x, y: -g * special.ratio(x, y),
-)
-rule(
-    sp.kl_div,
-    lambda g, _z, x, y: g * np.log(x / y),
-    lambda g, _z, x, y: g * (1 - special.ratio(x, y)),
-)
+
+# -- exponentials, and their integrals
+
+rule("expm1", lambda g, y, _x: g * (y + 1))
+rule("exp2", lambda g, y, _x: g * (y * math.log(2)))
+rule("exp10", lambda g, y, _x: g * (y * math.log(10)))
+rule("log1p", lambda g, _y, x: g / (x + 1))
+rule("cbrt", lambda g, y, _x: g / (3 * y * y))
+rule("expi", lambda g, _y, x: g * (np.exp(x) / x))
+rule("exp1", lambda g, _y, x: -g * (np.exp(-x) / x))
+rule("expn", None, lambda g, _y, n, x: -g * scipy.expn(n - 1, x))
+rule("sici", lambda g, _y, x: g[0] * np.sinc(x / math.pi) + g[1] * (np.cos(x) / x))
+rule("shichi", lambda g, _y, x: g[0] * (np.sinh(x) / x) + g[1] * (np.cosh(x) / x))
 
 
 # -- Bessel functions, by their argument (DLMF 10.6.1 and 10.29.1)
 
-rule(sp.j0, lambda g, _y, x: -g * sp.j1(x))
-rule(sp.y0, lambda g, _y, x: -g * sp.y1(x))
-rule(sp.i0, lambda g, _y, x: g * sp.i1(x))
-rule(sp.k0, lambda g, _y, x: -g * sp.k1(x))
-rule(sp.j1, lambda g, _y, x: g * (0.5 * (sp.j0(x) - sp.jv(2, x))))
-rule(sp.y1, lambda g, _y, x: g * (0.5 * (sp.y0(x) - sp.yv(2, x))))
-rule(sp.i1, lambda g, _y, x: g * (0.5 * (sp.i0(x) + sp.iv(2, x))))
-rule(sp.k1, lambda g, _y, x: -g * (0.5 * (sp.k0(x) + sp.kv(2, x))))
-rule(sp.jv, None, lambda g, _y, v, x: g * (0.5 * (sp.jv(v - 1.0, x) - sp.jv(v + 1.0, x))))
-rule(sp.yv, None, lambda g, _y, v, x: g * (0.5 * (sp.yv(v - 1.0, x) - sp.yv(v + 1.0, x))))
-rule(sp.iv, None, lambda g, _y, v, x: g * (0.5 * (sp.iv(v - 1.0, x) + sp.iv(v + 1.0, x))))
-rule(sp.kv, None, lambda g, _y, v, x: -g * (0.5 * (sp.kv(v - 1.0, x) + sp.kv(v + 1.0, x))))
+rule("j0", lambda g, _y, x: -g * sp.j1(x))
+rule("y0", lambda g, _y, x: -g * sp.y1(x))
+rule("i0", lambda g, _y, x: g * sp.i1(x))
+rule("k0", lambda g, _y, x: -g * sp.k1(x))
+rule("j1", lambda g, _y, x: g * (0.5 * (sp.j0(x) - sp.jv(2, x))))
+rule("y1", lambda g, _y, x: g * (0.5 * (sp.y0(x) - sp.yv(2, x))))
+rule("i1", lambda g, _y, x: g * (0.5 * (sp.i0(x) + bessel_i(x, 2))))
+rule("k1", lambda g, _y, x: -g * (0.5 * (sp.k0(x) + sp.kv(2, x))))
+rule("jv", None, lambda g, _y, v, x: g * (0.5 * (sp.jv(v - 1.0, x) - sp.jv(v + 1.0, x))))
+rule("yv", None, lambda g, _y, v, x: g * (0.5 * (sp.yv(v - 1.0, x) - sp.yv(v + 1.0, x))))
+rule("yn", None, lambda g, _y, n, x: g * (0.5 * (sp.yv(n - 1.0, x) - sp.yv(n + 1.0, x))))
+rule("iv", None, lambda g, _y, v, x: g * (0.5 * (sp.iv(v - 1.0, x) + sp.iv(v + 1.0, x))))
+rule("kv", None, lambda g, _y, v, x: -g * (0.5 * (sp.kv(v - 1.0, x) + sp.kv(v + 1.0, x))))
+rule("kn", None, lambda g, _y, n, x: -g * (0.5 * (sp.kv(n - 1.0, x) + sp.kv(n + 1.0, x))))
 
-# Those scaled by exp(-|x|) have a corner at 0.
-rule(sp.i0e, lambda g, y, x: g * (sp.i1e(x) - np.sign(x) * y))
-rule(sp.i1e, lambda g, y, x: g * (0.5 * (sp.i0e(x) + sp.ive(2, x)) - np.sign(x) * y))
+# Those scaled by exp(-|x|) have a corner at 0; K is scaled by exp(x).
+rule("i0e", lambda g, y, x: g * (sp.i1e(x) - np.sign(x) * y))
+rule("i1e", lambda g, y, x: g * (0.5 * (sp.i0e(x) + bessel_i(x, 2, True)) - np.sign(x) * y))
 rule(
-    sp.ive,
+    "ive",
     None,
     lambda g, y, v, x: g * (0.5 * (sp.ive(v - 1.0, x) + sp.ive(v + 1.0, x)) - np.sign(x) * y),
+)
+rule("k0e", lambda g, y, x: g * (y - scipy.k1e(x)))
+rule("k1e", lambda g, y, x: g * (y - 0.5 * (scipy.k0e(x) + scipy.kve(2, x))))
+rule(
+    "kve", None, lambda g, y, v, x: g * (y - 0.5 * (scipy.kve(v - 1.0, x) + scipy.kve(v + 1.0, x)))
 )

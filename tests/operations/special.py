@@ -58,6 +58,28 @@ ROWS = [
     Op("xlogy(2.5, x)", lambda x: tg.special.xlogy(2.5, x), positive, shapes=POINTS),
     Op("xlog1py", tg.special.xlog1py, reals, positive, shapes=POINT_PAIRS),
     Op("entr", tg.special.entr, positive, shapes=POINTS),
+    Op("rel_entr", tg.special.rel_entr, positive, positive, shapes=POINT_PAIRS, analytic=False),
+    Op("kl_div", tg.special.kl_div, positive, positive, shapes=POINT_PAIRS, analytic=False),
+    # SciPy's where it is installed, else approximations
+    Op("gelu", nn.gelu, reals, shapes=POINTS, analytic=SCIPY),
+    *(Op(name, getattr(tg.special, name), reals, shapes=POINTS, analytic=SCIPY) for name in (
+        "erf", "erfc", "erfcx", "ndtr", "log_ndtr",
+    )),
+    *(Op(name, getattr(tg.special, name), reals, shapes=POINTS, analytic=False) for name in ("i0", "i1")),
+    *(Op(name, getattr(tg.special, name), nonzero, shapes=POINTS, analytic=False) for name in ("i0e", "i1e")),
+    *(Op(name, getattr(tg.special, name), probabilities, shapes=POINTS, analytic=False) for name in (
+        "erfinv", "erfcinv", "ndtri",
+    )),
+    *(Op(name, getattr(tg.special, name), positive, shapes=POINTS, analytic=False) for name in (
+        "gamma", "gammaln", "rgamma", "psi",
+    )),
+    *(Op(f"{name} < 0", lambda x, name=name: getattr(tg.special, name)(x / 2 - 2.75), probabilities, shapes=POINTS, analytic=False) for name in (
+        "gamma", "gammaln", "rgamma", "psi",
+    )),
+    Op("rgamma at the poles of gamma", tg.special.rgamma, Domain((0.0, -1.0, -2.0, 0.5)), shapes=[(3,)], analytic=False),
+    *(Op(name, getattr(tg.special, name), positive, positive, shapes=POINT_PAIRS, analytic=False) for name in ("beta", "betaln")),
+    Op("polygamma", lambda x: tg.special.polygamma(2, x), positive, shapes=POINTS, analytic=False),
+    Op("multigammaln", lambda x: tg.special.multigammaln(x + 1, 3), positive, shapes=POINTS, analytic=False),
     # choosing by a mask
     Op("safe_where", lambda x, y: tg.safe_where(MASK, np.exp, x, y), reals, reals, shapes=[((), ()), ((2, 3), (3,)), ((1, 3), (2, 1))]),
     Op("safe_where x > 0", lambda x: tg.safe_where(x > 0, np.log, x), nonzero, shapes=POINTS, analytic=False),
@@ -67,25 +89,31 @@ if SCIPY:
     from scipy import special as sp
 
     ROWS += [
-        Op("gelu", nn.gelu, reals, shapes=POINTS),
-        *(Op(f"scipy {f.__name__}", f, reals, shapes=POINTS) for f in (sp.erf, sp.erfc, sp.erfcx, sp.ndtr, sp.log_ndtr)),
         *(Op(f"scipy {f.__name__}", f, reals, shapes=POINTS, analytic=False) for f in (
-            sp.expit, sp.log_expit, sp.j0, sp.j1, sp.i0, sp.i1,
+            sp.expit, sp.log_expit, sp.j0, sp.j1, sp.erfi, sp.dawsn, sp.expm1, sp.exp2, sp.exp10,
         )),
-        *(Op(f"scipy {f.__name__}", f, nonzero, shapes=POINTS, analytic=False) for f in (sp.i0e, sp.i1e, sp.expi)),
-        *(Op(f"scipy {f.__name__}", f, probabilities, shapes=POINTS, analytic=False) for f in (
-            sp.erfinv, sp.erfcinv, sp.ndtri, sp.logit,
-        )),
+        *(Op(f"scipy {f.__name__}", f, nonzero, shapes=POINTS, analytic=False) for f in (sp.expi, sp.cbrt)),
+        Op("scipy logit", sp.logit, probabilities, shapes=POINTS, analytic=False),
+        Op("scipy ndtri_exp", lambda x: sp.ndtri_exp(-x), positive, shapes=POINTS, analytic=False),
         *(Op(f"scipy {f.__name__}", f, positive, shapes=POINTS, analytic=False) for f in (
-            sp.gamma, sp.gammaln, sp.psi, sp.entr, sp.exp1, sp.k0, sp.k1, sp.y0, sp.y1,
+            sp.loggamma, sp.entr, sp.exp1, sp.k0, sp.k1, sp.k0e, sp.k1e, sp.y0, sp.y1, sp.log1p,
         )),
-        Op("scipy gammaln < 0", lambda x: sp.gammaln(x - 3), probabilities, shapes=POINTS, analytic=False),
-        Op("polygamma", lambda x: tg.special.polygamma(2, x), positive, shapes=POINTS, analytic=False),
+        *(Op(f"scipy {f.__name__}", lambda x, f=f: np.concatenate(f(x.reshape(-1))), positive, shapes=[(2, 3)], analytic=False) for f in (
+            sp.sici, sp.shichi,
+        )),
         *(Op(f"scipy {f.__name__}", f, positive, positive, shapes=POINT_PAIRS, analytic=False) for f in (
-            sp.beta, sp.betaln, sp.xlogy, sp.xlog1py, sp.rel_entr, sp.kl_div,
+            sp.xlogy, sp.xlog1py, sp.rel_entr, sp.kl_div, sp.poch,
         )),
+        Op("scipy binom", lambda x, y: sp.binom(x + 4, y), positive, positive, shapes=POINT_PAIRS, analytic=False),
         *(Op(f"scipy {f.__name__}", lambda x, f=f: f([2, 0.5, 3], x), positive, shapes=[(), (2, 3)], analytic=False) for f in (
-            sp.jv, sp.yv, sp.iv, sp.kv, sp.ive, sp.gammainc, sp.gammaincc,
+            sp.jv, sp.yv, sp.iv, sp.kv, sp.ive, sp.kve, sp.gammainc, sp.gammaincc,
         )),
-        Op("scipy betainc", lambda x: sp.betainc(2, [0.5, 1, 3], x), probabilities, shapes=[(), (2, 3)], analytic=False),
+        *(Op(f"scipy {f.__name__}", lambda x, f=f: f([2, 0, 3], x), positive, shapes=[(), (2, 3)], analytic=False) for f in (sp.yn, sp.kn)),
+        Op("scipy expn", lambda x: sp.expn([4, 5, 6], x), positive, shapes=[(), (2, 3)], analytic=False),
+        *(Op(f"scipy {f.__name__}", lambda x, f=f: f(2, [0.5, 1, 3], x), probabilities, shapes=[(), (2, 3)], analytic=False) for f in (
+            sp.betainc, sp.betaincc, sp.betaincinv, sp.betainccinv,
+        )),
+        *(Op(f"scipy {f.__name__}", lambda x, f=f: f([2, 0.5, 3], x), probabilities, shapes=[(), (2, 3)], analytic=False) for f in (
+            sp.gammaincinv, sp.gammainccinv,
+        )),
     ]  # fmt: skip
