@@ -47,9 +47,9 @@ __all__ = [
 
 _SCIPYS = (
     "beta", "betainc", "betaincc", "betainccinv", "betaincinv", "betaln", "binom", "dawsn",
-    "digamma", "erf", "erfc", "erfcinv", "erfcx", "erfi", "erfinv", "exp1", "exp10", "expi", "expn", "gamma",
-    "gammainc", "gammaincc", "gammainccinv", "gammaincinv", "gammaln", "i0", "i0e", "i1", "i1e",
-    "iv", "ive", "j0", "j1", "jv", "k0", "k0e", "k1", "k1e", "kn", "kv", "kve", "log_ndtr",
+    "digamma", "erf", "erfc", "erfcinv", "erfcx", "erfi", "erfinv", "exp1", "exp10", "expi", "expn",
+    "gamma", "gammainc", "gammaincc", "gammainccinv", "gammaincinv", "gammaln", "i0", "i0e", "i1",
+    "i1e", "iv", "ive", "j0", "j1", "jv", "k0", "k0e", "k1", "k1e", "kn", "kv", "kve", "log_ndtr",
     "loggamma", "ndtr", "ndtri", "ndtri_exp", "poch", "psi", "rgamma", "shichi", "sici", "y0", "y1",
     "yn", "yv",
 )  # fmt: skip
