@@ -11,7 +11,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import FrameType, ModuleType
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -45,10 +45,9 @@ from .graph import (
     shown_as,
     signature,
 )
-from .guide import MEANINGS, check_keywords, guide, not_callable
+from .guide import check_keywords, guide, not_callable
 from .lending import UNUSED, lend, loans, references, settle
-
-Axis: TypeAlias = int | tuple[int, ...] | None
+from .methods import Axis as Axis, NumpyMethods
 
 # --------------------------------------------------------------------------------------------
 # apply: every operation on tensors passes through here
@@ -367,29 +366,8 @@ def _operators(fun: Function) -> tuple[_Operator, _Operator, _Operator]:
     return plain, reflected, in_place
 
 
-def _methods(*funs: Any) -> list[Callable[..., Any]]:
-    """The methods of `Tensor` that call these NumPy functions, with their parameters."""
-    return [_method(fun) for fun in funs]
-
-
-def _method(fun: Function) -> Callable[..., Any]:
-    name = fun.__name__
-
-    def method(self: Tensor, *args: Any, **kwargs: Any) -> Any:
-        if kwargs:
-            check_keywords(name, kwargs)
-        elif len(args) > 1 and type(args[1]) is bool:  # NumPy takes it for a dtype or out=
-            raise TypeError(f"{name}: name the argument {args[1]}, as in keepdims={args[1]}")
-        return fun(self, *args, **kwargs)
-
-    method.__name__ = name
-    meaning = f"\n\nUnlike in PyTorch, {MEANINGS[name]}." if name in MEANINGS else ""
-    method.__doc__ = f"Return `numpy.{name}` of this tensor, with the same arguments.{meaning}"
-    return method
-
-
 @guide
-class Tensor:
+class Tensor(NumpyMethods):
     """An array that can remember how it was computed, and take gradients.
 
     `data` (anything that `np.array` accepts, or another library's array that speaks NumPy's
@@ -478,7 +456,7 @@ class Tensor:
             node.touch()
 
     @property
-    def grad(self) -> Array | None:
+    def grad(self) -> Array | Any:  # not `| None`, which checkers would have everybody rule out
         """The gradient that backward passes have summed up, of the data's shape and dtype, or None.
 
         Only leaves have one, and tensors on which `retain_grad()` was called: for others that a
@@ -488,7 +466,7 @@ class Tensor:
         if node is None:
             return None
         if trace is not None:
-            return trace.grad(node)  # type: ignore[no-any-return]
+            return trace.grad(node)
         if node.grad is None and node.passed and not node.keeps_grad:
             warn(
                 f"grad of a computed tensor, {node}, is None: only leaves keep theirs. Call "
@@ -726,16 +704,6 @@ class Tensor:
         """Give each element this value."""
         self[...] = value
 
-    sum, mean, prod, std, var = _methods(np.sum, np.mean, np.prod, np.std, np.var)
-    max, min, argmax, argmin = _methods(np.max, np.min, np.argmax, np.argmin)
-    all, any, nonzero, searchsorted = _methods(np.all, np.any, np.nonzero, np.searchsorted)
-    cumsum, cumprod, trace, dot = _methods(np.cumsum, np.cumprod, np.trace, np.dot)
-    argsort, argpartition, round, clip = _methods(np.argsort, np.argpartition, np.round, np.clip)
-    copy, ravel, squeeze, swapaxes = _methods(np.copy, np.ravel, np.squeeze, np.swapaxes)
-    diagonal, repeat, take, choose = _methods(np.diagonal, np.repeat, np.take, np.choose)
-    conj, conjugate = _methods(np.conj, np.conjugate)
-    exp, log, tanh = _methods(np.exp, np.log, np.tanh)
-
     def relu(self) -> Tensor:
         """Return `tg.nn.relu` of this tensor: the larger of each element and 0."""
         return self.__array_namespace__().nn.relu(self)  # type: ignore[no-any-return]
@@ -895,7 +863,6 @@ class Tensor:
     __truediv__, __rtruediv__, __itruediv__ = _operators(np.true_divide)
     __floordiv__, __rfloordiv__, __ifloordiv__ = _operators(np.floor_divide)
     __mod__, __rmod__, __imod__ = _operators(np.remainder)
-    __divmod__, __rdivmod__ = _operators(np.divmod)[:2]
     __matmul__, __rmatmul__, __imatmul__ = _operators(np.matmul)
     __and__, __rand__, __iand__ = _operators(np.bitwise_and)
     __or__, __ror__, __ior__ = _operators(np.bitwise_or)
@@ -907,8 +874,17 @@ class Tensor:
     __le__ = _operators(np.less_equal)[0]
     __gt__ = _operators(np.greater)[0]
     __ge__ = _operators(np.greater_equal)[0]
-    __eq__ = _operators(operator.eq)[0]  # type: ignore[assignment]
-    __ne__ = _operators(operator.ne)[0]  # type: ignore[assignment]
+    if TYPE_CHECKING:
+
+        def __eq__(self, other: object) -> Tensor: ...  # type: ignore[override]
+        def __ne__(self, other: object) -> Tensor: ...  # type: ignore[override]
+        def __divmod__(self, other: Any) -> tuple[Tensor, Tensor]: ...
+        def __rdivmod__(self, other: Any) -> tuple[Tensor, Tensor]: ...
+
+    else:
+        __eq__ = _operators(operator.eq)[0]
+        __ne__ = _operators(operator.ne)[0]
+        __divmod__, __rdivmod__ = _operators(np.divmod)[:2]
 
     _power, __rpow__, __ipow__ = _operators(np.power)
 

@@ -10,6 +10,7 @@ import operator
 import pickle
 import struct
 import weakref
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import tensorgrad as tg
+from tensorgrad.methods import NumpyMethods
 
 from .oracles import leaf
 
@@ -557,3 +559,20 @@ def test_tensors_can_be_weakly_referenced_but_take_no_attributes() -> None:
     with pytest.raises(AttributeError):
         x.datum = 1  # type: ignore[attr-defined]
     assert weakref.ref(x)() is x
+
+
+@pytest.mark.parametrize("name", [n for n in vars(NumpyMethods) if not n.startswith("_")])
+def test_methods_tell_parameters_that_numpys_functions_have(name: str) -> None:
+    declared = [*signature(getattr(tg.Tensor, name)).parameters.values()][1:]
+    function = getattr(np, name)
+    if isinstance(function, np.ufunc):
+        assert declared == []
+        return
+    known = signature(function).parameters
+    by_position = [*known][1 : 1 + len(declared)]
+    for parameter, place in zip(declared, by_position, strict=False):
+        assert parameter.name in known
+        assert parameter.kind is parameter.KEYWORD_ONLY or parameter.name == place
+        default = known[parameter.name].default
+        if default not in (np._NoValue, parameter.empty):
+            assert parameter.default == default
