@@ -141,6 +141,7 @@ CURES: dict[str, dict[str, str]] = {
         "apply init": "[m for m in net.modules() if isinstance(m, tg.nn.Linear)]",
         "fit": "tg.fit(net, tg.nn.mse_loss, batches, epochs=1, progress=False)",
         "predict": "net.eval()(x)",
+        "score": "tg.training.accuracy(net(x), np.zeros(12, int))",
         "evaluate": "tg.training.evaluate(net, tg.nn.mse_loss, batches)",
         "compile": "tg.compile(step)  # of a function that takes a step; tg.fit does it by itself",
         "get_weights": "net.state_dict()",
@@ -237,6 +238,10 @@ CURES: dict[str, dict[str, str]] = {
         "GradientTape": "t.backward()  # operations are always recorded",
         "Variable": _PARAMETER,
         "constant": "tg.Tensor([1.0, 2.0])",
+        "layers models losses": "tg.nn.Linear(3, 2)  # layers and losses are in tg.nn",
+        "optimizers": "tg.optim.Adam(net.parameters(), lr=0.001)",
+        "metrics": "tg.training.accuracy",
+        "callbacks": "tg.EarlyStopping(patience=3)  # callbacks= of tg.fit are functions",
         "keras": "tg.nn.Sequential(tg.nn.Linear(3, 8), tg.nn.ReLU(), tg.nn.Linear(8, 1))",
     },
     "tensorgrad.nn": {
@@ -324,6 +329,7 @@ KEYWORDS = {
     "descending": "use tg.sort or tg.argsort, which take it",
     "random_state seed": "use rng=, a seed or a NumPy Generator",
     "argnum": "use argnums=",
+    "create_graph": "use tg.grad(tg.grad(f)), tg.hessian(f) or tg.hvp for second derivatives",
     "batch_size": "use tg.data.batches((x, y), batch_size=32) as the data",
     "lr learning_rate": "use optimizer=tg.optim.Adam(model.parameters(), lr=0.01)",
     "validation_data validation_split": "use validation=[(x_test, y_test)], or other batches",
@@ -420,14 +426,16 @@ def of_module(module: str) -> Callable[[str], NoReturn]:
 
 
 def _cure(module: str, name: str) -> str | None:
-    known = dict(cures(module)) if module in CURES else {}
-    if name in known:
-        return known[name]
+    tables = {where: dict(cures(where)) for where in CURES if where.startswith("tensorgrad")}
+    if name in tables.get(module, ()):
+        return tables[module][name]
     for place in "", ".nn", ".optim", ".data", ".training", ".special":
         other = f"tensorgrad{place}"
         if other != module and name in importlib.import_module(other).__all__:
             return f"tg{place}.{name}"
-    return f"np.{name}  # NumPy's functions take tensors" if name in np.__all__ else None
+    elsewhere = (table[name] for table in tables.values() if name in table)
+    in_numpy = f"np.{name}  # NumPy's functions take tensors" if name in np.__all__ else None
+    return next(elsewhere, in_numpy)
 
 
 def not_callable(module: str) -> None:

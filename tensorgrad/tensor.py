@@ -45,7 +45,7 @@ from .graph import (
     shown_as,
     signature,
 )
-from .guide import check_keywords, guide, not_callable
+from .guide import check_keywords, guide, guided, not_callable
 from .lending import UNUSED, lend, loans, references, settle
 from .methods import Axis as Axis, NumpyMethods
 
@@ -522,6 +522,7 @@ class Tensor(NumpyMethods):
         """Whether the user made this tensor, rather than a recorded operation."""
         return self._node is None or self._node.rule is None
 
+    @guided
     def backward(self, gradient: ArrayLike | None = None, retain_graph: bool = False) -> None:
         """Add the derivative of this tensor to the `grad` of every leaf it was computed from.
 

@@ -80,6 +80,8 @@ def test_what_another_namespace_has_is_found_there() -> None:
         (tg.nn, "concatenate", "use np.concatenate"),
         (tg.nn, "fit", "use tg.fit"),
         (tg.optim, "Linear", "use tg.nn.Linear"),
+        (tg, "CrossEntropyLoss", "use tg.nn.cross_entropy"),
+        (tg.nn, "DataLoader", "use tg.data.batches"),
         (tg.special, "one_hot", "use tg.data.one_hot"),
         (tg.training, "Linear", "use tg.nn.Linear"),
     ):
@@ -250,6 +252,7 @@ CALLS: list[tuple[Any, str]] = [
     (lambda: tg.ones((2, 3)).sum(1, True), "keepdims=True"),
     (lambda: tg.ones((2, 3)).flatten(1), r"t.reshape\(len\(t\), -1\)"),
     (lambda: tg.ones((2, 3, 4)).sort(descending=True), "tg.sort"),
+    (lambda: np.sum(leaf([1.0])).backward(create_graph=True), r"use tg.grad\(tg.grad\(f\)\)"),
     (lambda: tg.nn.ReLU(inplace=True), "ReLU: inplace= is not there: leave it out"),
     (lambda: tg.nn.GELU(tanh=True), "GELU.*unexpected keyword argument 'tanh'"),
     (lambda: tg.nn.LeakyReLU(slope=1.0), "LeakyReLU: got an unexpected keyword argument 'slope'"),

@@ -894,6 +894,10 @@ def test_a_saved_schedule_continues(name: str) -> None:
             ),
             "of this optimizer",
         ),
+        (
+            lambda o: optim.SequentialLR(o, [chained(o), optim.StepLR(o, 1)], [3]),
+            "pass all parts to one",
+        ),
     ],
 )
 def test_bad_schedules_are_refused(make: Any, message: str) -> None:
@@ -967,6 +971,7 @@ def added(make: Any, before: int = 3, after: int = 4) -> list[Any]:
         schedule.step()
         found.append([group["lr"] for group in optimizer.param_groups])
     assert schedule.get_last_lr() == found[-1]
+    assert len({group["momentum"] for group in optimizer.param_groups}) == 1
     return found
 
 

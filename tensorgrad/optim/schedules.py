@@ -430,6 +430,9 @@ class SequentialLR(LRScheduler):
                 isinstance(s, LRScheduler) and s.optimizer is optimizer,
                 f"{type(s).__name__} is not an LRScheduler of this optimizer",
             )
+            _require(
+                self, not isinstance(s, SequentialLR), "a part is one itself: pass all parts to one"
+            )
         self.optimizer = optimizer
         self.schedulers, self.milestones = [*schedulers], [*milestones]
         self.last_epoch = 0
