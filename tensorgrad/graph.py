@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import GraphError, NoRuleError
-from .lending import is_written, loans, use
+from .lending import loans, use, written
 
 Array: TypeAlias = NDArray[Any]
 Function: TypeAlias = Callable[..., Any]
@@ -553,7 +553,7 @@ def ancestors(*roots: Node, since: int = 0) -> list[Node]:
 
 def require_unwritten(node: Node, name: str) -> None:
     """Raise if a user has written an element into an array that the graph needs."""
-    if is_written(node):
+    if written(node) is not None:
         what = "leaf tensor" if node.rule is None else "computed tensor"
         cure = (
             "change it after backward(), or compute the output again"

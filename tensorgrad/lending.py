@@ -46,26 +46,25 @@ def settle() -> None:
     """Forget what no graph needs any more."""
     for key, loan in loans.copy().items():  # a list of pairs wakes the collector, which frees nodes
         node: Any = loan.node()
-        if references(node) <= UNUSED if node.rule is None else not node.has_graph:
+        if node is None or not (references(node) > UNUSED if node.rule is None else node.has_graph):
             loans.pop(key, None)
 
 
-def is_written(node: Any) -> bool:
-    """Whether an element of a node's array has been written since operations used it."""
+def written(node: Any) -> Loan | None:
+    """The loan of a node's array, if an element was written since operations used the node."""
     loan = loans.get(id(node))
     if loan is None:
-        return False
+        return None
     size = loan.array.itemsize
     bits = f"u{size}" if size <= 8 else f"V{size}"  # a NaN equals itself, and -0.0 is not 0.0
-    return not np.array_equal(loan.array.view(bits), loan.elements.view(bits))
+    return None if np.array_equal(loan.array.view(bits), loan.elements.view(bits)) else loan
 
 
 def use(nodes: Sequence[Any]) -> None:
     """Let an operation use nodes: a leaf that was written is young, and its earlier uses stale."""
     for node in nodes:
-        if node is not None and node.rule is None and is_written(node):
+        if node is not None and node.rule is None and (loan := written(node)) is not None:
             node.touch()
-            loan = loans[id(node)]
             loans[id(node)] = loan._replace(elements=loan.array.copy("K"))
 
 

@@ -1,6 +1,7 @@
 """What is right, line by line: mutation never gives a silently wrong gradient."""
 
 import operator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -362,6 +363,26 @@ def test_an_optimizers_steps_are_no_element_writes() -> None:
         p.data += 1
     with pytest.raises(tg.GraphError, match="changed"):
         alive[-1].backward()
+
+
+def test_data_read_and_written_in_several_threads() -> None:
+    """The graphs of a thread are its own: none is refused for what another does to its leaf."""
+
+    def train(seed: int) -> None:
+        p = leaf([1.0 + seed, 2.0])
+        for _ in range(100):
+            loss = np.sum(np.exp(p) * p)
+            assert np.isfinite(p.data).all() and np.isfinite(loss.data)
+            loss.backward()
+            p.data[:] = [1.0 + seed, 2.0]
+        loss = np.sum(p * p)
+        p.data[0] += 1
+        with pytest.raises(tg.GraphError, match="changed"):
+            loss.backward()
+
+    with ThreadPoolExecutor(4) as pool:
+        for result in [pool.submit(train, seed) for seed in range(4)]:
+            result.result()
 
 
 def test_nothing_stays_lent_once_no_graph_needs_it() -> None:
