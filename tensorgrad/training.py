@@ -154,9 +154,10 @@ def fit(
       If it holds a state, the training goes on from there, with the same bits as if it had not been
       interrupted: with the same arguments, on the same machine. States are saved after each epoch
       or, as `checkpoint_every` says, every so many steps, or after a `datetime.timedelta`; besides,
-      at the end and on Ctrl-C. What has `state_dict()` and `load_state_dict()` is part of them:
-      data and validation, loss, schedule and callbacks. Other data must come in the same order in
-      each epoch.
+      at the end and on Ctrl-C. Data, validation, loss, schedule and callbacks are part of them if
+      they have `state_dict()` and `load_state_dict()`; what other functions change, as a callback
+      does that updates an average, must be given to the `Checkpoint`. Other data must come in the
+      same order in each epoch.
 
     Ctrl-C ends the training after the step that is under way or, while that is being compiled,
     before it, and returns the history so far; a second one does not wait. Where the loss or a
@@ -202,6 +203,7 @@ def fit(
                 "validation": _with_state(validation),
                 "loss": _with_state(loss),
                 "callbacks": [*map(_with_state, callbacks)],
+                "other_parameters": _others(optimizer, model),
             }
             saves.resume(
                 {
@@ -759,8 +761,15 @@ def _require_every(checkpoint: Any, every: int | timedelta | None) -> None:
 
 
 def _with_state(value: Any) -> Any:
-    """The value, if it has a state to save, or else None."""
+    """The value, or the object whose method it is, if that has a state to save, or else None."""
+    value = getattr(value, "__self__", value)
     return value if has_state(value) else None
+
+
+def _others(optimizer: Optimizer, model: Module) -> list[Tensor]:
+    """The parameters of an optimizer that are not the model's."""
+    own = {id(p) for p in model.parameters()}
+    return [p for group in optimizer.param_groups for p in group["params"] if id(p) not in own]
 
 
 @contextmanager

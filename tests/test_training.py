@@ -614,6 +614,7 @@ def test_when_states_are_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_further_objects_are_saved_with_a_training(tmp_path: Path) -> None:
     run, average = Run(0), Averager(network())
+    average(tg.History())
     run.fit(checkpoint=tg.Checkpoint(tmp_path, keep=1, more=average, model=run.model), epochs=2)
     (path,) = tmp_path.iterdir()
     saved = tg.load(path)
@@ -623,11 +624,33 @@ def test_further_objects_are_saved_with_a_training(tmp_path: Path) -> None:
         run.fit(checkpoint=tg.Checkpoint(tmp_path, model=network()))
 
 
+def test_what_else_is_trained_or_called_back_is_saved(tmp_path: Path) -> None:
+    """A parameter outside of the model, and an object whose method is called."""
+
+    def run(seed: float, epochs: int, folder: Path | None) -> Any:
+        line, bias, average = Line(), leaf(seed), Averager(network())
+        optimizer = tg.optim.SGD([line.w, bias], lr=0.1)
+        fit(
+            line,
+            lambda y, _target: (y + bias) ** 2,
+            ONE,
+            optimizer=optimizer,
+            epochs=epochs,
+            callbacks=[average.__call__],
+            checkpoint=folder,
+        )
+        return line.w.data, bias.data, average.calls
+
+    expected = run(1.0, 4, None)
+    run(1.0, 2, tmp_path)
+    assert_equal(run(2.0, 4, tmp_path), expected)
+
+
 def test_a_state_of_another_training_changes_nothing(tmp_path: Path) -> None:
     Run(0).fit(checkpoint=tmp_path, epochs=1)
     other = Run(1, tg.optim.SGD)
     before = other.state()
-    with pytest.raises(tg.CheckpointError, match=r"expected the state of a SGD, found .* Adam"):
+    with pytest.raises(tg.CheckpointError, match=r"expected the state of SGD, found .* Adam"):
         other.fit(checkpoint=tmp_path)
     assert_equal(other.state(), before)
 

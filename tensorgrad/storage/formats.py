@@ -60,11 +60,10 @@ def fault_of_name(name: str) -> str | None:
     return None
 
 
-def fault_of_dtype(dtype: Any) -> str | None:
-    """Why a description is none of a dtype of numbers, text or dates in one word of NumPy's."""
-    if isinstance(dtype, str) and re.fullmatch(r"\|b1|[|<>][iufcSU]\d+|[<>][mM]8(\[\w+\])?", dtype):
-        return None
-    return f"is {dtype!r:.100}"
+def is_dtype(text: Any) -> bool:
+    """Whether it is NumPy's word for a dtype of numbers, text or dates, without any fields."""
+    pattern = r"\|b1|[|<>][iufcSU]\d+|[<>][mM]8(\[\w+\])?"
+    return isinstance(text, str) and re.fullmatch(pattern, text) is not None
 
 
 class Entry(NamedTuple):
@@ -86,7 +85,7 @@ class Entry(NamedTuple):
     def array(self, data: bytes, start: int = 0) -> Array:
         """The array whose elements these bytes are."""
         dtype = np.dtype(self.dtype)
-        if dtype.kind == "b" and any(np.frombuffer(data, np.uint8, offset=start) > 1):
+        if dtype.kind == "b" and (np.frombuffer(data, np.uint8, offset=start) > 1).any():
             raise ValueError("bytes that are neither true nor false")
         order: Any = self.order
         array: Array = np.ndarray(self.shape, dtype, data, start, order=order)
@@ -95,7 +94,7 @@ class Entry(NamedTuple):
 
 def _parsed_entry(name: str, values: Any) -> Entry:
     match values:
-        case [dtype, list(shape), "C" | "F" as order, crc32] if not fault_of_dtype(dtype):
+        case [dtype, list(shape), "C" | "F" as order, crc32] if is_dtype(dtype):
             if all(type(n) is int and n >= 0 for n in [*shape, crc32]):
                 return Entry(dtype, tuple(shape), order, crc32)
     raise CheckpointError(name, "dtype, shape, order and CRC-32", f"{values!r:.100}")

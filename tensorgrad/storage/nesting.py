@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import CheckpointError
 from ..graph import Array
 from ..tensor import Tensor, plain
-from .formats import fault_of_dtype, fault_of_name
+from .formats import fault_of_name, is_dtype
 
 Arrays: TypeAlias = dict[str, Array]
 Node: TypeAlias = Any  # of JSON: a plain value, a list, or a dict of one key, the kind of value
@@ -55,16 +55,16 @@ def packed(value: Any, arrays: Arrays, path: str = "") -> Node:
         parts = [inner(part, i) for i, part in enumerate(value)]
         return parts if isinstance(value, list) else {"tuple": parts}
     raise TypeError(
-        f"save: {path!r}: a {type(value).__name__} cannot be saved: give it state_dict() and "
+        f"save: {path!r}: {type(value).__name__} cannot be saved: give it state_dict() and "
         "load_state_dict(), or save the arrays and numbers that it consists of"
     )
 
 
 def _put(array: Any, path: str, arrays: Arrays) -> str:
     """Add an array under a name of its own, and return that."""
-    if type(array) not in (np.ndarray, np.memmap) or fault_of_dtype(array.dtype.str):
+    if type(array) not in (np.ndarray, np.memmap) or not is_dtype(array.dtype.str):
         raise TypeError(
-            f"save: {path!r}: a {type(array).__name__} of dtype {array.dtype} cannot be saved: "
+            f"save: {path!r}: {type(array).__name__} of dtype {array.dtype} cannot be saved: "
             "make plain arrays of numbers, text or dates of it"
         )
     name = path or "array"
@@ -306,7 +306,7 @@ def require_restorable(value: Any, path: str) -> None:
             require_restorable(part, f"{path}: {key!r}")
     elif not (_is_part(value) or value is None or isinstance(value, (list, dict))):
         raise TypeError(
-            f"{path}: a {type(value).__name__} cannot be changed in place: put it into a list, a "
+            f"{path}: {type(value).__name__} cannot be changed in place: put it into a list, a "
             "dict or an array, or give it state_dict() and load_state_dict()"
         )
 
@@ -331,10 +331,9 @@ def _described(value: Any) -> str:
     if isinstance(value, (np.ndarray, Tensor)):
         return f"{value.dtype} of shape {value.shape}"
     if isinstance(value, _Saved):
-        name = value.name or value.kind
-        return f"the state of a {name}"
+        return f"the state of {value.name or f'a {value.kind}'}"
     if has_state(value):
-        return f"the state of a {type(value).__name__}"
+        return f"the state of {type(value).__name__}"
     is_plain = value is None or isinstance(value, (bool, int, float, str))
     return f"{value!r:.100}" if is_plain else f"a {type(value).__name__}"
 
