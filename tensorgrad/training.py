@@ -21,7 +21,7 @@ import numpy as np
 from .compiler import MANY, Compiled, Supervisor
 from .diagnostics import detect_anomaly
 from .errors import AnomalyError, TraceError, optional
-from .graph import Array, each_time, no_grad
+from .graph import Array, each_time, no_grad, now
 from .guide import guide, guided, of_module
 from .nn import Module
 from .optim import LBFGS, Adam, Optimizer, ReduceLROnPlateau, clip_grad_norm
@@ -142,11 +142,11 @@ def fit(
     - `early_stopping`: an `EarlyStopping`, or its patience. However the training ends, but by an
       error, the model then has the weights of the best epoch.
     - `compile`: whether steps are compiled, as by `tg.compile`. By default, they are where that is
-      possible and pays: for steps of at most 1,000 calls of NumPy or, if at least 400 more batches
-      of that shape are to come, of any number. Else `History.not_compiled` says why, as does a log
-      entry, where there is a bar or lines; True insists, and raises TraceError. Compiled steps give
-      the same results but for the last digits. Arrays of `grad` are then the program's own, and
-      Python code in model and loss, such as a `print`, is run only for the first batch of each
+      possible and pays: for steps of at most 1,000 calls of NumPy, and for longer ones if enough
+      batches of that shape are to come, 100 to 400. Else `History.not_compiled` says why, as does a
+      log entry, where there is a bar or lines; True insists, and raises TraceError. Compiled steps
+      give the same results but for the last digits. Arrays of `grad` are then the program's own,
+      and Python code in model and loss, such as a `print`, is run only for the first batch of each
       shape.
     - `progress`: a bar, of tqdm where it is installed, else a line for each epoch, on stderr.
       "tqdm" insists, and raises ImportError without it.
@@ -441,10 +441,14 @@ class _Step:
         return value, output if self.returns_output else None
 
 
-# To plan a call takes 0.1 ms, and saves 0.25 to 1.2 us in each step: 100 steps pay it back in most
-# networks, 400 in long LSTMs. For few calls, nobody notices the time.
+# To plan a call of NumPy's takes 0.1 ms: of few, nobody notices it. In each step, a plan saves 5 us
+# an operation, and 0.25 us a call. So 100 steps pay it back in most networks, 400 in long LSTMs.
 FEW_CALLS = 1000
-MANY_STEPS = 400
+
+
+def _steps_that_pay(calls: int, operations: int) -> int:
+    """So many steps save the time that it takes to plan one."""
+    return 0 if calls <= FEW_CALLS else round(100 * calls / (5 * operations + 0.25 * calls))
 
 
 class _Compiled(Supervisor):
@@ -467,19 +471,20 @@ class _Compiled(Supervisor):
         self._history, self._bar, self._interrupts = history, bar, interrupts
         self._compiled: Any = Compiled(take, supervisor=self).function()
         # By signatures, as text:
-        self._calls: dict[str, int] = {}  # of a step
+        self._needed: dict[str, int] = {}  # how many steps pay
         self._missed: Counter[str] = Counter()  # steps for which there was no plan
         self._plans: Counter[str] = Counter()
         self._earlier: Counter[str] = Counter()  # plans in an earlier process, not yet made here
         self._gave_up = False
+        self._begun = 0  # the number of operations before the step
 
     def state_dict(self) -> dict[str, Any]:
         """What the decisions rest on, so that they stay the same."""
-        numbers = {"calls": self._calls, "missed": self._missed, "plans": self._plans}
+        numbers = {"needed": self._needed, "missed": self._missed, "plans": self._plans}
         return {name: {**counts} for name, counts in numbers.items()} | {"gave_up": self._gave_up}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._calls, self._missed = {**state["calls"]}, Counter(state["missed"])
+        self._needed, self._missed = {**state["needed"]}, Counter(state["missed"])
         self._plans, self._earlier = Counter(state["plans"]), Counter(state["plans"])
         self._gave_up = state["gave_up"]
 
@@ -512,13 +517,13 @@ class _Compiled(Supervisor):
     def may_plan(self, key: Any, calls: int) -> bool:
         self._interrupts.check()
         key = repr(key)
-        self._calls[key] = calls
+        self._needed[key] = _steps_that_pay(calls, now() - self._begun)
         if self._insists or self._pays(key):
             self._plans[key] += 1
             return True
         self._leave_off(
             f"one consists of {calls:,} calls of NumPy, and to compile so many pays if at least "
-            f"{MANY_STEPS} of its shape are to come"
+            f"{self._needed[key]} of its shape are to come"
         )
         return False
 
@@ -529,16 +534,16 @@ class _Compiled(Supervisor):
         return found
 
     def _pays(self, key: str) -> bool:
-        """Whether a step has few calls, or many more of its kind are to come.
+        """Whether so many more steps of its kind are to come as pay.
 
         How many is known if the data has a length; else, it is as many as there have been.
         """
         to_come = self.step if self.steps is None else self.steps - self.step
-        share = self._missed[key] / self.step
-        return self._calls.get(key, 0) <= FEW_CALLS or share * to_come >= MANY_STEPS
+        return to_come * self._missed[key] / self.step >= self._needed.get(key, 0)
 
     def __enter__(self) -> None:
         self._bar.compiling()
+        self._begun = now()
         self._interrupts.at_once = True
         self._interrupts.check()
 

@@ -522,8 +522,7 @@ def test_resumed_steps_are_compiled_as_before(
     few: int, many: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where some shapes are compiled, and others not; then an epoch is more than 3 steps."""
-    monkeypatch.setattr(training, "FEW_CALLS", few)
-    monkeypatch.setattr(training, "MANY_STEPS", many)
+    monkeypatch.setattr(training, "_steps_that_pay", lambda calls, _: many if calls > few else 0)
     assert_resumes(tmp_path, Run)
 
 
@@ -776,8 +775,7 @@ class Unsized:
 def test_many_calls_are_compiled_where_that_pays(
     data: Any, epochs: int, options: Any, expected: Any, traces: Counter[str], monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(training, "FEW_CALLS", 3)
-    monkeypatch.setattr(training, "MANY_STEPS", 6)
+    monkeypatch.setattr(training, "_steps_that_pay", lambda _calls, _operations: 6)
     line, eager = Weight(), Weight()
     history = descend(line, data=data, epochs=epochs, **options)
     assert traces == expected
@@ -785,6 +783,12 @@ def test_many_calls_are_compiled_where_that_pays(
         assert "calls of NumPy, and to compile so many pays if at least 6" in history.not_compiled
     assert descend(eager, data=data, epochs=epochs, compile=False) == history
     assert line.w.item() == eager.w.item()
+
+
+def test_so_many_steps_pay() -> None:
+    assert training._steps_that_pay(1000, 10) == 0
+    assert training._steps_that_pay(5000, 1000) == 80
+    assert training._steps_that_pay(5000, 10) == 385
 
 
 def test_a_long_recurrence_is_compiled_only_for_many_steps(traces: Counter[str]) -> None:
