@@ -55,6 +55,7 @@ ROWS = [
     Op("binary_cross_entropy weight", lambda p, t: nn.binary_cross_entropy(p, t, [0.5], "none"), probabilities, probabilities, shapes=SAME[1:]),
     Op("binary_cross_entropy_with_logits", nn.binary_cross_entropy_with_logits, nonzero, probabilities, shapes=SOME, analytic=False),
     Op("binary_cross_entropy_with_logits weights", lambda x, t: nn.binary_cross_entropy_with_logits(x, t, [0.5], "none", [2.0]), nonzero, probabilities, shapes=SAME[1:], analytic=False),
+    Op("binary_cross_entropy_with_logits by weights", lambda x, w: nn.binary_cross_entropy_with_logits(x, np.full(x.shape, 0.25, x.dtype), w, "none", w), nonzero, positive, shapes=SAME[1:], analytic=False),
     Op("hinge_loss", lambda x: nn.hinge_loss(x, np.resize([1, -1], x.shape), "none"), halfway, shapes=[(), (0,), (2, 3)], analytic=False),
     # distributions and directions
     Op("kl_div", nn.kl_div, reals, positive, shapes=SOME),
