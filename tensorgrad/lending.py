@@ -53,11 +53,15 @@ def settle() -> None:
 def written(node: Any) -> Loan | None:
     """The loan of a node's array, if an element was written since operations used the node."""
     loan = loans.get(id(node))
-    if loan is None:
-        return None
-    size = loan.array.itemsize
-    bits = f"u{size}" if size <= 8 else f"V{size}"  # a NaN equals itself, and -0.0 is not 0.0
-    return None if np.array_equal(loan.array.view(bits), loan.elements.view(bits)) else loan
+    return None if loan is None or _same_bytes(loan.array, loan.elements) else loan
+
+
+def _same_bytes(a: Any, b: Any) -> bool:
+    """Whether two arrays are equal; a NaN equals itself, and -0.0 is not 0.0."""
+    if a.nbytes <= 1 << 12:  # a tenth of the time
+        return a.tobytes() == b.tobytes()  # type: ignore[no-any-return]
+    bits = f"u{a.itemsize}" if a.itemsize <= 8 else f"V{a.itemsize}"
+    return np.array_equal(a.view(bits), b.view(bits))
 
 
 def use(nodes: Sequence[Any]) -> None:

@@ -448,12 +448,12 @@ class Tensor(NumpyMethods):
                 by_columns = node is not None and self._array.flags.fnc  # as is best for a layer
                 dtype = array.dtype if node is None else node.dtype
                 self._array = array.astype(dtype, order="F" if by_columns else "K")
-                loans.pop(id(node), None)
                 changes[0] += 1
             else:
                 node.out[...] = array
         if node is not None:
             node.touch()
+            loans.pop(id(node), None)  # all graphs that used it are stale
 
     @property
     def grad(self) -> Array | Any:  # not `| None`, which checkers would have everybody rule out

@@ -216,7 +216,7 @@ def through_detach(p: Any) -> None:
 
 
 def through_a_view(p: Any) -> None:
-    p.data.reshape(1, 3).T[1] *= 3
+    p.data.reshape(1, -1).T[1] *= 3
 
 
 def sort_in_place(p: Any) -> None:
@@ -242,9 +242,11 @@ element_writes = pytest.mark.parametrize(
 
 
 @element_writes
+@pytest.mark.parametrize("length", [3, 1100])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble])
-def test_elements_written_between_forward_and_backward(write: Any, dtype: Any) -> None:
-    p, q = leaf([1.0, 2.0, 0.0], dtype), leaf([3.0, 4.0, 5.0], dtype)
+def test_elements_written_between_forward_and_backward(write: Any, dtype: Any, length: int) -> None:
+    p = leaf(np.resize([1.0, 2.0, 0.0], length), dtype)
+    q = leaf(np.resize([3.0, 4.0, 5.0], length), dtype)
     loss = np.sum(p * q)
     write(p)
     for _ in range(2):
