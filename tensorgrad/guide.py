@@ -1,7 +1,8 @@
 """What users of other libraries look for here, and what it is called: one table, for the errors.
 
 Each cure is a line of Python, perhaps with a comment; where there is no such line, a comment alone.
-In it, `t` is a tensor, `net` a module, `x` and `y` are arrays, and `f` is a function of arrays.
+In it, `t` is a tensor, `a` a square matrix, `net` a module, `x` and `y` are arrays, and `f` is a
+function of arrays.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ CURES: dict[str, dict[str, str]] = {
         "dim ndimension": "t.ndim",
         "numel nelement": "t.size",
         "contiguous is_contiguous": "# leave it out: operations copy where they have to",
-        "stride": "t.data.strides",
+        "stride": "t.data.strides  # t.data is the array",
         "narrow": "t[:, 1:3]",
         "select": "t[:, 1]",
         "index_select": "t.take([0, 1], axis=0)",
@@ -71,7 +72,11 @@ CURES: dict[str, dict[str, str]] = {
         "long": _DTYPE.format("int64"),
         "int": _DTYPE.format("int32"),
         "bool": _DTYPE.format("bool"),
-        "type type_as": "t.astype(t.dtype)",
+        "type type_as": "t.astype(np.float32)",
+        "is_floating_point": "t.dtype.kind == 'f'",
+        "element_size": "t.itemsize",
+        "strides flags base ctypes": "t.data.strides  # t.data is the array",
+        "tobytes data_ptr storage": "t.data.tobytes()  # t.data is the array",
         "new_zeros": "tg.zeros(3, dtype=t.dtype)",
         "new_ones": "tg.ones(3, dtype=t.dtype)",
         "new_tensor": "tg.Tensor([1.0, 2.0], dtype=t.dtype)",
@@ -119,12 +124,32 @@ CURES: dict[str, dict[str, str]] = {
         "amax": "t.max(axis=1)",
         "amin": "t.min(axis=1)",
         **{name: f"np.{name}(t)" for name in (
-            "abs", "absolute", "arccos", "arcsin", "arctan", "argwhere", "average",
-            "ceil", "cos", "cosh", "count_nonzero", "diff", "exp2", "expm1", "flip", "floor",
-            "gradient", "isfinite", "isinf", "isnan", "log10", "log1p", "log2", "median",
-            "reciprocal", "sign", "sin", "sinh", "sqrt", "square", "tan", "tril", "triu", "trunc",
-            "unique",
+            "abs", "absolute", "acos", "arccos", "arcsin", "arctan", "argwhere", "asin", "atan",
+            "average", "ceil", "cos", "cosh", "count_nonzero", "diff", "exp2", "expm1", "flip",
+            "floor", "gradient", "isfinite", "isinf", "isnan", "log10", "log1p", "log2",
+            "logical_not", "median", "nan_to_num", "nanmean", "nansum", "reciprocal", "sign",
+            "sin", "sinc", "sinh", "sqrt", "square", "tan", "tril", "triu", "trunc", "unique",
         )},
+        **{name: f"np.{name}(t, t)" for name in (
+            "allclose", "arctan2", "array_equal", "atan2", "copysign", "divide", "floor_divide",
+            "fmod", "heaviside", "hypot", "inner", "isclose", "kron", "logaddexp", "logical_and",
+            "logical_or", "maximum", "minimum", "multiply", "outer", "remainder", "subtract",
+            "true_divide",
+        )},
+        **{name: f"np.{name}(t, 2)" for name in ("percentile", "roll", "tile")},
+        "quantile": "np.quantile(t, 0.5)",
+        "diag": "np.diag(a)",
+        "cov": "np.cov(a)",
+        "inverse inv": "np.linalg.inv(a)",
+        "det": "np.linalg.det(a)",
+        "svd": "np.linalg.svd(a)",
+        "cholesky": "np.linalg.cholesky(a)",
+        **{f"{name}_": f"t[...] = np.{name}(t)" for name in (
+            "abs", "ceil", "cos", "exp", "floor", "log", "round", "sin", "sqrt", "square", "tanh",
+        )},
+        "neg_": "t *= -1",
+        "relu_": "t[...] = t.relu()",
+        "sigmoid_": "t[...] = t.sigmoid()",
         **{name: f"tg.nn.{name}(t)" for name in ("gelu", "leaky_relu", "elu", "silu", "softplus")},
         **{name: f"tg.special.{name}(t)" for name in ("erf", "erfc", "digamma", "logit")},
         "lgamma": "tg.special.gammaln(t)",
@@ -186,6 +211,7 @@ CURES: dict[str, dict[str, str]] = {
         "Generator": "np.random.default_rng(0)",
         "set_grad_enabled": "tg.enable_grad()  # or tg.no_grad()",
         "inference_mode": "tg.no_grad()",
+        "is_tensor": "isinstance(t, tg.Tensor)",
         "autograd": "tg.grad(f)  # or t.backward()",
         "set_default_dtype": "tg.Tensor([1.0], dtype=np.float32)  # and dtype= of layers",
         "device cuda device_put backends": _CPU,
@@ -262,6 +288,9 @@ CURES: dict[str, dict[str, str]] = {
         "Dropout1d Dropout2d Dropout3d AlphaDropout": "tg.nn.Dropout(0.5)",
         "Transformer": "tg.nn.TransformerEncoder(tg.nn.TransformerEncoderLayer(4, nhead=2), 2)",
         "DataParallel": _CPU,
+        "Conv3d ConvTranspose1d ConvTranspose2d ConvTranspose3d BatchNorm3d MaxPool3d AvgPool3d "
+        "Upsample interpolate PixelShuffle Bilinear EmbeddingBag GLU Softmax2d TransformerDecoder "
+        "TransformerDecoderLayer": "# it is not here: a Module of one's own may call any of NumPy",
         "CrossEntropyLoss": _LOSS.format("cross_entropy"),
         "NLLLoss": _LOSS.format("nll_loss"),
         "MSELoss": _LOSS.format("mse_loss"),

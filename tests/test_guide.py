@@ -31,6 +31,7 @@ def names() -> dict[str, Any]:
     optimizer = tg.optim.SGD(net.parameters(), lr=0.1)
     return {
         "np": np, "tg": tg, "tensorgrad": tg, "net": net, "x": x, "y": x, "rng": np.random,
+        "a": tg.Tensor(np.eye(2) + 0.1),
         "t": tg.Tensor(t), "w": leaf([1.0, 2.0]), "index": np.zeros((1, 3, 4), int),
         "batches": tg.data.batches((x, x), batch_size=6), "f": lambda v: np.sum(np.sin(v)),
         "optimizer": optimizer, "schedule": tg.optim.StepLR(optimizer, 2),
@@ -264,6 +265,10 @@ CALLS: list[tuple[Any, str]] = [
     (
         lambda: tg.fit(NET, tg.nn.mse_loss, BATCHES, metrics=tg.training.accuracy),
         "must be a list of functions",
+    ),
+    (
+        lambda: tg.optim.SGD(NET.parameters(), lr=0.1).step(leaf(1.0)),
+        r"loss.backward\(\) comes before",
     ),
     (lambda: tg.jvp(np.sin, 1.0, 1.0), r"as \(x,\), not a float"),
     (lambda: tg.hvp(np.sum, (X,), X), r"tangents must be a tuple .*, not a ndarray"),

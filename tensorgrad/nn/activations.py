@@ -47,7 +47,7 @@ __all__ = [
 
 
 def linear(x: Any) -> Any:
-    """Return `x` as it is: no activation."""
+    """Return `x` as it is: no activation. PyTorch's linear(x, w, b) is `x @ w.T + b`."""
     return x
 
 

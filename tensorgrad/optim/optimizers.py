@@ -159,6 +159,11 @@ class Optimizer:
         """
         loss = None
         if closure is not None:
+            if not callable(closure):
+                raise TypeError(
+                    f"step: a closure is a function, not a {type(closure).__name__}: leave it out, "
+                    "as loss.backward() comes before step()"
+                )
             with enable_grad():
                 loss = closure()
         ready = [  # with all that can fail done before the first change
