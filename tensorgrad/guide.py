@@ -411,7 +411,9 @@ class _Absent:
     def __init__(self, name: str, cure: str) -> None:
         self.name, self.cure = name, cure
 
-    def __get__(self, instance: Any, owner: type) -> NoReturn:
+    def __get__(self, instance: Any, owner: type) -> Any:
+        for found in _found(self.name, owner):  # another class, that comes later, may have it
+            return found.__get__(instance, owner) if hasattr(found, "__get__") else found
         message = f"{owner.__name__!r} object has no attribute {self.name!r}: {_said(self.cure)}"
         raise AttributeError(message, name=self.name)  # without obj: nothing else was meant
 
@@ -426,16 +428,17 @@ def guide(cls: type[C]) -> type[C]:
     every = cls.__dir__
 
     def present(self: Any) -> list[str]:
-        return [name for name in every(self) if not _is_absent(self, name)]
+        held = vars(self) if hasattr(self, "__dict__") else {}
+        return [name for name in every(self) if name in held or [*_found(name, type(self))]]
 
     cls.__dir__ = present  # type: ignore[method-assign]
     return cls
 
 
-def _is_absent(thing: Any, name: str) -> bool:
-    held = [vars(thing)] if hasattr(thing, "__dict__") else []
-    places = (*held, *map(vars, type(thing).__mro__))
-    return isinstance(next((p[name] for p in places if name in p), None), _Absent)
+def _found(name: str, cls: type) -> Iterator[Any]:
+    """What a class and its bases have by this name, but for what stands for an absence."""
+    places = (vars(kind) for kind in cls.__mro__)
+    return (p[name] for p in places if name in p and not isinstance(p[name], _Absent))
 
 
 def of_module(module: str) -> Callable[[str], NoReturn]:

@@ -138,7 +138,27 @@ def test_attributes_that_are_there_are_as_they_were() -> None:
     assert {"to", "cpu", "cuda", "apply"} <= {*dir(net)}
     with pytest.raises(AttributeError, match="of the user's own"):
         _ = net.apply
-    for thing in net, leaf([1.0, 2.0]):
+
+    class Estimator:
+        steps = 5
+
+        def fit(self) -> int:
+            return self.steps
+
+        @property
+        def score(self) -> float:
+            return 0.5
+
+    class Both(Net, Estimator):
+        def __getattr__(self, name: str) -> Any:
+            if name == "half":
+                return "of the user's own"
+            raise AttributeError(name)
+
+    both = Both()
+    assert (both.fit(), both.score, both.half) == (5, 0.5, "of the user's own")
+    assert {"fit", "score", "steps"} <= {*dir(both)} and "evaluate" not in dir(both)
+    for thing in net, both, leaf([1.0, 2.0]):
         for twin in copy.copy(thing), copy.deepcopy(thing):
             assert type(twin) is type(thing)
     linear = tg.nn.Linear(2, 1)
