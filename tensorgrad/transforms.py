@@ -13,7 +13,7 @@ import math
 import operator
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, ParamSpec, overload
 
 import numpy as np
 
@@ -40,6 +40,7 @@ from .structure import Structure, flatten
 from .tensor import Tensor, alias, any_tracked, apply, asarray, plain, revive, tensor_of, users_line
 
 Direction = Literal["reverse", "forward"]
+P = ParamSpec("P")
 
 _parents = operator.attrgetter("parents")
 
@@ -341,8 +342,8 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
 
 
 def value_and_grad(
-    f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False
-) -> Function:
+    f: Callable[P, Any], argnums: int | Sequence[int] = 0, has_aux: bool = False
+) -> Callable[P, tuple[Any, Any]]:
     """Return a function that computes both `f` and its gradient: `(value, gradient)`.
 
     `f` returns one element; with `has_aux`, that and anything else, and the result is
@@ -359,7 +360,7 @@ def value_and_grad(
     _require_function("value_and_grad", f, argnums)
 
     @functools.wraps(f)
-    def with_gradient(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
+    def with_gradient(*args: P.args, **kwargs: P.kwargs) -> tuple[Any, Any]:
         call, gradients = _gradient(f, argnums, has_aux, args, kwargs)
         return ((call.y, call.aux) if has_aux else call.y), gradients
 
@@ -377,7 +378,9 @@ def _gradient(
     return call, call.gradient()
 
 
-def grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Function:
+def grad(
+    f: Callable[P, Any], argnums: int | Sequence[int] = 0, has_aux: bool = False
+) -> Callable[P, Any]:
     """Return the function that computes the gradient of `f`, which returns one element.
 
     The gradient is that of the positional argument `argnums`, or a tuple of those of several; zeros
@@ -392,13 +395,17 @@ def grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -
     _require_function("grad", f, argnums)
 
     @functools.wraps(f)
-    def gradient(*args: Any, **kwargs: Any) -> Any:
+    def gradient(*args: P.args, **kwargs: P.kwargs) -> Any:
         call, gradients = _gradient(f, argnums, has_aux, args, kwargs)
         return (gradients, call.aux) if has_aux else gradients
 
     return gradient
 
 
+@overload
+def elementwise_grad(f: np.ufunc, argnums: int | Sequence[int] = 0) -> Function: ...
+@overload
+def elementwise_grad(f: Callable[P, Any], argnums: int | Sequence[int] = 0) -> Callable[P, Any]: ...
 def elementwise_grad(f: Function, argnums: int | Sequence[int] = 0) -> Function:
     """Return the function that computes the derivative of each output element by its input's.
 
@@ -418,6 +425,14 @@ def elementwise_grad(f: Function, argnums: int | Sequence[int] = 0) -> Function:
     return gradient
 
 
+@overload
+def jacobian(
+    f: np.ufunc, argnums: int | Sequence[int] = 0, mode: Direction | None = None
+) -> Function: ...
+@overload
+def jacobian(
+    f: Callable[P, Any], argnums: int | Sequence[int] = 0, mode: Direction | None = None
+) -> Callable[P, Any]: ...
 def jacobian(
     f: Function, argnums: int | Sequence[int] = 0, mode: Direction | None = None
 ) -> Function:
@@ -506,7 +521,7 @@ def _all_units(
     return [of_side(k) for k in range(len(sides))]
 
 
-def hessian(f: Function, argnums: int | Sequence[int] = 0) -> Function:
+def hessian(f: Callable[P, Any], argnums: int | Sequence[int] = 0) -> Callable[P, Any]:
     """Return the function that computes the second derivatives of `f`, which returns one element.
 
     For an argument of shape `s` they have shape `s + s`.

@@ -9,8 +9,8 @@ import threading
 import time
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 import numpy as np
 
@@ -29,7 +29,42 @@ MANY = 8  # after which somebody should know
 WAIT = 1e-4  # seconds, until a thread looks again if another one is done
 
 
+P = ParamSpec("P")
+R = TypeVar("R")
+Result = TypeVar("Result", covariant=True)
+
+
+class CompiledFunction(Protocol[P, Result]):
+    """A compiled function, for type checkers: a function with two more ways to use it."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Result:
+        """Call the function, by a plan."""
+
+    def __get__(self, instance: Any, owner: type | None = None, /) -> Callable[..., Result]:
+        """Return it as a method of an object."""
+
+    def scan(self, *batches: Any) -> Result:
+        """Call it with each item of the arrays in turn; return the results, stacked."""
+
+    def lower(self, *args: P.args, **kwargs: P.kwargs) -> Plan:
+        """Return the plan for such arguments."""
+
+
+@overload
 def compile(  # noqa: A001 (as in PyTorch)
+    fun: Callable[P, R],
+    *,
+    static_argnums: int | Sequence[int] = (),
+    static_argnames: str | Sequence[str] = (),
+) -> CompiledFunction[P, R]: ...
+@overload
+def compile(  # noqa: A001
+    fun: None = None,
+    *,
+    static_argnums: int | Sequence[int] = (),
+    static_argnames: str | Sequence[str] = (),
+) -> Callable[[Callable[P, R]], CompiledFunction[P, R]]: ...
+def compile(  # noqa: A001
     fun: Function | None = None,
     *,
     static_argnums: int | Sequence[int] = (),
