@@ -27,7 +27,7 @@ from . import approximations
 from .errors import optional
 from .graph import F, Form, Function, shown_as
 from .guide import guided, of_module
-from .tensor import Axis, differentiable
+from .tensor import Axis, Tensor, differentiable
 
 __all__ = [
     "entr",
@@ -58,7 +58,7 @@ _SCIPYS = (
 _absent = of_module(__name__)
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> Callable[..., Tensor]:
     """Find SciPy's functions in SciPy, or their approximations."""
     if name not in _SCIPYS:
         return _absent(name)
@@ -124,7 +124,7 @@ def silent(*vjps: Function | None, form: Form | None = "elementwise") -> Callabl
 
 
 @silent(lambda g, y, _x: g * (y * (1 - y)))
-def expit(x: Any) -> Any:
+def expit(x: Any) -> Tensor:
     """Return the logistic function, 1 / (1 + exp(-x)), which is also `tg.nn.sigmoid`.
 
     >>> tg.special.expit(np.array([-1000.0, 0.0, 1000.0]))
@@ -134,7 +134,7 @@ def expit(x: Any) -> Any:
 
 
 @silent(lambda g, _y, x: g * expit(-x))
-def log_expit(x: Any) -> Any:
+def log_expit(x: Any) -> Tensor:
     """Return the logarithm of the logistic function, which is also `tg.nn.log_sigmoid`.
 
     >>> tg.special.log_expit(np.array([-1000.0, 1000.0]))
@@ -144,7 +144,7 @@ def log_expit(x: Any) -> Any:
 
 
 @silent(lambda g, _y, x: g / (x * (1 - x)))
-def logit(x: Any) -> Any:
+def logit(x: Any) -> Tensor:
     """Return log(x / (1 - x)), the inverse of `expit`: infinite at 0 and 1, NaN outside.
 
     >>> tg.special.logit(np.array([0.0, 0.5, 1.0]))
@@ -164,7 +164,7 @@ def ratio(x: Any, y: Any) -> Any:
 
 
 @silent(lambda g, _z, _x, y: g * np.log(y), lambda g, _z, x, y: g * ratio(x, y))
-def xlogy(x: Any, y: Any) -> Any:
+def xlogy(x: Any, y: Any) -> Tensor:
     """Return x * log(y), which is 0 for x = 0, unless y is NaN.
 
     The derivative by x is log(y) everywhere, -inf at y = 0, and that by y is 0 for x = 0.
@@ -172,11 +172,11 @@ def xlogy(x: Any, y: Any) -> Any:
     >>> tg.special.xlogy(np.array([0.0, 2.0]), np.array([0.0, 1.0]))
     array([0., 0.])
     """
-    return np.where((x == 0) & (y == y), 0, x * np.log(y))
+    return np.where((x == 0) & (y == y), 0, x * np.log(y))  # type: ignore[return-value]
 
 
 @silent(lambda g, _z, _x, y: g * np.log1p(y), lambda g, _z, x, y: g * ratio(x, 1 + y))
-def xlog1py(x: Any, y: Any) -> Any:
+def xlog1py(x: Any, y: Any) -> Tensor:
     """Return x * log(1 + y), which is 0 for x = 0, unless y is NaN.
 
     The derivatives are as those of `xlogy`.
@@ -184,17 +184,17 @@ def xlog1py(x: Any, y: Any) -> Any:
     >>> tg.special.xlog1py(np.array([0.0, 1.0]), np.array([-1.0, 1e-20]))
     array([0.e+00, 1.e-20])
     """
-    return np.where((x == 0) & (y == y), 0, x * np.log1p(y))
+    return np.where((x == 0) & (y == y), 0, x * np.log1p(y))  # type: ignore[return-value]
 
 
 @silent(lambda g, _y, x: -g * (np.log(x) + 1))
-def entr(x: Any) -> Any:
+def entr(x: Any) -> Tensor:
     """Return the entropy -x * log(x), which is 0 at 0 and -inf below.
 
     >>> tg.special.entr(np.array([-1.0, 0.0, 1.0]))
     array([-inf,  -0.,  -0.])
     """
-    return np.where(x < 0, -np.inf, -x * np.log(np.where(x == 0, 1, x)))
+    return np.where(x < 0, -np.inf, -x * np.log(np.where(x == 0, 1, x)))  # type: ignore[return-value]
 
 
 @silent(lambda g, _z, x, _y: g / x, lambda g, _z, _x, y: -g / y)
@@ -209,7 +209,7 @@ def _log_ratio(x: Any, y: Any) -> Any:
 
 
 @silent(lambda g, _z, x, y: g * (_log_ratio(x, y) + 1), lambda g, _z, x, y: -g * ratio(x, y))
-def rel_entr(x: Any, y: Any) -> Any:
+def rel_entr(x: Any, y: Any) -> Tensor:
     """Return x * log(x / y), which is 0 for x = 0 and y >= 0, and infinite for a negative number.
 
     The derivative by y is 0 for x = 0.
@@ -218,11 +218,11 @@ def rel_entr(x: Any, y: Any) -> Any:
     array([ 0.,  0., inf])
     """
     value = np.where(x == 0, 0, np.where((x > 0) & (y > 0), x * _log_ratio(x, y), np.inf))
-    return np.where(np.isnan(x) | np.isnan(y), np.nan, np.where((x < 0) | (y < 0), np.inf, value))
+    return np.where(np.isnan(x) | np.isnan(y), np.nan, np.where((x < 0) | (y < 0), np.inf, value))  # type: ignore[return-value]
 
 
 @silent(lambda g, _z, x, y: g * _log_ratio(x, y), lambda g, _z, x, y: g * (1 - ratio(x, y)))
-def kl_div(x: Any, y: Any) -> Any:
+def kl_div(x: Any, y: Any) -> Tensor:
     """Return x * log(x / y) - x + y: `rel_entr` and what makes its sums distances.
 
     >>> tg.special.kl_div(np.array([0.0, 1.0, 1.0]), np.array([0.5, 1.0, 0.0]))
@@ -246,7 +246,7 @@ def _largest(x: Any, axis: Axis) -> Any:
 
 @guided
 @silent(lambda g, y, _x, axis=None: y * (g - _sum(g * y, axis)), form=None)
-def softmax(x: Any, axis: Axis = None) -> Any:
+def softmax(x: Any, axis: Axis = None) -> Tensor:
     """Return exp(x) / sum(exp(x)), where the sum is over `axis`: an int, a tuple, or None, for all.
 
     NaN where all of them are -inf. `tg.nn.softmax` is the same over the last axis.
@@ -260,7 +260,7 @@ def softmax(x: Any, axis: Axis = None) -> Any:
 
 @guided
 @silent(lambda g, y, _x, axis=None: g - np.exp(y) * _sum(g, axis), form=None)
-def log_softmax(x: Any, axis: Axis = None) -> Any:
+def log_softmax(x: Any, axis: Axis = None) -> Tensor:
     """Return the logarithm of `softmax`: x - logsumexp(x), over `axis`.
 
     `tg.nn.log_softmax` is the same over the last axis.
@@ -273,7 +273,7 @@ def log_softmax(x: Any, axis: Axis = None) -> Any:
 
 
 @guided
-def logsumexp(a: Any, axis: Axis = None, b: Any = None, keepdims: bool = False) -> Any:
+def logsumexp(a: Any, axis: Axis = None, b: Any = None, keepdims: bool = False) -> Tensor:
     """Return log(sum(b * exp(a))), where the sum is over `axis`: an int, a tuple, or None, for all.
 
     The weights `b` are 1 unless given, may be negative, and broadcast with `a`, which does not
@@ -329,7 +329,7 @@ def _log_weighted_sum(a: Any, b: Any, axis: Axis, keepdims: bool) -> Any:
 # -- relatives of the gamma function
 
 
-def multigammaln(a: Any, d: int) -> Any:
+def multigammaln(a: Any, d: int) -> Tensor:
     """Return the logarithm of the multivariate gamma function of dimension `d`.
 
     log(pi) * d * (d - 1) / 4 + sum(gammaln(a - i / 2) for i in range(d)), DLMF 35.3.4, and NaN
@@ -353,7 +353,7 @@ def _polygamma_back(g: Any, _y: Any, n: Any, x: Any) -> Any:
 
 
 @silent(None, _polygamma_back)
-def polygamma(n: Any, x: Any) -> Any:
+def polygamma(n: Any, x: Any) -> Tensor:
     """Return derivative `n` (whole numbers) of `digamma` at `x`.
 
     >>> tg.grad(lambda x: tg.special.polygamma(0, x))(1.0)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from ..tensor import Tensor
 from . import activations
 from .activations import Activation
 from .module import Module, as_input, called
@@ -28,7 +29,7 @@ class _Activation(Module):
             raise TypeError(f"{name}: {error}") from None
         self.options = dict([*bound.arguments.items()][1:])
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Any) -> Tensor:
         """Return the function of `x`."""
         return self.function(as_input(x), **self.options)
 

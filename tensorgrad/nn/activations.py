@@ -15,7 +15,7 @@ from ..graph import shown_as
 from ..guide import guided
 from ..rules.selection import masked
 from ..special import expit as sigmoid, log_expit as log_sigmoid, logsumexp, silent
-from ..tensor import Axis, differentiable
+from ..tensor import Axis, Tensor, differentiable
 
 Activation: TypeAlias = Callable[[Any], Any]
 
@@ -46,7 +46,7 @@ __all__ = [
 ]
 
 
-def linear(x: Any) -> Any:
+def linear(x: Any) -> Tensor:
     """Return `x` as it is: no activation. PyTorch's linear(x, w, b) is `x @ w.T + b`."""
     return x
 
@@ -55,7 +55,7 @@ def linear(x: Any) -> Any:
 
 
 @differentiable(lambda g, y, _x: masked(g, y != 0), form="elementwise")
-def relu(x: Any) -> Any:
+def relu(x: Any) -> Tensor:
     """Return the larger of `x` and 0; at 0 the derivative is 0.
 
     >>> tg.nn.relu(np.array([-1.0, 0.0, 2.0]))
@@ -70,7 +70,7 @@ def _leaky_relu_back(g: Any, _y: Any, x: Any, negative_slope: float = 0.01) -> A
 
 
 @differentiable(_leaky_relu_back, form="elementwise")
-def leaky_relu(x: Any, negative_slope: float = 0.01) -> Any:
+def leaky_relu(x: Any, negative_slope: float = 0.01) -> Tensor:
     """Return `x` above 0, and `negative_slope * x` below; at 0 the derivative is the latter's.
 
     >>> tg.nn.leaky_relu(np.array([-100.0, 0.0, 2.0]))
@@ -84,7 +84,7 @@ def _hardtanh_back(g: Any, _y: Any, x: Any, min_val: float = -1.0, max_val: floa
 
 
 @differentiable(_hardtanh_back, form="elementwise")
-def hardtanh(x: Any, min_val: float = -1.0, max_val: float = 1.0) -> Any:
+def hardtanh(x: Any, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
     """Return `x` between two bounds, and the bound beyond, where and at which the derivative is 0.
 
     >>> tg.nn.hardtanh(np.array([-2.0, 0.5, 2.0]))
@@ -93,7 +93,7 @@ def hardtanh(x: Any, min_val: float = -1.0, max_val: float = 1.0) -> Any:
     return np.minimum(np.maximum(x, min_val), max_val)
 
 
-def relu6(x: Any) -> Any:
+def relu6(x: Any) -> Tensor:
     """Return `hardtanh(x, 0, 6)`.
 
     >>> tg.nn.relu6(np.array([-2.0, 0.5, 8.0]))
@@ -102,7 +102,7 @@ def relu6(x: Any) -> Any:
     return hardtanh(x, 0, 6)
 
 
-def hardsigmoid(x: Any) -> Any:
+def hardsigmoid(x: Any) -> Tensor:
     """Return `x / 6 + 1 / 2` between 0 and 1, the straight counterpart of `sigmoid`.
 
     >>> tg.nn.hardsigmoid(np.array([-4.0, 0.0, 1.5]))
@@ -111,7 +111,7 @@ def hardsigmoid(x: Any) -> Any:
     return relu6(x + 3) / 6
 
 
-def hardswish(x: Any) -> Any:
+def hardswish(x: Any) -> Tensor:
     """Return `x * hardsigmoid(x)`, the counterpart of `silu`.
 
     >>> tg.nn.hardswish(np.array([-4.0, 0.0, 1.5]))
@@ -129,7 +129,7 @@ def _elu_back(g: Any, _y: Any, x: Any, alpha: float = 1.0) -> Any:
 
 
 @silent(_elu_back)
-def elu(x: Any, alpha: float = 1.0) -> Any:
+def elu(x: Any, alpha: float = 1.0) -> Tensor:
     """Return `x` above 0, and `alpha * (exp(x) - 1)` below; at 0 the derivative is the latter's.
 
     >>> tg.nn.elu(np.array([-1000.0, 0.0, 2.0]))
@@ -138,7 +138,7 @@ def elu(x: Any, alpha: float = 1.0) -> Any:
     return np.maximum(x, 0) + alpha * np.expm1(np.minimum(x, 0))
 
 
-def selu(x: Any) -> Any:
+def selu(x: Any) -> Tensor:
     """Return `elu` with the alpha and the scale that keep mean and variance at 0 and 1.
 
     Klambauer and others, Self-Normalizing Neural Networks, 2017.
@@ -150,7 +150,7 @@ def selu(x: Any) -> Any:
 
 
 @silent(lambda g, _y, x, alpha=1.0: g * np.exp(np.minimum(x, 0) / alpha))
-def celu(x: Any, alpha: float = 1.0) -> Any:
+def celu(x: Any, alpha: float = 1.0) -> Tensor:
     """Return `x` above 0, and `alpha * (exp(x / alpha) - 1)` below: an `elu` without a corner.
 
     >>> tg.nn.celu(np.array([-1000.0, 0.0, 2.0]), alpha=0.5)
@@ -160,7 +160,7 @@ def celu(x: Any, alpha: float = 1.0) -> Any:
 
 
 @silent(lambda g, _y, x, beta=1.0: g * sigmoid(beta * x))
-def softplus(x: Any, beta: float = 1.0) -> Any:
+def softplus(x: Any, beta: float = 1.0) -> Tensor:
     """Return log(1 + exp(beta * x)) / beta, a smooth `relu`, exact for every `x`.
 
     >>> tg.nn.softplus(np.array([-1000.0, 0.0, 1000.0]))
@@ -175,7 +175,7 @@ def _silu_back(g: Any, _y: Any, x: Any) -> Any:
 
 
 @silent(_silu_back)
-def silu(x: Any) -> Any:
+def silu(x: Any) -> Tensor:
     """Return `x * sigmoid(x)`, also known as swish.
 
     >>> tg.nn.silu(np.array([-1000.0, 0.0, 1000.0]))
@@ -184,7 +184,7 @@ def silu(x: Any) -> Any:
     return x * sigmoid(x)
 
 
-def mish(x: Any) -> Any:
+def mish(x: Any) -> Tensor:
     """Return `x * tanh(softplus(x))`.
 
     >>> tg.nn.mish(np.array([-1000.0, 0.0, 1000.0]))
@@ -193,7 +193,7 @@ def mish(x: Any) -> Any:
     return x * np.tanh(softplus(x))
 
 
-def gelu(x: Any, approximate: Literal["none", "tanh"] = "none") -> Any:
+def gelu(x: Any, approximate: Literal["none", "tanh"] = "none") -> Tensor:
     """Return `x` times the probability that a standard normal variable is less than `x`.
 
     With `approximate="tanh"`, it is a function that differs by less than 0.0005 and takes less
@@ -247,7 +247,7 @@ def _gelu_by_tanh(x: Any) -> Any:
     return x * sigmoid(_bend(x)[0])
 
 
-def softsign(x: Any) -> Any:
+def softsign(x: Any) -> Tensor:
     """Return `x / (1 + |x|)`.
 
     >>> tg.nn.softsign(np.array([-1.0, 0.0, 3.0]))
@@ -256,7 +256,7 @@ def softsign(x: Any) -> Any:
     return x / (1 + np.absolute(x))
 
 
-def tanhshrink(x: Any) -> Any:
+def tanhshrink(x: Any) -> Tensor:
     """Return `x - tanh(x)`.
 
     >>> tg.nn.tanhshrink(np.array([0.0, 1000.0]))
@@ -269,7 +269,7 @@ def tanhshrink(x: Any) -> Any:
 
 
 @guided
-def softmax(x: Any, axis: Axis = -1) -> Any:
+def softmax(x: Any, axis: Axis = -1) -> Tensor:
     """Return exp(x) / sum(exp(x)), where the sum is over `axis`: an int, a tuple, or None, for all.
 
     NaN where all of them are -inf. `tg.special.softmax` is the same over all axes by default.
@@ -282,7 +282,7 @@ def softmax(x: Any, axis: Axis = -1) -> Any:
 
 
 @guided
-def log_softmax(x: Any, axis: Axis = -1) -> Any:
+def log_softmax(x: Any, axis: Axis = -1) -> Tensor:
     """Return the logarithm of `softmax`: x - logsumexp(x), over `axis`.
 
     `tg.special.log_softmax` is the same over all axes by default.

@@ -32,7 +32,7 @@ def scaled_dot_product_attention(
     is_causal: bool = False,
     scale: float | None = None,
     rng: RNG = None,
-) -> Any:
+) -> Tensor:
     """Return softmax(scale * query @ key.T) @ value: for each query a weighted mean of the values.
 
     Shapes (..., L, E), (..., S, E) and (..., S, Ev) give (..., L, Ev). `scale` is 1/sqrt(E) unless
@@ -168,7 +168,7 @@ class MultiheadAttention(Module):
         attn_mask: Any = None,
         average_attn_weights: bool = True,
         is_causal: bool = False,
-    ) -> tuple[Any, Any]:
+    ) -> tuple[Tensor, Any]:
         """Return the output and the weights of the means, or None if not `need_weights`.
 
         Queries are (L, batch, embed_dim), with `batch_first` (batch, L, embed_dim), or
@@ -195,7 +195,7 @@ class MultiheadAttention(Module):
         q, k, v = map(self._heads, inputs, self._in_weights(), self._in_biases())
         weights, keyless = _weights(q, k, masks, is_causal)
         weights = self.dropout(weights)
-        y = self.out_proj(np.swapaxes(weights @ v, 1, 2).reshape(n * length, self.embed_dim))
+        y: Any = self.out_proj(np.swapaxes(weights @ v, 1, 2).reshape(n * length, self.embed_dim))
         y = y.reshape(n, length, self.embed_dim)
         if keyless is not None:
             y = _spoilt(y, np.any(keyless, axis=1))  # for the last projection mixes the heads
@@ -314,7 +314,7 @@ class TransformerEncoderLayer(Module):
         src_mask: Any = None,
         src_key_padding_mask: Any = None,
         is_causal: bool = False,
-    ) -> Any:
+    ) -> Tensor:
         """Return what becomes of a sequence, in its shape; the masks are `MultiheadAttention`'s."""
         masks = {"key_padding_mask": src_key_padding_mask, "attn_mask": src_mask}
 
@@ -368,7 +368,7 @@ class TransformerEncoder(Module):
         mask: Any = None,
         src_key_padding_mask: Any = None,
         is_causal: bool = False,
-    ) -> Any:
+    ) -> Tensor:
         """Return the last layer's output; every layer is called with these masks."""
         for layer in self.layers:
             src = layer(src, mask, src_key_padding_mask, is_causal)

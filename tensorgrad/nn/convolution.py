@@ -22,7 +22,7 @@ from numpy.typing import DTypeLike
 
 from ..data import RNG
 from ..graph import mode, shown_as
-from ..tensor import differentiable
+from ..tensor import Tensor, differentiable
 from .module import Module, as_input, called, floating, uniform
 
 Size: TypeAlias = int | Sequence[int]
@@ -276,7 +276,7 @@ def conv1d(
     padding: Padding = 0,
     dilation: Size = 1,
     groups: int = 1,
-) -> Any:
+) -> Tensor:
     """Return the cross-correlation of signals with weights: `conv2d` along one axis.
 
     `x` has shape (n, channels, length), or (channels, length) for one sample, and `weight` shape
@@ -296,7 +296,7 @@ def conv2d(
     padding: Padding = 0,
     dilation: Size = 1,
     groups: int = 1,
-) -> Any:
+) -> Tensor:
     """Return the cross-correlation of images with weights.
 
     `x` has shape (n, channels, height, width), or (channels, height, width) for one sample, and
@@ -405,7 +405,7 @@ class _Conv(Module):
         self.weight = uniform(rng, bound, shape, dtype)
         self.bias = uniform(rng, bound, shape[:1], dtype) if bias else None
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Any) -> Tensor:
         """Return the output for samples, shape (n, channels, *sizes), or for one."""
         return convolve(self, x, self.weight, self.bias, self.windows, self.groups)
 

@@ -44,7 +44,7 @@ class _Affine(Module):
         self.bias = uniform(rng, nin**-0.5, shape, dtype) if bias else None
         self.activation = activation_of(activation)
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Any) -> Tensor:
         """Return the output for a sample, shape (nin,), or a batch, shape (n, nin)."""
         x = as_input(x, self.weight.dtype)
         nin = self.weight.shape[-1]
@@ -205,7 +205,7 @@ class MLP(Module):
         shapes = zip([nin, *nouts], nouts, activations)
         self.layers = [Layer(m, n, function, dtype, rng) for m, n, function in shapes]
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Any) -> Tensor:
         """Return the last layer's output for a sample or a batch."""
         for layer in self.layers:
             x = layer(x)
@@ -261,7 +261,7 @@ def _fill(neuron: scalar.Neuron, row: Sequence[float]) -> scalar.Neuron:
 # -- vectors by number
 
 
-def embedding(index: Any, weight: Any, padding_idx: int | None = None) -> Any:
+def embedding(index: Any, weight: Any, padding_idx: int | None = None) -> Tensor:
     """Return the rows of `weight`, shape (count, size), that an array of integers names.
 
     The result has the shape of `index`, and at the end an axis of length `size`. The row
@@ -327,7 +327,7 @@ class Embedding(Module):
         self.padding_idx = padding_idx
         self.weight = Tensor(rows, dtype, requires_grad=True)
 
-    def __call__(self, index: Any) -> Any:
+    def __call__(self, index: Any) -> Tensor:
         """Return the vectors for an array of integers, or a list."""
         return embedding(index, self.weight, self.padding_idx)
 
@@ -338,7 +338,7 @@ class Embedding(Module):
 # -- dropout
 
 
-def dropout(x: Any, p: float = 0.5, training: bool = True, rng: RNG = None) -> Any:
+def dropout(x: Any, p: float = 0.5, training: bool = True, rng: RNG = None) -> Tensor:
     """Return `x` with each element replaced by 0 with probability `p`, the others over 1 - p.
 
     Without `training`, `x` as it is. `rng` is a NumPy Generator, which moves on, or a seed. Which
@@ -382,7 +382,7 @@ class Dropout(Module):
         self.p = p
         self.rng = np.random.default_rng(rng)
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Any) -> Tensor:
         """Return `x`, in training with elements replaced by 0."""
         return dropout(x, self.p, self.training, self.rng)
 
@@ -404,7 +404,7 @@ class Flatten(Module):
         self.start_dim = start_dim
         self.end_dim = end_dim
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Any) -> Tensor:
         """Return the elements of `x`, in C order, in the shape with fewer axes."""
         x = as_input(x)
         axes = range(x.ndim)

@@ -16,7 +16,7 @@ from ..graph import each_time, mode, shown_as
 from ..guide import guided
 from ..rules.indexing import scatter
 from ..special import silent
-from ..tensor import differentiable, plain
+from ..tensor import Tensor, differentiable, plain
 from .activations import log_softmax, relu, sigmoid, softmax
 from .module import as_input, floating
 
@@ -59,7 +59,7 @@ def _weighed(share: Any, x: Any) -> Any:
 # -- distances
 
 
-def mse_loss(prediction: Any, target: Any, reduction: Reduction = "mean") -> Any:
+def mse_loss(prediction: Any, target: Any, reduction: Reduction = "mean") -> Tensor:
     """Return the mean of the squared differences, for two of one shape.
 
     Raises ValueError for two shapes, also where NumPy would broadcast.
@@ -84,7 +84,7 @@ def _mean_square(x: Any, t: Any) -> Any:
     return np.mean(difference * difference)
 
 
-def l1_loss(prediction: Any, target: Any, reduction: Reduction = "mean") -> Any:
+def l1_loss(prediction: Any, target: Any, reduction: Reduction = "mean") -> Tensor:
     """Return the mean of the absolute differences, for two of one shape.
 
     Where they agree the derivative is 0. Raises ValueError for two shapes.
@@ -98,7 +98,7 @@ def l1_loss(prediction: Any, target: Any, reduction: Reduction = "mean") -> Any:
 
 def huber_loss(
     prediction: Any, target: Any, reduction: Reduction = "mean", delta: float = 1.0
-) -> Any:
+) -> Tensor:
     """Return half the squared difference up to `delta`, and a straight line beyond: the mean.
 
     The line goes on with the slope `delta`, so that outliers pull no harder. Huber, Robust
@@ -123,7 +123,7 @@ def _huber(x: Any, delta: float) -> Any:
 
 def smooth_l1_loss(
     prediction: Any, target: Any, reduction: Reduction = "mean", beta: float = 1.0
-) -> Any:
+) -> Tensor:
     """Return the absolute difference with its corner rounded within `beta`: the mean.
 
     It is `huber_loss` with delta `beta`, divided by `beta`; for `beta` 0, it is `l1_loss`.
@@ -149,7 +149,7 @@ def cross_entropy(
     ignore_index: int = -100,
     reduction: Reduction = "mean",
     label_smoothing: float = 0.0,
-) -> Any:
+) -> Tensor:
     """Return the mean of minus the logarithm of the softmax at the target's class.
 
     The prediction holds scores (logits) of C classes: shape (n, C), (C,) or (n, C, d1, ...). A
@@ -275,7 +275,7 @@ def nll_loss(
     weight: Any = None,
     ignore_index: int = -100,
     reduction: Reduction = "mean",
-) -> Any:
+) -> Tensor:
     """Return the mean of minus the prediction at the target's class.
 
     The prediction holds logarithms of probabilities, as `log_softmax(x, axis=1)` returns. The rest
@@ -380,7 +380,7 @@ def _restored(losses: Any, known: Any, shape: tuple[int, ...]) -> Any:
 
 def binary_cross_entropy(
     prediction: Any, target: Any, weight: Any = None, reduction: Reduction = "mean"
-) -> Any:
+) -> Tensor:
     """Return the mean of -(t * log(p) + (1 - t) * log(1 - p)), for probabilities of one shape.
 
     No logarithm counts below -100, so that a sure and wrong prediction has the loss 100, and the
@@ -432,7 +432,7 @@ def binary_cross_entropy_with_logits(
     weight: Any = None,
     reduction: Reduction = "mean",
     pos_weight: Any = None,
-) -> Any:
+) -> Tensor:
     """Return `binary_cross_entropy` of the sigmoid of the prediction, exact for every score.
 
     The first term, that of the target 1, is weighed by `pos_weight`, and the loss by `weight`; both
@@ -475,7 +475,7 @@ def _logit_loss(x: Any, t: Any, positive: Any) -> Any:
     return _product(positive * t, yes) + _product(1 - t, no)
 
 
-def hinge_loss(prediction: Any, target: Any, reduction: Reduction = "mean") -> Any:
+def hinge_loss(prediction: Any, target: Any, reduction: Reduction = "mean") -> Tensor:
     """Return the mean of max(0, 1 - target * prediction), for two of one shape.
 
     A target is the class -1 or 1, and a prediction a score, right with margin if beyond it. Raises
@@ -504,7 +504,7 @@ def kl_div(
     target: Any,
     reduction: Literal["mean", "sum", "none", "batchmean"] = "mean",
     log_target: bool = False,
-) -> Any:
+) -> Tensor:
     """Return the mean of t * (log(t) - prediction): of the Kullback-Leibler divergence's terms.
 
     The prediction holds logarithms of probabilities; the target, of the same shape, probabilities
@@ -543,7 +543,7 @@ def _log_divergence(x: Any, t: Any) -> Any:
 
 
 @guided
-def cosine_similarity(x1: Any, x2: Any, axis: int = 1, eps: float = 1e-8) -> Any:
+def cosine_similarity(x1: Any, x2: Any, axis: int = 1, eps: float = 1e-8) -> Tensor:
     """Return the cosine of the angle between vectors, which lie along an axis.
 
     The two broadcast. A norm counts as `eps` at least, so that the zero vector gives 0.
@@ -558,7 +558,7 @@ def cosine_similarity(x1: Any, x2: Any, axis: int = 1, eps: float = 1e-8) -> Any
 
 def cosine_embedding_loss(
     x1: Any, x2: Any, target: Any, margin: float = 0.0, reduction: Reduction = "mean"
-) -> Any:
+) -> Tensor:
     """Return the mean of 1 - cos for pairs of target 1, and of max(0, cos - margin) for -1.
 
     The vectors have shape (n, d) or (d,), the target (n,) or (). Raises ValueError for other

@@ -318,7 +318,7 @@ class Sequential(Module):
             if isinstance(step, type):
                 raise TypeError(f"Sequential: {name} is a class: make one, {step.__name__}()")
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Any) -> Tensor:
         """Return the last module's output."""
         for step in self.steps.values():
             x = step(x)

@@ -94,7 +94,7 @@ def layer_norm(
     weight: Any = None,
     bias: Any = None,
     eps: float = 1e-5,
-) -> Any:
+) -> Tensor:
     """Return `x` with mean 0 and variance 1 over its last axes, times a weight, plus a bias.
 
     `normalized_shape` is the shape of these axes, and that of weight and bias. The variance, to
@@ -151,7 +151,7 @@ class LayerNorm(Module):
             self.weight = Tensor(ones, dtype, requires_grad=True)
             self.bias = Tensor(0 * ones, dtype, requires_grad=True) if bias else None
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Any) -> Tensor:
         """Return the input, of any shape that ends in `normalized_shape`, normalized."""
         return _layer_norm(self, x, self.normalized_shape, self.weight, self.bias, self.eps)
 
@@ -175,7 +175,7 @@ def batch_norm(
     training: bool = False,
     momentum: float = 0.1,
     eps: float = 1e-5,
-) -> Any:
+) -> Tensor:
     """Return `x`, (n, channels, *sizes), with mean 0 and variance 1 in each channel of the batch.
 
     It is then multiplied by a weight and added to a bias, both of shape (channels,). In training,
@@ -253,7 +253,7 @@ class _BatchNorm(Module):
             self.running_mean, self.running_var = Tensor(zeros, dtype), Tensor(ones, dtype)
             self.num_batches_tracked = Tensor(0)
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Any) -> Tensor:
         """Return the input, of shape (n, num_features, *sizes), normalized."""
         x = as_input(x, None if self.weight is None else self.weight.dtype)
         if x.ndim not in self.ranks or x.shape[1] != self.num_features:

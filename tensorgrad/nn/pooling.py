@@ -14,7 +14,7 @@ import numpy as np
 
 from ..graph import shown_as
 from ..rules.selection import masked
-from ..tensor import differentiable, plain
+from ..tensor import Tensor, differentiable, plain
 from .convolution import Size, Windows, check_fit, windows_of
 from .module import Module, as_input, called
 
@@ -181,7 +181,7 @@ def max_pool1d(
     padding: Size = 0,
     dilation: Size = 1,
     ceil_mode: bool = False,
-) -> Any:
+) -> Tensor:
     """Return the largest element in each window of signals: `max_pool2d` along one axis.
 
     >>> tg.nn.max_pool1d(np.array([[1.0, 5.0, 2.0, 3.0]]), 2)
@@ -197,7 +197,7 @@ def max_pool2d(
     padding: Size = 0,
     dilation: Size = 1,
     ceil_mode: bool = False,
-) -> Any:
+) -> Tensor:
     """Return the largest element in each window of images.
 
     `x` has shape (n, channels, height, width) or (channels, height, width). Windows of
@@ -219,7 +219,7 @@ def avg_pool1d(
     padding: Size = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
-) -> Any:
+) -> Tensor:
     """Return the mean of each window of signals: `avg_pool2d` along one axis.
 
     >>> tg.nn.avg_pool1d(np.array([[1.0, 5.0, 2.0, 3.0]]), 2)
@@ -236,7 +236,7 @@ def avg_pool2d(
     padding: Size = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
-) -> Any:
+) -> Tensor:
     """Return the mean of each window of images.
 
     Shapes and parameters are those of `max_pool2d`. Padding adds zeros; with `count_include_pad`
@@ -253,7 +253,7 @@ def avg_pool2d(
     return _avg_pool("avg_pool2d", 2, x, kernel_size, stride, padding, ceil_mode, include)
 
 
-def adaptive_avg_pool1d(x: Any, output_size: int | None) -> Any:
+def adaptive_avg_pool1d(x: Any, output_size: int | None) -> Tensor:
     """Return the means of `output_size` parts of signals, which overlap where sizes do not divide.
 
     >>> tg.nn.adaptive_avg_pool1d(np.array([[1.0, 5.0, 3.0]]), 2)
@@ -262,7 +262,7 @@ def adaptive_avg_pool1d(x: Any, output_size: int | None) -> Any:
     return _adaptive("adaptive_avg_pool1d", 1, x, output_size)
 
 
-def adaptive_avg_pool2d(x: Any, output_size: int | Sequence[int | None] | None) -> Any:
+def adaptive_avg_pool2d(x: Any, output_size: int | Sequence[int | None] | None) -> Tensor:
     """Return the means of parts of images, `output_size` along each axis; None keeps a size.
 
     Part i of m along an axis of length n is from floor(i * n / m) to ceil((i + 1) * n / m).
@@ -330,7 +330,7 @@ class _MaxPool(_Pool):
         self.dilation = dilation
         self.ceil_mode = ceil_mode
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Any) -> Tensor:
         """Return the largest element in each window."""
         sizes = self.kernel_size, self.stride, self.padding, self.dilation
         return _max_pool(self, self.axes, x, *sizes, self.ceil_mode)
@@ -369,7 +369,7 @@ class _AvgPool(_Pool):
         self.ceil_mode = ceil_mode
         self.count_include_pad = count_include_pad
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Any) -> Tensor:
         """Return the mean of each window."""
         sizes = self.kernel_size, self.stride, self.padding
         return _avg_pool(self, self.axes, x, *sizes, self.ceil_mode, self.count_include_pad)
@@ -405,7 +405,7 @@ class AdaptiveAvgPool1d(Module):
     def __init__(self, output_size: int | None) -> None:
         self.output_size = output_size
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Any) -> Tensor:
         """Return the means of the parts."""
         return adaptive_avg_pool1d(x, self.output_size)
 
@@ -423,7 +423,7 @@ class AdaptiveAvgPool2d(Module):
     def __init__(self, output_size: int | Sequence[int | None] | None) -> None:
         self.output_size = output_size
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Any) -> Tensor:
         """Return the means of the parts."""
         return adaptive_avg_pool2d(x, self.output_size)
 

@@ -275,7 +275,7 @@ class _Layers(_Recurrent):
                 self._add_weights(suffix, input_size, dtype, rng)
             input_size = hidden_size * len(directions)
 
-    def __call__(self, x: Any, hx: Any = None) -> tuple[Any, Any]:
+    def __call__(self, x: Any, hx: Any = None) -> tuple[Tensor, Any]:
         """Return the last layer's outputs at all steps, and every layer's state after the last.
 
         Without `hx`, the states before the first step are zero.
