@@ -7,18 +7,7 @@ but the names of Python's builtins, as `sum`, `max` and `compile`, and those wit
 import builtins as _builtins
 from typing import TYPE_CHECKING
 
-from numpy import (
-    __array_namespace_info__ as __array_namespace_info__,
-    abs as abs,
-    all as all,
-    any as any,
-    bool as bool,
-    max as max,
-    min as min,
-    pow as pow,
-    round as round,
-    sum as sum,
-)
+from numpy import __array_namespace_info__ as __array_namespace_info__, bool as bool
 
 from . import (
     array_api,
@@ -33,7 +22,17 @@ from . import (
     training,
 )
 from .array_api import *  # noqa: F403
-from .array_api import __array_api_version__ as __array_api_version__
+from .array_api import (
+    __array_api_version__ as __array_api_version__,
+    abs as abs,
+    all as all,
+    any as any,
+    max as max,
+    min as min,
+    pow as pow,
+    round as round,
+    sum as sum,
+)
 from .checkpoint import checkpoint
 from .compiler import compile as compile
 from .diagnostics import detect_anomaly, profile

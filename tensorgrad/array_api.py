@@ -4,14 +4,14 @@ They are NumPy's own, `tensorgrad.sin is numpy.sin`, because NumPy hands every c
 the tensor. Defined here are those that have no tensor among their arguments, and so must make one,
 and those in which NumPy's arguments or results differ from the standard's.
 
-Those that Python's builtins have too, as `abs` and `max`, the package takes from NumPy itself.
+Those that Python's builtins have too, as `abs` and `max`, are not in `__all__`.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -21,28 +21,48 @@ from numpy import (
     e, inf, nan, newaxis, pi,
     complex64, complex128, float32, float64,
     int8, int16, int32, int64, uint8, uint16, uint32, uint64,
-    empty_like, full_like, ones_like, tril, triu, zeros_like,
-    astype, can_cast, isdtype, result_type,
-    acos, acosh, add, asin, asinh, atan, atan2, atanh, bitwise_and, bitwise_invert,
-    bitwise_left_shift, bitwise_or, bitwise_right_shift, bitwise_xor, ceil, conj, copysign, cos,
-    cosh, divide, equal, exp, expm1, floor, floor_divide, greater, greater_equal, hypot, imag,
-    isfinite, isinf, isnan, less, less_equal, log, log1p, log2, log10, logaddexp, logical_and,
-    logical_not, logical_or, logical_xor, maximum, minimum, multiply, negative, nextafter,
-    not_equal, positive, real, reciprocal, remainder, sign, signbit, sin, sinh, sqrt,
-    square, subtract, tan, tanh, trunc,
-    take, take_along_axis, argmax, argmin, count_nonzero, nonzero, searchsorted, where,
-    unique_all, unique_counts, unique_inverse, unique_values,
-    matmul, matrix_transpose, tensordot, vecdot,
-    broadcast_to, concat, expand_dims, flip, moveaxis, permute_dims, repeat, reshape, roll, squeeze,
-    tile, unstack,
-    cumulative_prod, cumulative_sum, mean, prod, std, var,
-    diff,
+    can_cast, isdtype, result_type,
+    nonzero, unique_all, unique_counts, unique_inverse, unstack,
 )  # fmt: skip
 # isort: on
 
 from . import fft
 from .guide import guided
 from .tensor import Tensor, asarray
+
+if TYPE_CHECKING:
+    # The functions that are imported below: NumPy's stubs say that they return arrays.
+    _function: Callable[..., Tensor] = asarray  # for one
+    empty_like = full_like = ones_like = tril = triu = zeros_like = astype = acos = _function
+    acosh = add = asin = asinh = atan = atan2 = atanh = bitwise_and = bitwise_invert = _function
+    bitwise_left_shift = bitwise_or = bitwise_right_shift = bitwise_xor = ceil = conj = _function
+    copysign = cos = cosh = divide = equal = exp = expm1 = floor = floor_divide = _function
+    greater = greater_equal = hypot = imag = isfinite = isinf = isnan = less = _function
+    less_equal = log = log1p = log2 = log10 = logaddexp = logical_and = logical_not = _function
+    logical_or = logical_xor = maximum = minimum = multiply = negative = nextafter = _function
+    not_equal = positive = real = reciprocal = remainder = sign = signbit = sin = sinh = _function
+    sqrt = square = subtract = tan = tanh = trunc = take = take_along_axis = argmax = _function
+    argmin = count_nonzero = searchsorted = where = unique_values = matmul = _function
+    matrix_transpose = tensordot = vecdot = broadcast_to = concat = expand_dims = flip = _function
+    moveaxis = permute_dims = repeat = reshape = roll = squeeze = tile = cumulative_prod = _function
+    cumulative_sum = mean = prod = std = var = diff = abs = all = any = max = min = pow = _function
+    round = sum = _function
+else:  # isort: off
+    from numpy import (
+        empty_like, full_like, ones_like, tril, triu, zeros_like, astype, acos, acosh, add, asin,
+        asinh, atan, atan2, atanh, bitwise_and, bitwise_invert, bitwise_left_shift, bitwise_or,
+        bitwise_right_shift, bitwise_xor, ceil, conj, copysign, cos, cosh, divide, equal, exp,
+        expm1, floor, floor_divide, greater, greater_equal, hypot, imag, isfinite, isinf, isnan,
+        less, less_equal, log, log1p, log2, log10, logaddexp, logical_and, logical_not,
+        logical_or, logical_xor, maximum, minimum, multiply, negative, nextafter, not_equal,
+        positive, real, reciprocal, remainder, sign, signbit, sin, sinh, sqrt, square, subtract,
+        tan, tanh, trunc, take, take_along_axis, argmax, argmin, count_nonzero, searchsorted,
+        where, unique_values, matmul, matrix_transpose, tensordot, vecdot, broadcast_to, concat,
+        expand_dims, flip, moveaxis, permute_dims, repeat, reshape, roll, squeeze, tile,
+        cumulative_prod, cumulative_sum, mean, prod, std, var, diff, abs, all, any, max, min, pow,
+        round, sum,
+    )  # fmt: skip
+# isort: on
 
 __all__ = [  # noqa: RUF022 (the standard's chapters)
     "fft", "linalg",
@@ -181,7 +201,7 @@ def iinfo(kind: Any, /) -> np.iinfo[Any]:
     return np.iinfo(result_type(kind))
 
 
-def clip(x: Any, /, min: Any = None, max: Any = None) -> Any:
+def clip(x: Any, /, min: Any = None, max: Any = None) -> Tensor:
     """Return `numpy.clip(x, min, max)` in the dtype of `x`.
 
     >>> tg.clip(tg.asarray([1, 5, 9]), 2, max=6)
@@ -192,7 +212,7 @@ def clip(x: Any, /, min: Any = None, max: Any = None) -> Any:
 
 
 @guided
-def sort(x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Any:
+def sort(x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
     """Return `numpy.sort` along an axis, or the elements in descending order.
 
     >>> tg.sort(tg.asarray([2.0, 3.0, 1.0]), descending=True)
@@ -200,11 +220,11 @@ def sort(x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool = 
     """
     if descending:
         return flip(np.sort(flip(x, axis=axis), axis=axis, stable=stable), axis=axis)
-    return np.sort(x, axis=axis, stable=stable)
+    return np.sort(x, axis=axis, stable=stable)  # type: ignore[return-value]
 
 
 @guided
-def argsort(x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Any:
+def argsort(x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
     """Return the positions of the elements in the order of `sort`; equal ones keep their order.
 
     >>> tg.argsort(tg.asarray([2, 3, 1, 3]), descending=True)
@@ -212,5 +232,5 @@ def argsort(x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool
     """
     if descending:  # of the reversed array, so that equal elements end up in their first order
         backwards = np.argsort(flip(x, axis=axis), axis=axis, stable=stable)
-        return x.shape[axis] - 1 - flip(backwards, axis=axis)
-    return np.argsort(x, axis=axis, stable=stable)
+        return x.shape[axis] - 1 - flip(backwards, axis=axis)  # type: ignore[no-any-return]
+    return np.argsort(x, axis=axis, stable=stable)  # type: ignore[return-value]
