@@ -23,7 +23,7 @@ from tensorgrad.compiler.strides import copied, pattern
 from .operations import Op
 from .oracles import assert_same, leaf
 from .test_compile_table import OVERWRITTEN, ROWS, differentiated
-from .test_compile_training import plans
+from .test_compile_training import NETS, plans, twins
 
 
 def with_gaps(a: Any) -> Any:
@@ -114,6 +114,19 @@ def test_rows(op: Op) -> None:
             actual = compiled(seed, *args)
         scale = max(float(np.max(np.abs(a), initial=0)) for a in [seed, out, *args])
         assert_same(actual, expected, least=scale if np.isfinite(scale) else 0.0)
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_training(net: str) -> None:
+    """Steps whose batches lie as the ones before, and then in other ways."""
+    eager, compiled = twins(NETS[net])
+    step = tg.compile(compiled.step)
+    ways = ["by columns", "by columns", "reversed", "with gaps"]
+    for i, way in enumerate(ways):
+        x, t = eager.batch(i)
+        expected = eager.step(LAYOUTS[way](x), LAYOUTS[ways[i - 1]](t))
+        assert_same(step(LAYOUTS[way](x), LAYOUTS[ways[i - 1]](t)), expected)
+        assert_same(compiled.everything(), eager.everything())
 
 
 # -- random programs

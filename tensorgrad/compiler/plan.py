@@ -242,16 +242,17 @@ def _spelling(call: Call) -> Spelling | None:
 def _lines(
     code: Code, call: Call, spellings: Mapping[Call, Spelling], layout: Layout, late: bool
 ) -> list[str]:
-    """The lines of a call. Views of what stays where it is are taken now."""
+    """The lines of a call. Views of what stays where it is are taken now, if views they are."""
     sources = [*values_in((call.args, call.kwargs))]
     if call.kind == "view" and len(sources) == 1 and code.fixed(sources[0]) is not None:
         args, kwargs = mapped((tuple(call.args), dict(call.kwargs)), Value, code.fixed)
         views: list[Array] = []
         mapped(call.fun(*args, **kwargs), np.ndarray, views.append)
-        for result, view in zip(call.results, views, strict=True):
-            if not code.knows(result):
-                code.bind(result, view)
-        return []
+        if all(v.size == 0 or np.may_share_memory(v, code.fixed(sources[0])) for v in views):
+            for result, view in zip(call.results, views, strict=True):
+                if not code.knows(result):
+                    code.bind(result, view)
+            return []
     for v in sources:
         array = None if code.knows(v) else layout.array_of(v)
         if array is not None:
