@@ -349,8 +349,10 @@ class Trace:
         self.inputs: list[Value] = []
         # By id, the tensors whose arrays were used, with the arrays and nodes that they had.
         self.tensors: dict[int, tuple[Tensor, Array, Node | None]] = {}
-        # Those that live outside of the function, likewise; and all traced arrays.
-        self._outside: list[tuple[Tensor, Array, Node | None]] = []
+        # Those that live outside of the function, likewise, and what they are given: threads that
+        # are not traced see the arrays that they had. And all traced arrays.
+        self._outside: dict[int, tuple[Tensor, Array, Node | None]] = {}
+        self.assigned: dict[int, Tracer] = {}
         self.tracers: list[weakref.ref[Tracer]] = []
         self._kept: dict[Value, Value] = {}  # copies of what the end of the call overwrites
         # The leaves whose `grad` was read or set, with those that they had; of those whose `grad`
@@ -436,11 +438,13 @@ class Trace:
             )
         if id(t) not in self.tensors:
             self.tensors[id(t)] = t, array, t._node
+        if id(t) in self.assigned:
+            return self.assigned[id(t)]
         return Tracer(self, self.value(array))
 
     def follow(self, t: Tensor) -> None:
         """Let the function change the data of a tensor, which outlives the call."""
-        self._outside.append((t, t._array, t._node))
+        self._outside[id(t)] = t, t._array, t._node
         if type(t._array) is np.ndarray:
             self.followed.add(id(owner_of(t._array)))
 
@@ -694,23 +698,28 @@ class Trace:
 
     def assign(self, t: Tensor, value: Any) -> None:
         """Give a leaf, or an untracked tensor, new data."""
-        target = self.tensor(t)
+        target, node = self.tensor(t), t._node
         value = value.data if isinstance(value, Tensor) else value
         if not (isinstance(value, Tracer) and value.value is target.value):
-            if np.shape(value) != target.shape:
+            if node is not None and np.shape(value) != target.shape:
                 raise ValueError(f"cannot assign data of shape {np.shape(value)} to {target}")
-            if t._node is not None and t._node.out is not None:
+            if node is not None and node.out is not None:
                 target[...] = value  # an optimizer's memory, where the data stays
             else:  # whoever has the array that the tensor had keeps its elements
-                by_columns = t._node is not None and target.value.array.flags.fnc
-                order = {"order": "F"} if by_columns else {}
-                t._array = self.record(np.array, (value,), {"dtype": t.dtype} | order)
+                by_columns = node is not None and target.value.array.flags.fnc
+                options = {} if node is None else {"dtype": node.dtype}
+                new = self.record(np.array, (value,), options | {"order": "FK"[not by_columns]})
+                alike = (new.shape, new.dtype) == (target.shape, target.dtype)
+                if alike and id(t) in self._outside and not isinstance(t._array, Tracer):
+                    self.assigned[id(t)] = new
+                else:
+                    t._array = new
         self.touch(t._node)
 
     def finish(self) -> None:
         """Bring the values that tensors from outside were given to where their data lie."""
-        given = [(t, array, t._array) for t, array, _ in self._outside if t._array is not array]
-        for t, _, before in self._outside:
+        given = []
+        for t, array, before in self._outside.values():
             node = t._node
             if node is not before and node is not None and node.rule is not None:
                 raise TraceError(
@@ -718,16 +727,18 @@ class Trace:
                     f"function becomes a {node}, whose graph ends with the call: write the "
                     "detach()ed value into it, or make the tensor inside of the function"
                 )
+            new = t._array if isinstance(t._array, Tracer) else self.assigned.get(id(t))
+            if new is not None:
+                given.append((t, array, new))
         # What is seen of their memory is what was there before.
-        owners = {id(owner_of(array)) for _, array, new in given if isinstance(new, Tracer)}
+        owners = {id(owner_of(array)) for _, array, _ in given}
         for tracer in [made() for made in self.tracers]:
             if tracer is not None and id(tracer.value.storage.owner) in owners:
                 self._kept[tracer.value] = self.record(np.copy, (tracer,)).value
         for t, array, new in given:
-            if not isinstance(new, Tracer):
-                continue
             value = self.value(new)
-            if pattern(value.array) == pattern(array) and self._is_alone(t, array):
+            alike = (value.shape, value.dtype) == (array.shape, array.dtype)
+            if alike and pattern(value.array) == pattern(array) and self._is_alone(t, array):
                 t._array = array
                 self.record(assign_at, (array, ..., Tracer(self, value)), target=array)
             else:  # it gets an array of its own, in which the next trace finds it
@@ -739,7 +750,7 @@ class Trace:
         """Whether no other tensor from outside lies in the array of one."""
         return not any(
             other is not t and type(other._array) is np.ndarray and np.may_share_memory(a, array)
-            for other, a, _ in self._outside
+            for other, a, _ in self._outside.values()
         )
 
     def require_nothing_kept(self) -> None:
@@ -807,7 +818,7 @@ class Trace:
         make_writeable([*self._lent, *self.protected])
         for restore in reversed(self._undo):
             restore()
-        for t, array, before in self._outside:
+        for t, array, before in self._outside.values():
             t._array, t._node = array, before
         for node, g in self.gradients.items():
             node.grad = g
