@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import zlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from .graph import (
     propagate,
 )
 from .structure import Structure, flatten
-from .tensor import Tensor, alias, apply, parts_of, plain, revive
+from .tensor import Tensor, alias, apply, parts_of, plain, relate, revive, tensor_of
 
 
 def checkpoint(f: F) -> F:
@@ -44,12 +44,12 @@ def checkpoint(f: F) -> F:
     def checkpointed(*args: Any, **kwargs: Any) -> Any:
         if not mode.get().recording or mode.get().trace is not None:
             return f(*args, **kwargs)  # a compiled function plans its memory by itself
-        run = functools.partial(f, *args, **kwargs)
+        again = _as_of_now(f, args, kwargs)
         start = now()
-        outputs, structure, tracked = _outputs(run)
+        outputs, structure, tracked = _outputs(functools.partial(f, *args, **kwargs))
         if not tracked:
             return structure.build(outputs)
-        replay = _Replay(run, start, tracked)
+        replay = _Replay(f, again, start, tracked)
         call = Node(
             (),
             np.dtype(float),
@@ -57,10 +57,12 @@ def checkpoint(f: F) -> F:
             replay.sources,
             out=tuple([Spec(y.shape, y.dtype) for y in tracked]),
         )
-        detached = iter(parts_of(call, tuple([plain(y) for y in tracked])))
-        return structure.build(
-            next(detached) if isinstance(y, Tensor) and y.requires_grad else y for y in outputs
-        )
+        detached = parts_of(call, tuple([plain(y) for y in tracked]))
+        for part, y in zip(detached, filter(_is_tracked, outputs), strict=True):
+            if y._family is not None:
+                relate(part, (y,))
+        detached = iter(detached)
+        return structure.build(next(detached) if _is_tracked(y) else y for y in outputs)
 
     return checkpointed  # type: ignore[return-value]
 
@@ -71,9 +73,9 @@ class _Replay:
     `sources` are the nodes that it takes from outside, as arguments or otherwise.
     """
 
-    def __init__(self, run: Any, start: int, outputs: list[Tensor]) -> None:
+    def __init__(self, f: Function, run: Function, start: int, outputs: list[Tensor]) -> None:
         self.run = run
-        self.name = name_of(run.func)
+        self.name = name_of(f)
         nodes = ancestors(*_roots(outputs), since=start)
         self.sources = [node for node in nodes if node.serial < start]
         self.sums = [_checksum(y) for y in outputs]
@@ -97,11 +99,41 @@ class _Replay:
         return [found.get(s, np.zeros(s.shape, s.dtype)) for s in self.sources]
 
 
+class _State(NamedTuple):
+    """What a handle was."""
+
+    array: Any
+    node: Node | None
+
+
+def _as_of_now(f: Function, args: Any, kwargs: Any) -> Function:
+    """The same call, whatever becomes of the handles among the arguments until it is made."""
+    leaves, structure = flatten((args, kwargs), name_of(f), anything=True, modules=False)
+    states = [
+        _State(t._array, t._node)
+        if isinstance(t, Tensor) and not (t.is_leaf and t.requires_grad)
+        else t
+        for t in leaves
+    ]
+    del args, kwargs, leaves  # a graph must not refer to handles, which may be given its results
+
+    def again() -> Any:
+        args, kwargs = structure.build(
+            tensor_of(*state) if isinstance(state, _State) else state for state in states
+        )
+        return f(*args, **kwargs)
+
+    return again
+
+
 def _outputs(run: Function) -> tuple[list[Any], Structure, list[Tensor]]:
     """What a run returns: its leaves, their structure, and the tracked ones, as its own nodes."""
     leaves, structure = flatten(run(), "checkpoint")
-    tracked = [y for y in leaves if isinstance(y, Tensor) and y.requires_grad]
-    return leaves, structure, [apply(alias, (y,)) for y in tracked]
+    return leaves, structure, [apply(alias, (y,)) for y in filter(_is_tracked, leaves)]
+
+
+def _is_tracked(y: Any) -> bool:
+    return isinstance(y, Tensor) and y.requires_grad
 
 
 def _roots(tensors: list[Tensor]) -> list[Node]:

@@ -336,6 +336,8 @@ class Rule:
         self.form = form
         self.arity = len(vjps)
         self.variadic = isinstance(vjps, _Each)
+        # Whether a result may be a view of an argument: those of ufuncs are new arrays.
+        self.views = not isinstance(getattr(fun, "__self__", fun), np.ufunc)
         self.plans: dict[Any, Plan] = {}
 
     def plan(self, pattern: int, kwargs: Mapping[str, Any] = NO_KWARGS) -> Plan:

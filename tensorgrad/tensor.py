@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from weakref import ref
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -37,6 +38,7 @@ from .graph import (
     ancestors,
     as_array,
     changes,
+    enable_grad,
     mode,
     name_of,
     propagate,
@@ -48,6 +50,18 @@ from .graph import (
 from .guide import check_keywords, guide, guided, not_callable
 from .lending import UNUSED, lend, loans, references, settle
 from .methods import Axis as Axis, NumpyMethods
+from .views import (
+    Layout,
+    coincide,
+    concrete,
+    filled,
+    layout_of,
+    overlaid as _overlaid,
+    owner_of,
+    part as _part,
+    places,
+    seen,
+)
 
 # --------------------------------------------------------------------------------------------
 # apply: every operation on tensors passes through here
@@ -97,11 +111,14 @@ def apply(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any] = NO_KWA
     if now.trace is not None:
         fun = now.trace.caller(fun, args, arrays)
     if not (tracked and now.recording):
-        return _wrap(fun(*arrays, **kwargs), known.name)  # type: ignore[no-any-return]
+        results = _wrap(fun(*arrays, **kwargs), known.name)
+        if known.views:
+            relate(results, args)
+        return results  # type: ignore[no-any-return]
     if kwargs:
         kwargs = {name: _frozen(value) for name, value in kwargs.items()}
         unread, out_is_read = known.plan(tracked + bit, kwargs)
-        out: Any = fun(*arrays, **kwargs)
+        out = fun(*arrays, **kwargs)
     else:
         unread, out_is_read = known.plans.get(tracked + bit) or known.plan(tracked + bit)
         out = fun(*arrays)
@@ -129,10 +146,16 @@ def apply(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any] = NO_KWA
     for hook in now.hooks:
         hook(node, operands)
     if several is not None:
-        return parts_of(node, out)  # type: ignore[no-any-return]
+        parts = parts_of(node, out)
+        if known.views:
+            relate(parts, args)
+        return parts  # type: ignore[no-any-return]
     tensor: Tensor = _new(Tensor)
     tensor._array = out
     tensor._node = node
+    tensor._family = None
+    if known.views:
+        relate(tensor, args)
     return tensor
 
 
@@ -177,7 +200,11 @@ def _apply_without_rule(fun: Function, args: Sequence[Any], kwargs: Mapping[str,
     now = mode.get()
     tracked = now.recording and (any_tracked(args) or (kwargs and any_tracked(kwargs.values())))
     if not tracked or fun in CONSTANTS:
-        return _wrap(fun(*_unwrap(tuple(args)), **_unwrap(dict(kwargs))), name_of(fun))
+        out = fun(*_unwrap(tuple(args)), **_unwrap(dict(kwargs)))
+        results = _wrap(out, name_of(fun))
+        if not isinstance(out, np.generic):
+            relate(results, (args, *kwargs.values()))
+        return results
     definition = COMPOSITES.get(fun)
     if definition is None:
         if _late_rules_loaded():
@@ -253,6 +280,7 @@ def alias(x: Any) -> Any:
 
 
 rule(alias, lambda g, _y, _x: g, form="linear")
+RULES[alias].views = False
 
 
 def _frozen(parameter: Any) -> Any:
@@ -271,6 +299,7 @@ def tensor_of(data: Any, node: Node | None) -> Tensor:
     tensor: Tensor = _new(Tensor)
     tensor._array = data
     tensor._node = node
+    tensor._family = None
     return tensor
 
 
@@ -382,10 +411,11 @@ class Tensor(NumpyMethods):
     array([2., 4., 6.])
     """
 
-    __slots__ = ("__weakref__", "_array", "_node")
+    __slots__ = ("__weakref__", "_array", "_family", "_node")
     _array: Array
     _node: Node | None
     __pandas_priority__ = 5000  # above its own classes: their columns are operands
+    _family: set[ref[Tensor]] | None  # the tensors that lie in the same memory, if any other does
 
     def __init__(
         self,
@@ -393,6 +423,7 @@ class Tensor(NumpyMethods):
         dtype: DTypeLike | None = None,
         requires_grad: bool = False,
     ) -> None:
+        self._family = None
         operand = as_operand(_untracked(data), "Tensor")
         new = operand.astype(operand.dtype if dtype is None else dtype)
         if not isinstance(new, Tensor):
@@ -448,6 +479,7 @@ class Tensor(NumpyMethods):
                 by_columns = node is not None and self._array.flags.fnc  # as is best for a layer
                 dtype = array.dtype if node is None else node.dtype
                 self._array = array.astype(dtype, order="F" if by_columns else "K")
+                self._family = None
                 changes[0] += 1
             else:
                 node.out[...] = array
@@ -676,6 +708,10 @@ class Tensor(NumpyMethods):
         """Return the tensor in another dtype; the gradient is cast back."""
         return np.astype(self, np.dtype(dtype), copy=copy)  # type: ignore[call-overload, no-any-return]
 
+    def copy(self, order: Literal["C", "F", "A", "K"] = "C") -> Tensor:
+        """Return a copy of the tensor, through which the gradient flows."""
+        return np.copy(self, order)  # type: ignore[return-value]
+
     def flatten(self, order: Literal["C", "F", "A", "K"] = "C") -> Tensor:
         """Return a copy of the tensor with one axis, in this order of the elements.
 
@@ -727,7 +763,15 @@ class Tensor(NumpyMethods):
     def __iter__(self) -> Iterator[Tensor]:
         if self.ndim == 0:
             raise TypeError("iteration over a 0-d tensor")
-        return iter(np.unstack(self))  # type: ignore[arg-type]
+        return self._rows()
+
+    def _rows(self) -> Iterator[Tensor]:
+        rows: list[Any] = [*np.unstack(self)][::-1]
+        array = self._array
+        for i in range(len(rows)):
+            if self._array is not array:  # somebody wrote to it
+                rows.clear()
+            yield rows.pop() if rows else self[i]
 
     def __contains__(self, value: Any) -> bool:
         return value in plain(self)
@@ -830,31 +874,54 @@ class Tensor(NumpyMethods):
         return apply(operator.getitem, (self, _plain_index(index)))
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        self._become(assign, (self, value, _plain_index(index)))
+        index = _plain_index(index)
+        place = None if self._family is None else _view_at(self, index)
+        kin = isinstance(value, Tensor) and value._family is self._family
+        if place is not None and kin and coincide(concrete(plain(value)), place):
+            return  # y[i] += x has changed it already
+        self._become(assign, (self, value, index), place)
 
-    def _become(self, fun: Function, args: tuple[Any, ...]) -> Tensor:
-        """Give this handle the value of `fun(*args)`; no array that another tensor sees changes."""
-        if self._node is not None and self._node.rule is None and mode.get().recording:
-            raise GraphError(
-                f"cannot change in place a {self._node} that requires grad: "
-                "do it under no_grad(), assign its .data, or compute a new tensor"
-            )
+    def _become(self, fun: Function, args: tuple[Any, ...], written: Array | None = None) -> Tensor:
+        """Give this handle the value of `fun(*args)`, and views what they show then.
+
+        `written` are the elements that change, if not all. No node and no saved array changes.
+        """
+        layouts = _overlapping(self, written) if self._family else {}
+        for t in layouts or (self,):
+            if t._node is not None and t._node.rule is None and mode.get().recording:
+                view = f"a view of shape {self.shape}, of "
+                raise GraphError(
+                    f"cannot change in place {'' if t is self else view}a {t._node} that requires "
+                    "grad: do it under no_grad(), assign the tensor's .data, or compute a new "
+                    "tensor"
+                )
         value = apply(fun, args)
         if value.shape != self.shape:
             raise ValueError(
                 f"{name_of(fun)}: a result of shape {value.shape} does not fit in place into "
                 f"a tensor of shape {self.shape}"
             )
-        if not np.can_cast(value.dtype, self.dtype, "same_kind"):
-            raise TypeError(f"{name_of(fun)}: cannot cast {value.dtype} in place to {self.dtype}")
         if value.dtype != self.dtype:
+            if not np.can_cast(value.dtype, self.dtype, "same_kind"):
+                raise TypeError(
+                    f"{name_of(fun)}: cannot cast {value.dtype} in place to {self.dtype}"
+                )
             value = value.astype(self.dtype)
+        if layouts or not _lie_alike(self, value):
+            _write_through(self, value, layouts or {self: layout_of(self._array)})
+        else:
+            self._take(value)
+        return self
+
+    def _take(self, value: Tensor) -> None:
+        """Show what another tensor does: a leaf takes its data."""
         if self._node is not None and self._node.rule is None:
+            family = self._family
             self.data = value._array
+            self._family = family
         else:
             self._array, self._node = value._array, value._node
             changes[0] += 1
-        return self
 
     # -- operators
 
@@ -1166,3 +1233,155 @@ def differentiable(
         return operation  # type: ignore[return-value]
 
     return decorate
+
+
+# --------------------------------------------------------------------------------------------
+# Views: tensors that lie in the same memory, as NumPy's arrays do
+
+
+def relate(results: Any, args: Sequence[Any]) -> None:
+    """Let results and tensors among the arguments know one another that lie in the same memory."""
+    if type(results) is Tensor:
+        base = args[0]
+        if type(base) is not Tensor or results._array.base is not base._array:
+            base = _base(results._array, args)
+            if base is None:
+                return
+        family = base._family
+        if family is None:
+            family = base._family = set()
+            family.add(ref(base, family.discard))
+        results._family = family
+        family.add(ref(results, family.discard))
+    elif isinstance(results, (tuple, list)):
+        for y in results:
+            relate(y, args)
+
+
+def _base(array: Any, args: Sequence[Any]) -> Tensor | None:
+    """The first tensor among the arguments that lies in the memory of an array."""
+    owner = owner_of(concrete(array))
+    for a in args:
+        if isinstance(a, Tensor):
+            if owner_of(concrete(plain(a))) is owner:
+                return a
+        elif isinstance(a, (tuple, list)) and (found := _base(array, a)) is not None:
+            return found
+    return None
+
+
+def _lie_alike(t: Tensor, value: Tensor) -> bool:
+    """Whether a new value lies in memory as the old one, unless elements of that overlap."""
+    array = concrete(t._array)
+    return array.strides == concrete(value._array).strides or layout_of(array).repeats
+
+
+def _view_at(t: Tensor, index: Any) -> Array | None:
+    """The elements of a tensor at an index, if that makes a view of them."""
+    for i in index if isinstance(index, tuple) else (index,):
+        if not (i is None or i is ... or isinstance(i, (slice, int, np.integer))):
+            return None
+    array = concrete(plain(t))
+    place = array[index]
+    if type(place) is np.ndarray and owner_of(place) is owner_of(array):
+        return place
+    return None
+
+
+def _overlapping(target: Tensor, written: Array | None) -> dict[Tensor, Layout]:
+    """How a tensor lies, and others that lie where elements of it are written, by default all."""
+    own = layout_of(plain(target))
+    if own.repeats or not own.writeable:
+        raise ValueError(
+            f"cannot write into a view of shape {target.shape} that NumPy makes only for reading, "
+            "as of broadcast_to or diagonal: write into a copy, or into what it is a view of"
+        )
+    layouts = {target: own}
+    place = own if written is None else layout_of(written)
+    for reference in [*(target._family or ())]:
+        t = reference()
+        if t is not None and t is not target and t._family is target._family:
+            layout = layout_of(plain(t))
+            if layout.meets(place):
+                layouts[t] = layout
+    return layouts
+
+
+def _write_through(target: Tensor, value: Tensor, layouts: Mapping[Tensor, Layout]) -> None:
+    """Give a tensor a new value, and others in the same memory what they show then.
+
+    First, the one that fills the memory, if there is one: the others are made again as parts of it.
+    """
+    first = next((t for t, layout in layouts.items() if layout.is_whole), target)
+    of_first = layouts[first]
+    new = value if first is target else _shown(first, value, of_first, layouts[target])
+    values = {first: new, target: value} | {
+        t: _shown(t, new, layout, of_first)
+        for t, layout in layouts.items()
+        if t is not first and t is not target
+    }
+    tracked = [t for t in layouts if not t.is_leaf]
+    leaves = [t for t in layouts if t.is_leaf and t.requires_grad]
+    memory = None
+    for t, shown in values.items():
+        t._take(shown)
+        _lay(t, layouts[t], memory)
+        if t is first and of_first.is_whole and mode.get().trace is None:
+            memory = owner_of(t._array)
+            memory = memory if memory.flags.writeable else None
+    for leaf in leaves:  # nothing is being recorded, but the views of a leaf remain its views
+        for t in tracked:
+            with enable_grad():
+                t._take(_shown(t, leaf, layouts[t], layouts[leaf]))
+            _lay(t, layouts[t], memory)
+
+
+def _shown(t: Tensor, over: Tensor, of_t: Layout, of_over: Layout) -> Tensor:
+    """What a tensor shows where another one is written into the memory that both lie in."""
+    if of_t.repeats:
+        if of_t.dtype != of_over.dtype:
+            raise TypeError(
+                f"a write would change a view of shape {t.shape} whose elements overlap and are "
+                "the real or imaginary part of what is written: make it a copy"
+            )
+        numbers = places(of_t, of_over)
+        shown: Any = np.where(numbers >= 0, np.ravel(over)[numbers], t)
+        return shown  # type: ignore[no-any-return]
+    if of_over.is_whole:
+        return apply(part, (over, of_t, of_over))
+    return apply(overlaid, (t, over, of_t, of_over))
+
+
+def _lay(t: Tensor, layout: Layout, memory: Array | None) -> None:
+    """Let the array of a tensor lie as it did: in this memory, or else in its own."""
+    if memory is not None:
+        t._array = seen(memory, layout)
+    elif layout_of(plain(t)) != layout:
+        trace = mode.get().trace
+        run = _called if trace is None else trace.call
+        t._array = run(seen, run(filled, t._array, layout), layout)
+    if not layout.writeable:
+        concrete(t._array).flags.writeable = False
+
+
+def _called(fun: Function, *args: Any) -> Any:
+    return fun(*args)
+
+
+def _turned(fun: Function, g: Any, to: Layout, of: Layout) -> Any:
+    """A part of a cotangent, which are conjugates of what lies in memory."""
+    if "c" in (to.dtype.kind, of.dtype.kind):
+        return np.conjugate(fun(np.conjugate(g), to, of))
+    return fun(g, to, of)
+
+
+part: Function = differentiable(
+    lambda g, _y, _x, of_part, of_x: _turned(part, g, of_x, of_part), form="linear"
+)(_part)
+overlaid: Function = differentiable(
+    lambda g, _y, _under, _over, of_under, of_over: overlaid(g, 0, of_under, of_over),
+    lambda g, _y, _under, _over, of_under, of_over: _turned(part, g, of_over, of_under),
+    form="linear",
+)(_overlaid)
+for _fun in part, overlaid:
+    RULES[_fun].views = False

@@ -21,7 +21,7 @@ PACKAGE = Path(tensorgrad.__file__).parent
 LAYERS = [
     {"approximations", "errors", "version", "scalar", "doctor", "guide", "lending"},
     {"graph"},
-    {"batching", "methods"},
+    {"batching", "methods", "views"},
     {"tensor"},
     {"structure", "special", "guard", "data", "fft", "interop", "storage"},
     {"rules", "transforms", "checkpoint", "diagnostics"},

@@ -448,13 +448,13 @@ IN_PLACE = [
 def test_in_place_operators_change_no_other_tensor_and_no_saved_array(operation: Any) -> None:
     x = leaf([2.0, 3.0])
     y = x * x
-    alias, saved, array = y[:], np.exp(y * 0) * y, y.data
+    other, saved, array = y * 1, np.exp(y * 0) * y, y.data
     before = y.data.copy()
     handle = y
     y = operation(y, 2.0)
     assert y is handle
-    for other in alias.data, saved.data, array, y.data * 0 + before:
-        assert_array_equal(other, before)
+    for kept in other.data, saved.data, array:
+        assert_array_equal(kept, before)
     np.sum(saved).backward()
     assert_array_equal(x.grad, 2 * x.data)
 
@@ -467,18 +467,6 @@ def test_a_saved_operand_survives_in_place_changes_of_its_tensor() -> None:
     y *= 7
     np.sum(z).backward()
     assert_array_equal(x.grad, [4, 6])
-
-
-def test_a_view_does_not_follow_its_base() -> None:
-    x = leaf(np.ones((2, 2)))
-    y = x * 1
-    row = y[0]
-    row[0] = 5.0
-    assert_array_equal(y.data, np.ones((2, 2)))
-    y[0, 1] = 7.0
-    assert_array_equal(row.data, [5, 1])
-    (np.sum(row) + 10 * np.sum(y)).backward()
-    assert_array_equal(x.grad, [[10, 1], [10, 10]])
 
 
 def test_in_place_on_an_untracked_tensor_leaves_shared_memory_alone() -> None:

@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
+from numpy.lib.stride_tricks import as_strided, sliding_window_view
 
 from ..graph import Array, Function, shown_as
 from ..tensor import alias
@@ -35,6 +35,11 @@ WRITERS = frozenset({
 WRITING_METHODS = frozenset({"fill", "sort", "partition", "put"})
 # What calls the method of that name, which of a number returns a number, not a view.
 BY_METHOD = frozenset({np.squeeze, np.transpose, np.real, np.imag})
+# What returns views that are read-only for good.
+READ_ONLY = frozenset({
+    np.diagonal, np.ndarray.diagonal, np.linalg.diagonal, np.diag, np.broadcast_to,
+    sliding_window_view,
+})  # fmt: skip
 # Methods that need the elements, and what no traced array has.
 READING_METHODS = frozenset({
     "item", "tolist", "tobytes", "tofile", "dump", "dumps", "nonzero", "argwhere",

@@ -13,6 +13,7 @@ from ..errors import TraceError
 from ..graph import Array, Function, Node, changes, mode, name_of, now, order_of
 from ..structure import Structure
 from ..tensor import Tensor
+from ..views import owner_of
 from .arguments import Arguments
 from .bundles import bundled
 from .chains import Chain, chained
@@ -20,7 +21,7 @@ from .folding import folded
 from .functions import FIXED_SHAPE
 from .layout import Layout
 from .memory import Recycled
-from .program import Call, Value, mapped, owner_of, values_in
+from .program import Call, Value, mapped, values_in
 from .report import Profile, Step, Undo, listing
 from .rewriting import has_effects, simplified, spread_out
 from .spelling import (
@@ -438,7 +439,12 @@ def _returned(code: Code, i: int, output: Output) -> tuple[list[str], str]:
     if output.leaf is not Tensor:
         return [], text
     node = code.name(output.node, "node")
-    return [f"t{i} = new(Tensor)", f"t{i}._array = {text}", f"t{i}._node = {node}"], f"t{i}"
+    return [
+        f"t{i} = new(Tensor)",
+        f"t{i}._array = {text}",
+        f"t{i}._node = {node}",
+        f"t{i}._family = None",
+    ], f"t{i}"
 
 
 def _answer(code: Code, outputs: Sequence[Output], structure: Structure) -> list[str]:

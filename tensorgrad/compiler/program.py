@@ -180,18 +180,6 @@ def values_in(nested: Any) -> Iterator[Value]:
         yield from values_in((nested.start, nested.stop, nested.step))
 
 
-def owner_of(array: Array) -> Array:
-    """The array that owns the memory of an array."""
-    base: Any = array.base
-    while base is not None:
-        if isinstance(base, np.ndarray):
-            array = base
-        elif not hasattr(base, "base"):  # as_strided has another object in between
-            break
-        base = base.base
-    return array
-
-
 def make_writeable(arrays: Iterable[Array]) -> None:
     """Undo what made arrays read-only; owners of memory come first, as views need them."""
     for array in sorted(arrays, key=lambda a: a.base is not None):

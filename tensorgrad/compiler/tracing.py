@@ -39,9 +39,11 @@ from ..graph import (
 )
 from ..tensor import POWERS, Tensor, apply
 from ..transforms import vjp
+from ..views import owner_of
 from .functions import (
     BY_METHOD,
     FACTS,
+    READ_ONLY,
     READING_METHODS,
     REFUSED,
     SHAPED_BY_ELEMENTS,
@@ -62,7 +64,6 @@ from .program import (
     Value,
     make_writeable,
     mapped,
-    owner_of,
     values_in,
 )
 from .strides import copied, pattern
@@ -147,6 +148,11 @@ class Tracer(NDArrayOperatorsMixin):
     @property
     def nbytes(self) -> int:
         return self.value.nbytes
+
+    @property
+    def concrete(self) -> Array:
+        """The array that it was while tracing."""
+        return self.value.array
 
     @property
     def base(self) -> None:
@@ -322,6 +328,11 @@ def _is_part(part: Array, array: Array, index: Any) -> bool:
         return False
     own = array[mapped(index, Tracer, lambda t: t.value.array)]
     return isinstance(own, np.ndarray) and own.__array_interface__ == part.__array_interface__
+
+
+def _is_sealed(value: Value) -> bool:
+    """Whether an array is a view that is read-only for good."""
+    return not value.array.flags.writeable and value.storage.owner.flags.writeable
 
 
 def _checked_index(index: Any) -> Any:
@@ -568,6 +579,7 @@ class Trace:
         written = None if target is None else self.value(target)
         if written is not None:
             self._before_writing(written, name_of(fun))
+        sealed = fun in READ_ONLY or any(map(_is_sealed, values_in(given)))
         with self._read_only(given if written is None else ()):  # the function may write after all
             out = fun(*plain_args, **plain_kwargs)
         errors = np.geterr()
@@ -585,7 +597,7 @@ class Trace:
             return None
         results: list[Value] = []
         call.nested = isinstance(out, (tuple, list, dict))
-        traced = mapped(out, ARRAYS, lambda a: self._result(a, call, results))
+        traced = mapped(out, ARRAYS, lambda a: self._result(a, call, results, sealed))
         call.results = results
         return traced
 
@@ -602,12 +614,12 @@ class Trace:
         finally:
             make_writeable(arrays)
 
-    def _result(self, a: Any, call: Call, results: list[Value]) -> Tracer:
+    def _result(self, a: Any, call: Call, results: list[Value], sealed: bool) -> Tracer:
         array = np.asarray(a)
         value = self._values.get(id(array)) if array is a else None
         if value is None:
             owner = owner_of(array)
-            if owner.flags.writeable:
+            if owner.flags.writeable and not sealed:
                 with contextlib.suppress(ValueError):  # some views are read-only for good
                     array.flags.writeable = True
             storage = self._storages.get(id(owner))

@@ -29,7 +29,8 @@ from ..errors import TraceError
 from ..graph import Array
 from ..structure import CONTAINERS
 from ..tensor import Tensor
-from .program import PACKAGE, make_writeable, owner_of
+from ..views import owner_of
+from .program import PACKAGE, make_writeable
 
 # Whose changes the library itself brings into the program: optimizers and schedules.
 _FOLLOWED = f"{__package__.partition('.')[0]}.optim."

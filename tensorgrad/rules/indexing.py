@@ -8,7 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from ..graph import F, Function, as_array, composite, in_place, name_of, rule, shown_as, signature
+from ..graph import (
+    RULES,
+    F,
+    Function,
+    as_array,
+    composite,
+    in_place,
+    name_of,
+    rule,
+    shown_as,
+    signature,
+)
 from ..tensor import Tensor, apply, asarray, assign, differentiable, plain
 
 # -- x[index], and x[index] = value
@@ -83,6 +94,7 @@ def _last_written(g: Any, _y: Any, _x: Any, _value: Any, index: Any) -> Any:
 
 rule(operator.getitem, lambda g, _y, _x, index: scatter(g, index, _x.shape), form="linear")
 rule(assign, lambda g, _y, _x, _value, index: assign(g, 0, index), _last_written)
+RULES[assign].views = False
 
 
 # -- reading along an axis

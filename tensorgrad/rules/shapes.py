@@ -13,6 +13,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from ..errors import NoRuleError
 from ..graph import Function, composite, rule, shown_as
 from ..tensor import Axis, Tensor, apply, as_operand, asarray, differentiable, plain
+from ..views import concrete
 from .indexing import along_axis, scatter, wide
 
 # -- one array, in another shape
@@ -45,7 +46,8 @@ def _ravel(a: Any, order: Any = "C") -> Any:
         if a.size and any(n > 1 and not step for step, n in zip(strides, a.shape)):
             raise NoRuleError("ravel has no derivative in order K of a broadcast array: use C")
         a, order = np.transpose(a, np.argsort(np.negative(strides), stable=True)), "C"
-    return np.reshape(a, -1, order)
+    flat = np.reshape(a, -1, order)
+    return flat if concrete(plain(flat)).flags.c_contiguous else flat.copy()
 
 
 rule(np.expand_dims, lambda g, _y, _x, _axis: g.reshape(_x.shape), form="linear")

@@ -1,0 +1,171 @@
+"""Where arrays lie in memory, and what views show after a write to one of them.
+
+NumPy decides which results are views, and where. A write changes no memory that anybody may hold:
+each tensor that it concerns gets an array in memory of its own, and lies there as it did before.
+So the layouts of all views of the same array can be compared at any time.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.lib.array_utils import byte_bounds
+
+from .graph import Array
+
+
+def owner_of(array: Array) -> Array:
+    """The array that owns the memory of an array."""
+    base: Any = array.base
+    while base is not None:
+        if isinstance(base, np.ndarray):
+            array = base
+        elif not hasattr(base, "base"):  # as_strided has another object in between
+            break
+        base = base.base
+    return array
+
+
+def concrete(array: Any) -> Array:
+    """The array itself; of a traced one, the array that it was while tracing."""
+    return array if type(array) is np.ndarray else getattr(array, "concrete", array)
+
+
+class Layout(NamedTuple):
+    """Where the elements of an array lie in memory of `nbytes` bytes.
+
+    Unless it is `writeable`, NumPy made it a view to read from.
+    """
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: np.dtype[Any]
+    start: int
+    nbytes: int
+    writeable: bool
+
+    def meets(self, other: Layout) -> bool:
+        """Whether the elements of two arrays may overlap."""
+        (a, b), (c, d) = _reach(self), _reach(other)
+        return a < d and c < b
+
+    @property
+    def repeats(self) -> bool:
+        """Whether two elements may lie in the same place, as in a broadcast array."""
+        return _repeats(self.shape, self.strides, self.dtype.itemsize)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the elements fill the memory."""
+        return math.prod(self.shape) * self.dtype.itemsize == self.nbytes and not self.repeats
+
+    def counting(self) -> Layout:
+        """The same places, for integers instead of elements."""
+        size, kind = self.dtype.itemsize, np.dtype(np.int64)
+        start, nbytes, *strides = (
+            n * kind.itemsize // size for n in (self.start, self.nbytes, *self.strides)
+        )
+        return Layout(self.shape, tuple(strides), kind, start, nbytes, self.writeable)
+
+
+@lru_cache(maxsize=1024)
+def _reach(layout: Layout) -> tuple[int, int]:
+    """The first byte of the elements, and the one after the last byte."""
+    steps = [(n - 1) * stride for n, stride in zip(layout.shape, layout.strides)]
+    low = sum(step for step in steps if step < 0)
+    high = sum(step for step in steps if step > 0)
+    return layout.start + low, layout.start + high + layout.dtype.itemsize
+
+
+@lru_cache(maxsize=1024)
+def _repeats(shape: tuple[int, ...], strides: tuple[int, ...], size: int) -> bool:
+    for stride, n in sorted(zip(map(abs, strides), shape)):
+        if n > 1:
+            if stride < size:
+                return True
+            size += (n - 1) * stride
+    return False
+
+
+def layout_of(array: Any) -> Layout:
+    """Where an array lies in the memory that it, or the array that it views, owns."""
+    array = concrete(array)
+    shape, strides, dtype = array.shape, array.strides, array.dtype
+    if array.base is None:
+        return Layout(shape, strides, dtype, 0, array.nbytes, True)
+    owner = owner_of(array)
+    low, high = _address(owner), owner.nbytes
+    if not owner.flags.owndata:  # but lies in what is no array
+        low, high = byte_bounds(owner)
+        high -= low
+    writeable = array.flags.writeable or not owner.flags.writeable  # who locks all, unlocks all
+    return Layout(shape, strides, dtype, _address(array) - low, high, writeable)
+
+
+def coincide(a: Array, b: Array) -> bool:
+    """Whether two arrays lie in the same place, each in its memory, and can be written to."""
+    if (a.shape, a.strides, a.dtype) != (b.shape, b.strides, b.dtype):
+        return False
+    if a.base is b.base and a.flags.writeable and 0 not in a.strides:
+        return _address(a) == _address(b)
+    layout = layout_of(a)
+    return layout == layout_of(b) and layout.writeable and not layout.repeats
+
+
+def _address(array: Array) -> int:
+    return array.__array_interface__["data"][0]  # type: ignore[no-any-return]
+
+
+def seen(memory: Array, layout: Layout) -> Array:
+    """The array that lies in memory like that."""
+    if not memory.flags.c_contiguous:  # but in another order
+        memory = memory.ravel("K")
+    return np.ndarray(layout.shape, layout.dtype, memory, layout.start, layout.strides)
+
+
+def filled(array: Any, layout: Layout) -> Array:
+    """New memory in which an array lies like that, and zeros elsewhere."""
+    memory = np.zeros(layout.nbytes, np.uint8)
+    seen(memory, layout)[...] = array
+    return memory
+
+
+def part(x: Any, of_part: Layout, of_x: Layout) -> Any:
+    """The elements at one layout of the memory in which `x` lies at another one, or zeros there.
+
+    >>> from tensorgrad.views import layout_of, part
+    >>> x = np.arange(6.0).reshape(2, 3)
+    >>> part(x * 10, layout_of(x.T[1:]), layout_of(x))
+    array([[10., 40.],
+           [20., 50.]])
+    """
+    fills = of_x.is_whole and layout_of(x) == of_x
+    return seen(owner_of(x) if fills else filled(x, of_x), of_part).copy()
+
+
+def overlaid(under: Any, over: Any, of_under: Layout, of_over: Layout) -> Any:
+    """What `under` becomes where `over` is written into the memory that both lie in.
+
+    >>> from tensorgrad.views import layout_of, overlaid
+    >>> x = np.arange(6.0).reshape(2, 3)
+    >>> overlaid(x, -1.0, layout_of(x), layout_of(x[:, 1]))
+    array([[ 0., -1.,  2.],
+           [ 3., -1.,  5.]])
+    """
+    if of_under.is_whole and not of_under.start and layout_of(under) == of_under:
+        result = memory = under.copy("K")
+    else:
+        memory = filled(under, of_under)
+        result = seen(memory, of_under)
+    seen(memory, of_over)[...] = over
+    return result
+
+
+def places(of_under: Layout, of_over: Layout) -> Array:
+    """For each element of one array, the number of that of another one in its place, or -1."""
+    numbers = np.arange(math.prod(of_over.shape)).reshape(of_over.shape)
+    none = np.full(of_under.shape, -1)
+    return overlaid(none, numbers, of_under.counting(), of_over.counting())  # type: ignore[no-any-return]
