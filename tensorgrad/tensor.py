@@ -1358,14 +1358,13 @@ def _lay(t: Tensor, layout: Layout, memory: Array | None) -> None:
         t._array = seen(memory, layout)
     elif layout_of(plain(t)) != layout:
         trace = mode.get().trace
-        run = _called if trace is None else trace.call
-        t._array = run(seen, run(filled, t._array, layout), layout)
+        if trace is None:
+            t._array = seen(filled(t._array, layout), layout)
+        else:
+            memory = trace.record(filled, (plain(t), layout))
+            t._array = trace.record(seen, (memory, layout))
     if not layout.writeable:
         concrete(t._array).flags.writeable = False
-
-
-def _called(fun: Function, *args: Any) -> Any:
-    return fun(*args)
 
 
 def _turned(fun: Function, g: Any, to: Layout, of: Layout) -> Any:
