@@ -35,7 +35,9 @@ def gradcheck(
 
     The numeric derivative is `(f(x + eps) - f(x - eps)) / (2 eps)`, or for `method="complex"`
     `imag(f(x + i eps)) / eps`, which loses no digits (Squire and Trapp, SIAM Review 40, 1998), but
-    needs an `f` that is analytic and accepts complex arrays.
+    needs an `f` that is analytic and accepts complex arrays. For it, `f` is called with plain
+    arrays, so that only NumPy has a part in it; an `f` that raises for arrays gets untracked
+    tensors. What `f` returns for arrays and for tensors must agree within the same bounds, too.
 
     >>> tg.gradcheck(lambda x, y: np.tanh(x @ y), [np.ones((2, 3)), np.ones(3)])
     True
@@ -62,10 +64,16 @@ def gradcheck(
         return f(*(replaced.get(i, Tensor(a)) for i, a in enumerate(arguments)))
 
     points = [arguments[i] for i in checked]
+    plainly = _of_arrays(f, arguments, checked)
+    difference = _difference(with_checked, plainly, points, atol, rtol)
+    if difference and raise_exception:
+        raise GradcheckError(difference)
+    if difference:
+        return False
     for i, analytic, numeric in zip(
         checked,
         _analytic(with_checked, points),
-        _numeric(with_checked, points, eps, method),
+        _numeric(plainly, points, eps, method),
         strict=True,
     ):
         with np.errstate(invalid="ignore"):
@@ -92,6 +100,45 @@ def gradcheck(
         first = _weighted_derivatives(with_checked, points)
         return gradcheck(first, points, eps, atol, rtol, raise_exception=raise_exception)
     return True
+
+
+def _of_arrays(f: Function, arguments: list[Array], checked: list[int]) -> Function:
+    """`f` as a function of plain arrays, which it may write into; or of tensors, if it needs them.
+
+    It receives the checked arguments, and returns an array.
+    """
+
+    def calling(wrap: Function, values: tuple[Array, ...]) -> Array:
+        replaced = dict(zip(checked, values, strict=True))
+        y = f(*(wrap(replaced.get(i, a)) for i, a in enumerate(arguments)))
+        return np.asarray(plain(asarray(y)))
+
+    try:
+        calling(np.array, tuple(arguments[i] for i in checked))
+    except Exception:
+        return lambda *values: calling(Tensor, values)
+    return lambda *values: calling(np.array, values)
+
+
+def _difference(
+    f: Function, plainly: Function, points: list[Array], atol: float, rtol: float
+) -> str:
+    """What to say if `f` computes something else on tensors than on arrays."""
+    got, wanted = np.asarray(plain(asarray(f(*map(Tensor, points))))), plainly(*points)
+    if got.shape != wanted.shape:
+        return (
+            f"gradcheck: the function returns shape {got.shape} for tensors, and shape "
+            f"{wanted.shape} for plain arrays"
+        )
+    differs = ~np.isclose(got, wanted, rtol, atol, equal_nan=True)
+    if not differs.any():
+        return ""
+    place = tuple(np.argwhere(differs)[0].tolist())
+    return (
+        f"gradcheck: the function returns {got[place]:.10g} for tensors, and {wanted[place]:.10g} "
+        f"for plain arrays, at index {place} of what it returns ({differs.sum()} of "
+        f"{differs.size} elements differ)"
+    )
 
 
 def _weighted_derivatives(f: Function, points: list[Array]) -> Function:
@@ -195,8 +242,7 @@ def _numeric(f: Function, points: list[Array], eps: float, method: str) -> list[
         """The output, flat, when one element of argument `k` moves; and by how much it moved."""
         moved = [x.astype(np.result_type(x, step)) if i == k else x for i, x in enumerate(points)]
         moved[k][index] += step
-        y = asarray(f(*map(Tensor, moved))).data
-        return y.reshape(-1), moved[k][index] - points[k][index]
+        return f(*moved).reshape(-1), moved[k][index] - points[k][index]
 
     def column(k: int, index: tuple[int, ...]) -> Array:
         if method == "complex":
@@ -208,5 +254,5 @@ def _numeric(f: Function, points: list[Array], eps: float, method: str) -> list[
         columns = [column(k, index) for index in np.ndindex(x.shape)]
         return np.array(columns).reshape(x.size, outputs).T
 
-    outputs = asarray(f(*map(Tensor, points))).size
+    outputs = f(*points).size
     return [jacobian(k, x) for k, x in enumerate(points)]

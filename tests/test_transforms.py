@@ -132,6 +132,39 @@ def test_gradcheck_takes_any_shape(method: Any) -> None:
         tg.gradcheck(np.exp, 1.0, method="forward")  # type: ignore[arg-type]
 
 
+def of_tensors_only(x: Any) -> Any:
+    return x.exp() * 2  # plain arrays have no such method
+
+
+def doubled_on_tensors(x: Any) -> Any:
+    return np.sin(x) * (2 if isinstance(x, tg.Tensor) else 1)
+
+
+def steeper_on_tensors(x: Any) -> Any:
+    return np.sin(x) + (x - x.detach() if isinstance(x, tg.Tensor) else 0)
+
+
+def written_to(x: Any) -> Any:
+    x[0] = x[1] ** 2
+    return x * x
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_gradcheck_compares_with_plain_arrays(order: Any) -> None:
+    x = np.array([0.3, 0.7])
+    assert tg.gradcheck(of_tensors_only, x, order=order)
+    assert tg.gradcheck(written_to, x, order=order)
+    assert_array_equal(x, [0.3, 0.7])
+    with pytest.raises(tg.GradcheckError, match=r"0\.59.* for tensors.*0\.29.* for plain arrays"):
+        tg.gradcheck(doubled_on_tensors, x, order=order)
+    with pytest.raises(tg.GradcheckError, match=r"shape .* for tensors"):
+        tg.gradcheck(lambda x: x[: 1 + isinstance(x, tg.Tensor)], x, order=order)
+    with pytest.raises(tg.GradcheckError, match=r"analytic 1\.95.*numeric 0\.95"):
+        tg.gradcheck(steeper_on_tensors, x, order=order)
+    for wrong in doubled_on_tensors, steeper_on_tensors:
+        assert not tg.gradcheck(wrong, x, order=order, raise_exception=False)
+
+
 # -- custom operations
 
 
