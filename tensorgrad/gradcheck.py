@@ -57,7 +57,9 @@ def gradcheck(
     if order not in (1, 2):
         raise ValueError(f"gradcheck: order must be 1 or 2, not {order!r}")
     if not checked:
-        raise TypeError("gradcheck: no input is of a floating dtype: pass at least one as float64")
+        raise TypeError(
+            "gradcheck: no input is of a floating dtype: pass at least one as x.astype(float)"
+        )
 
     def with_checked(*values: Any) -> Any:
         replaced = dict(zip(checked, values, strict=True))

@@ -539,14 +539,17 @@ class Tensor(NumpyMethods):
         if value and self._array.dtype.kind != "f":
             raise TypeError(
                 f"only real floating tensors can require grad, not {self._array.dtype}: "
-                "pass dtype=numpy.float64"
+                "pass dtype=numpy.float64, or x.astype(float)"
             )
         if value and self._node is None:
             self._node = Node(self._array.shape, self._array.dtype)
             changes[0] += 1
         elif not value and self._node is not None:
             self._node = None
+            layout = None if self._family is None else layout_of(self._array)
             self._array = self._array.copy("K")  # graphs that hold the old one see no change
+            if layout is not None:
+                _lay(self, layout, None)
             changes[0] += 1
 
     @property
@@ -803,10 +806,17 @@ class Tensor(NumpyMethods):
 
     def __reduce__(self) -> tuple[Any, ...]:
         if not self.is_leaf:
-            raise GraphError(
-                f"cannot pickle or copy a computed tensor, {self._node}: detach() it first"
-            )
+            raise GraphError(f"cannot pickle a computed tensor, {self._node}: detach() it first")
         return Tensor, (self._array, self.dtype, self.requires_grad)
+
+    def __copy__(self) -> Tensor:
+        """A leaf of its own; of a computed tensor, `numpy.copy`, through which gradients flow."""
+        if self.is_leaf:
+            return Tensor(plain(self), self.dtype, self.requires_grad)
+        return np.copy(self)  # type: ignore[return-value]
+
+    def __deepcopy__(self, memo: Any) -> Tensor:
+        return self.__copy__()
 
     __hash__ = object.__hash__
 
@@ -1334,6 +1344,27 @@ def _write_through(target: Tensor, value: Tensor, layouts: Mapping[Tensor, Layou
             with enable_grad():
                 t._take(_shown(t, leaf, layouts[t], layouts[leaf]))
             _lay(t, layouts[t], memory)
+
+
+def move(leaf: Tensor, home: Array) -> None:
+    """Let a leaf lie in another array, which has been given its elements, and its views with it."""
+    old, new = layout_of(leaf._array), layout_of(home)
+    for reference in [*(leaf._family or ())]:
+        t = reference()
+        if t is not None and t is not leaf and t._family is leaf._family:
+            layout = layout_of(t._array)
+            plain_view = type(t._array) is _ndarray and old.covers(layout)
+            if plain_view and old.strides == new.strides:
+                layout = layout._replace(
+                    start=layout.start - old.start + new.start, nbytes=new.nbytes
+                )
+                t._array = seen(owner_of(home), layout)
+            else:
+                t._family = None
+    leaf._array = home
+    if leaf._node is not None:
+        leaf._node.out = home
+    changes[0] += 1
 
 
 def _shown(t: Tensor, over: Tensor, of_t: Layout, of_over: Layout) -> Tensor:

@@ -49,9 +49,9 @@ def _fresh(primal: Any, name: str) -> Tensor:
     """A tensor of the primal's value with a node of its own, by which nested transforms tell it."""
     array = as_array(plain(primal), name)
     if array.dtype.kind != "f":
+        cure = "its real and imaginary part" if array.dtype.kind == "c" else "x.astype(float)"
         raise TypeError(
-            f"only real floating arguments have derivatives, not {array.dtype}: "
-            "convert to numpy.float64"
+            f"{name}: only real floating arguments have derivatives, not {array.dtype}: pass {cure}"
         )
     if isinstance(primal, Tensor) and primal.requires_grad and mode.get().recording:
         return apply(alias, (primal,))

@@ -52,6 +52,11 @@ class Layout(NamedTuple):
         (a, b), (c, d) = _reach(self), _reach(other)
         return a < d and c < b
 
+    def covers(self, other: Layout) -> bool:
+        """Whether the elements of another array lie between the first and the last of this one."""
+        (a, b), (c, d) = _reach(self), _reach(other)
+        return a <= c and d <= b
+
     @property
     def repeats(self) -> bool:
         """Whether two elements may lie in the same place, as in a broadcast array."""

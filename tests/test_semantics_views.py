@@ -1,8 +1,11 @@
 """What is right, line by line: writes through views change what they change in NumPy."""
 
+import copy
 import operator
+import pickle
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -267,6 +270,21 @@ def test_views_of_a_leaf(view: Any, optimizer: Any) -> None:
     assert_array_equal(p.grad, seed)
 
 
+def test_views_that_are_older_than_the_optimizer() -> None:
+    p = leaf(np.arange(4.0).reshape(2, 2))
+    v = p[1]
+    optimizer = tg.optim.SGD([leaf(np.ones(3)), p], lr=1.0)
+    with tg.no_grad():
+        v *= 10
+    assert_array_equal(p.data, [[0, 1], [20, 30]])
+    (np.sum(p) * 3 + 2 * v[0]).backward()
+    optimizer.step()
+    assert_array_equal(p.data, [[-3, -2], [15, 27]])
+    p.requires_grad = False
+    p[1] = 0
+    assert_array_equal(v.data, [0, 0])
+
+
 def test_views_of_a_leaf_follow_it() -> None:
     p = leaf(np.arange(4.0).reshape(2, 2))
     v, constant = p.T, p.detach()
@@ -324,9 +342,48 @@ def test_real_and_imaginary_parts() -> None:
 def test_copies_are_no_views() -> None:
     x = leaf(np.arange(6.0).reshape(2, 3))
     y = x * 1
-    for copy in y.T.ravel(), y[[0, 1]], y[y > 1], y.flatten(), y.copy(), y.detach(), np.copy(y):
-        copy *= 0
+    for other in y.T.ravel(), y[[0, 1]], y[y > 1], y.flatten(), y.copy(), y.detach(), np.copy(y):
+        other *= 0
     assert_array_equal(y.data, x.data)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_copies_of_computed_tensors_carry_the_gradient(copied: Any) -> None:
+    f = lambda x: np.sum(copied(x * 2))  # noqa: E731
+    x = np.ones(2)
+    assert_array_equal(tg.grad(f)(x), [2, 2])
+    assert_array_equal(tg.jvp(f, (x,), (x,))[1], 4)
+    assert_array_equal(tg.hessian(lambda x: f(x**3))(x), np.diag([12, 12]))
+    compiled = tg.compile(tg.grad(f))
+    assert_array_equal(compiled(x), compiled(x + 1))
+    y = leaf(x) * 2
+    other = copied(y)
+    other *= 0
+    assert_array_equal(y.data, [2, 2])
+    z = copied(leaf(x, np.float32))
+    assert z.is_leaf and z.requires_grad and z.dtype == np.float32
+
+
+@dataclass
+class State:
+    position: Any
+    others: list[Any]
+
+
+def test_deep_copies_of_containers() -> None:
+    def f(x: Any) -> Any:
+        y = x * 2
+        state = State(y, [y, {"a": x**2}])
+        new = copy.deepcopy(state)
+        assert new.position is new.others[0] is not y
+        new.position *= 10
+        new.others[1]["a"][0] = 0
+        assert_array_equal(tg.asarray(y).detach().data, [2, 4])
+        return np.sum(new.position + new.others[1]["a"] + state.position)
+
+    assert_array_equal(tg.grad(f)(np.array([1.0, 2.0])), [22, 26])
+    with pytest.raises(tg.GraphError, match=r"pickle.*detach\(\)"):
+        pickle.dumps(leaf([1.0]) * 2)
 
 
 def test_order_in_memory_is_kept() -> None:

@@ -37,7 +37,7 @@ from ..graph import (
     rule_together,
     signature,
 )
-from ..tensor import POWERS, Tensor, apply
+from ..tensor import POWERS, Tensor, apply, move
 from ..transforms import vjp
 from ..views import owner_of
 from .functions import (
@@ -311,13 +311,6 @@ def place_of(error: BaseException) -> str:
         if not name.startswith((PACKAGE, _NUMPY, "<")):
             found = f"{name}:{line}"
     return found
-
-
-def _lie_in(t: Tensor, array: Array) -> None:
-    t._array = array
-    if t._node is not None:
-        t._node.out = array
-    changes[0] += 1
 
 
 def _is_part(part: Array, array: Array, index: Any) -> bool:
@@ -783,8 +776,8 @@ class Trace:
 
     def move(self, t: Tensor, array: Array) -> None:
         """Let the data of a leaf lie in another array, which has been given its elements."""
-        self._undo.append(functools.partial(_lie_in, t, t._array))
-        self.inline("{}({}, {})", _lie_in, t, array)
+        self._undo.append(functools.partial(move, t, t._array))
+        self.inline("{}({}, {})", move, t, array)
 
     def touch(self, node: Node | None) -> None:
         """Note that the data of a leaf has changed."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..graph import Array, aligned, changes, mode, now, order_of
-from ..tensor import Tensor
+from ..tensor import Tensor, move
 
 # Elements. The arrays of one block fit into the cache together, so that each call but the first
 # finds them there: an Adam step of 2,000,000 numbers of float64 takes 0.65 of its time. Shorter
@@ -138,8 +138,7 @@ class Flat:
         self._require_alike(p, home)
         if p._node is not None:
             home[...] = p._array
-            p._array = p._node.out = home  # where it stays, whatever is assigned to p.data
-            changes[0] += 1
+            move(p, home)  # where it stays, whatever is assigned to p.data
 
     def gather(self) -> list[Part]:
         """Copy the gradients into `grad`, and return the parts that have some.
