@@ -191,10 +191,6 @@ class NumpyMethods:
     # -- shapes and elements
 
     @_calls_numpy
-    def copy(self, order: Order = "K") -> Self:
-        """Return a copy, to which the gradient passes."""
-
-    @_calls_numpy
     def ravel(self, order: Order = "C") -> Self:
         """Return the tensor with one axis, as `numpy.ravel` does."""
 

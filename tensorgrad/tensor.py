@@ -712,7 +712,7 @@ class Tensor(NumpyMethods):
         return np.astype(self, np.dtype(dtype), copy=copy)  # type: ignore[call-overload, no-any-return]
 
     def copy(self, order: Literal["C", "F", "A", "K"] = "C") -> Tensor:
-        """Return a copy of the tensor, through which the gradient flows."""
+        """Return a copy, to which the gradient passes; by rows, unless another order is given."""
         return np.copy(self, order)  # type: ignore[return-value]
 
     def flatten(self, order: Literal["C", "F", "A", "K"] = "C") -> Tensor:
