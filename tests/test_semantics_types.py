@@ -539,11 +539,9 @@ def test_deepcopy_keeps_shared_parameters_shared() -> None:
     assert first is second
 
 
-@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
-def test_computed_tensors_refuse_to_copy_with_the_cure(copied: Any) -> None:
-    with pytest.raises(tg.GraphError, match=r"detach\(\)"):
-        copied(leaf([1.0]) * 2)
-    copied((leaf([1.0]) * 2).detach())
+def test_computed_tensors_refuse_to_be_pickled_with_the_cure() -> None:
+    with pytest.raises(tg.GraphError, match=r"pickle.*detach\(\)"):
+        pickle.dumps(leaf([1.0]) * 2)
 
 
 def test_copy_method_keeps_the_graph() -> None:
