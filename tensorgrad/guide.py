@@ -424,7 +424,8 @@ class _Absent:
 def guide(cls: type[C]) -> type[C]:
     """Decorate a class: where an attribute is looked for that it lacks, the error has the cure."""
     for name, cure in cures(cls.__name__):
-        setattr(cls, name, _Absent(name, cure))
+        if not hasattr(cls, name):
+            setattr(cls, name, _Absent(name, cure))
     every = cls.__dir__
 
     def present(self: Any) -> list[str]:
