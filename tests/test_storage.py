@@ -1095,6 +1095,49 @@ def test_states_that_are_none(
     assert_same(states(target), before)
 
 
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+
+
+def places(node: Any) -> list[tuple[Any, Any]]:
+    """The containers and keys of all that is in a nested value."""
+    if not isinstance(node, (dict, list)):
+        return []
+    keys = range(len(node)) if isinstance(node, list) else [*node]
+    inside = [place for key in keys for place in places(node[key])]
+    return [(node, key) for key in keys] + inside
+
+
+@given(st.data())
+def test_any_header(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    """A part of the header is something else: an error that changes nothing, or a value."""
+    path = tmp_path_factory.getbasetemp() / "header.npz"
+    tg.save(path, taken(everything(2)))
+    with zipfile.ZipFile(path) as archive:
+        crafted = Crafted()
+        crafted.files = [(name, archive.read(name)) for name in archive.namelist()]
+    crafted.header = json.loads(crafted.files.pop()[1][128:])
+    found = places(crafted.header)
+    place, key = found[data.draw(st.integers(0, len(found) - 1))]
+    other_place, other_key = found[data.draw(st.integers(0, len(found) - 1))]
+    part = data.draw(JSON | st.just(copy.deepcopy(other_place[other_key])))
+    if isinstance(place, dict) and data.draw(st.booleans()):
+        place[data.draw(st.text(max_size=5))] = place.pop(key)
+    else:
+        place[key] = part
+    crafted.write(path)
+    target = taken(everything(3))
+    before = states(target)
+    try:
+        tg.load(path)
+        tg.load(path, target)
+    except CheckpointError:
+        assert_same(states(target), before)
+
+
 def schedules(optimizer: Any) -> list[Any]:
     return [
         tg.optim.LambdaLR(optimizer, lambda t: 1 / (1 + t)),
