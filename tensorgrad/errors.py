@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+# What a message names after what keeps the gradient.
+OR_DETACH = "or take t.detach(), through which no gradient goes"
+
 
 class TensorgradError(Exception):
     """The base of every error defined here."""

@@ -23,7 +23,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import GraphError, NoRuleError
+from .errors import OR_DETACH, GraphError, NoRuleError
 from .lending import loans, use, written
 
 Array: TypeAlias = NDArray[Any]
@@ -363,7 +363,8 @@ class Rule:
                 vjp = self.vjps[i] if i < self.arity else None
                 if vjp is None:
                     raise NoRuleError(
-                        f"{self.name} has no derivative for its argument {i}: detach() it"
+                        f"{self.name} has no derivative for its argument {i}: write one with "
+                        f"tensorgrad.differentiable, {OR_DETACH}"
                     )
                 try:  # which parameters receive g, out, and arguments 0, 1, ...
                     bound = inspect.signature(vjp).bind(
@@ -372,7 +373,7 @@ class Rule:
                 except TypeError as error:
                     raise NoRuleError(
                         f"{self.name} has no derivative for a call like this ({error}): "
-                        "leave that argument out, or detach() the tensors"
+                        f"leave that argument out, {OR_DETACH}"
                     ) from None
                 for name, value in bound.arguments.items():
                     if not name.startswith("_") and not isinstance(value, dict):

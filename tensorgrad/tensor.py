@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from .batching import Batch, call
-from .errors import GraphError, NoRuleError, PrecedenceError
+from .errors import OR_DETACH, GraphError, NoRuleError, PrecedenceError
 from .graph import (
     COMPOSITES,
     CONSTANTS,
@@ -211,8 +211,8 @@ def _apply_without_rule(fun: Function, args: Sequence[Any], kwargs: Mapping[str,
             return apply(fun, args, kwargs)
         given = f"({', '.join(f'{name}=' for name in kwargs)})" if kwargs else ""
         raise NoRuleError(
-            f"{name_of(fun)}{given} has no derivative rule: call it on t.detach(), "
-            "or write its derivative with differentiable()"
+            f"{name_of(fun)}{given} has no derivative rule: write its derivative with "
+            f"tensorgrad.differentiable, {OR_DETACH}"
         )
     if kwargs:
         try:
@@ -220,7 +220,7 @@ def _apply_without_rule(fun: Function, args: Sequence[Any], kwargs: Mapping[str,
         except TypeError as error:
             raise NoRuleError(
                 f"{name_of(fun)} has no derivative for a call like this ({error}): "
-                "leave that argument out, or detach() the tensors"
+                f"leave that argument out, {OR_DETACH}"
             ) from None
     if fun not in OF_SEQUENCES and (_any_nested(args) or _any_nested(kwargs.values())):
         args, kwargs = _gather(fun, args, kwargs)

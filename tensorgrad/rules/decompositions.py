@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import NoRuleError
+from ..errors import OR_DETACH, NoRuleError
 from ..graph import composite, rule, shown_as
 from ..tensor import Axis, asarray, differentiable, plain
 from .reductions import MISSING, axes_of
@@ -25,8 +25,8 @@ from .reductions import MISSING, axes_of
 def _refuse_complex(name: str, *arrays: Any) -> None:
     if any(a.dtype.kind == "c" for a in arrays):
         raise NoRuleError(
-            f"{name} of a complex matrix has no derivative rule: detach() it, "
-            "or write its derivative with differentiable()"
+            f"{name} of a complex matrix has no derivative rule: write its derivative with "
+            f"tensorgrad.differentiable, {OR_DETACH}"
         )
 
 

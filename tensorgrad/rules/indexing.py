@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
+from ..errors import OR_DETACH
 from ..graph import (
     RULES,
     F,
@@ -239,7 +240,7 @@ def _writes(fun: Function) -> Callable[[F], F]:
             elif any(isinstance(a, Tensor) and a.requires_grad for a in bound.args):
                 raise TypeError(
                     f"{name_of(fun)}: cannot write a tensor that requires grad into an array: "
-                    "make the array a tensor, or detach() the values"
+                    f"make the array with tensorgrad.zeros, {OR_DETACH}"
                 )
             else:
                 fun(*arrays)

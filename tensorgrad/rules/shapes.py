@@ -10,7 +10,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 from numpy.lib.stride_tricks import sliding_window_view
 
-from ..errors import NoRuleError
+from ..errors import OR_DETACH, NoRuleError
 from ..graph import Function, composite, rule, shown_as
 from ..tensor import Axis, Tensor, apply, as_operand, asarray, differentiable, plain
 from ..views import concrete
@@ -431,7 +431,10 @@ _PADDINGS: dict[Any, Function] = {
 def _pad(array: Any, pad_width: Any, mode: Any = "constant", **options: Any) -> Any:
     padding = None if callable(mode) else _PADDINGS.get(mode)
     if padding is None:
-        raise NoRuleError(f"pad has no derivative in mode {mode!r}: detach() the tensors")
+        raise NoRuleError(
+            f"pad has no derivative in mode {mode!r}: join the parts with numpy.concatenate, "
+            + OR_DETACH
+        )
     if isinstance(pad_width, dict):
         given, pad_width = pad_width, np.zeros((array.ndim, 2), int)
         for axis, width in given.items():

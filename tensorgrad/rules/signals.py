@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy import fft
 
-from ..errors import NoRuleError
+from ..errors import OR_DETACH, NoRuleError
 from ..graph import Function, composite, rule
 from ..tensor import apply, asarray, differentiable
 from .indexing import scatter
@@ -295,7 +295,10 @@ rule(np.roots, _roots_back)
 @composite(np.poly)
 def _poly(seq_of_zeros: Any) -> Any:
     if seq_of_zeros.ndim > 1 or seq_of_zeros.dtype.kind == "c":
-        raise NoRuleError("poly has no derivative for a matrix, or for complex zeros: detach() it")
+        raise NoRuleError(
+            "poly has no derivative for a matrix, or for complex zeros: pass real zeros, "
+            + OR_DETACH
+        )
     zeros = np.ravel(seq_of_zeros)
     zeros = zeros.astype(np.mintypecode(zeros.dtype.char))
     p = np.ones(1, zeros.dtype)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import NoRuleError
+from ..errors import OR_DETACH, NoRuleError
 from ..graph import Function, composite, rule, shown_as
 from ..tensor import Axis, Tensor, apply, asarray, plain
 from .indexing import spread
@@ -121,7 +121,7 @@ def _quantile(
 ) -> Any:
     if isinstance(q, Tensor):
         if q.requires_grad:
-            raise NoRuleError(f"{fun.__name__} has no derivative for q: detach() it")
+            raise NoRuleError(f"{fun.__name__} has no derivative for q: pass numbers, {OR_DETACH}")
         q = plain(q)
     several = axis is not None and np.size(axis) != 1
     if several and np.ndim(q) > 1 and fun in (np.nanquantile, np.nanpercentile):
