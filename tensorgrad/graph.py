@@ -288,7 +288,7 @@ class Node(Spec):
     @property
     def passed(self) -> bool:
         """Whether it is of an operation, and a backward pass went through it."""
-        return self.parents is None or hasattr(self, "retained")
+        return not self.has_graph or hasattr(self, "retained")
 
     def touch(self) -> None:
         """Make a leaf younger than every operation on it: its data has changed."""
@@ -298,6 +298,19 @@ class Node(Spec):
     def has_graph(self) -> bool:
         """Whether what it was computed from is still known."""
         return self.parents is not None
+
+    @property
+    def leads_to_leaves(self) -> bool:
+        """Whether a gradient can go through it: no graph that it was computed from was freed."""
+        found = [self]
+        seen = {self}
+        for node in found:
+            if not node.has_graph:
+                return False
+            new = {parent for parent in node.parents or () if parent is not None} - seen
+            seen |= new
+            found += new
+        return True
 
     def free(self) -> None:
         """Let go of everything that the backward pass needed."""

@@ -1118,7 +1118,7 @@ def _untracked(value: Any) -> Any:
     if not isinstance(value, Tensor):
         return value
     node = value._node
-    if node is not None and node.has_graph:  # a gradient can still go through it
+    if node is not None and node.leads_to_leaves:
         raise TypeError(
             f"a tensor that requires grad, {node}, cannot become a plain array or number "
             "unasked. This keeps the gradient: tensorgrad.asarray, numpy.stack, numpy.concatenate "

@@ -397,6 +397,30 @@ def test_a_loop_that_prints_and_keeps_its_losses() -> None:
         lines.append("%.3f %s" % (loss, math.isnan(loss)))  # noqa: UP031
     assert lines == [f"{loss:.3f} False" for loss in losses]
     assert np.array(losses).shape == (3,) and min(losses) is losses[-1]
+    mean = sum(losses) / 3
+    assert f"{float(mean):.9f}" == "%.9f" % mean == f"{np.mean(losses).item():.9f}"  # noqa: UP031
+    with pytest.raises(tg.GraphError):
+        mean.backward()
+    with pytest.raises(TypeError, match=r"\.item\(\)"):
+        float(tg.nn.mse_loss(net(np.ones((4, 2))), np.zeros((4, 1))) * 2)
+
+
+def test_the_loss_of_a_compiled_step_is_a_number_too() -> None:
+    net = tg.nn.Linear(2, 1, rng=0)
+
+    @tg.compile
+    def step(x: Any) -> Any:
+        net.zero_grad()
+        loss = np.mean(net(x) ** 2)
+        loss.backward()
+        return loss, net(x)
+
+    for _ in range(3):
+        loss, output = step(np.ones((4, 2)))
+        assert "%.3f" % loss == f"{loss:.3f}" and round(loss, 3) == round(float(loss), 3)  # noqa: UP031
+        assert np.asarray(output).shape == (4, 1)
+        with pytest.warns(UserWarning, match=r"retain_grad\(\)"):
+            assert output.grad is None
 
 
 # -- the grad of what was computed

@@ -462,4 +462,5 @@ def _unrecorded(node: Node) -> Node:
     for name in ("shape", "dtype", "rule", "serial"):
         setattr(new, name, getattr(node, name))
     new.args, new.kwargs, new.out = (), NO_KWARGS, None  # nothing of the trace lives on
+    new.grad, new.keeps_grad = None, False
     return new
