@@ -143,7 +143,8 @@ _BLOCK = 8192  # elements: a dozen arrays of as many stay in the cache
 def _in_double(fun: Callable[..., Any]) -> Any:
     """Make a function of float64 arrays one of arrays of any real floating dtype.
 
-    A large array is taken block by block, which takes a third of the time.
+    A large first array is taken block by block, where the others are numbers: that takes a third of
+    the time.
     """
 
     @functools.wraps(fun)
@@ -153,14 +154,15 @@ def _in_double(fun: Callable[..., Any]) -> Any:
             raise TypeError(
                 f"{fun.__name__} of complex numbers needs scipy: python -m pip install scipy"
             )
-        if type(x) is np.ndarray and x.size > _BLOCK and not others:
-            flat, out = x.reshape(-1), np.empty(x.size, dtype)
-            for i in range(0, x.size, _BLOCK):
-                out[i : i + _BLOCK] = fun(flat[i : i + _BLOCK].astype(np.float64, copy=False))
-            return out.reshape(x.shape)
-        args = (x, *others)
-        arrays = (a.astype(np.float64, copy=False) if hasattr(a, "astype") else a for a in args)
-        return fun(*arrays).astype(dtype, copy=False)
+        x, *rest = (
+            a.astype(np.float64, copy=False) if hasattr(a, "astype") else a for a in (x, *others)
+        )
+        if type(x) is not np.ndarray or x.size <= _BLOCK or any(map(np.ndim, rest)):
+            return fun(x, *rest).astype(dtype, copy=False)
+        flat, out = x.reshape(-1), np.empty(x.size, dtype)
+        for i in range(0, x.size, _BLOCK):
+            out[i : i + _BLOCK] = fun(flat[i : i + _BLOCK], *rest)
+        return out.reshape(x.shape)
 
     return computed
 

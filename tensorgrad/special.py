@@ -66,7 +66,7 @@ def __getattr__(name: str) -> Callable[..., Tensor]:
     try:
         found = inspect.unwrap(getattr(optional("scipy.special", name), name))
     except ImportError:
-        if name not in approximations.__all__:
+        if needs_scipy(name):
             raise
         found = _operation(getattr(approximations, name))
     globals()[name] = found
@@ -76,6 +76,15 @@ def __getattr__(name: str) -> Callable[..., Tensor]:
 
 def __dir__() -> list[str]:
     return [*__all__, *_SCIPYS]
+
+
+def needs_scipy(name: str) -> bool:
+    """Whether a function of this module is there only where SciPy is installed.
+
+    >>> tg.special.needs_scipy("jv"), tg.special.needs_scipy("erf")
+    (True, False)
+    """
+    return name in _SCIPYS and name not in approximations.__all__
 
 
 @functools.cache

@@ -149,10 +149,14 @@ def _known() -> dict[str, str]:
     for module in nn, special:
         for name in dir(module):
             if name.islower() and not name.startswith("_"):
-                said[f"{module.__name__}.{name}"] = f"{module.__name__}.{name}: differentiable"
+                note = f"; {NEEDS_SCIPY}" if module is special and special.needs_scipy(name) else ""
+                said[f"{module.__name__}.{name}"] = (
+                    f"{module.__name__}.{name}: differentiable{note}"
+                )
     return said
 
 
+NEEDS_SCIPY = "it needs SciPy: python -m pip install scipy"
 METHODS = "outer", "reduce", "accumulate", "reduceat", "at"
 
 

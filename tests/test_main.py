@@ -171,7 +171,8 @@ def test_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
         ("add.reduce", "numpy.add.reduce: differentiable"),
         ("diagonal", "numpy.diagonal: differentiable\nnumpy.linalg.diagonal: differentiable"),
         ("tg.nn.relu", "tensorgrad.nn.relu: differentiable"),
-        ("scipy.special.logsumexp", "tensorgrad.special.logsumexp: differentiable"),
+        ("scipy.special.logsumexp", "tensorgrad.special.logsumexp: differentiable\n"),
+        ("tg.special.jv", "tensorgrad.special.jv: differentiable; it needs SciPy: python -m pip"),
     ],
 )
 def test_support_of_one_function(name: str, answer: str, capsys: Any) -> None:
