@@ -25,6 +25,7 @@ from .tracing import Trace, Tracer, place_of
 from .watching import Watch, attributes_of
 
 PLANS = 32  # that are kept, those used last
+_REST = "what it relies on, or how an argument lies in memory,"
 MANY = 8  # after which somebody should know
 WAIT = 1e-4  # seconds, until a thread looks again if another one is done
 
@@ -73,7 +74,9 @@ def compile(  # noqa: A001
     """Return the function as one flat program of NumPy calls, into memory that is planned once.
 
     It is called as before. A call whose arguments have new shapes or dtypes is traced: it runs as
-    always, and what it does is written down; each later one replays that. The function may compute,
+    always, and what it does is written down; each later one replays that. So is a call whose
+    arguments lie in memory in another way (transposed, reversed, a part of an array), where that
+    decides whether a reshape is a view, or how a result lies. The function may compute,
     differentiate in any way, and take whole training steps: parameters, optimizers, generators of
     dropout and statistics of batches are read and changed where they live, so that all other code
     sees the new values. The arrays of `grad` belong to the program, which overwrites them; results
@@ -254,7 +257,7 @@ class Compiled:
         self._traced += 1
         if self._traced == MANY + 1:
             keys = [*self._plans]
-            cause = difference(keys[-2], keys[-1]) if len(keys) > 1 else "what it relies on"
+            cause = difference(keys[-2], keys[-1]) if len(keys) > 1 else _REST
             warnings.warn(
                 f"{self._name} was traced {self._traced} times, which costs far more than a call: "
                 f"the last time, {cause} had changed. Pass numbers that change as arrays, and "

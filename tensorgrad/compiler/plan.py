@@ -80,8 +80,8 @@ class Plan:
     ) -> None:
         earlier = {node: v for node, v in trace.earlier.items() if v is not None}
         inputs = dict(zip(trace.inputs, arguments.arrays)) | {v: v.array for v in earlier.values()}
-        counting = {v: inputs[v] for v in whose_strides_count(trace.calls, inputs)}
         kept = _values([*(o.value for o in outputs), *final.values()])
+        counting = {v: inputs[v] for v in whose_strides_count(trace.calls, inputs, kept)}
         calls, same = simplified(trace.calls, kept)
         self.outputs = [o._replace(value=o.value and same.get(o.value, o.value)) for o in outputs]
         final = {node: v and same.get(v, v) for node, v in final.items()}

@@ -47,8 +47,13 @@ def copied(array: Array) -> Array:
     return copy
 
 
-def whose_strides_count(calls: Iterable[Call], inputs: Iterable[Value]) -> list[Value]:
-    """The inputs of which a call may see how they lie, themselves or by what is made of them."""
+def whose_strides_count(
+    calls: Iterable[Call], inputs: Iterable[Value], given: Iterable[Value]
+) -> list[Value]:
+    """The inputs of which somebody may see how they lie, themselves or by what is made of them.
+
+    Calls may, and whoever is `given` the results.
+    """
     made_of = {v: {v} for v in inputs if v.size > 1}
     found: set[Value] = set()
     for call in calls:
@@ -61,6 +66,7 @@ def whose_strides_count(calls: Iterable[Call], inputs: Iterable[Value]) -> list[
             new = regardless and call.kind == "pure" and result.call is call
             if result.size > 1 and not (new and by_rows):
                 made_of[result] = sources
+    found.update(source for v in given if v.ndim > 1 for source in made_of.get(v, ()))
     return [v for v in inputs if v in found]
 
 
