@@ -424,6 +424,11 @@ class Tensor(NumpyMethods):
         requires_grad: bool = False,
     ) -> None:
         self._family = None
+        if isinstance(dtype, int):
+            raise TypeError(
+                f"Tensor: the second argument is the dtype, not {dtype}; a tensor of a shape is "
+                "tg.zeros((2, 3)), or tg.Tensor(numpy.zeros((2, 3)), requires_grad=True)"
+            )
         operand = as_operand(_untracked(data), "Tensor")
         new = operand.astype(operand.dtype if dtype is None else dtype)
         if not isinstance(new, Tensor):

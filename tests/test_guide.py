@@ -290,6 +290,8 @@ CALLS: list[tuple[Any, str]] = [
         lambda: tg.optim.SGD(NET.parameters(), lr=0.1).step(leaf(1.0)),
         r"loss.backward\(\) comes before",
     ),
+    (lambda: tg.compile(X), r"takes a function, not a ndarray: compile\(f\)\(x\)"),
+    (lambda: tg.Tensor(2, 3), r"tg.zeros\(\(2, 3\)\)"),
     (lambda: tg.jvp(np.sin, 1.0, 1.0), r"as \(x,\), not a float"),
     (lambda: tg.hvp(np.sum, (X,), X), r"tangents must be a tuple .*, not a ndarray"),
     (lambda: tg.grad(np.sum, X), r"write grad\(f\)\(x\)"),

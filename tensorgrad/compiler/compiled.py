@@ -115,6 +115,8 @@ def compile(  # noqa: A001
         return functools.partial(
             compile, static_argnums=static_argnums, static_argnames=static_argnames
         )
+    if not callable(fun):
+        raise TypeError(f"compile: takes a function, not a {type(fun).__name__}: compile(f)(x)")
     return Compiled(fun, static_argnums, static_argnames).function()
 
 
