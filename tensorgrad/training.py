@@ -84,7 +84,7 @@ class History(dict[str, list[float]]):
         return {"columns": columns} | vars(self)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Become what `state_dict` was returned by."""
+        """Take what `state_dict` returned."""
         self.clear()
         self.update({name: [*column] for name, column in state["columns"].items()})
         vars(self).clear()

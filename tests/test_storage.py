@@ -1007,6 +1007,16 @@ def test_all_or_nothing(path: Path) -> None:
     assert target["last"].value == 0
 
 
+def test_computed_tensors_are_not_loaded_into(tmp_path: Path) -> None:
+    tg.save(tmp_path / "a.npz", [W, W])
+    array, computed = W + 1, tg.Tensor(W + 1, requires_grad=True) * 1
+    with pytest.raises(
+        CheckpointError, match="'1': expected a state that fits, found cannot assign"
+    ):
+        tg.load(tmp_path / "a.npz", [array, computed])
+    assert_array_equal([array, computed.data], [W + 1, W + 1])
+
+
 def without(name: str) -> Callable[[dict[str, Any]], Any]:
     return lambda things: things.pop(name)
 

@@ -211,7 +211,7 @@ class Module:
         """
         return [*_generators(self, "", set())]
 
-    def arrays_to_save(self) -> State:
+    def _arrays(self) -> State:
         """The state; the arrays themselves, where `state_dict` makes copies of them."""
         if type(self).state_dict is not Module.state_dict:
             return self.state_dict()

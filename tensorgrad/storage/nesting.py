@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 from collections.abc import Callable, Mapping
@@ -43,7 +44,7 @@ def packed(value: Any, arrays: Arrays, path: str = "") -> Node:
     if _is_generator(value):
         return {"generator": inner(value.bit_generator.state, "state")}
     if has_state(value):
-        state = value.arrays_to_save() if _is_module(value) else value.state_dict()
+        state = value._arrays() if _is_module(value) else value.state_dict()
         generators = [[name, inner(g, name)] for name, g in _generators(value).items()]
         return {"object": [type(value).__name__, packed(state, arrays, path), generators]}
     if isinstance(value, dict):
@@ -189,7 +190,8 @@ def restore(saved: Any, target: Any) -> Any:
             change.put(change.new)
         except BaseException as error:
             for done in reversed(changes[: i + 1]):
-                done.put(done.old)
+                with contextlib.suppress(Exception):  # the last one may refuse this, too
+                    done.put(done.old)
             if isinstance(error, Exception):
                 raise CheckpointError(change.path, "a state that fits", str(error)) from error
             raise
@@ -279,8 +281,7 @@ def require_state(own: Mapping[str, Any], saved: Any, path: str = "", strict: bo
         _require_keys(own, saved, path)
     for name in filter(saved.__contains__, own):
         mine, array = own[name], saved[name]
-        keeps = np.can_cast(array.dtype, mine.dtype) or array.dtype.kind == mine.dtype.kind in "iu"
-        if mine.shape != array.shape or not keeps:
+        if mine.shape != array.shape or not np.can_cast(array.dtype, mine.dtype):
             raise CheckpointError(_join(path, name), _described(mine), _described(array))
 
 
