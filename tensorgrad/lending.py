@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -29,17 +29,24 @@ loans: dict[int, Loan] = {}
 
 
 def lend(tensor: Any) -> None:
-    """Note the array of a tracked tensor, which a user is given, if a graph needs its elements."""
-    node = tensor._node
-    array = tensor._array
-    if type(array) is not np.ndarray:
-        return
-    if node.rule is not None and not (node.has_graph and references(array) > UNUSED):
-        return
-    key = id(node)
-    if key not in loans or loans[key].array is not array:
-        gone = weakref.ref(node, lambda _: loans.pop(key, None))
-        loans[key] = Loan(gone, array, array.copy("K"))
+    """Note a tensor's array, which a user is given, and its views, as far as graphs need them."""
+    for other in (tensor, *[reference() for reference in tensor._family or ()]):
+        node = None if other is None else other._node
+        if node is None:
+            continue
+        array = other._array
+        if node.rule is None:
+            needed = references(node) > UNUSED
+        else:
+            needed = node.has_graph and references(array) > UNUSED
+        key = id(node)
+        is_noted = key in loans and loans[key].array is array
+        if needed and not is_noted and type(array) is np.ndarray:
+            loans[key] = Loan(weakref.ref(node, _forgotten(key)), array, array.copy("K"))
+
+
+def _forgotten(key: int) -> Callable[[Any], Any]:
+    return lambda _: loans.pop(key, None)
 
 
 def settle() -> None:

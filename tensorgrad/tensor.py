@@ -460,7 +460,8 @@ class Tensor(NumpyMethods):
         if trace is not None:
             return trace.tensor(self)  # type: ignore[no-any-return]
         node = self._node
-        if node is not None and (node.rule is not None or references(node) > UNUSED):
+        is_used = node is not None and (node.rule is not None or references(node) > UNUSED)
+        if is_used or self._family is not None:
             lend(self)
         return self._array
 

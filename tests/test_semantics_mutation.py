@@ -342,6 +342,29 @@ def test_elements_of_a_computed_tensor_written_before_backward(use: Any) -> None
     assert_array_equal(x.grad, [2, 2])
 
 
+@pytest.mark.parametrize(
+    "view", [lambda x: x[1:], lambda x: x.reshape(2, 3), lambda x: np.flip(x), np.unstack]
+)
+@pytest.mark.parametrize("computed", [True, False])
+@pytest.mark.parametrize("tracked", [True, False])
+@pytest.mark.parametrize("from_view", [True, False])
+def test_elements_written_through_a_view(
+    view: Any, computed: bool, tracked: bool, from_view: bool
+) -> None:
+    """A graph that needs the memory refuses, by whichever of the tensors there it is written."""
+    x = leaf([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+    y = np.exp(x) if computed else x
+    with tg.enable_grad() if tracked else tg.no_grad():
+        part = view(y)
+    part = part[-1] if isinstance(part, tuple) else part
+    loss = np.sum(y * y if from_view else part * part)
+    (part if from_view else y).data[...] = 9.0
+    if not (from_view or tracked):
+        return  # no graph was recorded
+    with pytest.raises(tg.GraphError, match="changed"):
+        loss.backward()
+
+
 def test_writing_what_vjp_returned_is_an_error_where_the_pullback_needs_it() -> None:
     y, pullback = tg.vjp(np.exp, np.array([1.0, 2.0]))
     y[0] = 0.0
