@@ -18,7 +18,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from types import CodeType, TracebackType
-from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,7 +108,11 @@ class set_mode:  # noqa: N801 (used like a function)
         return wrapper  # type: ignore[return-value]
 
 
-def no_grad() -> set_mode:
+@overload
+def no_grad() -> set_mode: ...
+@overload
+def no_grad(fun: F) -> F: ...
+def no_grad(fun: F | None = None) -> set_mode | F:
     """Compute without recording a graph, within a `with` block or a decorated function.
 
     The mode belongs to the running thread or asyncio task, and exceptions restore it.
@@ -118,10 +122,15 @@ def no_grad() -> set_mode:
     ...     (w * 2).requires_grad
     False
     """
-    return set_mode(recording=False)
+    change = set_mode(recording=False)
+    return change if fun is None else change(fun)
 
 
-def enable_grad() -> set_mode:
+@overload
+def enable_grad() -> set_mode: ...
+@overload
+def enable_grad(fun: F) -> F: ...
+def enable_grad(fun: F | None = None) -> set_mode | F:
     """Record a graph again, inside a `no_grad` block or function.
 
     >>> w = tg.Tensor([1.0, 2.0], requires_grad=True)
@@ -129,7 +138,8 @@ def enable_grad() -> set_mode:
     ...     (w * 2).requires_grad
     True
     """
-    return set_mode(recording=True)
+    change = set_mode(recording=True)
+    return change if fun is None else change(fun)
 
 
 def each_time(fun: Function, *args: Any) -> Any:

@@ -324,6 +324,15 @@ def test_other_calls_that_are_not_ours() -> None:
     assert len(tg.nn.Sequential(*NET, tg.nn.ReLU(inplace=False))) == 2
 
 
+def test_a_mode_decorates_with_and_without_parentheses() -> None:
+    x = leaf([1.0])
+    for decorate in tg.no_grad, tg.no_grad():
+        assert not decorate(lambda: (x * 2).requires_grad)()
+    with tg.no_grad():
+        for decorate in tg.enable_grad, tg.enable_grad():
+            assert decorate(lambda: (x * 2).requires_grad)()
+
+
 def test_a_list_of_losses_is_plotted_once_their_graphs_are_gone() -> None:
     pyplot = pytest.importorskip("matplotlib.figure")
     losses = [np.sum(leaf([1.0, 2.0]) * i) for i in range(3)]
