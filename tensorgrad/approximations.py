@@ -143,8 +143,8 @@ _BLOCK = 8192  # elements: a dozen arrays of as many stay in the cache
 def _in_double(fun: Callable[..., Any]) -> Any:
     """Make a function of float64 arrays one of arrays of any real floating dtype.
 
-    A large first array is taken block by block, where the others are numbers: that takes a third of
-    the time.
+    A large first array is taken block by block, where the others are numbers: that takes less than
+    half the time.
     """
 
     @functools.wraps(fun)
