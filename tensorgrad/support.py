@@ -50,7 +50,8 @@ NOT_SUPPORTED = {
 # What a user should know of a derivative, and of which functions.
 CONVENTIONS = {
     "they read one triangle of a symmetric matrix, so the whole derivative lies in that triangle, "
-    "and 0 in the other: (g + g.mT) / 2 is the gradient among symmetric matrices": """
+    "and 0 in the other: (g + g.mT) / 2 is the gradient among symmetric matrices, which PyTorch "
+    "and JAX return": """
         linalg.cholesky linalg.eigh linalg.eigvalsh linalg.pinv(hermitian=True)
         linalg.svd(hermitian=True)""",
     "signs of vectors are NumPy's choice; what uses the vectors of equal values has the derivative "
