@@ -404,6 +404,10 @@ class Tensor(NumpyMethods):
     given; only a real floating tensor can require a gradient. NumPy functions and Python operators
     on a tensor return tensors.
 
+    Writing to a tensor, as by `t[i] = v` or `t += x`, gives new values to it, and to all tensors
+    that are views of the same array, as in NumPy. Gradients are exact, and what was computed before
+    keeps its values: so do arrays that `data` and `numpy()` returned, and detached tensors.
+
     >>> w = tg.Tensor([1.0, 2.0, 3.0], requires_grad=True)
     >>> loss = np.sum(w * w)
     >>> loss.backward()
@@ -674,10 +678,20 @@ class Tensor(NumpyMethods):
         """The real part: of real numbers, they themselves."""
         return apply(np.real, (self,))
 
+    @real.setter
+    def real(self, value: Any) -> None:
+        apply(np.real, (self,))[...] = value
+
     @property
     def imag(self) -> Tensor:
         """The imaginary part: of real numbers, zeros."""
         return apply(np.imag, (self,))
+
+    @imag.setter
+    def imag(self, value: Any) -> None:
+        if self.dtype.kind != "c":
+            raise TypeError(f"imag: a tensor of dtype {self.dtype} has no imaginary part to set")
+        apply(np.imag, (self,))[...] = value
 
     @property
     def T(self) -> Tensor:
@@ -1246,6 +1260,8 @@ def differentiable(
         else:
             parameters = signature(together).parameters.values()
             rule_together(operation, together, sum(p.default is p.empty for p in parameters) - 2)
+        if str(fun.__module__).startswith(f"{__package__}."):  # ours return no views
+            RULES[operation].views = False
         return operation  # type: ignore[return-value]
 
     return decorate
@@ -1258,8 +1274,8 @@ def differentiable(
 def relate(results: Any, args: Sequence[Any]) -> None:
     """Let results and tensors among the arguments know one another that lie in the same memory."""
     if type(results) is Tensor:
-        base = args[0]
-        if type(base) is not Tensor or results._array.base is not base._array:
+        base, home = args[0], results._array.base
+        if home is None or type(base) is not Tensor or base._array is not home:
             base = _base(results._array, args)
             if base is None:
                 return
@@ -1276,10 +1292,15 @@ def relate(results: Any, args: Sequence[Any]) -> None:
 
 def _base(array: Any, args: Sequence[Any]) -> Tensor | None:
     """The first tensor among the arguments that lies in the memory of an array."""
-    owner = owner_of(concrete(array))
+    home, is_plain = array.base, type(array) is _ndarray
     for a in args:
         if isinstance(a, Tensor):
-            if owner_of(concrete(plain(a))) is owner:
+            other = a._array
+            if other is array or (home is not None and other.base is home):
+                return a
+            if home is None and is_plain:
+                continue  # it is a new array
+            if owner_of(concrete(array)) is owner_of(concrete(plain(a))):
                 return a
         elif isinstance(a, (tuple, list)) and (found := _base(array, a)) is not None:
             return found
@@ -1419,5 +1440,3 @@ overlaid: Function = differentiable(
     lambda g, _y, _under, _over, of_under, of_over: _turned(part, g, of_over, of_under),
     form="linear",
 )(_overlaid)
-for _fun in part, overlaid:
-    RULES[_fun].views = False

@@ -20,9 +20,10 @@ from .oracles import complex_step, leaf
 # -- random programs of views and writes, on arrays and on tensors
 
 
-def strides_of(h: Any) -> Any:
+def is_broadcast(h: Any) -> bool:
+    """Whether an array repeats elements; a traced one does not show it."""
     h = h.numpy() if isinstance(h, tg.Tensor) else h
-    return getattr(h, "strides", ())  # a traced array shows none
+    return any(n > 1 and not step for n, step in zip(h.shape, getattr(h, "strides", ())))
 
 
 VIEWS: dict[str, Callable[[Any, int], Any]] = {
@@ -41,7 +42,7 @@ VIEWS: dict[str, Callable[[Any, int], Any]] = {
     "reshape 2": lambda h, _k: h.reshape(2, -1) if h.size % 2 == 0 else h,
     "reshape F": lambda h, _k: np.reshape(h, -1, "F"),
     "ravel": lambda h, _k: h.ravel(),
-    "ravel K": lambda h, _k: np.ravel(h, "K") if 0 not in strides_of(h) else h,
+    "ravel K": lambda h, _k: np.ravel(h, "K") if not is_broadcast(h) else h,
     "flatten": lambda h, _k: h.flatten(),
     "squeeze": lambda h, _k: np.squeeze(h),
     "expand_dims": lambda h, k: np.expand_dims(h, k % (h.ndim + 1)),
@@ -331,11 +332,36 @@ def test_real_and_imaginary_parts() -> None:
         re *= 2
         im[1:] += re[1:] * 3
         z[0] = x[1] ** 2
+        z.imag *= x
+        z.real[:2] = im[1:3]
         return np.sum(np.abs(z) ** 2 * np.arange(4)) + np.sum(re**2) + np.sum(im[:2])
 
     x = np.array([0.3, -0.7, 1.1, 0.4])
     assert_allclose(f(tg.Tensor(x)).numpy(), f(x))
     assert tg.gradcheck(f, x, order=2)
+
+
+def test_real_numbers_have_no_imaginary_part_to_set() -> None:
+    y = leaf([1.0, 2.0]) * 1
+    y.real *= 2
+    assert_array_equal(y.data, [2, 4])
+    with pytest.raises(TypeError, match="no imaginary part"):
+        y.imag = 1
+
+
+def test_a_guarded_array_is_written_to_through_views() -> None:
+    x = leaf([1.0, 2.0, 3.0])
+    with tg.guard():
+        y = x * 2
+        v = y[1:]
+        loss = np.sum(y * v[0])
+        v *= 10
+        v[0] = 5
+    assert_array_equal(y.data, [2, 5, 60])
+    loss.backward()
+    assert_array_equal(x.grad, [8, 8 + 24, 8])
+    v += 1
+    assert_array_equal(y.data, [2, 6, 61])
 
 
 def test_copies_are_no_views() -> None:

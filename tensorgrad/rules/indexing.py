@@ -253,7 +253,7 @@ def _writes(fun: Function) -> Callable[[F], F]:
 def _write_in_turn(target: Any, places: Any, values: Any) -> None:
     """Write at places in C order; values that run out start over."""
     if places.size and np.size(values):
-        flat = np.ravel(target)
+        flat = target.flatten()
         flat[places] = np.resize(values, places.size)
         target[...] = flat.reshape(target.shape)
 
@@ -265,12 +265,12 @@ def _put(a: Any, ind: Any, v: Any, mode: Any = "raise") -> None:
 
 @_writes(np.place)
 def _place(arr: Any, mask: Any, vals: Any) -> None:
-    _write_in_turn(arr, np.flatnonzero(plain(asarray(mask))), vals)
+    _write_in_turn(arr, np.flatnonzero(plain(mask)), vals)
 
 
 @_writes(np.putmask)
 def _putmask(a: Any, mask: Any, values: Any) -> None:
-    places = np.flatnonzero(plain(asarray(mask)))
+    places = np.flatnonzero(plain(mask))
     if np.size(values):
         _write_in_turn(a, places, np.resize(values, a.size)[places])
 
@@ -289,7 +289,7 @@ def _copyto(
     casting: str = "same_kind",  # noqa: ARG001 (NumPy has checked it)
     where: Any = True,
 ) -> None:
-    dst[...] = np.where(plain(asarray(where)), src, dst)
+    dst[...] = np.where(plain(where), src, dst)
 
 
 @_writes(np.put_along_axis)
