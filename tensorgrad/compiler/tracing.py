@@ -747,6 +747,7 @@ class Trace:
                 t._array = array
                 self.record(assign_at, (array, ..., Tracer(self, value)), target=array)
             else:  # it gets an array of its own, in which the next trace finds it
+                self._undo.append(functools.partial(setattr, t, "_array", array))
                 t._array = copied(value.array)
                 changes[0] += 1
                 self.require("False")
@@ -764,7 +765,7 @@ class Trace:
             return
         gc.collect()
         alive = [tracer for made in self.tracers if (tracer := made()) is not None]
-        for t in gc.get_referrers(*alive):
+        for t in gc.get_referrers(*alive) if alive else ():
             if isinstance(t, Tensor):
                 value = self.value(t._array)
                 t._array = value.array.copy("K")
@@ -824,7 +825,8 @@ class Trace:
         for restore in reversed(self._undo):
             restore()
         for t, array, before in self._outside.values():
-            t._array, t._node = array, before
+            if isinstance(t._array, Tracer) or t._node is not before:
+                t._array, t._node = array, before
         for node, g in self.gradients.items():
             node.grad = g
 
