@@ -5,14 +5,16 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec
 
 import numpy as np
 
 from .errors import AnomalyError
-from .graph import Function, Node, kept, set_mode
+from .graph import Node, kept, set_mode
 from .structure import flatten
 from .tensor import plain
+
+P = ParamSpec("P")
 
 
 def detect_anomaly() -> set_mode:
@@ -105,7 +107,7 @@ class Profile(NamedTuple):
         )
 
 
-def profile(f: Function, repeats: int = 5) -> Callable[..., Profile]:
+def profile(f: Callable[P, Any], repeats: int = 5) -> Callable[P, Profile]:
     """Return a function that calls `f` and reports what each recorded operation costs.
 
     Afterwards every operation, and its derivative, is run again by itself, and the least time of
@@ -118,7 +120,7 @@ def profile(f: Function, repeats: int = 5) -> Callable[..., Profile]:
     [('matmul', (5, 2), 0), ('tanh', (5, 2), 80), ('sum', (), 0)]
     """
 
-    def profiled(*args: Any, **kwargs: Any) -> Profile:
+    def profiled(*args: P.args, **kwargs: P.kwargs) -> Profile:
         nodes: list[Node] = []
         operands: list[Sequence[Any]] = []
 

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.fft import (
-    fft,
-    fftn,
-    fftshift,
-    hfft,
-    ifft,
-    ifftn,
-    ifftshift,
-    ihfft,
-    irfft,
-    irfftn,
-    rfft,
-    rfftn,
-)
 from numpy.typing import DTypeLike
 
 from .tensor import Tensor, asarray
+
+if TYPE_CHECKING:
+    # The functions that are imported below: NumPy's stubs say that they return arrays.
+    _function: Callable[..., Tensor] = asarray  # for one
+    fft = fftn = fftshift = hfft = ifft = ifftn = ifftshift = ihfft = irfft = _function
+    irfftn = rfft = rfftn = _function
+else:
+    from numpy.fft import (
+        fft,
+        fftn,
+        fftshift,
+        hfft,
+        ifft,
+        ifftn,
+        ifftshift,
+        ihfft,
+        irfft,
+        irfftn,
+        rfft,
+        rfftn,
+    )
 
 __all__ = [
     "fft",

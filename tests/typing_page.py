@@ -159,6 +159,7 @@ def derivatives(x: Floats) -> None:
     assert_type(tg.checkpoint(block)(w), tg.Tensor)
     assert_type(exponential(w), tg.Tensor)
     assert_type(tg.gradcheck(exponential, w), bool)
+    assert_type(tg.profile(energy)(w, x).operations[0].name, str)
 
 
 # -- arrays and tensors
@@ -193,6 +194,8 @@ def operators(t: tg.Tensor, a: Floats) -> None:
     assert_type(tg.asarray([t, 2 * t]), tg.Tensor)
     assert_type(tg.concat([t, t]), tg.Tensor)
     assert_type(tg.linspace(0, 1, 5), tg.Tensor)
+    assert_type(tg.fft.rfft(t), tg.Tensor)
+    assert_type(tg.safe_where(t > 0, np.log, t), tg.Tensor)
     with tg.no_grad(), tg.guard():
         t.data[0] = 1.0
 

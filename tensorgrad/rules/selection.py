@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from ..graph import Function, shown_as
-from ..tensor import as_operand, differentiable
+from ..tensor import Tensor, as_operand, differentiable
 from .indexing import scatter
 
 _BITS = {2: np.int16, 4: np.int32, 8: np.int64}
@@ -32,7 +32,7 @@ def masked(x: Any, mask: Any) -> Any:
     return np.where(mask, x, 0) if bits is None else (x.view(bits) * mask).view(x.dtype)
 
 
-def safe_where(condition: Any, f: Function, x: Any, fill: Any = 0) -> Any:
+def safe_where(condition: Any, f: Function, x: Any, fill: Any = 0) -> Tensor:
     """Return `f(x)` where the condition holds and `fill` elsewhere, with `f` called there alone.
 
     `where(condition, f(x), fill)` calls `f` everywhere, also where it is infinite or not defined,
@@ -55,4 +55,4 @@ def safe_where(condition: Any, f: Function, x: Any, fill: Any = 0) -> Any:
             f"safe_where: for {selected.size} selected elements, in an array of shape "
             f"{selected.shape}, f returned shape {np.shape(values)}: it must return one for each"
         )
-    return np.where(condition, scatter(values, condition, shape), fill)
+    return np.where(condition, scatter(values, condition, shape), fill)  # type: ignore[no-any-return]
