@@ -85,7 +85,8 @@ def assert_same(
     for where, b in wanted.items():
         a = found[where]
         if type(b) is float:  # from a compiled function, it is an array
-            assert float(a) == pytest.approx(b, rel=roundings * float(coarsest), nan_ok=True), where
+            close = pytest.approx(b, rel=roundings * float(coarsest), abs=0, nan_ok=True)
+            assert float(a) == close, where
         elif isinstance(b, (np.ndarray, np.generic)):
             # NumPy's own functions return a number for an array of no axes.
             assert isinstance(a, np.ndarray) or type(a) is type(b), where
