@@ -50,7 +50,7 @@ class Layout(NamedTuple):
     def meets(self, other: Layout) -> bool:
         """Whether the elements of two arrays may overlap."""
         (a, b), (c, d) = _reach(self), _reach(other)
-        return a < d and c < b
+        return a < d and c < b and 0 not in self.shape and 0 not in other.shape
 
     def covers(self, other: Layout) -> bool:
         """Whether the elements of another array lie between the first and the last of this one."""

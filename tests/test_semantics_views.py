@@ -116,9 +116,9 @@ steps = st.lists(
 starts = st.sampled_from([(6,), (2, 3), (3, 4), (2, 2, 2), (1, 4), (4, 1)])
 
 
-def run(program: list[Step], x: Any, log: list[Any] | None = None) -> list[Any]:
+def run(program: list[Step], x: Any, log: list[Any] | None = None, start: Any = None) -> list[Any]:
     """The arrays that are left at the end of a program; what raised goes to the log."""
-    handles = [x * 1.0]
+    handles = [x * 1.0 if start is None else start]
     for name, which, k in program:
         h = handles[which % len(handles)]
         try:
@@ -171,6 +171,21 @@ def test_random_programs_compiled(program: list[Step], shape: tuple[int, ...]) -
         for a, b in zip(results(tg.Tensor(x)), run(program, x), strict=True):
             assert_allclose(a.numpy(), b, rtol=1e-12, atol=1e-12)
         assert_allclose(slope(x), tg.grad(lambda x: value(program, x))(x), 1e-12, 1e-12)
+
+
+@given(steps, starts, st.booleans())
+def test_random_programs_on_a_leaf(
+    program: list[Step], shape: tuple[int, ...], has_optimizer: bool
+) -> None:
+    x = (np.arange(np.prod(shape)).reshape(shape) * 0.37 + 0.2) % 1.7
+    p = leaf(x)
+    if has_optimizer:  # the leaf then lies in the optimizer's memory
+        tg.optim.SGD([leaf(np.ones(3)), p], lr=0.1)
+    with tg.no_grad():
+        got = run(program, x, start=p)
+    for a, b in zip(got, run(program, x, start=x.copy()), strict=True):
+        assert_allclose(a.numpy(), b, rtol=1e-12, atol=1e-12, strict=True)
+    assert p.is_leaf and p.requires_grad
 
 
 # -- one by one
@@ -420,6 +435,15 @@ def test_order_in_memory_is_kept() -> None:
         assert np.all(y.data > 0)
         y.T.ravel()[...] = 0
         assert np.all(y.data == 0)
+
+
+def test_writing_nothing_changes_nothing() -> None:
+    y = leaf(np.ones((1, 2))) * 1
+    rows = np.broadcast_to(y[0], (3, 2))
+    y[1:] -= 1
+    y[:, :0] = 5
+    assert_array_equal(y.data, [[1, 1]])
+    assert_array_equal(rows.data, np.ones((3, 2)))
 
 
 # -- in transforms, and in functions of functions
