@@ -76,13 +76,15 @@ class Layout(NamedTuple):
         return Layout(self.shape, tuple(strides), kind, start, nbytes, self.writeable)
 
 
-@lru_cache(maxsize=1024)
 def _reach(layout: Layout) -> tuple[int, int]:
     """The first byte of the elements, and the one after the last byte."""
-    steps = [(n - 1) * stride for n, stride in zip(layout.shape, layout.strides)]
-    low = sum(step for step in steps if step < 0)
-    high = sum(step for step in steps if step > 0)
-    return layout.start + low, layout.start + high + layout.dtype.itemsize
+    low, high = layout.start, layout.start + layout.dtype.itemsize
+    for n, stride in zip(layout.shape, layout.strides):
+        if stride < 0:
+            low += (n - 1) * stride
+        else:
+            high += (n - 1) * stride
+    return low, high
 
 
 @lru_cache(maxsize=1024)
