@@ -455,7 +455,7 @@ def bessel_i(x: Any, n: int, scaled: bool = False) -> Any:
     terms = [1.0]
     for k in range(1, 26):
         terms.append(-terms[-1] * (4 * n * n - (2 * k - 1) ** 2) / (8 * k))
-    large = np.maximum(z, 20)
+    large = np.clip(z, 20, None if scaled else 1000)  # where it is infinite in either precision
     far = _polynomial(terms, 1 / large) / (math.sqrt(2 * math.pi) * np.sqrt(large))
     if scaled:
         y = np.where(z < 20, near * np.exp(-2 * half), far)

@@ -52,6 +52,7 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "np.linalg.multi_dot": lambda q: np.linalg.multi_dot([q, A, [[q[0]], [1.0], [q[1]]]]),
     "np.cross": lambda q: np.cross(q, [q[0], 1.0, q[1]]),
     "np.where": lambda q: np.where([True, False, True], q, [q[1], q[2], q[2]]),
+    "np.pad": lambda q: np.pad(q, 1, constant_values=(q[0], 0)),
     "np.select": lambda q: np.select([q > 2.5, q > 1.5], [[q[1], q[2], q[0]], q]),
     "np.clip": lambda q: np.clip(q, [q[1], 0.0, 0.0], [5.0, 1.5, q[0] * 2.5]),
     "np.clip, keyword": lambda q: np.clip(q, min=[q[1], 0.0, 0.0]),

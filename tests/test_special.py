@@ -405,7 +405,10 @@ PAIRS = [
 def test_corners_of_approximations_are_those_of_scipys(name: str) -> None:
     theirs = getattr(pytest.importorskip("scipy.special"), name)
     args = np.transpose(PAIRS) if name in ("beta", "betaln") else [np.array(CORNERS)]
-    assert_allclose(getattr(approximations, name)(*args), theirs(*args), rtol=1e-11)
+    expected = theirs(*args)
+    if name in ("i0", "i1"):  # SciPy's are NaN at both infinities
+        expected[np.isinf(args)[0]] = [INF, INF if name == "i0" else -INF]
+    assert_allclose(getattr(approximations, name)(*args), expected, rtol=1e-11)
 
 
 @pytest.mark.parametrize("name", ["erf", "erfinv", "i1", "i1e"])

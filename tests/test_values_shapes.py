@@ -222,7 +222,7 @@ def test_the_order_of_many_arrays() -> None:
 )
 def test_writing_into_an_array(write: Any) -> None:
     a = np.zeros((2, 2))
-    with pytest.raises(TypeError, match=r"make the array a tensor|plain array"):
+    with pytest.raises(TypeError, match=r"tensorgrad\.zeros|plain array"):
         write(a, leaf([3.0]))
     assert_array_equal(a, 0)
     with pytest.raises(tg.GraphError, match="in place"):
@@ -251,7 +251,6 @@ def test_writing_untracked_values() -> None:
         (lambda x: np.pad(x, 0.5, "edge"), ValueError),
         (lambda x: np.pad(x[:0], 1, "edge"), ValueError),
         (lambda x: np.pad(x, 1, end_values=1), ValueError),
-        (lambda x: np.pad(x, 1, constant_values=(x[0], 0)), TypeError),
         (lambda x: np.split(x, 2), ValueError),
         (lambda x: np.vsplit(x, 1), ValueError),
         (lambda x: np.hsplit(x[0], 1), ValueError),

@@ -59,13 +59,13 @@ ROWS = [
     Op("xlog1py", tg.special.xlog1py, reals, positive, shapes=POINT_PAIRS),
     Op("entr", tg.special.entr, positive, shapes=POINTS),
     Op("rel_entr", tg.special.rel_entr, positive, positive, shapes=POINT_PAIRS, analytic=False),
-    Op("kl_div", tg.special.kl_div, positive, positive, shapes=POINT_PAIRS, analytic=False),
+    Op("special.kl_div", tg.special.kl_div, positive, positive, shapes=POINT_PAIRS, analytic=False),
     # SciPy's where it is installed, else approximations
     Op("gelu", nn.gelu, reals, shapes=POINTS, analytic=SCIPY),
     *(Op(name, getattr(tg.special, name), reals, shapes=POINTS, analytic=SCIPY) for name in (
         "erf", "erfc", "erfcx", "ndtr", "log_ndtr",
     )),
-    *(Op(name, getattr(tg.special, name), reals, shapes=POINTS, analytic=False) for name in ("i0", "i1")),
+    *(Op(f"special.{name}", getattr(tg.special, name), reals, shapes=POINTS, analytic=False) for name in ("i0", "i1")),
     *(Op(name, getattr(tg.special, name), nonzero, shapes=POINTS, analytic=False) for name in ("i0e", "i1e")),
     *(Op(name, getattr(tg.special, name), probabilities, shapes=POINTS, analytic=False) for name in (
         "erfinv", "erfcinv", "ndtri",
