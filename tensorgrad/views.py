@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
-from .graph import Array
+from .graph import Array, shown_as
 
 
 def owner_of(array: Array) -> Array:
@@ -140,6 +140,7 @@ def filled(array: Any, layout: Layout) -> Array:
     return memory
 
 
+@shown_as("view")
 def part(x: Any, of_part: Layout, of_x: Layout) -> Any:
     """The elements at one layout of the memory in which `x` lies at another one, or zeros there.
 
@@ -153,6 +154,7 @@ def part(x: Any, of_part: Layout, of_x: Layout) -> Any:
     return seen(owner_of(x) if fills else filled(x, of_x), of_part).copy()
 
 
+@shown_as("setitem")
 def overlaid(under: Any, over: Any, of_under: Layout, of_over: Layout) -> Any:
     """What `under` becomes where `over` is written into the memory that both lie in.
 

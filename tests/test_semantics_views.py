@@ -14,7 +14,9 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.testing import assert_allclose, assert_array_equal
 
 import tensorgrad as tg
+from tensorgrad.views import layout_of
 
+from .operations import OPERATIONS
 from .oracles import complex_step, leaf
 
 # -- random programs of views and writes, on arrays and on tensors
@@ -385,6 +387,34 @@ def test_copies_are_no_views() -> None:
     for other in y.T.ravel(), y[[0, 1]], y[y > 1], y.flatten(), y.copy(), y.detach(), np.copy(y):
         other *= 0
     assert_array_equal(y.data, x.data)
+
+
+def leaves(y: Any) -> list[Any]:
+    return [a for part in y for a in leaves(part)] if isinstance(y, (tuple, list)) else [y]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("tracked", [False, True])
+def test_results_are_views_where_numpys_are(tracked: bool) -> None:
+    """Of each row of the table: so that a write reaches what it does in NumPy, and no more."""
+    wrong = set()
+    for op in OPERATIONS:
+        for shapes in op.shapes:
+            arrays = [np.asarray(a, float) for a in op.draw(np.random.default_rng(0), shapes)]
+            tensors = [tg.Tensor(a, requires_grad=tracked) * 1.0 for a in arrays]
+            try:
+                results = leaves(op.fun(*arrays)), leaves(op.fun(*tensors))
+            except (TypeError, ValueError):  # such a row takes no arrays
+                continue
+            for y, t in zip(*results, strict=True):
+                if not (isinstance(t, tg.Tensor) and isinstance(y, np.ndarray) and y.size):
+                    continue
+                for a, x in zip(arrays, tensors, strict=True):
+                    related = t._family is not None and t._family is x._family
+                    shared = related and layout_of(t.data).meets(layout_of(x.data))
+                    if np.shares_memory(y, a) != (t is x or shared):
+                        wrong.add((op.name, shapes))
+    assert wrong == set()
 
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])

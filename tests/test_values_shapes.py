@@ -142,13 +142,12 @@ def test_float16_gradients_add_up() -> None:
     assert y.grad.max() == 2500
 
 
-def test_a_result_is_a_tensor_of_its_own() -> None:
+def test_a_copy_is_a_tensor_of_its_own() -> None:
     """Writing to it leaves the argument as it was."""
     x = leaf([1.0, 2.0])
     for fun in (
         lambda x: np.pad(x, 0, "edge"), lambda x: np.tile(x, 1), np.block, lambda x: np.roll(x, 0),
-        lambda x: np.repeat(x, 1), lambda x: np.reshape(x, 2), lambda x: np.broadcast_arrays(x)[0],
-        lambda x: np.split(x, 1)[0], lambda x: np.concatenate([x]), np.trim_zeros,
+        lambda x: np.repeat(x, 1), lambda x: np.concatenate([x]),
     ):  # fmt: skip
         y = fun(x)
         y[0] = 7.0

@@ -221,7 +221,8 @@ def _block(arrays: Any) -> Any:
         depth, first = depth + 1, first[0]
 
     ndim = np.block(_plain(arrays)).ndim  # NumPy refuses what is no block
-    return _nested(arrays, -depth, ndim)
+    blocks = _nested(arrays, -depth, ndim)
+    return blocks if depth else blocks.copy()
 
 
 def _plain(part: Any) -> Any:
@@ -304,7 +305,7 @@ def _tile(A: Any, reps: Any) -> Any:  # noqa: N803
     pairs = [*zip([1] * (ndim - len(reps)) + reps, shape)]
     ones = [length for n in shape for length in (1, n)]
     tiled = np.broadcast_to(A.reshape(ones), [length for pair in pairs for length in pair])
-    return tiled.reshape([repeats * n for repeats, n in pairs])
+    return tiled.copy().reshape([repeats * n for repeats, n in pairs])
 
 
 # -- windows
