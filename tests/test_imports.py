@@ -28,7 +28,7 @@ LAYERS = [
     {"gradcheck", "nn", "array_api", "optim", "compiler"},
     {"training", "support"},
     {"__init__"},
-    {"__main__"},
+    {"__main__", "examples"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 FILES = sorted(PACKAGE.rglob("*.py"))
