@@ -173,10 +173,13 @@ def as_array(a: Any, name: str) -> Any:
         raise TypeError(f"{name}: None instead of an array")
     if not hasattr(a, "__array_function__"):
         a = np.asarray(a)
-    elif isinstance(a, np.ndarray) and type(a) is not np.ndarray:
+    elif type(a) is not np.ndarray:
         if isinstance(a, np.ma.MaskedArray):
             raise TypeError(f"{name}: masked arrays are not supported; use a.filled(value)")
-        a = np.asarray(a)
+        if isinstance(a, np.ndarray):
+            a = np.asarray(a)
+        elif hasattr(a, "as_array"):  # a traced one
+            a = a.as_array()
     if a.dtype.kind not in "fciub":
         raise TypeError(
             f"{name}: arrays of dtype {a.dtype} are not supported; convert to a numeric dtype"

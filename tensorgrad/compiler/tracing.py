@@ -116,11 +116,12 @@ class Tracer(NDArrayOperatorsMixin):
     What would need its elements, to choose among branches or to make a number, raises a TraceError.
     """
 
-    __slots__ = ("__weakref__", "_trace", "value")
+    __slots__ = ("__weakref__", "_trace", "is_number", "value")
 
-    def __init__(self, trace: Trace, value: Value) -> None:
+    def __init__(self, trace: Trace, value: Value, is_number: bool = False) -> None:
         self._trace = trace
         self.value = value
+        self.is_number = is_number  # one of NumPy's, which has no views, and never changes
         trace.tracers.append(weakref.ref(self))
 
     # -- facts
@@ -180,7 +181,7 @@ class Tracer(NDArrayOperatorsMixin):
         out = kwargs.get("out")
         if out is None:
             return self._trace.record(fun, inputs, kwargs)
-        if isinstance(out[0], Tracer) and out[0].value.scalar:  # `number += x` makes a new number
+        if isinstance(out[0], Tracer) and out[0].is_number:  # `number += x` makes a new number
             return self._trace.record(fun, inputs, {k: v for k, v in kwargs.items() if k != "out"})
         if len(out) != 1 or out[0] is None:
             raise TraceError(
@@ -238,9 +239,13 @@ class Tracer(NDArrayOperatorsMixin):
 
     def _numbered(self, result: Any) -> Any:
         """The result of a method: that of a number is a number, too."""
-        if self.value.scalar and isinstance(result, Tracer) and result.ndim == 0:
-            result.value.scalar = True
+        if self.is_number and isinstance(result, Tracer) and result.ndim == 0:
+            result.is_number = True
         return result
+
+    def as_array(self) -> Tracer:
+        """What it is in a tensor: an array, of a number without axes."""
+        return Tracer(self._trace, self.value) if self.is_number else self
 
     def __getitem__(self, index: Any) -> Any:
         return self._trace.record(getitem, (self, _checked_index(index)))
@@ -311,6 +316,11 @@ def place_of(error: BaseException) -> str:
         if not name.startswith((PACKAGE, _NUMPY, "<")):
             found = f"{name}:{line}"
     return found
+
+
+def _is_alike(a: Array, b: Array) -> bool:
+    """Whether an array can take the place of another one, whatever is asked of it."""
+    return (a.shape, a.dtype, pattern(a)) == (b.shape, b.dtype, pattern(b))
 
 
 def _is_part(part: Array, array: Array, index: Any) -> bool:
@@ -419,11 +429,9 @@ class Trace:
             return Spec(a.shape, a.dtype)
         return self.value(self.tensor(a) if isinstance(a, Tensor) else a)
 
-    def _viewable(self, value: Value) -> Value:
-        """A value, or of a number, which no view shows as it changes, a copy."""
-        if not value.scalar:
-            return value
-        return self.record(np.copy, (Tracer(self, value),)).value  # type: ignore[no-any-return]
+    def _viewable(self, a: Tracer) -> Tracer:
+        """An array, or a copy of a number, of which views show no more."""
+        return self.record(np.copy, (a,)) if a.is_number else a
 
     def state(self, array: Array) -> Tracer:
         """An array that may be written to as well, since whoever owns it keeps it where it is."""
@@ -565,9 +573,9 @@ class Trace:
                 "was kept beyond the call, or a function keeps it that is called as a whole"
             )
         kinds = (Tracer, np.ndarray, Tensor, Node)
-        given = mapped((tuple(args), dict(kwargs)), kinds, self._given)
         if target is None and not isinstance(fun, np.ufunc) and fun is not np.copy:
-            given = mapped(given, Value, self._viewable)
+            args, kwargs = mapped((tuple(args), dict(kwargs)), Tracer, self._viewable)
+        given = mapped((tuple(args), dict(kwargs)), kinds, self._given)
         plain_args, plain_kwargs = mapped(given, Value, lambda v: v.array)
         written = None if target is None else self.value(target)
         if written is not None:
@@ -623,7 +631,7 @@ class Trace:
             value = Value(array, storage, call, scalar=array is not a)
             self._values[id(array)] = value
         results.append(value)
-        return Tracer(self, value)
+        return Tracer(self, value, array is not a)
 
     def _before_writing(self, value: Value, name: str) -> None:
         storage = value.storage
@@ -714,8 +722,12 @@ class Trace:
                 by_columns = node is not None and target.value.array.flags.fnc
                 options = {} if node is None else {"dtype": node.dtype}
                 new = self.record(np.array, (value,), options | {"order": "FK"[not by_columns]})
-                alike = (new.shape, new.dtype) == (target.shape, target.dtype)
-                if alike and id(t) in self._outside and not isinstance(t._array, Tracer):
+                alike = _is_alike(new.value.array, target.value.array)
+                outside = id(t) in self._outside
+                if outside:
+                    self._undo.append(functools.partial(setattr, t, "_family", t._family))
+                t._family = None  # its views show what they did
+                if alike and outside and not isinstance(t._array, Tracer):
                     self.assigned[id(t)] = new
                 else:
                     t._array = new
@@ -742,8 +754,7 @@ class Trace:
                 self._kept[tracer.value] = self.record(np.copy, (tracer,)).value
         for t, array, new in given:
             value = self.value(new)
-            alike = (value.shape, value.dtype) == (array.shape, array.dtype)
-            if alike and pattern(value.array) == pattern(array) and self._is_alone(t, array):
+            if _is_alike(value.array, array) and self._is_alone(t, array):
                 t._array = array
                 self.record(assign_at, (array, ..., Tracer(self, value)), target=array)
             else:  # it gets an array of its own, in which the next trace finds it
