@@ -505,6 +505,16 @@ def test_a_change_between_two_steps_is_honoured(action: str) -> None:
         test([action, "compiled", "eager", action], optimizer, False)
 
 
+@pytest.mark.parametrize("accumulate", [False, True])
+@pytest.mark.parametrize("optimizer", ["SGD", "Adam", "RMSprop", "Lion"])
+def test_a_step_leaves_the_gradients_of_a_compiled_one_alone(
+    optimizer: str, accumulate: bool
+) -> None:
+    test = test_eager_and_compiled_steps_mix.hypothesis.inner_test  # type: ignore[attr-defined]
+    for again in "step again", "eager":
+        test(["decay", again, again, "compiled", again], optimizer, accumulate)
+
+
 def saved(training: Training) -> Any:
     return copy.deepcopy((training.model.state_dict(), training.optimizer.state_dict()))
 

@@ -163,7 +163,10 @@ class Flat:
             if node is None or node.grad is None:
                 gaps = True
             else:
-                place[...] = node.grad
+                g = node.grad
+                if g.base is place.base:  # a compiled step left it here, which an update may change
+                    node.grad = g.copy("K")
+                place[...] = g
                 node.serial = stamp
         return self._present() if gaps else self.parts
 
