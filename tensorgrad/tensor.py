@@ -937,14 +937,14 @@ class Tensor(NumpyMethods):
                     f"{name_of(fun)}: cannot cast {value.dtype} in place to {self.dtype}"
                 )
             value = value.astype(self.dtype)
-        if layouts or not _lie_alike(self, value):
+        if len(layouts) > 1 or not _lie_alike(self, value):
             _write_through(self, value, layouts or {self: layout_of(self._array)})
         else:
             self._take(value)
         return self
 
     def _take(self, value: Tensor) -> None:
-        """Show what another tensor does: a leaf takes its data."""
+        """Become what another tensor is; a leaf takes its data alone."""
         if self._node is not None and self._node.rule is None:
             family = self._family
             self.data = value._array
@@ -1402,7 +1402,7 @@ def move(leaf: Tensor, home: Array) -> None:
 
 
 def _shown(t: Tensor, over: Tensor, of_t: Layout, of_over: Layout) -> Tensor:
-    """What a tensor shows where another one is written into the memory that both lie in."""
+    """What a tensor shows once another one is written into the memory that both lie in."""
     if of_t.repeats:
         if of_t.dtype != of_over.dtype:
             raise TypeError(
