@@ -29,6 +29,7 @@ _PARAMETER = "tg.Tensor(np.zeros(3), requires_grad=True)  # as an attribute of a
 _LOSS = "tg.nn.{}  # a function of prediction and target"
 _LAMBDA = "tg.optim.LambdaLR(optimizer, lambda t: 1 / (1 + t))  # any function of the step"
 _BATCHES = "tg.data.batches((x, y), batch_size=32, shuffle=True)"
+_OWN = "# it is not here: a Module of one's own may call any of NumPy"
 _SCALAR = "tensorgrad.scalar.{}  # one number at a time; tg.Tensor is for arrays"
 
 CURES: dict[str, dict[str, str]] = {
@@ -62,9 +63,13 @@ CURES: dict[str, dict[str, str]] = {
         "masked_fill": "np.where(t > 0, 0.0, t)",
         "masked_fill_": "t[t > 0] = 0.0",
         "masked_select": "t[t > 0]",
+        "where": "np.where(t > 0, t, 0.0)",
+        "flat": "t.reshape(-1)  # it is a view where NumPy's is",
+        "unfold": "np.lib.stride_tricks.sliding_window_view(t, 2, axis=-1)",
         # memory
         "clone": "t.copy()",
-        "cpu cuda pin_memory share_memory_ is_cuda to_sparse block_until_ready": _CPU,
+        "cpu cuda pin_memory share_memory_ is_cuda to_sparse block_until_ready layout "
+        "devices": _CPU,
         "to": "t.astype(np.float32)  # tensors are NumPy's arrays, on the CPU",
         "float": _DTYPE.format("float32"),
         "double": _DTYPE.format("float64"),
@@ -249,9 +254,16 @@ CURES: dict[str, dict[str, str]] = {
         "make_jvp linearize": "tg.jvp(f, (x,), (x,))",
         "make_hvp hessian_vector_product": "tg.hvp(f, (x,), (x,))",
         "remat": "tg.checkpoint(f)",
+        "make_jaxpr eval_shape": "print(tg.compile(f).lower(x))",
+        "disable_jit": "# call the function itself, not what tg.compile made of it",
+        "pure_callback": "tg.differentiable(lambda g, out, x: g * np.cos(x))(np.sin)",
+        "block_until_ready devices default_backend": _CPU,
+        "Array": "tg.Tensor([1.0, 2.0])",
+        "scipy": "tg.special.erf(t)  # the special functions",
+        "func deriv": "tg.grad(f)",
         "stop_gradient": "t.detach()",
         "flatten": "t.reshape(len(t), -1)",
-        "ravel_pytree": "tg.ravel({'w': x})",
+        "ravel_pytree flatten_util": "tg.ravel({'w': x})",
         "tree tree_map tree_util": "{k: v - 0.1 * v for k, v in {'w': x}.items()}  # by hand",
         "lax": "# write Python's for and if, and np.where; tg.compile(step).scan takes many steps",
         "scan": "tg.compile(step).scan(x, y)",
@@ -275,11 +287,12 @@ CURES: dict[str, dict[str, str]] = {
         "Parameter": _PARAMETER,
         "ModuleList ParameterList": "[tg.nn.Linear(3, 3) for _ in range(2)]  # a list will do",
         "ModuleDict ParameterDict": "{'head': tg.nn.Linear(3, 2)}  # a dict will do",
-        "init": "w.data = rng.normal(0, 0.02, size=w.shape)",
+        "init initializers": "w.data = rng.normal(0, 0.02, size=w.shape)",
         "utils": "tg.optim.clip_grad_norm(net.parameters(), 1.0)",
         "Dense": "tg.nn.Linear(3, 2)",
         "LazyLinear": "tg.nn.Linear(3, 2)  # sizes are given",
         "tanh": "np.tanh(t)",
+        "swish": "tg.nn.silu(t)",
         "pad": "np.pad(t, 1)",
         "normalize": "t / np.linalg.norm(t, axis=1, keepdims=True)",
         "Unflatten": "t.reshape(2, 3, 2, 2)",
@@ -289,8 +302,8 @@ CURES: dict[str, dict[str, str]] = {
         "Transformer": "tg.nn.TransformerEncoder(tg.nn.TransformerEncoderLayer(4, nhead=2), 2)",
         "DataParallel": _CPU,
         "Conv3d ConvTranspose1d ConvTranspose2d ConvTranspose3d BatchNorm3d MaxPool3d AvgPool3d "
-        "Upsample interpolate PixelShuffle Bilinear EmbeddingBag GLU Softmax2d TransformerDecoder "
-        "TransformerDecoderLayer": "# it is not here: a Module of one's own may call any of NumPy",
+        "Upsample interpolate PixelShuffle Bilinear EmbeddingBag GLU glu Softmax2d "
+        "TransformerDecoderLayer TransformerDecoder": _OWN,
         "CrossEntropyLoss": _LOSS.format("cross_entropy"),
         "NLLLoss": _LOSS.format("nll_loss"),
         "MSELoss": _LOSS.format("mse_loss"),
@@ -357,7 +370,11 @@ KEYWORDS = {
     "unbiased": "use ddof=1, or ddof=0, as in NumPy",
     "descending": "use tg.sort or tg.argsort, which take it",
     "random_state seed": "use rng=, a seed or a NumPy Generator",
-    "argnum": "use argnums=",
+    "argnum argnames": "use argnums=",
+    "donate_argnums donate_argnames": "leave it out: memory is planned once, and used again",
+    "inplace": "leave it out: the result is a new tensor",
+    "set_to_none": "leave it out: grad is None afterwards",
+    "start_dim end_dim": "use t.reshape(len(t), -1) to keep the first axis",
     "create_graph": "use tg.grad(tg.grad(f)), tg.hessian(f) or tg.hvp for second derivatives",
     "batch_size": "use tg.data.batches((x, y), batch_size=32) as the data",
     "lr learning_rate": "use optimizer=tg.optim.Adam(model.parameters(), lr=0.01)",

@@ -735,6 +735,7 @@ class Tensor(NumpyMethods):
         """Return a copy, to which the gradient passes; by rows, unless another order is given."""
         return np.copy(self, order)  # type: ignore[return-value]
 
+    @guided
     def flatten(self, order: Literal["C", "F", "A", "K"] = "C") -> Tensor:
         """Return a copy of the tensor with one axis, in this order of the elements.
 
@@ -847,9 +848,14 @@ class Tensor(NumpyMethods):
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         if "out" in kwargs or method == "at":
+            if method == "at":
+                cure = "add rows up by a product, as by np.eye(n)[index].T @ tensor"
+            elif any(isinstance(out, Tensor) for out in kwargs["out"]):
+                cure = "leave out= away, and assign the result"
+            else:
+                cure = "instead of `array += tensor`, write `array = array + tensor`"
             raise TypeError(
-                f"{ufunc.__name__} cannot write a tensor into an existing array: "
-                "instead of `array += tensor`, write `array = array + tensor`"
+                f"{ufunc.__name__} cannot write a tensor into an existing array: {cure}"
             )
         if not kwargs and method == "__call__":
             try:
@@ -1163,7 +1169,11 @@ def _enter(fun: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         kwargs = {name: value for name, value in kwargs.items() if name != "out"}
         if fun in RULES:
             with contextlib.suppress(ValueError):  # some functions written in C have no signature
-                bound = signature(fun).bind(*args, **kwargs)
+                try:
+                    bound = signature(fun).bind(*args, **kwargs)
+                except TypeError as error:
+                    check_keywords(name_of(fun), kwargs)
+                    raise TypeError(f"{name_of(fun)}: {error}") from None
                 args, kwargs = bound.args, bound.kwargs
             kwargs = {name: _untracked(value) for name, value in kwargs.items()}
     return apply(fun, args, kwargs)

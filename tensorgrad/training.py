@@ -296,7 +296,7 @@ def accuracy(prediction: Any, target: Any) -> float:
     if scores.ndim < 2:
         raise ValueError(
             f"accuracy: a prediction of shape {scores.shape}: it must be the scores of all "
-            "classes, of shape (n, C)"
+            "classes, of shape (n, C); for one score a sample, use np.mean((scores > 0) == target)"
         )
     found = np.argmax(scores, axis=1)
     if found.shape != target.shape:

@@ -36,6 +36,7 @@ from .graph import (
     require_unwritten,
     set_mode,
 )
+from .guide import guided
 from .structure import Structure, flatten
 from .tensor import Tensor, alias, any_tracked, apply, asarray, plain, revive, tensor_of, users_line
 
@@ -72,7 +73,12 @@ class _Linearized:
         inputs = [_fresh(primal, name) for primal in self.primals]
         self.ends: list[Any] = [x._node for x in inputs]
         recorded = f if self.recording else enable_grad()(f)
-        y = recorded(self.structure.build(inputs))
+        try:
+            y = recorded(self.structure.build(inputs))
+        except ValueError as error:
+            if isinstance(error.__cause__, TypeError):  # `array[0] = tensor`: NumPy hides our error
+                error.add_note(str(error.__cause__))
+            raise
         self._aux: Any = None
         if has_aux:
             y, self._aux = y
@@ -341,6 +347,7 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
     return call.y, call.of_results(call.push(given))
 
 
+@guided
 def value_and_grad(
     f: Callable[P, Any], argnums: int | Sequence[int] = 0, has_aux: bool = False
 ) -> Callable[P, tuple[Any, Any]]:
@@ -378,6 +385,7 @@ def _gradient(
     return call, call.gradient()
 
 
+@guided
 def grad(
     f: Callable[P, Any], argnums: int | Sequence[int] = 0, has_aux: bool = False
 ) -> Callable[P, Any]:

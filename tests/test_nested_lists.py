@@ -251,3 +251,6 @@ def test_an_element_of_a_plain_array_is_no_place_for_a_tensor(write: Any) -> Non
     assert isinstance(caught.value.__cause__, TypeError)
     assert "tensorgrad.zeros" in str(caught.value.__cause__)
     assert_array_equal(b, 0)
+    with pytest.raises(ValueError, match="sequence") as caught:
+        tg.grad(lambda q: write(b, q))(3.0)
+    assert "tensorgrad.zeros" in caught.value.__notes__[-1]  # Python shows it last

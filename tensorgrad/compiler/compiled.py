@@ -16,6 +16,7 @@ import numpy as np
 
 from ..errors import GraphError, TraceError
 from ..graph import NO_KWARGS, Function, Node, mode, name_of, set_mode
+from ..guide import guided
 from ..structure import flatten
 from ..tensor import Tensor, tensor_of
 from .arguments import Arguments, difference, require_untouched
@@ -65,6 +66,7 @@ def compile(  # noqa: A001
     static_argnums: int | Sequence[int] = (),
     static_argnames: str | Sequence[str] = (),
 ) -> Callable[[Callable[P, R]], CompiledFunction[P, R]]: ...
+@guided
 def compile(  # noqa: A001
     fun: Function | None = None,
     *,

@@ -312,7 +312,10 @@ def _by_class(name: str, prediction: Any, target: Any, weight: Any) -> tuple[Any
     if not scores.ndim:
         raise ValueError(f"{name}: a prediction of shape (): it must have an axis of classes")
     if target.dtype.kind not in "iuf":
-        raise TypeError(f"{name}: a target of dtype {target.dtype}; use target.astype(int)")
+        cure = "np.unique(target, return_inverse=True)[1]" if target.dtype.kind in "OUT" else ""
+        raise TypeError(
+            f"{name}: a target of dtype {target.dtype}; use {cure or 'target.astype(int)'}"
+        )
     count = scores.shape[min(1, scores.ndim - 1)]
     of_shares = target.dtype.kind == "f"
     expected = scores.shape if of_shares else scores.shape[:1][: scores.ndim - 1] + scores.shape[2:]

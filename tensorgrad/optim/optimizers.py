@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import TraceError
 from ..graph import Array, enable_grad, mode
-from ..guide import guide
+from ..guide import guide, guided
 from ..tensor import Tensor
 from .flat import Flat, Part, by_dtype, distinct, listed, working_dtype
 
@@ -212,6 +212,7 @@ class Optimizer:
                 group, p, g, s, lambda *name, block=block: trace.state(block.state(*name)), scalars
             )
 
+    @guided
     def zero_grad(self) -> None:
         """Forget the gradient of every parameter: `grad` is None again."""
         for group in self.param_groups:

@@ -36,6 +36,10 @@ def save(path: PathLike, tree: Any, metadata: Mapping[str, Any] | None = None) -
     >>> tg.storage.read_metadata("run.npz")
     {'made': 'today'}
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(
+            f"save: the path comes first, save(path, tree), not a {type(path).__name__}"
+        )
     arrays: dict[str, Array] = {}
     write = format_of(path).write
     try:
