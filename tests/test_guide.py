@@ -207,14 +207,14 @@ def test_pytorchs_keywords_are_answered_with_numpys(name: str) -> None:
 
 
 def test_what_is_unlike_pytorchs_says_so_and_how_to_write_it() -> None:
-    """In the docstring, and in the README; what is written there runs."""
-    readme = Path("README.md").read_text()
+    """In the docstring, and in the documentation; what is written there runs."""
+    page = Path("tensorgrad/docs/from-pytorch.md").read_text()
     for name, meaning in MEANINGS.items():
         *_, ours = re.findall("`([^`]+)`", meaning)
         exec(ours, names())
         documented = getattr(tg.Tensor, name).__doc__.replace("\n", " ")
         assert ours in re.sub(" +", " ", documented), name
-        assert ours in readme, name
+        assert ours in page, name
 
 
 def test_micrograds_expressions_run_on_tensors_of_no_axis() -> None:

@@ -136,7 +136,8 @@ def test_the_version_is_that_of_the_distribution() -> None:
 
 def test_nobody_is_told_to_install_a_package_of_another_author() -> None:
     """What the package index has under the name of `tensorgrad` is not this library."""
-    texts = ["README.md", *Path("benchmarks").rglob("*.py"), *FILES]
+    pages = [*PACKAGE.rglob("*.md"), *Path(".github").rglob("*.md")]
+    texts = ["README.md", *pages, *Path("benchmarks").rglob("*.py"), *FILES]
     for path in map(Path, texts):
         assert "tensorgrad[" not in path.read_text(), path
     with pytest.raises(ImportError, match="it needs nowhere: python -m pip install nowhere"):

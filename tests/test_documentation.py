@@ -1,0 +1,87 @@
+"""The documentation is complete, and names what is there. Its examples run as doctests."""
+
+import functools
+import importlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import tensorgrad as tg
+
+from .test_imports import NAMESPACES
+
+ROOT = Path(tg.__file__).parents[1]
+DOCS = ROOT / "tensorgrad" / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+OTHERS = [ROOT / "README.md", *sorted((ROOT / ".github").glob("*.md"))]
+
+# What the pages say not to write.
+ABSENT = {"tg.nn.CrossEntropyLoss", "tg.jit"}
+
+
+def resolve(path: str) -> Any:
+    """The object with a dotted path, such as `tensorgrad.nn.Linear`."""
+    first, *rest = path.split(".")
+    return functools.reduce(getattr, rest, importlib.import_module(first))
+
+
+def documented(page: Path) -> Iterator[Any]:
+    """The objects that a page of the reference describes, or names in a table."""
+    text = page.read_text(encoding="utf-8")
+    yield from map(resolve, re.findall(r"^::: (\S+)$", text, re.MULTILINE))
+    if page.stem == "array-api":
+        standard, fourier = text.split("## Fourier transforms")
+        yield from (getattr(tg, n) for n in re.findall(r"`(\w+)`", standard) if hasattr(tg, n))
+        yield from (getattr(tg.fft, n) for n in re.findall(r"^\| `(\w+)`", fourier, re.MULTILINE))
+
+
+@functools.cache
+def reference() -> dict[int, Any]:
+    pages = (DOCS / "reference").glob("*.md")
+    return {id(found): found for page in pages for found in documented(page)}
+
+
+@pytest.mark.parametrize("namespace", NAMESPACES)
+def test_every_public_name_is_in_the_reference(namespace: str) -> None:
+    module = importlib.import_module(f"tensorgrad{namespace}")
+    public = {name: getattr(module, name) for name in module.__all__}
+    missing = [
+        name
+        for name, value in public.items()
+        if id(value) not in reference() and not isinstance(value, ModuleType)
+    ]
+    assert missing == []
+
+
+def test_each_namespace_has_a_page() -> None:
+    headings = {page.read_text(encoding="utf-8").partition("\n")[0] for page in PAGES}
+    assert headings >= {f"# tensorgrad{name}" for name in NAMESPACES if name != ".fft"}
+
+
+def test_each_page_is_in_the_navigation_once() -> None:
+    listed = re.findall(r"[\w/-]+\.md", (ROOT / ".zensical.yml").read_text(encoding="utf-8"))
+    assert sorted(listed) == [page.relative_to(DOCS).as_posix() for page in PAGES]
+
+
+@pytest.mark.parametrize("page", [*PAGES, *OTHERS], ids=lambda page: page.name)
+def test_links_between_files_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8"))
+    files = [link for link in links if "://" not in link]
+    assert [link for link in files if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_names_in_the_text_exist(page: Path) -> None:
+    names = {*re.findall(r"\btg(?:\.\w+)+", page.read_text(encoding="utf-8"))} - ABSENT
+    for name in names:
+        resolve(re.sub(r"^tg\b", "tensorgrad", name))
+
+
+def test_every_example_is_described() -> None:
+    files = (ROOT / "tensorgrad" / "examples").glob("[!_]*.py")
+    table = (DOCS / "examples.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) == sorted(f.stem for f in files)
