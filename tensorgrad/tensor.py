@@ -1091,11 +1091,15 @@ def asarray(
 def as_operand(value: Any, name: str, dtype: DTypeLike | None = None) -> Any:
     """An operand as a numeric array; or as a tensor, if there are tensors in nested lists."""
     if isinstance(value, (list, tuple)):
-        try:
-            value = np.asarray(value, dtype)
-        except (TypeError, ValueError):
-            if not holds_arrays(value):
-                raise
+        stacked = any_tracked(value)  # NumPy takes a tensor whose graph was freed for a number
+        if not stacked:
+            try:
+                value = np.asarray(value, dtype)
+            except (TypeError, ValueError):
+                stacked = holds_arrays(value)
+                if not stacked:
+                    raise
+        if stacked:
             value = _stacked(value, name, dtype)
     return as_array(value, name)
 
