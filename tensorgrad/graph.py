@@ -347,7 +347,8 @@ class Rule:
     `vjps[i]` is called as `(g, out, *args, **kwargs)`: given the cotangent `g` of the output, it
     returns the cotangent of array argument `i`, up to broadcasting and dtype, which `propagate`
     reverses. A parameter whose name starts with an underscore is not read: it receives a `Spec` in
-    place of the array, which is not kept alive. `form` says what makes a forward derivative cheap.
+    place of the array, which is not kept alive. `form` says what makes a forward derivative cheap,
+    `views` that a result may be a view of an argument, or the argument itself.
     """
 
     def __init__(
@@ -355,6 +356,7 @@ class Rule:
         fun: Function,
         vjps: tuple[Function | None, ...] | _Each | Together,
         form: Form | None = None,
+        views: bool = False,
     ) -> None:
         self.fun = fun
         self.name = name_of(fun)
@@ -362,8 +364,7 @@ class Rule:
         self.form = form
         self.arity = len(vjps)
         self.variadic = isinstance(vjps, _Each)
-        # Whether a result may be a view of an argument: those of ufuncs are new arrays.
-        self.views = not isinstance(getattr(fun, "__self__", fun), np.ufunc)
+        self.views = views
         self.plans: dict[Any, Plan] = {}
 
     def plan(self, pattern: int, kwargs: Mapping[str, Any] = NO_KWARGS) -> Plan:
@@ -487,6 +488,7 @@ def rule(
     *vjps: Function | None,
     each: Function | None = None,
     form: Form | None = None,
+    views: bool = False,
 ) -> None:
     """Set the derivatives of `fun`: one vjp per array argument, in order (see `Rule`).
 
@@ -495,7 +497,7 @@ def rule(
     """
     if isinstance(fun, np.ufunc) and fun.signature is None and fun.nout == 1:
         form = "elementwise"
-    RULES[fun] = Rule(fun, vjps if each is None else _Each(each), form)
+    RULES[fun] = Rule(fun, vjps if each is None else _Each(each), form, views)
 
 
 def rule_together(fun: Function, vjp: Function, count: int) -> None:

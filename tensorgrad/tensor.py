@@ -107,10 +107,10 @@ def apply(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any] = NO_KWA
         arrays.append(a)
         parents.append(node)
         bit += bit
-    now = mode.get()
-    if now.trace is not None:
-        fun = now.trace.caller(fun, args, arrays)
-    if not (tracked and now.recording):
+    recording, hooks, _, trace, _, line = mode.get()  # which takes less time than by name
+    if trace is not None:
+        fun = trace.caller(fun, args, arrays)
+    if not (tracked and recording):
         results = _wrap(fun(*arrays, **kwargs), known.name)
         if known.views:
             relate(results, args)
@@ -139,11 +139,11 @@ def apply(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any] = NO_KWA
         node = Node((), np.dtype(float), known, parents, arrays, kwargs, kept)
     frame: Any = sys._getframe(2)  # all callers are in this package; a skipped frame costs nothing
     code = frame.f_code
-    node.line = now.line or users_line(frame) if code.co_filename in _OWN else (code, frame.f_lasti)
-    operands = now.hooks and (*arrays, *(several or (out,)))
+    node.line = line or users_line(frame) if code.co_filename in _OWN else (code, frame.f_lasti)
+    operands = hooks and (*arrays, *(several or (out,)))
     for i in unread:
         arrays[i] = parents[i] or _spec(arrays[i])
-    for hook in now.hooks:
+    for hook in hooks:
         hook(node, operands)
     if several is not None:
         parts = parts_of(node, out)
@@ -203,7 +203,7 @@ def _apply_without_rule(fun: Function, args: Sequence[Any], kwargs: Mapping[str,
         out = fun(*_unwrap(tuple(args)), **_unwrap(dict(kwargs)))
         results = _wrap(out, name_of(fun))
         if not isinstance(out, np.generic):
-            relate(results, (args, *kwargs.values()))
+            relate(results, [*_tensors_in((args, *kwargs.values()))])
         return results
     definition = COMPOSITES.get(fun)
     if definition is None:
@@ -222,7 +222,7 @@ def _apply_without_rule(fun: Function, args: Sequence[Any], kwargs: Mapping[str,
                 f"{name_of(fun)} has no derivative for a call like this ({error}): "
                 f"leave that argument out, {OR_DETACH}"
             ) from None
-    if fun not in OF_SEQUENCES and (_any_nested(args) or _any_nested(kwargs.values())):
+    if fun not in OF_SEQUENCES and (_any_nested(args) or (kwargs and _any_nested(kwargs.values()))):
         args, kwargs = _gather(fun, args, kwargs)
     if now.trace is not None:
         return now.trace.composite(definition, fun, args, kwargs)
@@ -273,6 +273,15 @@ def any_tracked(values: Iterable[Any]) -> bool:
     return False
 
 
+def _tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
+    """The tensors among the values, and in lists and tuples of them."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, (list, tuple)):
+            yield from _tensors_in(value)
+
+
 @shown_as("argument")
 def alias(x: Any) -> Any:
     """The same array, as an operation: its result is a tensor that tells its derivatives apart."""
@@ -280,7 +289,6 @@ def alias(x: Any) -> Any:
 
 
 rule(alias, lambda g, _y, _x: g, form="linear")
-RULES[alias].views = False
 
 
 def _frozen(parameter: Any) -> Any:
@@ -463,9 +471,9 @@ class Tensor(NumpyMethods):
         trace = mode.get().trace
         if trace is not None:
             return trace.tensor(self)  # type: ignore[no-any-return]
-        node = self._node
+        node, family = self._node, self._family
         is_used = node is not None and (node.rule is not None or references(node) > UNUSED)
-        if is_used or self._family is not None:
+        if is_used or (family is not None and len(family) > 1):
             lend(self)
         return self._array
 
@@ -509,7 +517,7 @@ class Tensor(NumpyMethods):
             return None
         if trace is not None:
             return trace.grad(node)
-        if node.grad is None and node.passed and not node.keeps_grad:
+        if node.grad is None and not node.keeps_grad and node.passed:
             warn(
                 f"grad of a computed tensor, {node}, is None: only leaves keep theirs. Call "
                 "retain_grad() on it before backward(); and to update a parameter, keep the "
@@ -1274,8 +1282,8 @@ def differentiable(
         else:
             parameters = signature(together).parameters.values()
             rule_together(operation, together, sum(p.default is p.empty for p in parameters) - 2)
-        if str(fun.__module__).startswith(f"{__package__}."):  # ours return no views
-            RULES[operation].views = False
+        # Who knows what another function returns; ours return new arrays.
+        RULES[operation].views = not str(fun.__module__).startswith(f"{__package__}.")
         return operation  # type: ignore[return-value]
 
     return decorate
@@ -1307,18 +1315,18 @@ def relate(results: Any, args: Sequence[Any]) -> None:
 
 def _base(array: Any, args: Sequence[Any]) -> Tensor | None:
     """The first tensor among the arguments that lies in the memory of an array."""
-    home, is_plain = array.base, type(array) is _ndarray
+    owner = array if array.base is None else array.base
+    # Nearly always, the owner of the memory is the base, and it takes no search.
+    is_known = type(array) is _ndarray and type(owner) is _ndarray and owner.base is None
     for a in args:
         if isinstance(a, Tensor):
             other = a._array
-            if other is array or (home is not None and other.base is home):
+            its = other if other.base is None else other.base
+            if its is owner or (
+                not (is_known and type(its) is _ndarray and its.base is None)
+                and owner_of(concrete(array)) is owner_of(concrete(plain(a)))
+            ):
                 return a
-            if home is None and is_plain:
-                continue  # it is a new array
-            if owner_of(concrete(array)) is owner_of(concrete(plain(a))):
-                return a
-        elif isinstance(a, (tuple, list)) and (found := _base(array, a)) is not None:
-            return found
     return None
 
 

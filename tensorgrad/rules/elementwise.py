@@ -19,7 +19,7 @@ def _nothing(g: Any, _z: Any, *_args: Any) -> Any:
 rule(np.positive, lambda g, _y, _x: g)
 rule(np.negative, lambda g, _y, _x: -g)
 rule(np.copy, lambda g, _y, _x, *_order: g, form="linear")
-rule(np.astype, lambda g, _y, _x, _dtype, **_copy: g, form="linear")
+rule(np.astype, lambda g, _y, _x, _dtype, **_copy: g, form="linear", views=True)
 
 rule(np.add, lambda g, _z, _x, _y: g, lambda g, _z, _x, _y: g)
 rule(np.subtract, lambda g, _z, _x, _y: g, lambda g, _z, _x, _y: -g)
@@ -211,8 +211,8 @@ def _absolute_back(g: Any, _y: Any, x: Any) -> Any:
 
 for _length in np.absolute, np.fabs:
     rule(_length, _absolute_back)
-rule(np.real, lambda g, _y, _z: g, form="linear")
-rule(np.imag, lambda g, _y, _z: g * -1j, form="linear")
+rule(np.real, lambda g, _y, _z: g, form="linear", views=True)
+rule(np.imag, lambda g, _y, _z: g * -1j, form="linear", views=True)
 rule(np.conjugate, lambda g, _y, _z: np.conjugate(g))
 
 

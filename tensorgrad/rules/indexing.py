@@ -10,7 +10,6 @@ from numpy.lib.array_utils import normalize_axis_index
 
 from ..errors import OR_DETACH
 from ..graph import (
-    RULES,
     F,
     Function,
     as_array,
@@ -93,9 +92,13 @@ def _last_written(g: Any, _y: Any, _x: Any, _value: Any, index: Any) -> Any:
     return part.reshape((1,) * extra + part.shape) if extra > 0 else part
 
 
-rule(operator.getitem, lambda g, _y, _x, index: scatter(g, index, _x.shape), form="linear")
+rule(
+    operator.getitem,
+    lambda g, _y, _x, index: scatter(g, index, _x.shape),
+    form="linear",
+    views=True,
+)
 rule(assign, lambda g, _y, _x, _value, index: assign(g, 0, index), _last_written)
-RULES[assign].views = False
 
 
 # -- reading along an axis
@@ -198,7 +201,7 @@ def moves(*funs: Function, arity: int = 1) -> None:
         return vjp
 
     for fun in funs:
-        rule(fun, *(derivative(fun, i) for i in range(arity)), form="linear")
+        rule(fun, *(derivative(fun, i) for i in range(arity)), form="linear", views=True)
 
 
 moves(

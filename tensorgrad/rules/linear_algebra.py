@@ -337,7 +337,7 @@ def einsum(*operands: Any, subscripts: str, **options: Any) -> Any:
     return np.einsum(subscripts, *operands, **options)
 
 
-rule(einsum, each=_einsum_back, form="multilinear")
+rule(einsum, each=_einsum_back, form="multilinear", views=True)
 _LETTERS: dict[Any, str] = dict(enumerate(string.ascii_uppercase + string.ascii_lowercase))
 
 

@@ -24,7 +24,7 @@ def reshape(x: Any, shape: Any) -> Any:
     return x.reshape(shape)
 
 
-rule(reshape, lambda g, _y, _x, _shape: g.reshape(_x.shape), form="linear")
+rule(reshape, lambda g, _y, _x, _shape: g.reshape(_x.shape), form="linear", views=True)
 
 
 @composite(np.reshape)
@@ -50,9 +50,9 @@ def _ravel(a: Any, order: Any = "C") -> Any:
     return flat if concrete(plain(flat)).flags.c_contiguous else flat.copy()
 
 
-rule(np.expand_dims, lambda g, _y, _x, _axis: g.reshape(_x.shape), form="linear")
-rule(np.squeeze, lambda g, _y, _x, _axis=None: g.reshape(_x.shape), form="linear")
-rule(np.broadcast_to, lambda g, _y, _x, _shape, _subok=False: g, form="linear")
+rule(np.expand_dims, lambda g, _y, _x, _axis: g.reshape(_x.shape), form="linear", views=True)
+rule(np.squeeze, lambda g, _y, _x, _axis=None: g.reshape(_x.shape), form="linear", views=True)
+rule(np.broadcast_to, lambda g, _y, _x, _shape, _subok=False: g, form="linear", views=True)
 
 
 def _with_one_or_several(fun: Function) -> None:
@@ -105,28 +105,35 @@ def _full_like(
 
 # -- one array, in another order
 
-rule(np.flip, lambda g, _y, _x, axis=None: np.flip(g, axis), form="linear")
-rule(np.fliplr, lambda g, _y, _x: np.fliplr(g), form="linear")
-rule(np.flipud, lambda g, _y, _x: np.flipud(g), form="linear")
+rule(np.flip, lambda g, _y, _x, axis=None: np.flip(g, axis), form="linear", views=True)
+rule(np.fliplr, lambda g, _y, _x: np.fliplr(g), form="linear", views=True)
+rule(np.flipud, lambda g, _y, _x: np.flipud(g), form="linear", views=True)
 rule(np.tril, lambda g, _y, _x, k=0: np.tril(g, k), form="linear")
 rule(np.triu, lambda g, _y, _x, k=0: np.triu(g, k), form="linear")
 for _matrix_transpose in np.matrix_transpose, np.linalg.matrix_transpose:
-    rule(_matrix_transpose, lambda g, _y, _x: g.mT, form="linear")
-rule(np.swapaxes, lambda g, _y, _x, i, j: np.swapaxes(g, i, j), form="linear")
-rule(np.moveaxis, lambda g, _y, _x, source, to: np.moveaxis(g, to, source), form="linear")
+    rule(_matrix_transpose, lambda g, _y, _x: g.mT, form="linear", views=True)
+rule(np.swapaxes, lambda g, _y, _x, i, j: np.swapaxes(g, i, j), form="linear", views=True)
+rule(
+    np.moveaxis, lambda g, _y, _x, source, to: np.moveaxis(g, to, source), form="linear", views=True
+)
 rule(
     np.roll,
     lambda g, _y, _x, shift, axis=None: np.roll(g, np.negative(shift), axis),
     form="linear",
 )
-rule(np.rot90, lambda g, _y, _x, k=1, axes=(0, 1): np.rot90(g, np.negative(k), axes), form="linear")
+rule(
+    np.rot90,
+    lambda g, _y, _x, k=1, axes=(0, 1): np.rot90(g, np.negative(k), axes),
+    form="linear",
+    views=True,
+)
 
 
 def _transpose_back(g: Any, _y: Any, _x: Any, axes: Any = None) -> Any:
     return np.transpose(g, None if axes is None else np.argsort(normalize_axis_tuple(axes, g.ndim)))
 
 
-rule(np.transpose, _transpose_back, form="linear")
+rule(np.transpose, _transpose_back, form="linear", views=True)
 
 # -- joining
 
@@ -256,8 +263,8 @@ def _pieces_back(g: Any, _y: Any, _x: Any, indices_or_sections: Any, axis: int) 
     return scatter(joined, along_axis(axis % _x.ndim, taken), _x.shape)  # they overlap
 
 
-rule(pieces, _pieces_back, form="linear")
-rule(np.unstack, lambda g, _y, _x, *, axis=0: np.stack(g, axis), form="linear")
+rule(pieces, _pieces_back, form="linear", views=True)
+rule(np.unstack, lambda g, _y, _x, *, axis=0: np.stack(g, axis), form="linear", views=True)
 
 
 @composite(np.array_split)
@@ -336,7 +343,7 @@ def _sliding_window_back(
     return _overlaid(g, g.shape[_x.ndim :], axes, _x.shape)
 
 
-rule(sliding_window_view, _sliding_window_back, form="linear")
+rule(sliding_window_view, _sliding_window_back, form="linear", views=True)
 
 
 # -- padding
