@@ -84,4 +84,7 @@ def test_names_in_the_text_exist(page: Path) -> None:
 def test_every_example_is_described() -> None:
     files = (ROOT / "tensorgrad" / "examples").glob("[!_]*.py")
     table = (DOCS / "examples.md").read_text(encoding="utf-8")
-    assert sorted(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) == sorted(f.stem for f in files)
+    names = sorted(file.stem for file in files)
+    assert sorted(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) == names
+    source = (DOCS / "examples-source.md").read_text(encoding="utf-8")
+    assert re.findall(r'^--8<-- "tensorgrad/examples/(\w+).py"$', source, re.MULTILINE) == names
