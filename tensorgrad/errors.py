@@ -37,18 +37,6 @@ class TraceError(TensorgradError, TypeError):
     """A function cannot be compiled, for a reason that the message names together with the cure."""
 
 
-def optional(module: str, who: str) -> Any:
-    """Import a module of a library that not everybody has, or say that `who` needs it.
-
-    The library is installed by the name that it is imported by.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        library = module.partition(".")[0]
-        raise ImportError(f"{who} needs {library}: python -m pip install {library}") from error
-
-
 class CheckpointError(TensorgradError, ValueError):
     """A file cannot be loaded: it is damaged, or holds something else than what is wanted.
 
@@ -63,3 +51,15 @@ class CheckpointError(TensorgradError, ValueError):
     def __str__(self) -> str:
         where = self.file if self.array is None else f"{self.file}: {self.array!r}"
         return f"{where}: expected {self.expected}, found {self.found}"
+
+
+def optional(module: str, who: str) -> Any:
+    """Import a module of a library that not everybody has, or say that `who` needs it.
+
+    The library is installed by the name that it is imported by.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        library = module.partition(".")[0]
+        raise ImportError(f"{who} needs {library}: python -m pip install {library}") from error

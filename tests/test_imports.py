@@ -108,6 +108,12 @@ def test_importing_needs_numpy_and_the_standard_library_alone() -> None:
     assert set(out.stdout.split()) - allowed == set()
 
 
+def test_importing_does_not_load_what_only_saving_needs() -> None:
+    script = "import sys, tensorgrad; print(*sys.modules)"
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert {"hashlib", "json", "pathlib", "shutil", "zipfile"}.isdisjoint(out.stdout.split())
+
+
 NAMESPACES = ["", ".data", ".fft", ".nn", ".optim", ".scalar", ".special", ".storage", ".training"]
 
 

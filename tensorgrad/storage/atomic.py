@@ -6,8 +6,6 @@ import math
 import os
 import platform
 import re
-import secrets
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +28,7 @@ def replacing(path: PathLike) -> Iterator[str]:
     path = os.path.realpath(path)
     folder = os.path.dirname(path)
     _delete_left_over(folder)
-    name = f".tensorgrad-{platform.node()}-{os.getpid()}-{secrets.token_hex(4)}"
+    name = f".tensorgrad-{platform.node()}-{os.getpid()}-{os.urandom(4).hex()}"
     place = os.path.join(folder, name)
     _own.add(name)
     try:
@@ -44,7 +42,7 @@ def replacing(path: PathLike) -> Iterator[str]:
             os.fsync(file.fileno())
         os.replace(new, path)
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        _delete(place)
         _own.discard(name)
     sync_folder(folder)
 
@@ -70,7 +68,13 @@ def _delete_left_over(folder: str) -> None:
             else:
                 is_left = time.time() - _time_of_change(place) > _DAY
             if is_left:
-                shutil.rmtree(place, ignore_errors=True)
+                _delete(place)
+
+
+def _delete(folder: str) -> None:
+    import shutil  # slow to import
+
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _time_of_change(place: str) -> float:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import warnings
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import CheckpointError
 from .atomic import PathLike, sync_folder
 from .files import naming, read, save
 from .nesting import require_restorable, restore
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Checkpoint:
@@ -34,6 +36,8 @@ class Checkpoint:
     """
 
     def __init__(self, directory: PathLike, /, keep: int = 3, **objects: Any) -> None:
+        from pathlib import Path  # slow to import
+
         if keep < 1:
             raise ValueError(f"Checkpoint: keep must be at least 1, not {keep}")
         for name, value in objects.items():

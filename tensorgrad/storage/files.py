@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -40,6 +39,8 @@ def save(path: PathLike, tree: Any, metadata: Mapping[str, Any] | None = None) -
         raise TypeError(
             f"save: the path comes first, save(path, tree), not a {type(path).__name__}"
         )
+    import json  # slow, and only needed here
+
     arrays: dict[str, Array] = {}
     write = format_of(path).write
     try:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
 import struct
-import zipfile
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Any, BinaryIO, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias
 
 import numpy as np
 
 from ..errors import CheckpointError, optional
 from ..graph import Array, order_of
 from .atomic import PathLike
+
+if TYPE_CHECKING:  # json and zipfile are slow to import: functions import them
+    import zipfile
 
 Header: TypeAlias = dict[str, Any]
 Arrays: TypeAlias = dict[str, Array]
@@ -116,11 +117,14 @@ def _parsed_header(text: bytes) -> Header:
 
 def to_json(value: Any) -> str:
     """The text of a value."""
+    import json
+
     return json.dumps(value, allow_nan=False, separators=(",", ":"))
 
 
 def from_json(text: bytes) -> Any:
     """The value of a text, in which no name comes twice, and no number is NaN or infinite."""
+    import json
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         value = dict(pairs)
@@ -164,6 +168,8 @@ def _bytes_of(array: Array) -> memoryview:
 
 
 def _write_npz(path: str, arrays: Arrays, header: Header) -> None:
+    import zipfile
+
     entries = {}
     with zipfile.ZipFile(path, "w") as archive:
         for name, array in arrays.items():
@@ -176,6 +182,8 @@ def _write_npz(path: str, arrays: Arrays, header: Header) -> None:
 
 def _add(archive: zipfile.ZipFile, name: str, start: bytes, data: memoryview) -> int:
     """Add an npy file to an archive; return its CRC-32."""
+    import zipfile
+
     info = zipfile.ZipInfo(f"{name}.npy")
     info.file_size = len(start) + len(data)  # tells zipfile how many bytes a size needs
     info.external_attr = 0o644 << 16
@@ -198,6 +206,8 @@ def _npy_start(entry: Entry) -> bytes:
 
 
 def _read_npz(file: BinaryIO, max_bytes: int | None) -> tuple[Header, Arrays]:
+    import zipfile
+
     with zipfile.ZipFile(file) as archive:
         infos = _infos(archive)
         _require_size(sum(info.file_size for info in infos.values()), max_bytes)
@@ -218,6 +228,8 @@ def _read_npz(file: BinaryIO, max_bytes: int | None) -> tuple[Header, Arrays]:
 
 def _infos(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     """The entries of an archive by the names of arrays; they fill the file without overlap."""
+    import zipfile
+
     found: dict[str, zipfile.ZipInfo] = {}
     end = 0
     for info in sorted(archive.infolist(), key=lambda info: info.header_offset):
