@@ -12,16 +12,11 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from ..errors import OR_DETACH, NoRuleError
 from ..graph import Function, composite, rule, shown_as
-from ..tensor import Axis, Tensor, apply, as_operand, asarray, differentiable, plain
+from ..tensor import Axis, Tensor, apply, as_operand, asarray, differentiable, plain, reshape
 from ..views import concrete
 from .indexing import along_axis, scatter, wide
 
 # -- one array, in another shape
-
-
-def reshape(x: Any, shape: Any) -> Any:
-    """`np.reshape` in C order."""
-    return x.reshape(shape)
 
 
 rule(reshape, lambda g, _y, _x, _shape: g.reshape(_x.shape), form="linear", views=True)
@@ -46,7 +41,7 @@ def _ravel(a: Any, order: Any = "C") -> Any:
         if a.size and any(n > 1 and not step for step, n in zip(strides, a.shape)):
             raise NoRuleError("ravel has no derivative in order K of a broadcast array: use C")
         a, order = np.transpose(a, np.argsort(np.negative(strides), stable=True)), "C"
-    flat = np.reshape(a, -1, order)
+    flat = apply(reshape, (a, -1)) if order == "C" else np.reshape(a, -1, order)
     return flat if concrete(plain(flat)).flags.c_contiguous else flat.copy()
 
 
