@@ -503,7 +503,8 @@ class Tensor(NumpyMethods):
                 node.out[...] = array
         if node is not None:
             node.touch()
-            loans.pop(id(node), None)  # all graphs that used it are stale
+            if loans:
+                loans.pop(id(node), None)  # all graphs that used it are stale
 
     @property
     def grad(self) -> Array | Any:  # not `| None`, which checkers would have everybody rule out
