@@ -175,6 +175,27 @@ def test_random_programs_compiled(program: list[Step], shape: tuple[int, ...]) -
         assert_allclose(slope(x), tg.grad(lambda x: value(program, x))(x), 1e-12, 1e-12)
 
 
+def test_views_are_views_after_a_compiled_function_wrote_into_them() -> None:
+    base = tg.Tensor(np.zeros((8, 3)))
+    rows = list(base)
+
+    @tg.compile
+    def write(x: Any) -> Any:
+        for row in rows:
+            row += x
+        return base * 1
+
+    for _ in range(3):
+        write(np.arange(3.0))
+    rows[2][...] = 7
+    base[3] = 8
+    want = np.tile(3 * np.arange(3.0), (8, 1))
+    want[2:4] = [[7], [8]]
+    assert_array_equal(base.data, want)
+    assert_array_equal([row.data for row in rows], want)
+    assert_array_equal(write(np.ones(3)).data, want + 1)
+
+
 @given(steps, starts, st.booleans())
 def test_random_programs_on_a_leaf(
     program: list[Step], shape: tuple[int, ...], has_optimizer: bool

@@ -39,7 +39,7 @@ from ..graph import (
 )
 from ..tensor import POWERS, Tensor, apply, move
 from ..transforms import vjp
-from ..views import owner_of
+from ..views import filled, layout_of, owner_of, seen
 from .functions import (
     BY_METHOD,
     FACTS,
@@ -759,7 +759,11 @@ class Trace:
                 self.record(assign_at, (array, ..., Tracer(self, value)), target=array)
             else:  # it gets an array of its own, in which the next trace finds it
                 self._undo.append(functools.partial(setattr, t, "_array", array))
-                t._array = copied(value.array)
+                layout = layout_of(value.array)
+                if t._family is None or layout.is_whole:
+                    t._array = copied(value.array)
+                else:  # a view keeps its place in the memory of what it is a view of
+                    t._array = seen(filled(value.array, layout), layout)
                 changes[0] += 1
                 self.require("False")
 
