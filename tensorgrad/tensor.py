@@ -568,7 +568,7 @@ class Tensor(NumpyMethods):
             layout = None if self._family is None else layout_of(self._array)
             self._array = self._array.copy("K")  # graphs that hold the old one see no change
             if layout is not None:
-                _lay(self, layout, None)
+                _lay(self, layout)
             changes[0] += 1
 
     @property
@@ -1382,9 +1382,10 @@ def _overlapping(target: Tensor, written: Array | None) -> dict[Tensor, Layout]:
 def _write_through(target: Tensor, value: Tensor, layouts: Mapping[Tensor, Layout]) -> None:
     """Give a tensor a new value, and others in the same memory what they show then.
 
-    First, the one that fills the memory, if there is one: the others are made again as parts of it.
+    First, the one that fills the memory, or stays in it: the others are made again as parts of it.
     """
-    first = next((t for t, layout in layouts.items() if layout.is_whole), target)
+    holders = (t for t, layout in layouts.items() if layout.is_whole or _stays(t))
+    first = next(holders, target)
     of_first = layouts[first]
     new = value if first is target else _shown(first, value, of_first, layouts[target])
     values = {first: new, target: value} | {
@@ -1394,18 +1395,26 @@ def _write_through(target: Tensor, value: Tensor, layouts: Mapping[Tensor, Layou
     }
     tracked = [t for t in layouts if not t.is_leaf]
     leaves = [t for t in layouts if t.is_leaf and t.requires_grad]
-    memory = None
-    for t, shown in values.items():
-        t._take(shown)
-        _lay(t, layouts[t], memory)
-        if t is first and of_first.is_whole and mode.get().trace is None:
-            memory = owner_of(t._array)
-            memory = memory if memory.flags.writeable else None
-    for leaf in leaves:  # nothing is being recorded, but the views of a leaf remain its views
-        for t in tracked:
-            with enable_grad():
-                t._take(_shown(t, leaf, layouts[t], layouts[leaf]))
-            _lay(t, layouts[t], memory)
+    before = [(t, t._array, t._node, t._family) for t in layouts]
+    elements = [(leaf._array, leaf._array.copy("K")) for leaf in leaves if _stays(leaf)]
+    try:
+        memory = None
+        for t, shown in values.items():
+            t._take(shown)
+            own = _lay(t, layouts[t], memory)
+            if t is first and (of_first.is_whole or _stays(t)):
+                memory = own
+        for leaf in leaves:  # nothing is being recorded, but the views of a leaf remain its views
+            for t in tracked:
+                with enable_grad():
+                    t._take(_shown(t, leaf, layouts[t], layouts[leaf]))
+                _lay(t, layouts[t], memory)
+    except BaseException:  # all of them change, or none
+        for t, array, node, family in before:
+            t._array, t._node, t._family = array, node, family
+        for array, earlier in elements:
+            array[...] = earlier
+        raise
 
 
 def move(leaf: Tensor, home: Array) -> None:
@@ -1445,19 +1454,35 @@ def _shown(t: Tensor, over: Tensor, of_t: Layout, of_over: Layout) -> Tensor:
     return apply(overlaid, (t, over, of_t, of_over))
 
 
-def _lay(t: Tensor, layout: Layout, memory: Array | None) -> None:
-    """Let the array of a tensor lie as it did: in this memory, or else in its own."""
-    if memory is not None:
-        t._array = seen(memory, layout)
-    elif layout_of(plain(t)) != layout:
-        trace = mode.get().trace
-        if trace is None:
-            t._array = seen(filled(t._array, layout), layout)
-        else:
-            memory = trace.record(filled, (plain(t), layout))
-            t._array = trace.record(seen, (memory, layout))
+def _lay(t: Tensor, layout: Layout, memory: Any = None) -> Any:
+    """Let the array of a tensor lie as it did: in this memory, or else in its own.
+
+    Return the memory, if others can lie in it too.
+    """
+    trace, array = mode.get().trace, plain(t)
+    owner = owner_of(concrete(array))
+    if _stays(t):
+        memory = owner if trace is None else trace.state(owner)
+    elif (
+        memory is None
+        and layout_of(array) == layout
+        and (trace is None or concrete(array) is owner)
+    ):
+        memory = owner if trace is None else array
+    else:
+        call = (lambda fun, args: fun(*args)) if trace is None else trace.record
+        if memory is None:
+            memory = call(filled, (array, layout))
+        t._array = call(seen, (memory, layout))
     if not layout.writeable:
         concrete(t._array).flags.writeable = False
+    return memory if owner_of(concrete(memory)).flags.writeable else None
+
+
+def _stays(t: Tensor) -> bool:
+    """Whether it is a leaf whose data stays where it is, in an optimizer's memory."""
+    node = t._node
+    return node is not None and node.rule is None and node.out is not None
 
 
 def _turned(fun: Function, g: Any, to: Layout, of: Layout) -> Any:

@@ -60,7 +60,7 @@ class Layout(NamedTuple):
     @property
     def repeats(self) -> bool:
         """Whether two elements may lie in the same place, as in a broadcast array."""
-        return _repeats(self.shape, self.strides, self.dtype.itemsize)
+        return 0 not in self.shape and _repeats(self.shape, self.strides, self.dtype.itemsize)
 
     @property
     def is_whole(self) -> bool:

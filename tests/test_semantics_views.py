@@ -323,6 +323,79 @@ def test_views_that_are_older_than_the_optimizer() -> None:
     assert_array_equal(v.data, [0, 0])
 
 
+def test_views_of_a_leaf_in_an_optimizer_follow_it_after_a_write() -> None:
+    p = leaf(np.arange(4.0).reshape(2, 2))
+    optimizer = tg.optim.SGD([p], lr=1.0)
+    v = p[1]
+    with tg.no_grad():
+        v[0] = 10.0
+    p.grad = np.ones((2, 2))
+    optimizer.step()
+    assert_array_equal(p.data, [[-1, 0], [9, 2]])
+    assert_array_equal(v.data, [9, 2])
+
+
+@pytest.mark.parametrize("optimizer", [None, tg.optim.SGD])
+@pytest.mark.parametrize("write", [lambda v, _p: v.fill(7), lambda _v, p: p.fill(7)])
+def test_compiled_functions_that_write_a_leaf_and_return_a_view(write: Any, optimizer: Any) -> None:
+    """Afterwards, what changes the leaf's data shows in the view."""
+    results = []
+    for wrap in (lambda f: f), tg.compile:
+        p = leaf(np.arange(6.0).reshape(2, 3))
+        if optimizer:
+            optimizer([p], lr=1.0)
+
+        @wrap
+        def change(x: Any, p: Any = p) -> Any:
+            v = p[1:]
+            with tg.no_grad():
+                write(v, p)
+            p.data += x
+            return v.detach()
+
+        results.append([(change(np.array(x)).data.copy(), p.data * 1) for x in (0.5, 2.0)])
+    for eager, compiled in zip(*results, strict=True):
+        assert_array_equal(compiled[0], eager[0])
+        assert_array_equal(compiled[1], eager[1])
+    assert_array_equal(results[0][0][0], [[7.5] * 3])
+
+
+@pytest.mark.parametrize("optimizer", [None, tg.optim.SGD])
+@pytest.mark.parametrize("kind", ["leaf", "computed"])
+def test_an_interrupted_write_changes_nothing(
+    kind: str, optimizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever Ctrl-C comes in: all that lies in the memory changes, or nothing."""
+    take, steps = tg.Tensor._take, [0]
+
+    def interrupted(t: tg.Tensor, value: tg.Tensor) -> None:
+        take(t, value)
+        steps[0] -= 1
+        if not steps[0]:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(tg.Tensor, "_take", interrupted)
+    start = np.arange(6.0).reshape(2, 3)
+    for fatal in range(1, 10):
+        steps[0] = fatal
+        p = leaf(start)
+        if optimizer:
+            optimizer([p], lr=1.0)
+        y = p if kind == "leaf" else p * 1
+        kin = [y, y[0], y[1], y.T, y.reshape(-1)[2:5]]
+        earlier = [t.data.copy() for t in kin]
+        try:
+            with tg.no_grad():
+                kin[2][0] = 99.0
+        except KeyboardInterrupt:
+            for t, array in zip(kin, earlier, strict=True):
+                assert_array_equal(t.data, array)
+        else:
+            break
+    assert fatal > 4
+    assert_array_equal(y.data[1], kin[2].data)
+
+
 def test_views_of_a_leaf_follow_it() -> None:
     p = leaf(np.arange(4.0).reshape(2, 2))
     v, constant = p.T, p.detach()
@@ -493,6 +566,9 @@ def test_writing_nothing_changes_nothing() -> None:
     rows = np.broadcast_to(y[0], (3, 2))
     y[1:] -= 1
     y[:, :0] = 5
+    empty = leaf(np.ones((0, 3))) * 1
+    empty[:, :2] += 1
+    empty.T[...] = 5
     assert_array_equal(y.data, [[1, 1]])
     assert_array_equal(rows.data, np.ones((3, 2)))
 
