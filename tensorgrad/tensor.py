@@ -952,7 +952,7 @@ class Tensor(NumpyMethods):
                     f"{name_of(fun)}: cannot cast {value.dtype} in place to {self.dtype}"
                 )
             value = value.astype(self.dtype)
-        if len(layouts) > 1 or not _lie_alike(self, value):
+        if layouts or not _lie_alike(self, value):
             _write_through(self, value, layouts or {self: layout_of(self._array)})
         else:
             self._take(value)
@@ -1355,7 +1355,10 @@ def _view_at(t: Tensor, index: Any) -> Array | None:
 
 
 def _overlapping(target: Tensor, written: Array | None) -> dict[Tensor, Layout]:
-    """How a tensor lies, and others that lie where elements of it are written, by default all."""
+    """How a tensor lies, and others that lie where elements of it are written, by default all.
+
+    Nothing where all others are gone; else its own layout counts, by which others tell its place.
+    """
     own = layout_of(plain(target))
     if own.repeats or not own.writeable:
         raise ValueError(
@@ -1365,10 +1368,12 @@ def _overlapping(target: Tensor, written: Array | None) -> dict[Tensor, Layout]:
     layouts = {target: own}
     place = concrete(plain(target)) if written is None else written
     layout_of_place = layout_of(place)
+    alone = True
     for reference in [*(target._family or ())]:
         t = reference()
         if t is None or t is target or t._family is not target._family:
             continue
+        alone = False
         array = concrete(plain(t))
         together = array.base is place.base is not None
         if together and not np.may_share_memory(array, place):
@@ -1376,7 +1381,7 @@ def _overlapping(target: Tensor, written: Array | None) -> dict[Tensor, Layout]:
         layout = layout_of(array)
         if layout.meets(layout_of_place):
             layouts[t] = layout
-    return layouts
+    return {} if alone else layouts
 
 
 def _write_through(target: Tensor, value: Tensor, layouts: Mapping[Tensor, Layout]) -> None:

@@ -175,6 +175,23 @@ def test_random_programs_compiled(program: list[Step], shape: tuple[int, ...]) -
         assert_allclose(slope(x), tg.grad(lambda x: value(program, x))(x), 1e-12, 1e-12)
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_views_whose_base_is_gone_keep_their_places(first: int) -> None:
+    def halves(x: Any) -> Any:
+        parts = np.split(x * 1.0, 2)
+        parts[first] += 1
+        parts[first][1:] *= 3
+        parts[1 - first][...] *= 2
+        return np.sum(parts[0] * parts[1] ** 2)
+
+    x = np.arange(1.0, 5.0)
+    for fun in tg.value_and_grad(halves), tg.compile(tg.value_and_grad(halves)):
+        for _ in range(2):
+            number, slope = fun(x)
+            assert_allclose(number, halves(x))
+            assert_allclose(slope, complex_step(halves, [x], 0), 1e-12)
+
+
 def test_views_are_views_after_a_compiled_function_wrote_into_them() -> None:
     base = tg.Tensor(np.zeros((8, 3)))
     rows = list(base)
