@@ -108,7 +108,7 @@ def _in_a_tensor(create: Callable[..., Any]) -> Callable[..., Tensor]:
     def creation(*args: Any, **kwargs: Any) -> Tensor:
         if "requires_grad" in kwargs:
             raise TypeError(
-                f"{create.__name__}: no requires_grad=: it makes constants; for a parameter, "
+                f"{create.__name__}: there is no requires_grad=; for a parameter, write "
                 f"tg.Tensor(np.{create.__name__}(...), requires_grad=True)"
             )
         if create in (np.empty, np.ones, np.zeros) and len(args) > 1 and isinstance(args[1], int):

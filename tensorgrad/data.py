@@ -58,8 +58,8 @@ class Batches:
         self.arrays = _of_one_length("batches", [arrays] if self._alone else arrays)
         if not isinstance(batch_size, (int, np.integer)):
             raise TypeError(
-                f"batches: batch_size must be an integer, not {type(batch_size).__name__}; several "
-                "arrays go in as one tuple: batches((x, y), 32)"
+                f"batches: batch_size must be an integer, not {type(batch_size).__name__}; pass "
+                "several arrays as one tuple: batches((x, y), 32)"
             )
         if batch_size < 1:
             raise ValueError(f"batches: batch_size must be at least 1, not {batch_size}")

@@ -592,8 +592,8 @@ def require_unwritten(node: Node, name: str) -> None:
             else "write into the tensor itself, or into a copy of its data"
         )
         raise GraphError(
-            f"{name}: the data of a {what}, {node}, was changed, element by element, after it was "
-            f"used, so the gradient would be wrong: {cure}"
+            f"{name}: elements of the data of a {what}, {node}, were changed after it was used, so "
+            f"the gradient would be wrong: {cure}"
         )
 
 

@@ -30,7 +30,7 @@ def _calls_numpy(declared: M) -> M:
         if kwargs:
             check_keywords(name, kwargs)
         elif len(args) > 1 and type(args[1]) is bool:  # NumPy takes it for a dtype or out=
-            raise TypeError(f"{name}: name the argument {args[1]}, as in keepdims={args[1]}")
+            raise TypeError(f"{name}: pass {args[1]} by name, as in keepdims={args[1]}")
         return fun(self, *args, **kwargs)
 
     functools.update_wrapper(method, declared)

@@ -260,7 +260,7 @@ class MLP(_Module):
     ) -> None:
         rng = _generator(rng)
         if isinstance(nouts, int):
-            raise TypeError(f"MLP: the sizes of the layers are a list: [{nouts}], not {nouts}")
+            raise TypeError(f"MLP: pass the sizes of the layers as a list: [{nouts}], not {nouts}")
         activations = [activation] * len(nouts)
         if output_activation is not None:
             activations[-1:] = [output_activation]

@@ -438,8 +438,8 @@ class Tensor(NumpyMethods):
         self._family = None
         if isinstance(dtype, int):
             raise TypeError(
-                f"Tensor: the second argument is the dtype, not {dtype}; a tensor of a shape is "
-                "tg.zeros((2, 3)), or tg.Tensor(numpy.zeros((2, 3)), requires_grad=True)"
+                f"Tensor: the second argument is the dtype, not {dtype}; for a tensor of a shape, "
+                "use tg.zeros((2, 3)), or tg.Tensor(numpy.zeros((2, 3)), requires_grad=True)"
             )
         operand = as_operand(_untracked(data), "Tensor")
         new = operand.astype(operand.dtype if dtype is None else dtype)
@@ -447,8 +447,8 @@ class Tensor(NumpyMethods):
             self._array, self._node = as_array(new, "Tensor"), None
         elif requires_grad and new.requires_grad:
             raise GraphError(
-                "Tensor: of tensors that require grad in a list, a computed tensor is made, with "
-                "their gradients: leave requires_grad=True away, or detach() them"
+                "Tensor: a list of tensors that require grad makes a computed tensor, not a leaf: "
+                "leave out requires_grad=True, or detach() the tensors"
             )
         else:
             self._array, self._node = new._array, new._node
@@ -520,9 +520,9 @@ class Tensor(NumpyMethods):
             return trace.grad(node)
         if node.grad is None and not node.keeps_grad and node.passed:
             warn(
-                f"grad of a computed tensor, {node}, is None: only leaves keep theirs. Call "
-                "retain_grad() on it before backward(); and to update a parameter, keep the "
-                "tensor: w.data -= lr * w.grad"
+                f"grad of a computed tensor, {node}, is None: only leaves keep theirs. Call its "
+                "retain_grad() before backward(). To update a parameter, change its data: "
+                "w.data -= lr * w.grad"
             )
         return node.grad
 
@@ -731,8 +731,8 @@ class Tensor(NumpyMethods):
         """
         if len(axes) == 2 < self.ndim:
             raise ValueError(
-                f"transpose{axes} of {self.ndim} axes: name them all in their new order, or swap "
-                f"two by t.swapaxes{axes}"
+                f"transpose{axes} of {self.ndim} axes: list them all in their new order, or swap "
+                f"two with t.swapaxes{axes}"
             )
         return apply(np.transpose, (self, axes[0] if len(axes) == 1 else axes or None))
 
@@ -752,7 +752,7 @@ class Tensor(NumpyMethods):
         """
         if isinstance(order, int):
             raise TypeError(
-                f"flatten({order}): the one parameter is the order of the elements; to keep the "
+                f"flatten({order}): its only parameter is the order of the elements; to keep the "
                 "first axis, use t.reshape(len(t), -1)"
             )
         return np.ravel(self, order).copy()  # type: ignore[return-value]
@@ -858,9 +858,9 @@ class Tensor(NumpyMethods):
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         if "out" in kwargs or method == "at":
             if method == "at":
-                cure = "add rows up by a product, as by np.eye(n)[index].T @ tensor"
+                cure = "to add up rows, use np.eye(n)[index].T @ tensor"
             elif any(isinstance(out, Tensor) for out in kwargs["out"]):
-                cure = "leave out= away, and assign the result"
+                cure = "leave out out=, and assign the result"
             else:
                 cure = "instead of `array += tensor`, write `array = array + tensor`"
             raise TypeError(
@@ -1028,7 +1028,7 @@ def precedence_error(fun: Function, operand: Any) -> PrecedenceError:
     cure = "x.todense()" if hasattr(kind, "todense") else "numpy.asarray(x)"
     return PrecedenceError(
         f"{name_of(fun)}: {kind.__module__}.{kind.__qualname__} takes precedence over a tensor, "
-        f"but gives no result here: make it a plain array before, as by {cure}, or write the "
+        f"but has no result for this call: convert it to a plain array with {cure}, or write the "
         "operation and its derivative with tensorgrad.differentiable"
     )
 
@@ -1165,10 +1165,10 @@ def _untracked(value: Any) -> Any:
     if node is not None and node.leads_to_leaves:
         raise TypeError(
             f"a tensor that requires grad, {node}, cannot become a plain array or number "
-            "unasked. This keeps the gradient: tensorgrad.asarray, numpy.stack, numpy.concatenate "
-            "for an array of tensors (not numpy.array or numpy.r_), tensorgrad.zeros for one that "
-            "they are written into, tensorgrad.differentiable for a function of plain arrays. This "
-            "cuts it, so that it is 0: .numpy(), .item() or .detach()"
+            "unasked. These keep the gradient: tensorgrad.asarray, numpy.stack, numpy.concatenate "
+            "to make an array of tensors (not numpy.array or numpy.r_), tensorgrad.zeros to make "
+            "one to write tensors into, tensorgrad.differentiable for a function of plain arrays. "
+            "These cut it, so that it is 0: .numpy(), .item() and .detach()"
         )
     return plain(value)
 
@@ -1362,8 +1362,8 @@ def _overlapping(target: Tensor, written: Array | None) -> dict[Tensor, Layout]:
     own = layout_of(plain(target))
     if own.repeats or not own.writeable:
         raise ValueError(
-            f"cannot write into a view of shape {target.shape} that NumPy makes only for reading, "
-            "as of broadcast_to or diagonal: write into a copy, or into what it is a view of"
+            f"cannot write into a read-only view of shape {target.shape}, as broadcast_to and "
+            "diagonal return: write into a copy, or into the tensor that it is a view of"
         )
     layouts = {target: own}
     place = concrete(plain(target)) if written is None else written
@@ -1449,7 +1449,7 @@ def _shown(t: Tensor, over: Tensor, of_t: Layout, of_over: Layout) -> Tensor:
         if of_t.dtype != of_over.dtype:
             raise TypeError(
                 f"a write would change a view of shape {t.shape} whose elements overlap and are "
-                "the real or imaginary part of what is written: make it a copy"
+                "the real or imaginary part of what is written: make the view a copy"
             )
         numbers = places(of_t, of_over)
         shown: Any = np.where(numbers >= 0, np.ravel(over)[numbers], t)

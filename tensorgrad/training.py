@@ -295,8 +295,8 @@ def accuracy(prediction: Any, target: Any) -> float:
     scores, target = _plain(prediction), _plain(target)
     if scores.ndim < 2:
         raise ValueError(
-            f"accuracy: a prediction of shape {scores.shape}: it must be the scores of all "
-            "classes, of shape (n, C); for one score a sample, use np.mean((scores > 0) == target)"
+            "accuracy: the prediction must be the scores of all classes, of shape (n, C), not "
+            f"{scores.shape}; for one score per sample, use np.mean((scores > 0) == target)"
         )
     found = np.argmax(scores, axis=1)
     if found.shape != target.shape:
@@ -339,8 +339,8 @@ def _require_functions(who: str, model: Any, loss: Any) -> None:
         )
     if not callable(loss):
         raise TypeError(
-            f"{who}: the loss must be a function of prediction and target, as tg.nn.mse_loss, not "
-            f"{_shown(loss)}; arrays x and y go in as batches: "
+            f"{who}: the loss must be a function of prediction and target, such as tg.nn.mse_loss, "
+            f"not {_shown(loss)}; pass arrays x and y as batches: "
             f"{who}(model, tg.nn.mse_loss, tg.data.batches((x, y), 32))"
         )
 
@@ -353,7 +353,7 @@ def _require_fit(model: Module, optimizer: Any, schedule: Any, schedule_every: s
     """Raise an error if these do not go together."""
     if not isinstance(optimizer, Optimizer) or isinstance(optimizer, LBFGS):
         raise TypeError(
-            "fit: the optimizer must be one of tg.optim, as "
+            "fit: the optimizer must be one of tg.optim, such as "
             f"tg.optim.Adam(model.parameters(), lr=0.01), not {optimizer!r}; LBFGS needs a "
             "function of all the data: call its step(closure)"
         )
@@ -494,7 +494,7 @@ class _Compiled(Supervisor):
         if self._gave_up:
             return self._take(batch)
         if not _holds_arrays(batch):
-            self._leave_off("a batch holds something else than arrays and tensors")
+            self._leave_off("a batch holds something other than arrays and tensors")
             return self._take(batch)
         try:
             return self._compiled(batch)  # type: ignore[no-any-return]
@@ -522,8 +522,8 @@ class _Compiled(Supervisor):
             self._plans[key] += 1
             return True
         self._leave_off(
-            f"one consists of {calls:,} calls of NumPy, and to compile so many pays if at least "
-            f"{self._needed[key]} of its shape are to come"
+            f"a step makes {calls:,} calls of NumPy, and compiling it pays only if at least "
+            f"{self._needed[key]} more of its shape follow"
         )
         return False
 
@@ -717,7 +717,7 @@ class _Saves:
             given = Checkpoint(given)
         for name in given.objects.keys() & parts.keys():
             if given.objects[name] is not parts[name]:
-                raise ValueError(f"fit: {name!r} in the checkpoint is not that of the training")
+                raise ValueError(f"fit: {name!r} in the checkpoint is not the object passed to fit")
         self._checkpoint = Checkpoint(given.directory, given.keep, **(given.objects | parts))
         self._checkpoint.load()
         self._saved = replace(self._at)
@@ -756,13 +756,13 @@ def _require_every(checkpoint: Any, every: int | timedelta | None) -> None:
     if every is None:
         return
     if checkpoint is None:
-        raise ValueError("fit: checkpoint_every says when to save: checkpoint, where to")
+        raise ValueError("fit: checkpoint_every= needs checkpoint=, the folder to save in")
     if isinstance(every, bool) or not isinstance(every, (int, timedelta)):
         raise TypeError(
             f"fit: checkpoint_every must be a number of steps or a timedelta, not {every!r}"
         )
     if not (every > timedelta() if isinstance(every, timedelta) else every >= 1):
-        raise ValueError(f"fit: checkpoint_every must be more than nothing, not {every!r}")
+        raise ValueError(f"fit: checkpoint_every must be positive, not {every!r}")
 
 
 def _with_state(value: Any) -> Any:

@@ -577,7 +577,7 @@ def _require_tuples(name: str, primals: Any, tangents: Any) -> None:
     for kind, given in (("primals", primals), ("tangents", tangents)):
         if not isinstance(given, (tuple, list)):
             raise TypeError(
-                f"{name}: {kind} must be a tuple of the function's arguments, as (x,), not a "
+                f"{name}: {kind} must be a tuple of the function's arguments, such as (x,), not a "
                 f"{type(given).__name__}"
             )
 

@@ -276,7 +276,7 @@ def test_errors_name_the_layer_the_shapes_and_the_cure(
 def test_two_masks_at_once_are_refused() -> None:
     x = np.ones((1, 2, 3))
     for mask in np.ones((2, 2), bool), np.zeros((2, 2)):
-        with pytest.raises(ValueError, match="pass one of them"):
+        with pytest.raises(ValueError, match="is_causal=True or attn_mask, not both"):
             nn.scaled_dot_product_attention(x, x, x, mask, is_causal=True)
 
 

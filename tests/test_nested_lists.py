@@ -236,7 +236,7 @@ def test_lists_in_compiled_functions_of_plain_arrays() -> None:
 def test_refusals_name_first_what_keeps_the_gradient(fun: Any) -> None:
     cures = (
         r"tensorgrad\.asarray, numpy\.stack, numpy\.concatenate.*tensorgrad\.zeros.*"
-        r"tensorgrad\.differentiable.*cuts it, so that it is 0: .*\.detach\(\)"
+        r"tensorgrad\.differentiable.*cut it, so that it is 0: .*\.detach\(\)"
     )
     with pytest.raises(TypeError, match=cures):
         tg.grad(lambda q: np.sum(fun(q) ** 2))(Q)

@@ -619,7 +619,9 @@ def test_further_objects_are_saved_with_a_training(tmp_path: Path) -> None:
     saved = tg.load(path)
     assert {*saved} == {"model", "optimizer", "schedule", "data", "fit", "more"}
     assert_equal(saved["more"], average.state_dict())
-    with pytest.raises(ValueError, match="'model' in the checkpoint is not that of the training"):
+    with pytest.raises(
+        ValueError, match="'model' in the checkpoint is not the object passed to fit"
+    ):
         run.fit(checkpoint=tg.Checkpoint(tmp_path, model=network()))
 
 
@@ -657,9 +659,9 @@ def test_a_state_of_another_training_changes_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"checkpoint_every": 3}, ValueError, "checkpoint, where to"),
-        ({"checkpoint": "x", "checkpoint_every": 0}, ValueError, "more than nothing, not 0"),
-        ({"checkpoint": "x", "checkpoint_every": timedelta()}, ValueError, "more than nothing"),
+        ({"checkpoint_every": 3}, ValueError, "needs checkpoint=, the folder"),
+        ({"checkpoint": "x", "checkpoint_every": 0}, ValueError, "must be positive, not 0"),
+        ({"checkpoint": "x", "checkpoint_every": timedelta()}, ValueError, "must be positive"),
         ({"checkpoint": "x", "checkpoint_every": 1.5}, TypeError, "steps or a timedelta, not 1.5"),
         ({"checkpoint": "x", "checkpoint_every": True}, TypeError, "steps or a timedelta"),
     ],
@@ -780,7 +782,7 @@ def test_many_calls_are_compiled_where_that_pays(
     history = descend(line, data=data, epochs=epochs, **options)
     assert traces == expected
     if traces["traces"] != traces["plans"]:
-        assert "calls of NumPy, and to compile so many pays if at least 6" in history.not_compiled
+        assert "calls of NumPy, and compiling it pays only if at least 6" in history.not_compiled
     assert descend(eager, data=data, epochs=epochs, compile=False) == history
     assert line.w.item() == eager.w.item()
 
@@ -831,7 +833,7 @@ def test_why_steps_are_not_compiled_is_said_once(caplog: Any, capsys: Any) -> No
     descend(Line(), decides, progress=True)
     assert caplog.messages == [f"fit: steps are not compiled: {history.not_compiled}"]
     assert descend(Line(), data=[([1.0], 0.0)]).not_compiled == (
-        "a batch holds something else than arrays and tensors"
+        "a batch holds something other than arrays and tensors"
     )
     assert descend(Line(), decides, compile=False).not_compiled is None
     with pytest.raises(tg.TraceError, match="a decision"):

@@ -740,9 +740,9 @@ class Trace:
             node = t._node
             if node is not before and node is not None and node.rule is not None:
                 raise TraceError(
-                    f"{node.place}: a tensor of shape {t.shape} from outside of the compiled "
-                    f"function becomes a {node}, whose graph ends with the call: write the "
-                    "detach()ed value into it, or make the tensor inside of the function"
+                    f"{node.place}: a tensor of shape {t.shape} from outside the compiled function "
+                    f"gets a value with a graph, {node}, which ends with the call: write "
+                    "value.detach() into the tensor, or make the tensor inside the function"
                 )
             new = t._array if isinstance(t._array, Tracer) else self.assigned.get(id(t))
             if new is not None:
@@ -785,9 +785,9 @@ class Trace:
                 value = self.value(t._array)
                 t._array = value.array.copy("K")
                 raise TraceError(
-                    f"{value.place}: a tensor of shape {t.shape} is kept beyond the call, "
-                    "and would not change in compiled calls: return it, or write it into a tensor "
-                    "that is there before"
+                    f"{value.place}: a tensor of shape {t.shape} is still in use after the call, "
+                    "but compiled calls would not update it: return it, or write it into a tensor "
+                    "that exists before the call"
                 )
 
     def move(self, t: Tensor, array: Array) -> None:

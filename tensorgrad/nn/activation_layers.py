@@ -22,7 +22,7 @@ class _Activation(Module):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         name = type(self).__name__
         if kwargs.pop("inplace", False):
-            raise TypeError(f"{name}: inplace= is not there: leave it out")
+            raise TypeError(f"{name}: inplace=True is not supported: leave it out")
         try:
             bound = inspect.signature(self.function).bind(None, *args, **kwargs)
         except TypeError as error:

@@ -59,8 +59,8 @@ def scaled_dot_product_attention(
         )
     if is_causal and attn_mask is not None:
         raise ValueError(
-            "scaled_dot_product_attention: is_causal=True and an attn_mask: pass one of them; "
-            "attn_mask & numpy.tri(L, S, dtype=bool) is both, where the mask is boolean"
+            "scaled_dot_product_attention: pass is_causal=True or attn_mask, not both; for a "
+            "boolean mask, attn_mask & numpy.tri(L, S, dtype=bool) is both"
         )
     masks = [] if attn_mask is None else [_checked_mask("attn_mask", attn_mask)]
     weights, keyless = _weights(query, key, masks, is_causal, scale)

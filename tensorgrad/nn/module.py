@@ -413,12 +413,12 @@ def _is_kept(tensor: Tensor) -> bool:
 
 
 def _require_replaceable(name: str, held: Tensor, value: Any) -> None:
-    """Raise if a value in place of a tensor would leave the module without it, unnoticed."""
+    """Raise a TypeError if assigning a value would silently remove a tensor from the module."""
     computed = isinstance(value, Tensor) and not _is_kept(value)
     if (held.requires_grad and held.is_leaf) if computed else not isinstance(value, Tensor):
         what = "a computed tensor" if computed else f"an object of type {type(value).__name__}"
         raise TypeError(
-            f"{name} is a {_described(held)}, which {what} in its place would take out of the "
+            f"{name} is a {_described(held)}, and assigning {what} would remove it from the "
             f"module: write `{name.rpartition('.')[2]}.data = ...` to change its elements, or "
             "assign tensorgrad.Tensor(..., requires_grad=True)"
         )

@@ -265,8 +265,8 @@ class _Layers(_Recurrent):
         self.dropout = Dropout(dropout, rng=rng)
         if dropout and num_layers == 1:
             warn(
-                f"{type(self).__name__}: dropout={dropout} drops between layers, and there is one: "
-                "pass num_layers=2 or more, or put a Dropout after it"
+                f"{type(self).__name__}: dropout={dropout} drops between layers, but there is only "
+                "one: pass num_layers=2 or more, or put a Dropout after it"
             )
         directions = ["", "_reverse"] if bidirectional else [""]
         self._suffixes = [[f"_l{i}{way}" for way in directions] for i in range(num_layers)]
@@ -426,8 +426,8 @@ class RNN(_RNN, _Layers):
     the next call takes as `hx` to go on. With `bidirectional`, each layer has a second set of
     weights that reads the sequence backwards: twice as many features, first those of the way
     forward, and twice as many states, in the order layer 0, layer 0 backwards, layer 1 ... In
-    training, elements of the outputs between layers are dropped with the probability `dropout`; of
-    one layer there is nothing between, and a UserWarning says so.
+    training, elements of the outputs between layers are dropped with the probability `dropout`;
+    with one layer there are none, and a UserWarning says so.
     Names of weights end in the number of the layer, `weight_ih_l0`, and `_reverse`; they start
     uniform in +-1/sqrt(hidden_size). `rng` is a NumPy Generator or a seed.
 

@@ -161,8 +161,8 @@ class Optimizer:
         if closure is not None:
             if not callable(closure):
                 raise TypeError(
-                    f"step: a closure is a function, not a {type(closure).__name__}: leave it out, "
-                    "as loss.backward() comes before step()"
+                    f"step: the closure must be a function, not a {type(closure).__name__}: call "
+                    "loss.backward() first, and step() without arguments"
                 )
             with enable_grad():
                 loss = closure()

@@ -62,7 +62,7 @@ class Checkpoint:
         later = [p for p in self._whole() if _step_of(p) > step]
         if later:
             raise ValueError(
-                f"Checkpoint.save: step {step} after {later[-1]}: load() that first, or keep "
+                f"Checkpoint.save: step {step} is before {later[-1]}: load() that first, or save "
                 "another training in another folder"
             )
         if not self.directory.is_dir():
@@ -94,7 +94,7 @@ class Checkpoint:
                 restore(content.tree, self.objects)
             if errors:
                 faults = "; ".join(map(str, errors))
-                warnings.warn(f"Checkpoint.load: took {path}, as of {faults}", stacklevel=2)
+                warnings.warn(f"Checkpoint.load: took {path}, because of {faults}", stacklevel=2)
             return _step_of(path)
         if errors:
             raise errors[0]

@@ -40,8 +40,8 @@ def format_of(path: PathLike) -> Format:
     """The format that the suffix of a path stands for; a ValueError for another suffix."""
     suffix = os.path.splitext(path)[1]
     if suffix not in _FORMATS:
-        known = " and ".join(_FORMATS)
-        raise ValueError(f"{os.fspath(path)!r}: the suffixes of files to save are {known}")
+        known = " or ".join(_FORMATS)
+        raise ValueError(f"{os.fspath(path)!r}: the name of the file must end in {known}")
     return _FORMATS[suffix]
 
 
@@ -241,7 +241,7 @@ def _infos(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
         if info.filename != f"{name}.npy":
             raise CheckpointError(name, "a name that ends in .npy", info.filename)
         if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
-            raise CheckpointError(name, "bytes as they are", "compressed ones")
+            raise CheckpointError(name, "uncompressed bytes", "compressed ones")
         if info.header_offset < end or (info.header_offset and not found):
             raise CheckpointError(name, f"a start at {end}", f"{info.header_offset}")
         end = info.header_offset + 30 + len(info.filename.encode()) + info.file_size

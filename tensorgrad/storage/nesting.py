@@ -56,8 +56,8 @@ def packed(value: Any, arrays: Arrays, path: str = "") -> Node:
         parts = [inner(part, i) for i, part in enumerate(value)]
         return parts if isinstance(value, list) else {"tuple": parts}
     raise TypeError(
-        f"save: {path!r}: {type(value).__name__} cannot be saved: give it state_dict() and "
-        "load_state_dict(), or save the arrays and numbers that it consists of"
+        f"save: {path!r}: {type(value).__name__} cannot be saved: give it the methods "
+        "state_dict() and load_state_dict(), or save its arrays and numbers"
     )
 
 
@@ -66,7 +66,7 @@ def _put(array: Any, path: str, arrays: Arrays) -> str:
     if type(array) not in (np.ndarray, np.memmap) or not is_dtype(array.dtype.str):
         raise TypeError(
             f"save: {path!r}: {type(array).__name__} of dtype {array.dtype} cannot be saved: "
-            "make plain arrays of numbers, text or dates of it"
+            "convert it to a plain array of numbers, text or dates"
         )
     name = path or "array"
     while name in arrays:  # as where there are "a.b", and "b" in "a"
