@@ -115,7 +115,8 @@ def no_grad(fun: F) -> F: ...
 def no_grad(fun: F | None = None) -> set_mode | F:
     """Compute without recording a graph, within a `with` block or a decorated function.
 
-    The mode belongs to the running thread or asyncio task, and exceptions restore it.
+    The mode belongs to the running thread or asyncio task, and exceptions restore it. A computed
+    tensor that is changed in place here, by one element even, has no graph afterwards.
 
     >>> w = tg.Tensor([1.0, 2.0], requires_grad=True)
     >>> with tg.no_grad():
