@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-# What a message names after what keeps the gradient.
+# How messages end that first name what keeps the gradient.
 OR_DETACH = "or take t.detach(), through which no gradient goes"
 
 
@@ -38,9 +38,9 @@ class TraceError(TensorgradError, TypeError):
 
 
 class CheckpointError(TensorgradError, ValueError):
-    """A file cannot be loaded: it is damaged, or holds something else than what is wanted.
+    """A file cannot be loaded: it is damaged, or its content does not fit.
 
-    `file`, `array` (or another part of it, or None), `expected` and `found` say where, and why.
+    `file` and `array` (or another part, or None) say where, `expected` and `found` say why.
     """
 
     def __init__(self, array: str | None, expected: str, found: str, file: str = "") -> None:
@@ -54,9 +54,9 @@ class CheckpointError(TensorgradError, ValueError):
 
 
 def optional(module: str, who: str) -> Any:
-    """Import a module of a library that not everybody has, or say that `who` needs it.
+    """Import a module of an optional library, or raise an ImportError: `who` needs it.
 
-    The library is installed by the name that it is imported by.
+    The library must be installed under the name under which it is imported.
     """
     try:
         return importlib.import_module(module)

@@ -1,8 +1,7 @@
-"""What users of other libraries look for here, and what it is called: one table, for the errors.
+"""Names from other libraries, and what to write here instead: the table that errors quote.
 
-Each cure is a line of Python, perhaps with a comment; where there is no such line, a comment alone.
-In it, `t` is a tensor, `a` a square matrix, `net` a module, `x` and `y` are arrays, and `f` is a
-function of arrays.
+Each cure is a line of Python, perhaps with a comment, or a comment alone. In it, `t` is a tensor,
+`a` a square matrix, `net` a module, `x` and `y` are arrays, and `f` is a function of arrays.
 """
 
 from __future__ import annotations
@@ -348,7 +347,7 @@ CURES: dict[str, dict[str, str]] = {
 }  # fmt: skip
 
 
-# Where a method runs here, with another meaning than PyTorch's: NumPy's.
+# Methods that exist in PyTorch too, but have NumPy's meaning here.
 MEANINGS = {
     "T": "all axes are reversed; PyTorch's `x.mT` is `t.mT`",
     "argsort": "in descending order it is `tg.argsort(t, descending=True)`",
@@ -387,7 +386,7 @@ _CURE_OF_KEYWORD = {name: cure for names, cure in KEYWORDS.items() for name in n
 
 
 def check_keywords(name: str, keywords: Iterable[str], known: Collection[str] = ()) -> None:
-    """Raise a TypeError with the cure for a keyword that is another library's."""
+    """Raise a TypeError with the cure if a keyword is another library's."""
     for wrong in keywords:
         if wrong in _CURE_OF_KEYWORD and wrong not in known:
             raise TypeError(
@@ -396,7 +395,7 @@ def check_keywords(name: str, keywords: Iterable[str], known: Collection[str] = 
 
 
 def guided(fun: F) -> F:
-    """Decorate a function: for a keyword that is another library's, the error has the cure."""
+    """Decorate a function so that the error for another library's keyword names the cure."""
     known = inspect.signature(fun).parameters
 
     @functools.wraps(fun)
@@ -409,7 +408,7 @@ def guided(fun: F) -> F:
 
 
 def cures(where: str) -> Iterator[tuple[str, str]]:
-    """The names that are looked for in a class or a module, and the cure for each."""
+    """The absent names of a class or a module, and the cure for each."""
     for names, cure in CURES[where].items():
         for name in names.split():
             yield name, cure
@@ -420,9 +419,9 @@ def _said(cure: str) -> str:
 
 
 class _Absent:
-    """What a class has in place of an attribute that it lacks: getting it is an AttributeError.
+    """A class attribute that stands for an absent name: reading it raises an AttributeError.
 
-    Unlike `__getattr__`, this costs nothing where attributes are there.
+    Unlike `__getattr__`, this costs nothing when an attribute exists.
     """
 
     def __init__(self, name: str, cure: str) -> None:
@@ -439,7 +438,7 @@ class _Absent:
 
 
 def guide(cls: type[C]) -> type[C]:
-    """Decorate a class: where an attribute is looked for that it lacks, the error has the cure."""
+    """Decorate a class so that the error for an absent attribute names the cure."""
     for name, cure in cures(cls.__name__):
         if not hasattr(cls, name):
             setattr(cls, name, _Absent(name, cure))
@@ -454,13 +453,13 @@ def guide(cls: type[C]) -> type[C]:
 
 
 def _found(name: str, cls: type) -> Iterator[Any]:
-    """What a class and its bases have by this name, but for what stands for an absence."""
+    """The values under a name in a class and its bases, without `_Absent`."""
     places = (vars(kind) for kind in cls.__mro__)
     return (p[name] for p in places if name in p and not isinstance(p[name], _Absent))
 
 
 def of_module(module: str) -> Callable[[str], NoReturn]:
-    """The `__getattr__` of a module, which is called for names that it lacks."""
+    """The `__getattr__` of a module: it raises the error for an absent name, with the cure."""
 
     def absent(name: str) -> NoReturn:
         cure = None if name.startswith("_") else _cure(module, name)
@@ -489,7 +488,7 @@ def _cure(module: str, name: str) -> str | None:
 
 
 def not_callable(module: str) -> None:
-    """Let a module say the cure when it is called, as it has the name of a function elsewhere."""
+    """Make the error name the cure if a module is called that has the name of a function."""
     cure = _cure("tensorgrad", module.rpartition(".")[2])
 
     class Called(ModuleType):

@@ -1,8 +1,8 @@
-"""Arrays that users hold while a graph needs them: an element written into one is noticed.
+"""Detect elements written into arrays that users hold while a graph needs them.
 
-`tensor.data` is the tensor's array itself. Assigning it stamps a leaf, but writing an element of it
-runs no code of ours. So of an array that is handed out while a graph needs it, the elements are
-kept, and compared whenever a leaf is used again and when a cotangent is to pass the node.
+`tensor.data` is the tensor's array itself. Assigning it marks a leaf as changed, but writing one of
+its elements runs no code of ours. So when a user reads an array that a graph needs, its elements
+are copied. They are compared when a leaf is used again, and when a backward pass reaches the node.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 
 class Loan(NamedTuple):
-    """An array of a node, and the elements with which all was computed that used the node."""
+    """An array of a node, and the elements that operations on the node have used."""
 
     node: weakref.ref[Any]
     array: Any
@@ -25,11 +25,11 @@ class Loan(NamedTuple):
 
 
 loans: dict[int, Loan] = {}
-"""What is lent, by the id of the node; nearly always nothing, so that nothing needs a look."""
+"""The loans by the id of the node: nearly always none, so that the check costs nothing."""
 
 
 def lend(tensor: Any) -> None:
-    """Note a tensor's array, which a user is given, and its views, as far as graphs need them."""
+    """Note that a user reads the array of a tensor; its views too, if graphs need them."""
     for other in (tensor, *[reference() for reference in tensor._family or ()]):
         node = None if other is None else other._node
         if node is None:
@@ -50,7 +50,7 @@ def _forgotten(key: int) -> Callable[[Any], Any]:
 
 
 def settle() -> None:
-    """Forget what no graph needs any more."""
+    """Forget the loans that no graph needs any more."""
     for key, loan in loans.copy().items():  # a list of pairs wakes the collector, which frees nodes
         node: Any = loan.node()
         if node is None or not (references(node) > UNUSED if node.rule is None else node.has_graph):
@@ -72,7 +72,7 @@ def _same_bytes(a: Any, b: Any) -> bool:
 
 
 def use(nodes: Sequence[Any]) -> None:
-    """Let an operation use nodes: a leaf that was written is young, and its earlier uses stale."""
+    """Note that an operation uses nodes: earlier uses of a changed leaf become stale."""
     for node in nodes:
         if node is not None and node.rule is None and (loan := written(node)) is not None:
             node.touch()

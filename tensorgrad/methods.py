@@ -1,6 +1,6 @@
-"""The methods of a tensor that are functions of NumPy: what they take, told to people and checkers.
+"""The methods of a tensor that call a NumPy function, with signatures for type checkers.
 
-A signature here shows what is used; a call hands over to NumPy whatever it is given.
+A signature lists the usual arguments; a call passes all its arguments on to NumPy.
 """
 
 # mypy: disable-error-code="empty-body"
@@ -22,7 +22,7 @@ M = TypeVar("M", bound=Callable[..., Any])
 
 
 def _calls_numpy(declared: M) -> M:
-    """Let a method call NumPy's function of its name, with the same arguments."""
+    """Make a method call the NumPy function of the same name, with the same arguments."""
     name = declared.__name__
     fun = getattr(np, name)
 
@@ -44,7 +44,7 @@ class NumpyMethods:
 
     __slots__ = ()
 
-    # -- sums and others over axes
+    # -- reductions
 
     @_calls_numpy
     def sum(
@@ -173,7 +173,7 @@ class NumpyMethods:
 
     @_calls_numpy
     def argpartition(self, kth: int | tuple[int, ...], axis: int | None = -1) -> Self:
-        """Return positions with the smallest elements before the `kth`, as `numpy.argpartition`."""
+        """Return positions, those of the smallest elements first, as `numpy.argpartition` does."""
 
     @_calls_numpy
     def searchsorted(
@@ -182,7 +182,7 @@ class NumpyMethods:
         side: Literal["left", "right"] = "left",
         sorter: ArrayLike | None = None,
     ) -> Self:
-        """Return where elements would be put in to keep the order, as `numpy.searchsorted`."""
+        """Return where to insert elements to keep the order, as `numpy.searchsorted` does."""
 
     @_calls_numpy
     def nonzero(self) -> tuple[Self, ...]:
@@ -196,7 +196,7 @@ class NumpyMethods:
 
     @_calls_numpy
     def squeeze(self, axis: Axis = None) -> Self:
-        """Return the tensor without its axes of length 1, all or those given."""
+        """Return the tensor without all its axes of length 1, or without the named ones."""
 
     @_calls_numpy
     def swapaxes(self, axis1: int, axis2: int) -> Self:
@@ -216,13 +216,13 @@ class NumpyMethods:
 
     @_calls_numpy
     def choose(self, choices: Any) -> Self:
-        """Return elements of the choices, which this tensor numbers, as `numpy.choose` does."""
+        """Return elements of `choices`, with this tensor as index, as `numpy.choose` does."""
 
     # -- element by element
 
     @_calls_numpy
     def round(self, decimals: int = 0) -> Self:
-        """Return the elements rounded to so many decimals; the gradient is 0."""
+        """Return the elements rounded to this number of decimals; the gradient is 0."""
 
     @_calls_numpy
     def clip(

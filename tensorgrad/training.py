@@ -70,8 +70,8 @@ class History(dict[str, list[float]]):
     "loss" and the metrics are means over the batches of the training as it went, those that start
     with "val_" are of the validation after the epoch. `stopped` says why it ended: "epochs", "early
     stopping", "callback" or "interrupt". `best_epoch`, counted from 1, is the one whose weights the
-    model has after early stopping. `not_compiled` says why steps ran uncompiled, None if all that
-    could be were compiled, or none was to be. `pandas.DataFrame(history)` makes a table.
+    model has after early stopping. `not_compiled` says why `fit` ran steps uncompiled, and is None
+    if it had no reason to. `pandas.DataFrame(history)` makes a table.
     """
 
     stopped: str = "epochs"
@@ -79,7 +79,7 @@ class History(dict[str, list[float]]):
     not_compiled: str | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Copies of the columns, and of what else is known."""
+        """Return copies of the columns and of the other attributes."""
         columns = {name: [*column] for name, column in self.items()}
         return {"columns": columns} | vars(self)
 
@@ -141,29 +141,28 @@ def fit(
     - `callbacks`: called with the history after each epoch; if one returns True, that was the last.
     - `early_stopping`: an `EarlyStopping`, or its patience. However the training ends, but by an
       error, the model then has the weights of the best epoch.
-    - `compile`: whether steps are compiled, as by `tg.compile`. By default, they are where that is
-      possible and pays: for steps of at most 1,000 calls of NumPy, and for longer ones if enough
-      batches of that shape are to come, 100 to 400. Else `History.not_compiled` says why, as does a
-      log entry, where there is a bar or lines; True insists, and raises TraceError. Compiled steps
-      give the same results but for the last digits. Arrays of `grad` are then the program's own,
-      and Python code in model and loss, such as a `print`, is run only for the first batch of each
-      shape.
+    - `compile`: whether to compile steps as `tg.compile` does. By default, they are compiled if
+      that is possible and saves time: steps of at most 1,000 NumPy calls always, longer ones if
+      enough batches of the same shape follow (100 to 400). Otherwise `History.not_compiled` says
+      why, and so does a log entry if `progress` is on. True compiles always, and raises TraceError
+      if it cannot. Compiled steps give the same results but for the last digits. They overwrite the
+      arrays of `grad`, and run Python code in model and loss, such as a `print`, only for the first
+      batch of each shape.
     - `progress`: a bar, of tqdm where it is installed, else a line for each epoch, on stderr.
       "tqdm" insists, and raises ImportError without it.
     - `checkpoint`: a folder, or a `Checkpoint` with further objects, such as averages of weights.
-      If it holds a state, the training goes on from there, with the same bits as if it had not been
-      interrupted: with the same arguments, on the same machine. States are saved after each epoch
-      or, as `checkpoint_every` says, every so many steps, or after a `datetime.timedelta`; besides,
-      at the end and on Ctrl-C. Data, validation, loss, schedule and callbacks are part of them if
-      they have `state_dict()` and `load_state_dict()`; what other functions change, as a callback
-      does that updates an average, must be given to the `Checkpoint`. Other data must come in the
-      same order in each epoch.
+      If it holds a state, the training resumes from it: with the same arguments, on the same
+      machine, bit for bit as if it had not been interrupted. A state includes data, validation,
+      loss, schedule and callbacks if they have `state_dict()` and `load_state_dict()`. Pass other
+      objects that change, such as an average that a callback updates, to the `Checkpoint`. Data
+      without these methods must come in the same order in each epoch.
+    - `checkpoint_every`: when to save: a number of steps, or a `datetime.timedelta`; by default
+      after each epoch. A state is also saved at the end and on Ctrl-C.
 
-    Ctrl-C ends the training after the step that is under way or, while that is being compiled,
-    before it, and returns the history so far; a second one does not wait. Where the loss or a
-    gradient is not finite, the step is not taken, and an AnomalyError names it and the first
-    operation that went wrong. Arguments that do not go together raise ValueError or TypeError
-    before the first step.
+    Ctrl-C ends the training after the current step (or before it, while it is being compiled) and
+    returns the history so far; a second Ctrl-C does not wait. If the loss or a gradient is not
+    finite, the step is not taken, and an AnomalyError names it and the first operation that went
+    wrong. Arguments that do not go together raise ValueError or TypeError before the first step.
 
     >>> x, y = tg.data.moons(200, rng=0)
     >>> model = tg.MLP(2, [16, 2], output_activation="linear", rng=0)
@@ -373,7 +372,7 @@ def _require_fit(model: Module, optimizer: Any, schedule: Any, schedule_every: s
 
 
 def _steps(data: Any, epochs: int) -> int | None:
-    """How many steps there are in all, None if the data does not tell."""
+    """The number of steps in all, or None if the data has no length."""
     try:
         return epochs * len(data)
     except TypeError:
@@ -441,20 +440,21 @@ class _Step:
         return value, output if self.returns_output else None
 
 
-# To plan a call of NumPy's takes 0.1 ms: of few, nobody notices it. In each step, a plan saves 5 us
-# an operation, and 0.25 us a call. So 100 steps pay it back in most networks, 400 in long LSTMs.
+# Planning takes 0.1 ms for each call of NumPy, which does not matter for few calls. In each step, a
+# plan saves 5 us an operation, and 0.25 us a call. So most networks need 100 steps to gain from it,
+# long LSTMs 400.
 FEW_CALLS = 1000
 
 
 def _steps_that_pay(calls: int, operations: int) -> int:
-    """So many steps save the time that it takes to plan one."""
+    """The number of steps that saves as much time as planning one takes."""
     return 0 if calls <= FEW_CALLS else round(100 * calls / (5 * operations + 0.25 * calls))
 
 
 class _Compiled(Supervisor):
-    """A step that is compiled where that pays or, if somebody `insists`, always.
+    """A step that is compiled if that saves time or, if `insists` is true, always.
 
-    It decides by numbers of calls and of steps, not by times: each run decides the same.
+    It decides by counting calls and steps, not by measuring time, so that each run decides alike.
     """
 
     def __init__(
@@ -479,7 +479,7 @@ class _Compiled(Supervisor):
         self._begun = 0  # the number of operations before the step
 
     def state_dict(self) -> dict[str, Any]:
-        """What the decisions rest on, so that they stay the same."""
+        """What the decisions depend on, so that a resumed training decides alike."""
         numbers = {"needed": self._needed, "missed": self._missed, "plans": self._plans}
         return {name: {**counts} for name, counts in numbers.items()} | {"gave_up": self._gave_up}
 
@@ -534,9 +534,9 @@ class _Compiled(Supervisor):
         return found
 
     def _pays(self, key: str) -> bool:
-        """Whether so many more steps of its kind are to come as pay.
+        """Whether enough steps of its kind follow to save time.
 
-        How many is known if the data has a length; else, it is as many as there have been.
+        If the data has no length, as many are expected to follow as there have been.
         """
         to_come = self.step if self.steps is None else self.steps - self.step
         return to_come * self._missed[key] / self.step >= self._needed.get(key, 0)
@@ -679,12 +679,12 @@ def _early_stopping(given: Any) -> EarlyStopping:
     return given
 
 
-# -- what is saved, and gone on from
+# -- checkpoints
 
 
 @dataclass
 class _Position:
-    """Where a training is: the epochs done, the steps taken, and those of this epoch."""
+    """The epochs done, the steps taken, and the steps taken in this epoch."""
 
     epoch: int = 0
     step: int = 0
@@ -692,9 +692,9 @@ class _Position:
 
 
 class _Saves:
-    """The states that a training saves, if it is to save any, and goes on from.
+    """Saves the states of a training, if there is a checkpoint, and resumes from one.
 
-    While a step, or the end of an epoch, is `half_done`, there is no state to save.
+    While a step, or the end of an epoch, is `half_done`, the state cannot be saved.
     """
 
     def __init__(
@@ -709,7 +709,7 @@ class _Saves:
         self._time = time.monotonic()
 
     def resume(self, parts: dict[str, Any]) -> None:
-        """Go on from the state that was saved last, if there is one; save these parts from now."""
+        """Resume from the newest state, if there is one; save these parts from now on."""
         given = self._checkpoint
         if given is None:
             return
@@ -766,7 +766,7 @@ def _require_every(checkpoint: Any, every: int | timedelta | None) -> None:
 
 
 def _with_state(value: Any) -> Any:
-    """The value, or the object whose method it is, if that has a state to save, or else None."""
+    """The value, or the object whose method it is, if that has a state; else None."""
     value = getattr(value, "__self__", value)
     return value if has_state(value) else None
 
@@ -779,7 +779,7 @@ def _others(optimizer: Optimizer, model: Module) -> list[Tensor]:
 
 @contextmanager
 def _undone_by_interrupt(data: Any) -> Iterator[None]:
-    """A block after which data is at the place where it was if Ctrl-C ends it."""
+    """Put data back in its earlier state if Ctrl-C ends the block."""
     state = data.state_dict() if has_state(data) else None
     try:
         yield
@@ -790,7 +790,7 @@ def _undone_by_interrupt(data: Any) -> Iterator[None]:
 
 
 def _rest(data: Iterable[Any], taken: int) -> Iterable[Any]:
-    """The batches of an epoch that are left when so many were taken."""
+    """The remaining batches of an epoch, after `taken` of them."""
     if not has_state(data):
         return islice(data, taken, None) if taken else data
     return () if taken and taken == _steps(data, 1) else data  # which goes on by itself
@@ -845,10 +845,9 @@ def _plain(value: Any) -> Any:
 
 
 class _Interrupts:
-    """Ctrl-C, which waits for the end of a step.
+    """Makes Ctrl-C wait for the end of a step, so that no step is half done.
 
-    The step is then done or not, also that of an optimizer that changes one array after another.
-    While `at_once` is true, nothing waits; nor does a second one.
+    While `at_once` is true, it does not wait, nor does a second Ctrl-C.
     """
 
     def __init__(self) -> None:
@@ -876,12 +875,12 @@ class _Interrupts:
             raise KeyboardInterrupt
 
     def check(self) -> None:
-        """Raise KeyboardInterrupt if one has waited."""
+        """Raise KeyboardInterrupt if one is waiting."""
         if self._pending:
             raise KeyboardInterrupt
 
     def between(self, data: Iterable[Any]) -> Iterator[Any]:
-        """Go through batches, unless there is an interrupt after one."""
+        """Yield batches, and raise KeyboardInterrupt between two if one is waiting."""
         for batch in data:
             yield batch
             self.check()

@@ -1,3 +1,3 @@
-"""The version, which files that are saved carry, too."""
+"""The version of the package, which saved files record too."""
 
 __version__ = "0.1.0"

@@ -1,8 +1,8 @@
-"""Where arrays lie in memory, and what views show after a write to one of them.
+"""Where arrays lie in memory, and the values of views after a write to one of them.
 
-NumPy decides which results are views, and where. A write changes no memory that anybody may hold:
-each tensor that it concerns gets an array in memory of its own, and lies there as it did before.
-So the layouts of all views of the same array can be compared at any time.
+NumPy decides which results are views, and where they lie. A write never changes existing memory:
+each tensor that it affects gets new memory, with the same layout as before. So the layouts of all
+views of one array can be compared at any time.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def concrete(array: Any) -> Array:
 class Layout(NamedTuple):
     """Where the elements of an array lie in memory of `nbytes` bytes.
 
-    Unless it is `writeable`, NumPy made it a view to read from.
+    If it is not `writeable`, NumPy made it a read-only view.
     """
 
     shape: tuple[int, ...]
@@ -98,7 +98,7 @@ def _repeats(shape: tuple[int, ...], strides: tuple[int, ...], size: int) -> boo
 
 
 def layout_of(array: Any) -> Layout:
-    """Where an array lies in the memory that it, or the array that it views, owns."""
+    """The layout of an array in its own memory, or in that of the array that it is a view of."""
     array = concrete(array)
     shape, strides, dtype = array.shape, array.strides, array.dtype
     if array.base is None:
@@ -113,7 +113,7 @@ def layout_of(array: Any) -> Layout:
 
 
 def coincide(a: Array, b: Array) -> bool:
-    """Whether two arrays lie in the same place, each in its memory, and can be written to."""
+    """Whether two arrays have the same layout, each in its memory, and can be written to."""
     if (a.shape, a.strides, a.dtype) != (b.shape, b.strides, b.dtype):
         return False
     if a.base is b.base and a.flags.writeable and 0 not in a.strides:
@@ -127,14 +127,14 @@ def _address(array: Array) -> int:
 
 
 def seen(memory: Array, layout: Layout) -> Array:
-    """The array that lies in memory like that."""
+    """The array with this layout in memory."""
     if not memory.flags.c_contiguous:  # but in another order
         memory = memory.ravel("K")
     return np.ndarray(layout.shape, layout.dtype, memory, layout.start, layout.strides)
 
 
 def filled(array: Any, layout: Layout) -> Array:
-    """New memory in which an array lies like that, and zeros elsewhere."""
+    """New memory that holds the elements of an array in this layout, and zeros elsewhere."""
     memory = np.zeros(layout.nbytes, np.uint8)
     seen(memory, layout)[...] = array
     return memory
@@ -156,7 +156,7 @@ def part(x: Any, of_part: Layout, of_x: Layout) -> Any:
 
 @shown_as("setitem")
 def overlaid(under: Any, over: Any, of_under: Layout, of_over: Layout) -> Any:
-    """What `under` becomes where `over` is written into the memory that both lie in.
+    """The value of `under` after `over` was written into the memory that they share.
 
     >>> from tensorgrad.views import layout_of, overlaid
     >>> x = np.arange(6.0).reshape(2, 3)
@@ -174,7 +174,7 @@ def overlaid(under: Any, over: Any, of_under: Layout, of_over: Layout) -> Any:
 
 
 def places(of_under: Layout, of_over: Layout) -> Array:
-    """For each element of one array, the number of that of another one in its place, or -1."""
+    """For each element of one array, the index of the other's element in its place, or -1."""
     numbers = np.arange(math.prod(of_over.shape)).reshape(of_over.shape)
     none = np.full(of_under.shape, -1)
     return overlaid(none, numbers, of_under.counting(), of_over.counting())  # type: ignore[no-any-return]

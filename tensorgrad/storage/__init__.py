@@ -1,8 +1,8 @@
 """Saving and loading: values, models and whole trainings, in files that are checked when read.
 
-A file holds arrays by name, and a header in JSON: how they are nested, what else there is, and of
-each array its dtype, shape and CRC-32. Any NumPy reads the arrays of an `.npz` file, other tools
-those of a `.safetensors` file. There is no pickle in either, and nothing in a file is run.
+A file holds arrays by name, and a header in JSON: the nesting, all other values, and the dtype,
+shape and CRC-32 of each array. `numpy.load` reads the arrays of an `.npz` file, other tools those
+of a `.safetensors` file. Neither contains pickle, and nothing in a file is executed.
 """
 
 from .checkpoints import Checkpoint

@@ -1,4 +1,4 @@
-"""Files that are replaced at once, and are on the disk then."""
+"""Files that are replaced atomically, and are on the disk afterwards."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _own: set[str] = set()  # the names of the temporary folders that are in use her
 
 @contextmanager
 def replacing(path: PathLike) -> Iterator[str]:
-    """Give the path of a new file, which takes the place of the one at `path` if the block ends.
+    """Yield the path of a new file, which replaces the one at `path` if the block succeeds.
 
-    It lies in a temporary folder beside that. Where the process is killed, the folder stays, and
-    the next call in the same place deletes it.
+    The new file is in a temporary folder beside `path`. If the process is killed, the folder stays
+    until the next call for a file in the same place deletes it.
     """
     path = os.path.realpath(path)
     folder = os.path.dirname(path)
@@ -48,7 +48,7 @@ def replacing(path: PathLike) -> Iterator[str]:
 
 
 def sync_folder(folder: PathLike) -> None:
-    """Bring the names in a folder to the disk, which Windows does by itself."""
+    """Flush the names in a folder to the disk, which Windows does by itself."""
     if os.name == "posix":
         number = os.open(folder, os.O_RDONLY)
         try:
@@ -58,7 +58,7 @@ def sync_folder(folder: PathLike) -> None:
 
 
 def _delete_left_over(folder: str) -> None:
-    """Delete the temporary folders of processes that are no longer there."""
+    """Delete the temporary folders of processes that have ended."""
     for name in os.listdir(folder):
         match = _TEMPORARY.fullmatch(name)
         if match and name not in _own:
@@ -80,7 +80,7 @@ def _delete(folder: str) -> None:
 def _time_of_change(place: str) -> float:
     try:
         return os.stat(place).st_mtime
-    except FileNotFoundError:  # its process was done meanwhile
+    except FileNotFoundError:  # its process has just deleted it
         return math.inf
 
 

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 class Checkpoint:
-    """A folder with the newest `keep` states of a training, from which it can go on bit by bit.
+    """A folder with the newest `keep` states of a training, which resumes from them bit by bit.
 
-    `objects` are all that changes: model, optimizer, schedule, `tg.data.batches`, averages,
-    generators, a `History`, lists and dicts of numbers. `save(step)` writes them to a new file, and
-    is then sure that it is on the disk; `load()` gives them the newest state that is whole.
+    `objects` are everything that changes: model, optimizer, schedule, `tg.data.batches`, averages,
+    generators, a `History`, lists and dicts of numbers. `save(step)` writes their state to a new
+    file, and returns once it is on the disk; `load()` restores the newest undamaged state.
 
     >>> model = tg.MLP(2, [8, 1], rng=0)
     >>> optimizer = tg.optim.Adam(model.parameters())
@@ -48,14 +48,14 @@ class Checkpoint:
         self._damaged: set[Path] = set()
 
     def paths(self) -> list[Path]:
-        """The files that are there, the newest last."""
+        """The files in the folder, the newest last."""
         found = self.directory.glob("step-*.npz")
         return sorted((p for p in found if re.fullmatch(r"step-\d+", p.stem)), key=_step_of)
 
     def save(self, step: int) -> None:
-        """Write the state after `step` steps; files older than the newest `keep` are deleted.
+        """Write the state after `step` steps; delete files older than the newest `keep`.
 
-        Raises ValueError where the folder holds a later state, which must be another training's.
+        Raises ValueError if the folder holds a later state, as of another training.
         """
         if step < 0:
             raise ValueError(f"Checkpoint.save: step must not be negative, not {step}")
@@ -77,10 +77,10 @@ class Checkpoint:
                 old.unlink(missing_ok=True)
 
     def load(self) -> int:
-        """Give the objects the newest state that is whole; return its step, or 0 without any file.
+        """Restore the newest undamaged state; return its step, or 0 if there is no file.
 
-        Damaged files are passed over with a warning. Where all are damaged, or where the newest
-        that is whole does not fit the objects, a CheckpointError says so, and nothing has changed.
+        Damaged files are skipped with a warning. Raises CheckpointError, and changes nothing, if
+        all are damaged or the newest undamaged one does not fit the objects.
         """
         errors = []
         for path in reversed(self.paths()):
@@ -101,7 +101,7 @@ class Checkpoint:
         return 0
 
     def _whole(self) -> list[Path]:
-        """The files that were not found to be damaged."""
+        """The files that are not known to be damaged."""
         return [path for path in self.paths() if path not in self._damaged]
 
 

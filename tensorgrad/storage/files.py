@@ -18,16 +18,17 @@ from .nesting import packed, parsed, public, restore
 
 
 def save(path: PathLike, tree: Any, metadata: Mapping[str, Any] | None = None) -> None:
-    """Write a nested value to a file, whole or not at all: an earlier file is replaced at the end.
+    """Write a nested value to a file, completely or not at all.
 
-    The value is a list, tuple or dict of others, an array, a Tensor, a NumPy Generator, a number,
-    text, None, or an object with `state_dict()` and `load_state_dict()`, as modules, optimizers,
-    schedules and batches have them. `metadata` is what JSON can hold. The suffix of `path` says the
-    format: `.npz`; or `.safetensors`, which needs that library, and has no complex128, longdouble,
-    dates and text. Arrays have dotted names: those of a module are the names in its `state_dict()`.
+    The value is a nested list, tuple or dict of arrays, tensors, NumPy Generators, numbers, text,
+    None, and objects with `state_dict()` and `load_state_dict()`, such as modules, optimizers,
+    schedules and batches. `metadata` is a dict that JSON can hold. The suffix of `path` chooses the
+    format: `.npz`; or `.safetensors`, which needs that library, and cannot hold complex128,
+    longdouble, dates and text. Arrays have dotted names: those of a module are the names in its
+    `state_dict()`.
 
     When `save` returns, the file is on the disk. Raises TypeError for values that cannot be saved,
-    and OSError where writing fails; then an earlier file is as it was.
+    and OSError if writing fails; an existing file is then unchanged.
 
     >>> tg.save("run.npz", {"w": np.arange(3.0), "rates": [0.1, 0.01]}, {"made": "today"})
     >>> tg.load("run.npz")
@@ -62,14 +63,13 @@ def load(
 ) -> Any:
     """Return the nested value that `save` wrote, or the arrays of any safetensors file by name.
 
-    Arrays and tensors come back equal bit by bit, and objects as their states. With `into`, a value
-    nested as the saved one, its arrays, tensors, generators and objects are given what was saved,
-    in place, after all names, shapes and dtypes were compared: all of them or, if something does
-    not fit, none. Lists and dicts in it that hold no such things get what is in the file; numbers
-    and text are found in the result.
+    Arrays and tensors come back equal bit by bit, and objects as their states. `into` is a value
+    nested like the saved one: its arrays, tensors, generators and objects are restored in place.
+    Names, shapes and dtypes are compared first; if one does not fit, nothing changes. Lists and
+    dicts without any of these are refilled; numbers and text are only in the returned value.
 
-    A file that is damaged, or not what is wanted, raises a CheckpointError; with `finite`, so does
-    a NaN or an infinity, and with `max_bytes`, a file that declares more. bfloat16 becomes float32.
+    Raises CheckpointError if the file is damaged or does not fit, if `finite` is true and there is
+    a NaN or an infinity, or if the file declares more than `max_bytes`. bfloat16 becomes float32.
 
     >>> net, other = tg.MLP(2, [3, 1]), tg.MLP(2, [3, 1])
     >>> tg.save("nets.npz", {"net": net, "adam": tg.optim.Adam(net.parameters())})
@@ -89,15 +89,15 @@ def load(
 
 
 def read_metadata(path: PathLike) -> dict[str, Any]:
-    """Return the `metadata` that `save` was given; of others' safetensors files, the texts there.
+    """Return the `metadata` passed to `save`, or the metadata of any safetensors file.
 
-    The file is checked as by `load`.
+    The file is checked as `load` checks it.
     """
     return read(path).metadata
 
 
 class Content(NamedTuple):
-    """What a file holds, once all of it was found to fit together."""
+    """The content of a file that passed all checks."""
 
     metadata: dict[str, Any]
     tree: Any
@@ -105,7 +105,7 @@ class Content(NamedTuple):
 
 
 def read(path: PathLike, max_bytes: int | None = None) -> Content:
-    """Read and check a file; whatever is wrong with it is a CheckpointError."""
+    """Read and check a file; raise a CheckpointError for any fault."""
     form = format_of(path)
     with open(path, "rb") as file, naming(path):
         try:
@@ -124,7 +124,7 @@ def read(path: PathLike, max_bytes: int | None = None) -> Content:
 
 @contextmanager
 def naming(path: PathLike) -> Iterator[None]:
-    """A block whose CheckpointErrors name the file."""
+    """Add the name of the file to CheckpointErrors raised in the block."""
     try:
         yield
     except CheckpointError as error:

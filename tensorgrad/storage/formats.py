@@ -1,4 +1,4 @@
-"""The formats of files: what lies where, and the checks of what is read."""
+"""The formats of files: how they are written, read and checked."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ Header: TypeAlias = dict[str, Any]
 Arrays: TypeAlias = dict[str, Array]
 
 FORMAT = 1
-HEADER = "__metadata__"  # what the header is called, in a place where arrays have their names
+HEADER = "__metadata__"  # the name of the header, beside those of the arrays
 
 
 class Format(NamedTuple):
     """How files with one suffix are written and read.
 
-    `read(file, max_bytes)` returns the header, in other programs' files a part of one, and arrays.
+    `read(file, max_bytes)` returns the header (a part of it for other programs' files) and arrays.
     """
 
     write: Callable[[str, Arrays, Header], None]
@@ -49,7 +49,7 @@ def format_of(path: PathLike) -> Format:
 
 
 def fault_of_name(name: str) -> str | None:
-    """Why a name is none for an array, as other programs make files and paths of them."""
+    """Why an array cannot have a name: other programs use it as a file name or a path."""
     if name == HEADER:
         return "is the header's"
     if not 0 < len(name) <= 1000:
@@ -62,13 +62,13 @@ def fault_of_name(name: str) -> str | None:
 
 
 def is_dtype(text: Any) -> bool:
-    """Whether it is NumPy's word for a dtype of numbers, text or dates, without any fields."""
+    """Whether it is NumPy's code of a dtype of numbers, text or dates, without fields."""
     pattern = r"\|b1|[|<>][iufcSU]\d+|[<>][mM]8(\[\w+\])?"
     return isinstance(text, str) and re.fullmatch(pattern, text) is not None
 
 
 class Entry(NamedTuple):
-    """What the header says of an array; `order` is that of its elements, "C" or "F"."""
+    """The header's entry for an array; `order` is that of its elements, "C" or "F"."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -102,7 +102,7 @@ def _parsed_entry(name: str, values: Any) -> Entry:
 
 
 def _parsed_header(text: bytes) -> Header:
-    """The header of a file by `save`, all of whose parts but the tree are checked."""
+    """The header of a file that `save` wrote, with all parts but the tree checked."""
     header: Header = from_json(text)
     match header:
         case {"format": int(number), "tensorgrad": str(version)} if number != FORMAT:
@@ -123,7 +123,7 @@ def to_json(value: Any) -> str:
 
 
 def from_json(text: bytes) -> Any:
-    """The value of a text, in which no name comes twice, and no number is NaN or infinite."""
+    """The value of a text; repeated names, NaN and infinities raise ValueError."""
     import json
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -158,7 +158,7 @@ def _require_size(size: int, max_bytes: int | None) -> None:
 
 
 def _bytes_of(array: Array) -> memoryview:
-    """The elements of an array, in its own order if it has one, else by rows."""
+    """The bytes of the elements, in the array's own order if it has one, else by rows."""
     order = order_of(array)
     elements: Any = np.asarray(array, order=order).reshape(-1, order=order)
     return memoryview(elements.view(np.uint8) if elements.nbytes else b"")
@@ -185,7 +185,7 @@ def _add(archive: zipfile.ZipFile, name: str, start: bytes, data: memoryview) ->
     import zipfile
 
     info = zipfile.ZipInfo(f"{name}.npy")
-    info.file_size = len(start) + len(data)  # tells zipfile how many bytes a size needs
+    info.file_size = len(start) + len(data)  # tells zipfile how wide its fields must be
     info.external_attr = 0o644 << 16
     with archive.open(info, "w") as file:
         file.write(start)
@@ -198,7 +198,7 @@ def _text_entry(length: int) -> Entry:
 
 
 def _npy_start(entry: Entry) -> bytes:
-    """What an npy file, of version 1.0, has before the elements."""
+    """The start of an npy file of version 1.0, up to the elements."""
     dtype, shape, order, _ = entry
     text = f"{{'descr': {dtype!r}, 'fortran_order': {order == 'F'}, 'shape': {shape!r}, }}"
     length = -(-(10 + len(text) + 1) // 64) * 64 - 10
@@ -281,7 +281,7 @@ def _write_safetensors(path: str, arrays: Arrays, header: Header) -> None:
     library = optional("safetensors.numpy", "save: a .safetensors file")
     stored, entries = {}, {}
     for name, array in arrays.items():
-        # The library takes all arrays for such ones.
+        # The library assumes this byte order and layout.
         rows = np.asarray(array, _little(array.dtype), order="C")
         if rows.dtype.str not in _SAFETENSORS.values():
             raise TypeError(

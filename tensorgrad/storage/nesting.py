@@ -1,4 +1,4 @@
-"""Nested values, taken apart into what JSON can hold and arrays by name, and put together again."""
+"""Take nested values apart into JSON and named arrays, and put them together again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Node: TypeAlias = Any  # of JSON: a plain value, a list, or a dict of one key, t
 
 
 def packed(value: Any, arrays: Arrays, path: str = "") -> Node:
-    """The value as JSON holds it; its arrays are put into `arrays`, by the names that it has."""
+    """The value in the form that JSON can hold; its arrays go into `arrays` by name."""
 
     def inner(part: Any, key: Any) -> Node:
         return packed(part, arrays, _join(path, key))
@@ -62,7 +62,7 @@ def packed(value: Any, arrays: Arrays, path: str = "") -> Node:
 
 
 def _put(array: Any, path: str, arrays: Arrays) -> str:
-    """Add an array under a name of its own, and return that."""
+    """Add an array under a unique name, and return the name."""
     if type(array) not in (np.ndarray, np.memmap) or not is_dtype(array.dtype.str):
         raise TypeError(
             f"save: {path!r}: {type(array).__name__} of dtype {array.dtype} cannot be saved: "
@@ -82,7 +82,7 @@ def _is_generator(value: Any) -> bool:
 
 
 def has_state(value: Any) -> bool:
-    """Whether it is an object whose state can be saved, and given back."""
+    """Whether it is an object whose state can be saved and restored."""
     return hasattr(value, "state_dict") and hasattr(value, "load_state_dict")
 
 
@@ -103,9 +103,9 @@ def _join(path: str, key: Any) -> str:
 
 @dataclass(frozen=True)
 class _Saved:
-    """A tensor, generator or object as it was saved: its array or state, and, of an object, more.
+    """A saved tensor, generator or object: its array or state.
 
-    `name` is the object's type; `generators` are those that a module holds, by their paths.
+    `name` is the type of an object; `generators` are those of a module, by path.
     """
 
     kind: str
@@ -156,7 +156,7 @@ def _dictionary(pairs: list[Any], inner: Callable[[Node], Any]) -> dict[Any, Any
 
 
 def public(value: Any) -> Any:
-    """What `parsed` returned, with tensors, and with the states of objects."""
+    """The value that `parsed` returned, with tensors, and states in place of objects."""
     if isinstance(value, _Saved):
         if value.kind in ("tensor", "parameter"):
             return Tensor(value.state, requires_grad=value.kind == "parameter")
@@ -172,7 +172,7 @@ def public(value: Any) -> Any:
 
 
 class _Change(NamedTuple):
-    """What is to be done to a part of the target, and how it is undone."""
+    """A change to a part of the target, and the old state to undo it."""
 
     path: str
     put: Callable[[Any], Any]
@@ -181,7 +181,7 @@ class _Change(NamedTuple):
 
 
 def restore(saved: Any, target: Any) -> Any:
-    """Give the target's parts what was saved of them, all or none; return the whole value."""
+    """Restore the parts of the target in place, all or none; return the whole value."""
     changes: list[_Change] = []
     is_dict = isinstance(target, dict) and not has_state(target)
     result = (_match_parts if is_dict else _matched)(saved, target, "", changes)
@@ -190,7 +190,7 @@ def restore(saved: Any, target: Any) -> Any:
             change.put(change.new)
         except BaseException as error:
             for done in reversed(changes[: i + 1]):
-                with contextlib.suppress(Exception):  # the last one may refuse this, too
+                with contextlib.suppress(Exception):  # the one that failed may fail again
                     done.put(done.old)
             if isinstance(error, Exception):
                 raise CheckpointError(change.path, "a state that fits", str(error)) from error
@@ -199,7 +199,7 @@ def restore(saved: Any, target: Any) -> Any:
 
 
 def _matched(saved: Any, target: Any, path: str, changes: list[_Change]) -> Any:
-    """What was saved, with the target's parts in it; `changes` gets what to do to them."""
+    """The saved value with the target's parts in it; their changes are added to `changes`."""
     if isinstance(target, (Tensor, np.ndarray)):
         array, own = saved.state if isinstance(saved, _Saved) else saved, plain(target)
         if not isinstance(array, np.ndarray) or _described(array) != _described(own):
@@ -240,7 +240,7 @@ def _match_object(saved: Any, target: Any, path: str, changes: list[_Change]) ->
     if not (isinstance(saved, _Saved) and saved.kind == "object"):
         raise CheckpointError(path, _described(target), _described(saved))
     state = public(saved.state)
-    if _is_module(target):  # whose class may have been renamed meanwhile
+    if _is_module(target):  # its class may have been renamed
         require_state(own, state, path)
         _match_parts(saved.generators, _generators(target), path, changes)
     elif saved.name != type(target).__name__:
@@ -271,9 +271,9 @@ def _require_keys(mine: Mapping[Any, Any], saved: Mapping[Any, Any], path: str) 
 
 
 def require_state(own: Mapping[str, Any], saved: Any, path: str = "", strict: bool = True) -> None:
-    """Raise a CheckpointError unless what was saved is the state of a module that has `own`.
+    """Raise a CheckpointError unless a saved state fits a module with the state `own`.
 
-    Names, if `strict`, and shapes must be equal, and no digits be lost by other dtypes.
+    Shapes and, if `strict`, names must be equal, and dtypes must not lose digits.
     """
     if not isinstance(saved, dict) or not all(isinstance(a, np.ndarray) for a in saved.values()):
         raise CheckpointError(path or None, "arrays by name, of a module", _described(saved))
@@ -289,7 +289,7 @@ _KINDS: tuple[Any, ...] = ((int, float, np.number, np.bool), str, np.ndarray, di
 
 
 def _require_alike(own: Any, saved: Any, path: str) -> None:
-    """Raise a CheckpointError where a state has text for a number, or the like; None is either."""
+    """Raise a CheckpointError if parts of two states differ in kind; None fits every kind."""
     if own is None or saved is None:
         return
     if any(isinstance(own, kind) and not isinstance(saved, kind) for kind in _KINDS):
@@ -301,7 +301,7 @@ def _require_alike(own: Any, saved: Any, path: str) -> None:
 
 
 def require_restorable(value: Any, path: str) -> None:
-    """Raise a TypeError that starts with `path` if a part cannot be changed in place."""
+    """Raise a TypeError that starts with `path` if a part cannot be restored in place."""
     if _holds_parts(value):
         for key, part in _parts(value).items():
             require_restorable(part, f"{path}: {key!r}")
@@ -319,7 +319,7 @@ def _holds_parts(value: Any) -> bool:
 
 
 def _is_part(value: Any) -> bool:
-    """Whether it can be given another value in place."""
+    """Whether it can be restored in place."""
     is_array = isinstance(value, (Tensor, np.ndarray))
     return is_array or _is_generator(value) or has_state(value)
 
