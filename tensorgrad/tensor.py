@@ -469,11 +469,14 @@ class Tensor(NumpyMethods):
         borrow as they borrow plain arrays. `guard` finds who changes one too early.
         """
         trace = mode.get().trace
+        node, family = self._node, self._family
+        has_views = family is not None and len(family) > 1
+        if has_views:
+            _reunite(self)
         if trace is not None:
             return trace.tensor(self)  # type: ignore[no-any-return]
-        node, family = self._node, self._family
         is_used = node is not None and (node.rule is not None or references(node) > UNUSED)
-        if is_used or (family is not None and len(family) > 1):
+        if is_used or has_views:
             lend(self)
         return self._array
 
@@ -1406,9 +1409,9 @@ def _write_through(target: Tensor, value: Tensor, layouts: Mapping[Tensor, Layou
         memory = None
         for t, shown in values.items():
             t._take(shown)
-            own = _lay(t, layouts[t], memory)
-            if t is first and (of_first.is_whole or _stays(t)):
-                memory = own
+            _lay(t, layouts[t], memory)
+            if t is first:
+                memory = _memory_of(t)
         for leaf in leaves:  # nothing is being recorded, but the views of a leaf remain its views
             for t in tracked:
                 with enable_grad():
@@ -1459,29 +1462,46 @@ def _shown(t: Tensor, over: Tensor, of_t: Layout, of_over: Layout) -> Tensor:
     return apply(overlaid, (t, over, of_t, of_over))
 
 
-def _lay(t: Tensor, layout: Layout, memory: Any = None) -> Any:
-    """Let the array of a tensor lie as it did: in this memory, or else in its own.
-
-    Return the memory, if others can lie in it too.
-    """
-    trace, array = mode.get().trace, plain(t)
-    owner = owner_of(concrete(array))
-    if _stays(t):
-        memory = owner if trace is None else trace.state(owner)
-    elif (
-        memory is None
-        and layout_of(array) == layout
-        and (trace is None or concrete(array) is owner)
-    ):
-        memory = owner if trace is None else array
-    else:
-        call = (lambda fun, args: fun(*args)) if trace is None else trace.record
-        if memory is None:
-            memory = call(filled, (array, layout))
+def _lay(t: Tensor, layout: Layout, memory: Any = None) -> None:
+    """Let the array of a tensor lie as it did: in this memory, or else in its own."""
+    trace = mode.get().trace
+    call = (lambda fun, args: fun(*args)) if trace is None else trace.record
+    if memory is None and layout_of(plain(t)) != layout:
+        memory = call(filled, (plain(t), layout))
+    if memory is not None and not _stays(t):
         t._array = call(seen, (memory, layout))
     if not layout.writeable:
         concrete(t._array).flags.writeable = False
-    return memory if owner_of(concrete(memory)).flags.writeable else None
+
+
+def _memory_of(t: Tensor) -> Any:
+    """The memory of a tensor, if others can lie in it too: if it has all their elements."""
+    trace, array = mode.get().trace, plain(t)
+    owner = owner_of(concrete(array))
+    if not (owner.flags.writeable and (_stays(t) or layout_of(array).is_whole)):
+        return None
+    if trace is None:
+        return owner
+    return trace.state(owner) if _stays(t) else array if concrete(array) is owner else None
+
+
+def _reunite(t: Tensor) -> None:
+    """Let a tensor and others that were views of the same array lie in one memory again.
+
+    An element that is written into the array of one then shows in all.
+    """
+    kin = [other for reference in [*(t._family or ())] if (other := reference()) is not None]
+    arrays = [other._array for other in kin]
+    if len({id(a) if a.base is None else id(a.base) for a in arrays}) == 1:
+        return  # nearly always
+    kin = [other for other in kin if other._family is t._family]
+    memory = next((m for m in map(_memory_of, kin) if m is not None), None)
+    trace = mode.get().trace
+    for other in kin if memory is not None else ():
+        is_elsewhere = owner_of(concrete(other._array)) is not owner_of(concrete(memory))
+        if is_elsewhere and (trace is None or type(other._array) is not _ndarray):
+            _lay(other, layout_of(other._array), memory)
+            changes[0] += 1
 
 
 def _stays(t: Tensor) -> bool:

@@ -377,6 +377,34 @@ def test_compiled_functions_that_write_a_leaf_and_return_a_view(write: Any, opti
     assert_array_equal(results[0][0][0], [[7.5] * 3])
 
 
+@pytest.mark.parametrize("wrap", [lambda f: f, tg.compile])
+@pytest.mark.parametrize("optimizer", [None, tg.optim.SGD])
+def test_data_written_after_a_view_was_shows_in_the_other_views(optimizer: Any, wrap: Any) -> None:
+    p = leaf(np.arange(6.0).reshape(2, 3))
+    if optimizer:
+        optimizer([p], lr=1.0)
+
+    @wrap
+    def change(x: Any) -> Any:
+        first, second = p[0], p[1]
+        with tg.no_grad():
+            second *= 2
+        p.data += x
+        second.data[0] = x
+        return p * 1, first * 1, second * 1
+
+    expected = p.data.copy()
+    for x in 1.0, 2.0, 3.0:
+        expected[1] *= 2
+        expected += x
+        expected[1, 0] = x
+        whole, first, second = change(np.array(x))
+        assert_array_equal(whole.data, expected)
+        assert_array_equal(first.data, expected[0])
+        assert_array_equal(second.data, expected[1])
+        assert_array_equal(p.data, expected)
+
+
 @pytest.mark.parametrize("optimizer", [None, tg.optim.SGD])
 @pytest.mark.parametrize("kind", ["leaf", "computed"])
 def test_an_interrupted_write_changes_nothing(
