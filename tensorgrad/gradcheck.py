@@ -35,9 +35,9 @@ def gradcheck(
 
     The numeric derivative is `(f(x + eps) - f(x - eps)) / (2 eps)`, or for `method="complex"`
     `imag(f(x + i eps)) / eps`, which loses no digits (Squire and Trapp, SIAM Review 40, 1998), but
-    needs an `f` that is analytic and accepts complex arrays. For it, `f` is called with plain
-    arrays, so that only NumPy has a part in it; an `f` that raises for arrays gets untracked
-    tensors. What `f` returns for arrays and for tensors must agree within the same bounds, too.
+    needs an `f` that is analytic and accepts complex arrays. It is computed on plain arrays,
+    so that it depends on NumPy alone, or on untracked tensors if `f` raises an error for arrays.
+    The results for arrays and for tensors must agree within the same bounds.
 
     >>> tg.gradcheck(lambda x, y: np.tanh(x @ y), [np.ones((2, 3)), np.ones(3)])
     True
@@ -125,7 +125,7 @@ def _of_arrays(f: Function, arguments: list[Array], checked: list[int]) -> Funct
 def _difference(
     f: Function, plainly: Function, points: list[Array], atol: float, rtol: float
 ) -> str:
-    """What to say if `f` computes something else on tensors than on arrays."""
+    """The message if `f` returns different results for tensors and for arrays, else ''."""
     got, wanted = np.asarray(plain(asarray(f(*map(Tensor, points))))), plainly(*points)
     if got.shape != wanted.shape:
         return (
@@ -192,7 +192,7 @@ def _kinks(f: Function, points: list[Array], k: int, place: tuple[int, ...], eps
 
 
 def _triangle(analytic: Array, numeric: Array, shape: tuple[int, ...]) -> str:
-    """What to say if the two agree for symmetric matrices."""
+    """The hint if the two agree for symmetric matrices, else ''."""
     if len(shape) < 2 or shape[-1] != shape[-2]:
         return ""
     a, n = (jacobian.reshape(-1, *shape) for jacobian in (analytic, numeric))
@@ -219,7 +219,7 @@ _CHOICES["complex"] = {
 
 
 def _choice(f: Function, points: list[Array], method: str) -> str:
-    """What to say if `f` calls something whose results are a choice of NumPy's."""
+    """The hint if `f` calls a function with several right results, else ''."""
     found: list[Node] = []
     with enable_grad(), set_mode(hooks=(lambda node, _: found.append(node),)):
         f(*(Tensor(x, requires_grad=True) for x in points))

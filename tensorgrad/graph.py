@@ -301,7 +301,7 @@ class Node(Spec):
 
     @property
     def passed(self) -> bool:
-        """Whether it is of an operation, and a backward pass went through it."""
+        """Whether a backward pass went through it, and it is no leaf."""
         return not self.has_graph or hasattr(self, "retained")
 
     def touch(self) -> None:
@@ -310,12 +310,12 @@ class Node(Spec):
 
     @property
     def has_graph(self) -> bool:
-        """Whether what it was computed from is still known."""
+        """Whether its graph has not been freed."""
         return self.parents is not None
 
     @property
     def leads_to_leaves(self) -> bool:
-        """Whether a gradient can go through it: no graph that it was computed from was freed."""
+        """Whether a gradient can go through it to leaves: no part of its graph was freed."""
         found = [self]
         seen = {self}
         for node in found:
@@ -469,9 +469,9 @@ def name_of(fun: Function) -> str:
 
 
 def shown_as(name: str) -> Callable[[F], F]:
-    """Name an operation, in all that is shown to users, by the public function that consists of it.
+    """Show an operation to users under the name of the public function that uses it.
 
-    Where it serves two, "or" stands between their names.
+    If two use it, "or" stands between their names.
     """
 
     def rename(fun: F) -> F:

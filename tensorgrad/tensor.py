@@ -167,7 +167,7 @@ def users_line(frame: FrameType) -> Line:
 
 
 def warn(message: str) -> None:
-    """Give a UserWarning at the user's line: in the first frame that is not of this package."""
+    """Give a UserWarning at the user's line: the first frame outside of this package."""
     frame: FrameType | None = sys._getframe()
     level = 1
     while frame is not None and frame.f_code.co_filename in _OWN:
@@ -230,7 +230,7 @@ def _apply_without_rule(fun: Function, args: Sequence[Any], kwargs: Mapping[str,
 
 
 def _any_nested(values: Iterable[Any]) -> bool:
-    """Whether there are lists or tuples of something else than numbers among the values."""
+    """Whether there are lists or tuples among the values that hold more than numbers."""
     for value in values:
         if type(value) in _NESTED and not _PLAIN.issuperset(map(type, value)):
             return True
@@ -238,16 +238,12 @@ def _any_nested(values: Iterable[Any]) -> bool:
 
 
 def _gather(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
-    """The arguments, in which lists and tuples with tensors in them have become tensors."""
+    """The arguments, with each list or tuple that holds tensors made one tensor."""
 
     def gathered(a: Any) -> Any:
-        return as_operand(a, name_of(fun)) if _has_arrays(a) else a
+        return as_operand(a, name_of(fun)) if type(a) in _NESTED and holds_arrays(a) else a
 
     return [*map(gathered, args)], {name: gathered(a) for name, a in kwargs.items()}
-
-
-def _has_arrays(a: Any) -> bool:
-    return type(a) in _NESTED and holds_arrays(a)
 
 
 def _late_rules_loaded() -> bool:
@@ -355,11 +351,11 @@ _OPERANDS = frozenset({"numpy", "pandas", "polars", "tensorgrad"})
 
 
 def overrides(kind: type) -> bool:
-    """Whether it is for a class, and not for `Tensor`, to say what a ufunc of both means (NEP 13).
+    """Whether a class, and not `Tensor`, defines the result of a ufunc of both (NEP 13).
 
-    So it is where the class gives ufuncs a meaning for what it wraps arrays in, as units and labels
-    are, and for sparse arrays. The arrays of a library that shares their memory (DLPack), and
-    columns of tables, are operands.
+    This holds for classes that wrap arrays and define ufuncs, such as those with units or labels,
+    and for sparse arrays. The arrays of libraries that share memory (DLPack), and columns of
+    tables, are operands.
     """
     if kind is Tensor:
         return False
@@ -374,7 +370,7 @@ def overrides(kind: type) -> bool:
 
 
 def _is_operand(other: Any) -> bool:
-    """Whether an operator can take this object as an array, and its class does not come first."""
+    """Whether an operator can take an object as an array, and its class takes no precedence."""
     kind = type(other)
     if isinstance(other, (list, tuple)):
         return True
@@ -412,9 +408,9 @@ class Tensor(NumpyMethods):
     given; only a real floating tensor can require a gradient. NumPy functions and Python operators
     on a tensor return tensors.
 
-    Writing to a tensor, as by `t[i] = v` or `t += x`, gives new values to it, and to all tensors
-    that are views of the same array, as in NumPy. Gradients are exact, and what was computed before
-    keeps its values: so do arrays that `data` and `numpy()` returned, and detached tensors.
+    Writing to a tensor, as in `t[i] = v` or `t += x`, changes it and all views of the same array,
+    as in NumPy. Gradients stay exact, and what was computed before keeps its value, as do detached
+    tensors and the arrays that `data` and `numpy()` returned.
 
     >>> w = tg.Tensor([1.0, 2.0, 3.0], requires_grad=True)
     >>> loss = np.sum(w * w)
@@ -427,7 +423,7 @@ class Tensor(NumpyMethods):
     _array: Array
     _node: Node | None
     __pandas_priority__ = 5000  # above its own classes: their columns are operands
-    _family: set[ref[Tensor]] | None  # the tensors that lie in the same memory, if any other does
+    _family: set[ref[Tensor]] | None  # the tensors in the same memory, None if alone
 
     def __init__(
         self,
@@ -457,16 +453,15 @@ class Tensor(NumpyMethods):
 
     @property
     def data(self) -> Array:
-        """The array itself. What is assigned is copied, unless it is this very array, as in `+=`.
+        """The array itself. Assigning copies the value, unless it is this very array, as in `+=`.
 
-        A leaf that requires grad keeps its shape and dtype, and is marked as changed: a graph that
-        used it refuses `backward()`. One that an optimizer holds keeps its place in the optimizer's
-        memory too.
+        Assigning to a leaf that requires grad keeps its shape and dtype, and makes `backward()`
+        through an earlier graph raise an error. A leaf in an optimizer stays in its memory.
 
-        Writing an element (`t.data[0] = 1`) counts as a change, too, if this array was read while a
-        graph that needs it was there; for that, such a graph costs a copy of the array. An array
-        that was read earlier may change unnoticed; so may that of an untracked tensor, which graphs
-        borrow as they borrow plain arrays. `guard` finds who changes one too early.
+        Writing an element (`t.data[0] = 1`) counts as a change too if the array was read while a
+        graph needed it; such a read copies the array. A change goes unnoticed if the array was read
+        earlier, or if the tensor is untracked: graphs use its array without a copy, as they use
+        plain arrays. `guard` finds these changes.
         """
         trace = mode.get().trace
         node, family = self._node, self._family
@@ -510,11 +505,11 @@ class Tensor(NumpyMethods):
                 loans.pop(id(node), None)  # all graphs that used it are stale
 
     @property
-    def grad(self) -> Array | Any:  # not `| None`, which checkers would have everybody rule out
+    def grad(self) -> Array | Any:  # not `| None`: checkers would demand a test for it at each use
         """The gradient that backward passes have summed up, of the data's shape and dtype, or None.
 
-        Only leaves have one, and tensors on which `retain_grad()` was called: for others that a
-        backward pass went through, a UserWarning says so.
+        Only leaves have one, and tensors on which `retain_grad()` was called. Reading it from
+        another tensor after a backward pass gives a UserWarning.
         """
         node, trace = self._node, mode.get().trace
         if node is None:
@@ -1026,7 +1021,7 @@ not_callable(__name__)
 
 
 def precedence_error(fun: Function, operand: Any) -> PrecedenceError:
-    """The error for an operand whose class takes precedence, and gives no result."""
+    """The error for an operand whose class takes precedence, but has no result."""
     kind = type(operand)
     cure = "x.todense()" if hasattr(kind, "todense") else "numpy.asarray(x)"
     return PrecedenceError(
@@ -1037,7 +1032,7 @@ def precedence_error(fun: Function, operand: Any) -> PrecedenceError:
 
 
 def _overridden(ufunc: np.ufunc, method: str, inputs: Sequence[Any], kwargs: Any) -> Any:
-    """What the operands' classes that take precedence make of a ufunc."""
+    """The result of a ufunc by the first class of an operand that takes precedence."""
     first = [a for a in inputs if overrides(type(a))]
     for a in first:
         if getattr(type(a), "__array_ufunc__", None) is not None:
@@ -1122,7 +1117,7 @@ def as_operand(value: Any, name: str, dtype: DTypeLike | None = None) -> Any:
 
 
 def holds_arrays(value: Any) -> bool:
-    """Whether tensors, or others that are no plain arrays, are in nested lists and tuples."""
+    """Whether nested lists and tuples hold tensors, or arrays of other classes than NumPy's."""
     for part in value:
         if type(part) in _PLAIN:
             continue
@@ -1139,7 +1134,7 @@ def _is_foreign(value: Any) -> bool:
 
 
 def _stacked(value: Any, name: str, dtype: DTypeLike | None, place: str = "") -> Any:
-    """The array that nested lists make, of the arrays and numbers in them."""
+    """Nested lists of arrays and numbers as one array."""
     if not isinstance(value, (list, tuple)):
         return value if _is_foreign(value) else as_array(np.asarray(value, dtype), name)
     parts = [_stacked(part, name, dtype, f"{place}[{i}]") for i, part in enumerate(value)]
@@ -1299,11 +1294,11 @@ def differentiable(
 
 
 # --------------------------------------------------------------------------------------------
-# Views: tensors that lie in the same memory, as NumPy's arrays do
+# Views: tensors that share memory, as NumPy's arrays do
 
 
 def relate(results: Any, args: Sequence[Any]) -> None:
-    """Let results and tensors among the arguments know one another that lie in the same memory."""
+    """Put results into the family of the argument whose memory they share, if there is one."""
     if type(results) is Tensor:
         base, home = args[0], results._array.base
         near = home is not None and type(base) is Tensor  # nearly always, in a third of the time
@@ -1320,6 +1315,16 @@ def relate(results: Any, args: Sequence[Any]) -> None:
     elif isinstance(results, (tuple, list)):
         for y in results:
             relate(y, args)
+
+
+def _relatives(t: Tensor) -> list[Tensor]:
+    """The other tensors in the same memory."""
+    found = [reference() for reference in [*(t._family or ())]]
+    return [
+        other
+        for other in found
+        if other is not None and other is not t and other._family is t._family
+    ]
 
 
 def _base(array: Any, args: Sequence[Any]) -> Tensor | None:
@@ -1340,13 +1345,13 @@ def _base(array: Any, args: Sequence[Any]) -> Tensor | None:
 
 
 def _lie_alike(t: Tensor, value: Tensor) -> bool:
-    """Whether a new value lies in memory as the old one, unless elements of that overlap."""
+    """Whether a new value has the strides of the old one, or elements of that overlap."""
     array = concrete(t._array)
     return array.strides == concrete(value._array).strides or layout_of(array).repeats
 
 
 def _view_at(t: Tensor, index: Any) -> Array | None:
-    """The elements of a tensor at an index, if that makes a view of them."""
+    """The elements of a tensor at an index, if NumPy returns a view of them."""
     for i in index if isinstance(index, tuple) else (index,):
         if not (i is None or i is ... or isinstance(i, (slice, int, np.integer))):
             return None
@@ -1371,12 +1376,8 @@ def _overlapping(target: Tensor, written: Array | None) -> dict[Tensor, Layout]:
     layouts = {target: own}
     place = concrete(plain(target)) if written is None else written
     layout_of_place = layout_of(place)
-    alone = True
-    for reference in [*(target._family or ())]:
-        t = reference()
-        if t is None or t is target or t._family is not target._family:
-            continue
-        alone = False
+    relatives = _relatives(target)
+    for t in relatives:
         array = concrete(plain(t))
         together = array.base is place.base is not None
         if together and not np.may_share_memory(array, place):
@@ -1384,11 +1385,11 @@ def _overlapping(target: Tensor, written: Array | None) -> dict[Tensor, Layout]:
         layout = layout_of(array)
         if layout.meets(layout_of_place):
             layouts[t] = layout
-    return {} if alone else layouts
+    return layouts if relatives else {}
 
 
 def _write_through(target: Tensor, value: Tensor, layouts: Mapping[Tensor, Layout]) -> None:
-    """Give a tensor a new value, and others in the same memory what they show then.
+    """Give a tensor a new value, and the others in the same memory the values that follow.
 
     First, the one that fills the memory, or stays in it: the others are made again as parts of it.
     """
@@ -1426,20 +1427,16 @@ def _write_through(target: Tensor, value: Tensor, layouts: Mapping[Tensor, Layou
 
 
 def move(leaf: Tensor, home: Array) -> None:
-    """Let a leaf lie in another array, which has been given its elements, and its views with it."""
+    """Move a leaf and its views into another array, which has its elements already."""
     old, new = layout_of(leaf._array), layout_of(home)
-    for reference in [*(leaf._family or ())]:
-        t = reference()
-        if t is not None and t is not leaf and t._family is leaf._family:
-            layout = layout_of(t._array)
-            plain_view = type(t._array) is _ndarray and old.covers(layout)
-            if plain_view and old.strides == new.strides:
-                layout = layout._replace(
-                    start=layout.start - old.start + new.start, nbytes=new.nbytes
-                )
-                t._array = seen(owner_of(home), layout)
-            else:
-                t._family = None
+    for t in _relatives(leaf):
+        layout = layout_of(t._array)
+        plain_view = type(t._array) is _ndarray and old.covers(layout)
+        if plain_view and old.strides == new.strides:
+            layout = layout._replace(start=layout.start - old.start + new.start, nbytes=new.nbytes)
+            t._array = seen(owner_of(home), layout)
+        else:
+            t._family = None
     leaf._array = home
     if leaf._node is not None:
         leaf._node.out = home
@@ -1447,7 +1444,7 @@ def move(leaf: Tensor, home: Array) -> None:
 
 
 def _shown(t: Tensor, over: Tensor, of_t: Layout, of_over: Layout) -> Tensor:
-    """What a tensor shows once another one is written into the memory that both lie in."""
+    """The value of a tensor after another one was written into the memory that they share."""
     if of_t.repeats:
         if of_t.dtype != of_over.dtype:
             raise TypeError(

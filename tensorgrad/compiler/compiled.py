@@ -27,7 +27,7 @@ from .watching import Watch, attributes_of
 
 PLANS = 32  # that are kept, those used last
 _REST = "what it relies on, or how an argument lies in memory,"
-MANY = 8  # after which somebody should know
+MANY = 8  # traces, after which a warning is due
 WAIT = 1e-4  # seconds, until a thread looks again if another one is done
 
 
@@ -37,10 +37,10 @@ Result = TypeVar("Result", covariant=True)
 
 
 class CompiledFunction(Protocol[P, Result]):
-    """A compiled function, for type checkers: a function with two more ways to use it."""
+    """The type of a compiled function: a function with the methods `scan` and `lower`."""
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Result:
-        """Call the function, by a plan."""
+        """Call the function."""
 
     def __get__(self, instance: Any, owner: type | None = None, /) -> Callable[..., Result]:
         """Return it as a method of an object."""
@@ -76,14 +76,13 @@ def compile(  # noqa: A001
     """Return the function as one flat program of NumPy calls, into memory that is planned once.
 
     It is called as before. A call whose arguments have new shapes or dtypes is traced: it runs as
-    always, and what it does is written down; each later one replays that. So is a call whose
-    arguments lie in memory in another way (transposed, reversed, a part of an array), where that
-    decides whether a reshape is a view, or how a result lies. The function may compute,
-    differentiate in any way, and take whole training steps: parameters, optimizers, generators of
-    dropout and statistics of batches are read and changed where they live, so that all other code
-    sees the new values. The arrays of `grad` belong to the program, which overwrites them; results
-    of 16 MB or more lie where earlier ones did that nobody refers to any more, and the memory of at
-    most two stays with the program.
+    usual, and its operations are recorded; later calls replay them. A call with other strides
+    (transposed, reversed, a part of an array) is traced too, if they decide whether a reshape is a
+    view, or the strides of a result. The function may compute, differentiate in any way, and take
+    whole training steps: parameters, optimizers, generators of dropout and statistics of batches
+    are read and changed in place, so that all other code sees the new values. The program
+    overwrites the arrays of `grad`. Results of 16 MB or more reuse the memory of earlier results
+    that are no longer referenced; the program keeps the memory of at most two.
 
     Arguments and results are nested lists, tuples and dicts of arrays and tensors. Other arguments,
     numbers among them, and those in `static_argnums` and `static_argnames`, are part of the
@@ -123,10 +122,10 @@ def compile(  # noqa: A001
 
 
 class Supervisor:
-    """Decides what is traced and planned, and is entered while that goes on. This one allows all.
+    """Decides what is traced and planned; it is entered while that happens. This one allows all.
 
-    `key` stands for the signature of a call. Where one is not traced, or no plan is made of a trace
-    of so many calls, the function was called as if it were not compiled.
+    `key` is the signature of a call, `calls` the length of its trace. A call that is not traced, or
+    whose trace does not become a plan, runs as if the function were not compiled.
     """
 
     def may_trace(self, _key: Any) -> bool:
@@ -140,15 +139,15 @@ class Supervisor:
     def has_run(self, _key: Any) -> bool:
         """Whether such a plan has run already, in an earlier process.
 
-        The call is then done by the plan, and not by the trace, whose last digits can differ.
+        Then the plan computes the result, not the trace, whose last digits can differ.
         """
         return False
 
     def __enter__(self) -> None:
-        """What may be interrupted begins: if it is, all will be as it was before the call."""
+        """Begin what Ctrl-C may interrupt: everything is then as it was before the call."""
 
     def __exit__(self, *_error: object) -> None:
-        """It has ended."""
+        """End it."""
 
 
 class Compiled:

@@ -1,9 +1,9 @@
-"""How arrays lie in memory, as far as that decides what NumPy's functions return.
+"""The strides of arrays, as far as NumPy's results depend on them.
 
-A reshape of an array that lies by rows is a view of it, of one that lies by columns a copy; later
-writes then reach another array. A trace shows what the functions did with arrays as they lay then.
-So the arrays of a program lie as those of the trace did, and where a call may see how an argument
-lies, a plan is for arguments that lie alike.
+A reshape of an array in C order is a view of it; of one in Fortran order it is a copy, which later
+writes to the array do not reach. A trace shows what functions did with the strides of that time. So
+the arrays of a program have the strides of the trace, and if a call depends on the strides of an
+argument, the plan holds for such strides only.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from .program import Call, Value
 
 
 def pattern(array: Array) -> tuple[int, ...]:
-    """Strides, in elements, that NumPy's functions treat as they do those of the array.
+    """Strides, in elements, that NumPy's functions treat like those of the array.
 
-    They say which axes lie inside of which, in which direction, and between which there is a gap:
-    one of one element stands for all. Along an axis of one element, or of the same ones, it is 0.
+    They tell the order of the axes, their directions, and between which there is a gap: a gap of
+    one element stands for any. The stride of an axis of one or of repeated elements is 0.
     """
     strides = [0] * array.ndim
     end, packed_end = array.itemsize, 1  # where the next axis outwards continues without a gap
@@ -35,7 +35,7 @@ def pattern(array: Array) -> tuple[int, ...]:
 
 
 def copied(array: Array) -> Array:
-    """A copy that lies in memory as the array does, but for the size of gaps."""
+    """A copy with the strides of the array, but for the size of gaps."""
     if array.flags.forc:
         return array.copy("K")
     strides = [step * array.itemsize for step in pattern(array)]
@@ -50,9 +50,9 @@ def copied(array: Array) -> Array:
 def whose_strides_count(
     calls: Iterable[Call], inputs: Iterable[Value], given: Iterable[Value]
 ) -> list[Value]:
-    """The inputs of which somebody may see how they lie, themselves or by what is made of them.
+    """The inputs whose strides matter: to a call, or in the results that are `given` away.
 
-    Calls may, and whoever is `given` the results.
+    An input's strides also matter if those of a value made of it do.
     """
     made_of = {v: {v} for v in inputs if v.size > 1}
     found: set[Value] = set()
@@ -71,7 +71,7 @@ def whose_strides_count(
 
 
 def _is_regardless(call: Call) -> bool:
-    """Whether a call returns a view, or else a new array, whatever the strides of its arguments."""
+    """Whether a call returns a view, or a new array, regardless of its arguments' strides."""
     if call.target is not None or call.kind == "host":
         return True
     ordered = "order" in call.kwargs or any(isinstance(a, str) for a in call.args)
