@@ -575,3 +575,18 @@ def test_a_variable_that_is_unbound_before() -> None:
 
     with pytest.raises(tg.TraceError, match="late"):
         tg.compile(make())(NUMBERS)
+
+
+def test_an_optimizer_is_made_outside() -> None:
+    parameter = tg.Tensor(1.0, requires_grad=True)
+    with pytest.raises(tg.TraceError, match=r"Adam: .* make it outside"):
+        tg.compile(lambda: tg.optim.Adam([parameter]))()
+
+
+def test_a_step_of_lbfgs_is_scipys() -> None:
+    pytest.importorskip("scipy")
+    parameter = tg.Tensor(1.0, requires_grad=True)
+    optimizer = tg.optim.LBFGS([parameter])
+    with pytest.raises(tg.TraceError, match="LBFGS: a step cannot be compiled"):
+        tg.compile(lambda: optimizer.step(lambda: parameter**2))()
+    assert parameter.item() == 1

@@ -319,6 +319,19 @@ def test_weights_of_norms_may_be_lists_and_sizes_numpys() -> None:
     assert_allclose(nn.layer_norm([[0, 2]], 2, [0.5, 0.5], eps=0), [[-0.5, 0.5]])
 
 
+def test_the_padding_of_max_pooling_is_never_the_maximum_of_whole_numbers() -> None:
+    for dtype, least in (np.int8, -128), (np.uint8, 0), (np.bool_, False):
+        x = np.full((1, 1, 3), least, dtype)
+        assert_same(nn.max_pool1d(x, 3, 1, 1), x)
+
+
+def test_log_softmax_is_a_layer() -> None:
+    x = np.array([[1.0, 2.0], [3.0, 3.0]])
+    for dim in 0, 1:
+        assert_same(nn.LogSoftmax(dim)(x), nn.log_softmax(x, dim))
+        assert_allclose(np.exp(nn.LogSoftmax(dim)(x)).sum(axis=dim), 1)
+
+
 def test_batch_norm_trains_and_is_used() -> None:
     layer = nn.BatchNorm1d(2)
     x = np.random.default_rng(0).normal(3, 2, (50, 2))
@@ -373,6 +386,12 @@ def test_dropout() -> None:
     assert_array_equal(t.grad, out.data)
 
 
+def test_layers_that_share_a_generator_list_it_once() -> None:
+    rng = np.random.default_rng(0)
+    network = nn.Sequential(nn.Dropout(0.5, rng=rng), nn.Dropout(0.5, rng=rng))
+    assert network.named_generators() == [("0.rng", rng)]
+
+
 def test_dropout_leaves_the_global_generator_alone() -> None:
     state = np.random.get_state()[1].tolist()  # noqa: NPY002
     nn.Dropout()(np.ones(10))
@@ -425,6 +444,8 @@ IMAGE = np.ones((1, 2, 5, 5))
         (lambda: nn.layer_norm(IMAGE, 5, 2.0), ValueError, r"shape \(\); it must be \(5,"),
         (lambda: nn.layer_norm(IMAGE, 5, None, np.ones((5, 5))), ValueError, "a bias of shape"),
         (lambda: nn.batch_norm(IMAGE, weight=np.ones(1)), ValueError, r"it must be \(2,\)"),
+        (lambda: nn.batch_norm(np.ones(3)), ValueError, r"batch_norm: .*\(3,\); it must be"),
+        (lambda: nn.dropout(np.ones(3), 1.5), ValueError, "dropout: a probability p of 1.5"),
         (lambda: nn.GELU("foo"), ValueError, "approximate must be .* not 'foo'"),
         (lambda: nn.Linear(3, 4)(IMAGE), ValueError, r"Linear\(3, 4\): .*\(3,\)"),
         (lambda: nn.Dropout(1.5), ValueError, "probability p of 1.5"),

@@ -95,6 +95,7 @@ ROWS = np.array([[2.0, NAN, 1.0], [NAN, NAN, NAN]])
         (np.nanmedian, [[NAN, 1.0, 2.0]], [[0, 0.5, 0.5]]),
         (lambda x: np.nanmedian(x, axis=1), [ROWS], [[[0.5, 0, 0.5], [0, 1, 0]]]),
         (lambda x: np.quantile(x, 0.75), [[1.0, 3.0, NAN]], [[0, 0, 1]]),
+        (lambda x: np.quantile(x, tg.Tensor(0.75)), [[1.0, 3.0, NAN]], [[0, 0, 1]]),
         (lambda x: np.quantile(x, [0.0, 1.0]), [[1.0, 3.0, 2.0]], [[1, 1, 0]]),
         (lambda x: np.nanquantile(x, 0.25), [[1.0, NAN, 3.0]], [[0.75, 0, 0.25]]),
         (lambda x: np.nanpercentile(x, [100], axis=0), [[1.0, NAN, 3.0]], [[0, 0, 1]]),
