@@ -1,4 +1,4 @@
-"""Special functions in plain NumPy, for where SciPy is not installed, under SciPy's names.
+"""Special functions in plain NumPy, under SciPy's names, for when SciPy is not installed.
 
 Arrays are of a floating dtype; everything is computed in float64. The relative error of a value is
 4 * 2**-52 at most, with these exceptions: near the zeros of `gammaln`, `digamma` and `polygamma` at

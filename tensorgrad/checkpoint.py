@@ -100,14 +100,14 @@ class _Replay:
 
 
 class _State(NamedTuple):
-    """What a handle was."""
+    """The value of a tensor."""
 
     array: Any
     node: Node | None
 
 
 def _as_of_now(f: Function, args: Any, kwargs: Any) -> Function:
-    """The same call, whatever becomes of the handles among the arguments until it is made."""
+    """The same call for later, with the values that tensors among the arguments have now."""
     leaves, structure = flatten((args, kwargs), name_of(f), anything=True, modules=False)
     states = [
         _State(t._array, t._node)
@@ -115,7 +115,7 @@ def _as_of_now(f: Function, args: Any, kwargs: Any) -> Function:
         else t
         for t in leaves
     ]
-    del args, kwargs, leaves  # a graph must not refer to handles, which may be given its results
+    del args, kwargs, leaves  # a graph must not refer to tensors that may later hold its results
 
     def again() -> Any:
         args, kwargs = structure.build(

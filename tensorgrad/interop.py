@@ -2,8 +2,8 @@
 
 NumPy's protocols and the array API standard are enough for other libraries. einops looks for a
 subclass of its own backend class, which cannot exist before einops is imported, and it asks the
-tensor nothing before it has found one: so the subclass is made when somebody imports einops, now or
-later, in whatever order. Until then nothing of it is imported, nor looked for on disk.
+tensor nothing before it has found one. So the subclass is made when einops is imported, before or
+after this package. Until then einops is neither imported nor looked for on disk.
 """
 
 from __future__ import annotations

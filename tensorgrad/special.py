@@ -96,7 +96,7 @@ def _operation(fun: F) -> F:
 def silent(*vjps: Function | None, form: Form | None = "elementwise") -> Callable[[F], F]:
     """Make a function an operation, as `differentiable` does, that computes without a warning.
 
-    What overflows or underflows on the way to a right result is nobody's concern, also in the
+    A right result needs no warning about an overflow or underflow on the way, and neither do its
     derivatives. The function receives its arrays in one floating dtype: float64 for integers, and
     for float16, to which the result returns, float32.
     """

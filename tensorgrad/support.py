@@ -104,7 +104,7 @@ def support() -> dict[str, list[str]]:
 
 
 def about(name: str) -> str:
-    """What is to be said of the functions of that name, with or without the module before it.
+    """Describe the functions of that name, with or without the module before it.
 
     LookupError, with close matches, if there is none.
 
@@ -130,7 +130,7 @@ def about(name: str) -> str:
 
 
 def _known() -> dict[str, str]:
-    """What is to be said of each function, by its full name."""
+    """The description of each function, by its full name."""
     kinds = {name: kind for kind, names in support().items() for name in names}
     said = {}
     for name, fun in functions().items():
@@ -162,7 +162,7 @@ METHODS = "outer", "reduce", "accumulate", "reduceat", "at"
 
 
 def report(width: int = 96) -> str:
-    """The table as text, in lines of at most so many characters."""
+    """The table as text, in lines of at most `width` characters."""
     table = support()
     title = f"The {len(functions())} functions of NumPy {np.__version__}, by what becomes of them"
     lines = [textwrap.fill(title, width)]

@@ -247,7 +247,7 @@ def _gather(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tu
 
 
 def _late_rules_loaded() -> bool:
-    """Load the rules for a library's functions, if somebody has loaded the library meanwhile."""
+    """Load the rules for a library's functions, if the library has been imported meanwhile."""
     late = [
         rules
         for library, rules in {"scipy.special": f"{__package__}.rules.special"}.items()
@@ -800,7 +800,7 @@ class Tensor(NumpyMethods):
         rows: list[Any] = [*np.unstack(self)][::-1]
         array = self._array
         for i in range(len(rows)):
-            if self._array is not array:  # somebody wrote to it
+            if self._array is not array:  # it was written to
                 rows.clear()
             yield rows.pop() if rows else self[i]
 
@@ -925,7 +925,7 @@ class Tensor(NumpyMethods):
         self._become(assign, (self, value, index), place)
 
     def _become(self, fun: Function, args: tuple[Any, ...], written: Array | None = None) -> Tensor:
-        """Give this handle the value of `fun(*args)`, and views what they show then.
+        """Give this tensor the value of `fun(*args)`, and its views the values that follow.
 
         `written` are the elements that change, if not all. No node and no saved array changes.
         """
@@ -1286,7 +1286,7 @@ def differentiable(
         else:
             parameters = signature(together).parameters.values()
             rule_together(operation, together, sum(p.default is p.empty for p in parameters) - 2)
-        # Who knows what another function returns; ours return new arrays.
+        # Functions from outside may return views; ours return new arrays.
         RULES[operation].views = not str(fun.__module__).startswith(f"{__package__}.")
         return operation  # type: ignore[return-value]
 

@@ -108,7 +108,7 @@ def layout_of(array: Any) -> Layout:
     if not owner.flags.owndata:  # but lies in what is no array
         low, high = byte_bounds(owner)
         high -= low
-    writeable = array.flags.writeable or not owner.flags.writeable  # who locks all, unlocks all
+    writeable = array.flags.writeable or not owner.flags.writeable  # an owner is locked for a time
     return Layout(shape, strides, dtype, _address(array) - low, high, writeable)
 
 

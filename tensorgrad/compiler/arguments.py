@@ -43,7 +43,7 @@ class Arguments:
         self.key = mode.get().recording, _hashable(self._structure), *self._kinds
 
     def _kind(self, leaf: Any) -> Any:
-        kind = type(leaf)  # the leaf itself may raise whatever it is asked
+        kind = type(leaf)  # an attribute of the leaf itself may raise any error
         if issubclass(kind, Tensor) and leaf._node is None:
             return self._input(leaf._array, is_tensor=True)
         if issubclass(kind, Tensor):
@@ -129,7 +129,7 @@ class _Same:
 
 
 def _compares(value: Any) -> bool:
-    """Whether a value, and not the object, can be part of a signature."""
+    """Whether a signature can compare a value with ==, instead of the object with `is`."""
     try:
         return (hash(value), value == value)[1] is True
     except Exception:

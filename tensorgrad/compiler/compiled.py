@@ -424,7 +424,7 @@ def _output(trace: Trace, leaf: Any, own: set[int]) -> Output:
     """
     if id(leaf) in own:
         return Output(leaf, None)
-    kind = type(leaf)  # the leaf itself may raise whatever it is asked
+    kind = type(leaf)  # an attribute of the leaf itself may raise any error
     if not issubclass(kind, (Tensor, Tracer, np.ndarray)):
         is_set = issubclass(kind, (set, frozenset))
         inside = leaf if is_set else (attributes_of(leaf) or {}).values()

@@ -152,7 +152,7 @@ class Tracer(NDArrayOperatorsMixin):
 
     @property
     def concrete(self) -> Array:
-        """The array that it was while tracing."""
+        """The array during the trace."""
         return self.value.array
 
     @property
@@ -238,13 +238,13 @@ class Tracer(NDArrayOperatorsMixin):
         return method
 
     def _numbered(self, result: Any) -> Any:
-        """The result of a method: that of a number is a number, too."""
+        """The result of a method; a scalar result of a number is a number too."""
         if self.is_number and isinstance(result, Tracer) and result.ndim == 0:
             result.is_number = True
         return result
 
     def as_array(self) -> Tracer:
-        """What it is in a tensor: an array, of a number without axes."""
+        """The tracer in a tensor: a number becomes an array without axes."""
         return Tracer(self._trace, self.value) if self.is_number else self
 
     def __getitem__(self, index: Any) -> Any:
@@ -319,7 +319,7 @@ def place_of(error: BaseException) -> str:
 
 
 def _is_alike(a: Array, b: Array) -> bool:
-    """Whether an array can take the place of another one, whatever is asked of it."""
+    """Whether an array can replace another one: equal shape, dtype and order of strides."""
     return (a.shape, a.dtype, pattern(a)) == (b.shape, b.dtype, pattern(b))
 
 
@@ -352,7 +352,7 @@ def _checked_index(index: Any) -> Any:
 
 
 class _Gap:
-    """Where a tensor goes among arguments."""
+    """The place of a tensor among arguments."""
 
 
 class Trace:
@@ -430,7 +430,7 @@ class Trace:
         return self.value(self.tensor(a) if isinstance(a, Tensor) else a)
 
     def _viewable(self, a: Tracer) -> Tracer:
-        """An array, or a copy of a number, of which views show no more."""
+        """An array as it is, a number as a copy: numbers have no views."""
         return self.record(np.copy, (a,)) if a.is_number else a
 
     def state(self, array: Array) -> Tracer:
@@ -726,7 +726,7 @@ class Trace:
                 outside = id(t) in self._outside
                 if outside:
                     self._undo.append(functools.partial(setattr, t, "_family", t._family))
-                t._family = None  # its views show what they did
+                t._family = None  # its views keep their values
                 if alike and outside and not isinstance(t._array, Tracer):
                     self.assigned[id(t)] = new
                 else:
@@ -734,7 +734,7 @@ class Trace:
         self.touch(t._node)
 
     def finish(self) -> None:
-        """Bring the values that tensors from outside were given to where their data lie."""
+        """Write the values assigned to tensors from outside into their memory."""
         given = []
         for t, array, before in self._outside.values():
             node = t._node
@@ -747,7 +747,7 @@ class Trace:
             new = t._array if isinstance(t._array, Tracer) else self.assigned.get(id(t))
             if new is not None:
                 given.append((t, array, new))
-        # What is seen of their memory is what was there before.
+        # What was read from their memory keeps the values from before.
         owners = {id(owner_of(array)) for _, array, _ in given}
         for tracer in [made() for made in self.tracers]:
             if tracer is not None and id(tracer.value.storage.owner) in owners:
@@ -757,7 +757,7 @@ class Trace:
             if _is_alike(value.array, array) and self._is_alone(t, array):
                 t._array = array
                 self.record(assign_at, (array, ..., Tracer(self, value)), target=array)
-            else:  # it gets an array of its own, in which the next trace finds it
+            else:  # it gets a new array, which the next trace uses
                 self._undo.append(functools.partial(setattr, t, "_array", array))
                 layout = layout_of(value.array)
                 if t._family is None or layout.is_whole:
@@ -768,14 +768,14 @@ class Trace:
                 self.require("False")
 
     def _is_alone(self, t: Tensor, array: Array) -> bool:
-        """Whether no other tensor from outside lies in the array of one."""
+        """Whether no other tensor from outside shares the memory of a tensor's array."""
         return not any(
             other is not t and type(other._array) is np.ndarray and np.may_share_memory(a, array)
             for other, a, _ in self._outside.values()
         )
 
     def require_nothing_kept(self) -> None:
-        """Raise a TraceError if a tensor lives on that the function made, and nobody returned."""
+        """Raise a TraceError if a tensor that the function made, but did not return, lives on."""
         if all(made() is None for made in self.tracers):
             return
         gc.collect()

@@ -218,7 +218,7 @@ class Watch:
             )
 
     def _line(self, path: str) -> str:
-        """The file and the line, with a colon, where the user's code stores a thing or names it."""
+        """Where the user's code stores or names a thing, as "file:line: ", or "" if unknown."""
         *_, name = re.findall(r"\w+", re.sub(r"\[.*?\]", "", path)) or [None]
         mentions = [
             (not mention.opname.startswith("STORE"), code.co_filename, mention.positions.lineno)
@@ -250,7 +250,7 @@ def unchanged(holders: Iterable[tuple[Any, dict[Any, Any]]]) -> bool:
 
 
 def _changes(holder: Any, before: dict[Any, Any]) -> Iterator[Any]:
-    """The names by which an object holds, or finds in its class, something else than before."""
+    """The names of attributes or items of an object that have changed."""
     after = _held(holder) or {}
     if not _is_same(after, before):
         classes = () if attributes_of(holder) is None else type(holder).__mro__
@@ -273,17 +273,17 @@ class _Globals(dict[str, Any]):
 
 
 def _is(thing: Any, kinds: type | tuple[type, ...]) -> bool:
-    """Whether a thing is of a kind, without asking the thing itself, which may do anything."""
+    """`isinstance` without the thing's own `__class__`, which may run any code."""
     return issubclass(type(thing), kinds)
 
 
 def _is_plain(thing: Any) -> bool:
-    """Whether a thing is a number or a text that compares as those of Python and NumPy do."""
+    """Whether a thing is a number or text that compares like Python's and NumPy's."""
     return _is(thing, _PLAIN) and _module_of(type(thing)).partition(".")[0] in _COMPARING
 
 
 def attributes_of(thing: Any) -> dict[str, Any] | None:
-    """The attributes that an object has of its own, whatever its class makes of reading them."""
+    """The `__dict__` of an object, without running code of its class."""
     try:
         attributes = object.__getattribute__(thing, "__dict__")
     except Exception:
@@ -292,7 +292,7 @@ def attributes_of(thing: Any) -> dict[str, Any] | None:
 
 
 def _is_read_plainly(thing: Any, name: str) -> bool:
-    """Whether `thing.name` is what lies there, so that it can be looked at in each call."""
+    """Whether `thing.name` is the stored attribute, so that each call can check it."""
     try:
         return getattr(thing, name) is (attributes_of(thing) or {})[name]
     except Exception:
@@ -315,7 +315,7 @@ def _is_librarys(thing: Any) -> bool:
 
 
 def _function_of(part: Any) -> Any:
-    """The function in what a class has of a method or a property."""
+    """The function of a method or property of a class."""
     if _is(part, (staticmethod, classmethod)):
         return part.__func__
     if _is(part, functools.cached_property):
@@ -330,7 +330,7 @@ def _progress(iterator: Any) -> Any:
         if frame is not None:
             return frame.f_lasti, {name: id(value) for name, value in frame.f_locals.items()}
         return operator.length_hint(iterator, -1), repr(iterator)
-    except Exception:  # one of the user's own, which tells nothing
+    except Exception:  # the user's own iterator, which cannot tell
         return None
 
 
@@ -345,7 +345,7 @@ def _held(thing: Any) -> dict[Any, Any] | None:
     """What a thing holds, by name, or None if that cannot be changed."""
     try:
         return _parts(thing)
-    except Exception:  # whoever wrote its class knows
+    except Exception:  # from code of its class
         return attributes_of(thing)
 
 
@@ -372,7 +372,7 @@ def _parts(thing: Any) -> dict[Any, Any] | None:
 
 
 def _slots(thing: Any) -> dict[str, Any]:
-    """What lies in the slots of an object."""
+    """The values in the slots of an object."""
     held = {}
     for kind in type(thing).__mro__:
         if "__slots__" in vars(kind):

@@ -2,8 +2,8 @@
 
 Names, parameters, defaults and formulas are those of `torch.nn.functional`, with `axis` for `dim`.
 Tensors, arrays and lists go in. `reduction` says what becomes of the losses of the elements or
-samples: their "mean", their "sum", or "none", to have them as they are. What has the probability or
-the weight 0 counts 0, also where its logarithm or its loss is infinite.
+samples: their "mean", their "sum", or "none", to have them as they are. A term with
+probability or weight 0 counts 0, even if its logarithm or its loss is infinite.
 """
 
 import functools

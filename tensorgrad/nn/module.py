@@ -23,7 +23,7 @@ State: TypeAlias = dict[str, Array]
 
 
 class IncompatibleKeys(NamedTuple):
-    """The names that a state lacks, and those in it that a module lacks, as in PyTorch."""
+    """The names that a state lacks, and its names that the module lacks, as in PyTorch."""
 
     missing_keys: list[str]
     unexpected_keys: list[str]
@@ -72,7 +72,7 @@ class Module:
         kind = next(kind for kind in cls.__mro__ if names & vars(kind).keys())
         own = [vars(kind)[name] for name in names if name in vars(kind)]
         inherited: Any = super(kind, cls)
-        # Who gives `__call__` a meaning of its own, and calls forward from it, keeps it.
+        # A class may define both, with a `__call__` that calls forward.
         if len(own) == 1 and inherited.forward is inherited.__call__:
             cls.forward = cls.__call__ = own[0]  # type: ignore[method-assign]
 
@@ -204,7 +204,7 @@ class Module:
         return IncompatibleKeys(missing, unexpected)
 
     def named_generators(self) -> list[tuple[str, Any]]:
-        """Every NumPy Generator, such as that of dropout, with the dotted path where it is first.
+        """Return every NumPy Generator, such as that of dropout, with its first dotted path.
 
         >>> [name for name, _ in tg.nn.Sequential(tg.nn.Dropout(0.5)).named_generators()]
         ['0.rng']
@@ -212,7 +212,7 @@ class Module:
         return [*_generators(self, "", set())]
 
     def _arrays(self) -> State:
-        """The state; the arrays themselves, where `state_dict` makes copies of them."""
+        """The state as `state_dict` returns it, but without copies."""
         if type(self).state_dict is not Module.state_dict:
             return self.state_dict()
         return {path: tensor.data for path, tensor in _state(self)}
@@ -230,11 +230,11 @@ class Module:
         save(path, self, metadata)
 
     def load_state(self, path: PathLike, strict: bool = True) -> IncompatibleKeys:
-        """Take the arrays of a file that `save` wrote, or PyTorch to `.safetensors`: all, or none.
+        """Load the arrays of a file by `save`, or a `.safetensors` file by PyTorch: all, or none.
 
-        Raises CheckpointError where the file is damaged, where names are missing or unexpected (or,
-        without `strict`, passes them over and returns them), where shapes differ, and where dtypes
-        would lose digits: `load_state_dict(tg.load(path))` converts those.
+        Raises CheckpointError if the file is damaged, if names are missing or unexpected, if shapes
+        differ, or if dtypes would lose digits: `load_state_dict(tg.load(path))` converts those. If
+        `strict` is false, missing and unexpected names are ignored, and returned.
         """
         state = load(path)
         with naming(path):

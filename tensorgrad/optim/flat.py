@@ -138,7 +138,7 @@ class Flat:
         self._require_alike(p, home)
         if p._node is not None:
             home[...] = p._array
-            move(p, home)  # where it stays, whatever is assigned to p.data
+            move(p, home)  # it stays there when p.data is assigned
 
     def gather(self) -> list[Part]:
         """Copy the gradients into `grad`, and return the parts that have some.

@@ -45,7 +45,7 @@ class LRScheduler:
             group["lr"] = lr
 
     def _follow(self) -> None:
-        """Go on from the rates that the groups have now, new ones among them."""
+        """Continue from the rates that the groups, including new ones, have now."""
         rates = [group["lr"] for group in self.optimizer.param_groups]
         known = len(self._last_lr)
         _require(
@@ -63,7 +63,7 @@ class LRScheduler:
         self._extend(bases)
 
     def _extend(self, bases: Sequence[float]) -> None:
-        """Take the bases of the groups that are new."""
+        """Add the bases of new groups."""
         self.base_lrs += bases[len(self.base_lrs) :]
 
     def step(self) -> None:
@@ -114,7 +114,7 @@ def _require(schedule: Any, rule: bool, text: str) -> None:
 
 
 def _for_each(schedule: Any, name: str, values: Sequence[Any], optimizer: Optimizer) -> list[Any]:
-    """A value for each of an optimizer's groups: one stands for all."""
+    """A value for each of an optimizer's groups; a single value holds for all."""
     _require_optimizer(schedule, optimizer)
     count = len(optimizer.param_groups)
     _require(

@@ -1,4 +1,4 @@
-"""The derivatives of SciPy's special functions, and of what stands for them without SciPy.
+"""The derivatives of SciPy's special functions, and of their approximations without SciPy.
 
 Imported when one of them is first called on a tracked tensor, or is first asked of `special`.
 """

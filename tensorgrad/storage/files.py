@@ -114,7 +114,7 @@ def read(path: PathLike, max_bytes: int | None = None) -> Content:
             tree = parsed(header["tree"], unused)
         except (CheckpointError, ImportError, MemoryError):
             raise
-        except Exception as error:  # of many kinds, by whatever parses the file
+        except Exception as error:  # of many kinds, from the parsers
             found = f"{type(error).__name__}: {error}"
             raise CheckpointError(None, "a whole file", found) from error
         for name in unused:

@@ -37,7 +37,7 @@ class Format(NamedTuple):
 
 
 def format_of(path: PathLike) -> Format:
-    """The format that the suffix of a path stands for; a ValueError for another suffix."""
+    """The format that belongs to the suffix of a path; ValueError for an unknown one."""
     suffix = os.path.splitext(path)[1]
     if suffix not in _FORMATS:
         known = " or ".join(_FORMATS)

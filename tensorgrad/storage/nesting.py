@@ -69,7 +69,7 @@ def _put(array: Any, path: str, arrays: Arrays) -> str:
             "convert it to a plain array of numbers, text or dates"
         )
     name = path or "array"
-    while name in arrays:  # as where there are "a.b", and "b" in "a"
+    while name in arrays:  # such as "a.b", if "a" has a "b" too
         name += "_"
     if fault := fault_of_name(name):
         raise ValueError(f"save: {name!r} cannot name an array: it {fault}")
