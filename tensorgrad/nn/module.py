@@ -414,19 +414,14 @@ def _is_kept(tensor: Tensor) -> bool:
 
 def _require_replaceable(name: str, held: Tensor, value: Any) -> None:
     """Raise a TypeError if assigning a value would silently remove a tensor from the module."""
-    is_tensor = isinstance(value, Tensor)
-    is_trained = held.is_leaf and held.requires_grad
-    if is_tensor and (_is_parameter(value) or not is_trained):
-        return
-    if not is_tensor:
-        what = f"an object of type {type(value).__name__}"
-    else:
-        what = "a tensor that requires no grad" if value.is_leaf else "a computed tensor"
-    raise TypeError(
-        f"{name} is a {_described(held)}, and assigning {what} would remove it from the "
-        f"module: write `{name.rpartition('.')[2]}.data = ...` to change its elements, "
-        "requires_grad_(False) to freeze it, or assign tensorgrad.Tensor(..., requires_grad=True)"
-    )
+    computed = isinstance(value, Tensor) and not _is_kept(value)
+    if (held.requires_grad and held.is_leaf) if computed else not isinstance(value, Tensor):
+        what = "a computed tensor" if computed else f"an object of type {type(value).__name__}"
+        raise TypeError(
+            f"{name} is a {_described(held)}, and assigning {what} would remove it from the "
+            f"module: write `{name.rpartition('.')[2]}.data = ...` to change its elements, or "
+            "assign tensorgrad.Tensor(..., requires_grad=True)"
+        )
 
 
 def _plain(value: Any) -> Array:
