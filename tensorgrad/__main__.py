@@ -1,6 +1,6 @@
 """`python -m tensorgrad [--seed N]`: two networks learn, in a few seconds.
 
-`python -m tensorgrad support [NAME ...]`: what becomes of NumPy's functions on tensors.
+`python -m tensorgrad support [NAME ...]`: which NumPy functions have derivatives.
 
 `python -m tensorgrad doctor`: what NumPy multiplies matrices with, and if it could be faster.
 """
@@ -47,15 +47,15 @@ def answer(argv: Sequence[str] | None) -> None:
         prog="python -m tensorgrad", description="Train two small networks, and show how it went."
     )
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of all that is random (default: 0)"
+        "--seed", type=int, default=0, metavar="N", help="seed of all random numbers (default: 0)"
     )
     parser.add_argument("--version", action="version", version=f"tensorgrad {__version__}")
     reports = parser.add_subparsers(dest="report", title="or print a report")
     named = reports.add_parser("support", help="which NumPy functions have derivatives")
     named.add_argument(
-        "names", nargs="*", metavar="NAME", help="of a function, such as tanh or numpy.linalg.svd"
+        "names", nargs="*", metavar="NAME", help="a function, such as tanh or numpy.linalg.svd"
     )
-    reports.add_parser("doctor", help="how fast NumPy's products are, and what to set to speed up")
+    reports.add_parser("doctor", help="how fast NumPy multiplies matrices, and how to speed it up")
     arguments = parser.parse_args(argv)
     width = max(shutil.get_terminal_size((96, 24)).columns, 24)
     if arguments.report == "support":
@@ -77,7 +77,7 @@ def answer(argv: Sequence[str] | None) -> None:
 
 
 def tell_support(names: Sequence[str], width: int) -> None:
-    """Print what becomes of functions on tensors, by default of all of NumPy's."""
+    """Print which functions have derivatives, by default all of NumPy's."""
     if not names:
         print(support.report(width))
         return

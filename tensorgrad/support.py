@@ -1,4 +1,4 @@
-"""`python -m tensorgrad support`: what becomes of each public NumPy function on tensors."""
+"""`python -m tensorgrad support`: which public NumPy functions have derivatives on tensors."""
 
 from __future__ import annotations
 
@@ -34,28 +34,27 @@ CONSTANT = """
 
 # Functions that a tensor which requires grad is refused by, and why.
 NOT_SUPPORTED = {
-    "they make a plain array of it: use tensorgrad.asarray, numpy.copy or numpy.stack": """
+    "made for plain arrays: use tensorgrad.asarray, numpy.copy or numpy.stack": """
         array asanyarray asarray asarray_chkfinite ascontiguousarray asfortranarray asmatrix bmat
         full kaiser require""",
-    "they take whole numbers, bits or dates": """
+    "made for whole numbers, bits or dates": """
         bitwise_and bitwise_count bitwise_invert bitwise_left_shift bitwise_not bitwise_or
         bitwise_right_shift bitwise_xor busday_count busday_offset datetime_as_string gcd invert
         is_busday isnat ix_ lcm left_shift packbits ravel_multi_index right_shift unpackbits
         unravel_index""",
     "deprecated: use isin, and trapezoid": "in1d trapz",
-    "their counts jump, and the edges between them move: detach() it": """
+    "counts jump, and the edges of bins move: use t.detach()": """
         histogram histogram2d histogram_bin_edges histogramdd""",
 }
 
 # What a user should know of a derivative, and of which functions.
 CONVENTIONS = {
-    "they read one triangle of a symmetric matrix, so the whole derivative lies in that triangle, "
-    "and 0 in the other: (g + g.mT) / 2 is the gradient among symmetric matrices, which PyTorch "
-    "and JAX return": """
+    "only one triangle of the matrix is read, so the gradient g is 0 in the other; for symmetric "
+    "matrices, use (g + g.mT) / 2, which PyTorch and JAX return": """
         linalg.cholesky linalg.eigh linalg.eigvalsh linalg.pinv(hermitian=True)
         linalg.svd(hermitian=True)""",
-    "signs of vectors are NumPy's choice; what uses the vectors of equal values has the derivative "
-    "NaN": "linalg.eig linalg.eigh linalg.qr linalg.svd",
+    "the signs of vectors are NumPy's choice; results that use the vectors of equal values have "
+    "the derivative NaN": "linalg.eig linalg.eigh linalg.qr linalg.svd",
 }
 
 
@@ -69,11 +68,11 @@ CLASSES: dict[str, Callable[[str, Function], bool]] = {
 }
 
 
-# What a class means.
+# What each class means for a tensor.
 MEANING = {
     "differentiable": "",
     "piecewise constant": ": the result requires no grad",
-    "constant": ": no result follows the values",
+    "constant": ": the result does not depend on the values",
     "not supported": ": an error on a tensor that requires grad",
 }
 
@@ -124,8 +123,8 @@ def about(name: str) -> str:
     close = [ends[match] for match in difflib.get_close_matches(end, ends)]
     raise LookupError(
         f"no function of numpy, tensorgrad.nn or tensorgrad.special is called {name!r}"
-        + (f"; what it is here: {cure.removeprefix('# ')}" if cure else "")
-        + (f"; close to it: {', '.join(close)}" if close and not cure else "")
+        + (f"; here it is {cure.removeprefix('# ')}" if cure else "")
+        + (f"; similar names: {', '.join(close)}" if close and not cure else "")
     )
 
 
@@ -164,7 +163,7 @@ METHODS = "outer", "reduce", "accumulate", "reduceat", "at"
 def report(width: int = 96) -> str:
     """The table as text, in lines of at most `width` characters."""
     table = support()
-    title = f"The {len(functions())} functions of NumPy {np.__version__}, by what becomes of them"
+    title = f"The {len(functions())} functions of NumPy {np.__version__}, and their derivatives"
     lines = [textwrap.fill(title, width)]
 
     def filled(text: str, indent: str) -> str:
@@ -193,7 +192,7 @@ def report(width: int = 96) -> str:
     for convention, listed in CONVENTIONS.items():
         section(convention, listed.split(), "  ")
     section(
-        "Methods of the ufuncs: as the ufunc, also with where= and dtype=; no at, which writes.",
+        "Methods of the ufuncs: like the ufunc, also with where= and dtype=; not at, which writes.",
         [m for m in METHODS if getattr(np.ufunc, m) in COMPOSITES],
     )
     array = np.empty(0)

@@ -162,12 +162,12 @@ def test_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
         ("tanh", "numpy.tanh: differentiable"),
         (
             "np.linalg.svd",
-            "numpy.linalg.svd: differentiable\n  with hermitian=True, they read one ",
+            "numpy.linalg.svd: differentiable\n  with hermitian=True, only one triangle ",
         ),
         ("numpy.fft.rfft", "numpy.fft.rfft: differentiable"),
         ("floor", "numpy.floor: piecewise constant: the result requires no grad"),
-        ("shape", "numpy.shape: constant: no result follows the values"),
-        ("gcd", "numpy.gcd: not supported: an error on a tensor that requires grad; they take wh"),
+        ("shape", "numpy.shape: constant: the result does not depend on the values"),
+        ("gcd", "numpy.gcd: not supported: an error on a tensor that requires grad; made for wh"),
         ("add.reduce", "numpy.add.reduce: differentiable"),
         ("diagonal", "numpy.diagonal: differentiable\nnumpy.linalg.diagonal: differentiable"),
         ("tg.nn.relu", "tensorgrad.nn.relu: differentiable"),
@@ -183,10 +183,10 @@ def test_support_of_one_function(name: str, answer: str, capsys: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "close"),
     [
-        ("tanhh", "; close to it: numpy.tanh,"),
+        ("tanhh", "; similar names: numpy.tanh,"),
         ("np.linalg.svf", "numpy.linalg.svd"),
         ("?", "'?'"),
-        ("torch.unsqueeze", "; what it is here: np.expand_dims(t, axis=0)\n"),
+        ("torch.unsqueeze", "; here it is np.expand_dims(t, axis=0)\n"),
     ],
 )
 def test_support_of_what_is_no_function(name: str, close: str) -> None:
