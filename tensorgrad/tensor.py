@@ -1404,9 +1404,7 @@ def _write_through(target: Tensor, value: Tensor, layouts: Mapping[Tensor, Layou
     }
     tracked = [t for t in layouts if not t.is_leaf]
     leaves = [t for t in layouts if t.is_leaf and t.requires_grad]
-    before = [(t, t._array, t._node, t._family) for t in layouts]
-    elements = [(leaf._array, leaf._array.copy("K")) for leaf in leaves if _stays(leaf)]
-    try:
+    with _all_or_none(layouts):
         memory = None
         for t, shown in values.items():
             t._take(shown)
@@ -1418,7 +1416,16 @@ def _write_through(target: Tensor, value: Tensor, layouts: Mapping[Tensor, Layou
                 with enable_grad():
                     t._take(_shown(t, leaf, layouts[t], layouts[leaf]))
                 _lay(t, layouts[t], memory)
-    except BaseException:  # all of them change, or none
+
+
+@contextlib.contextmanager
+def _all_or_none(tensors: Iterable[Tensor]) -> Iterator[None]:
+    """A block that changes all of these tensors, or none if it is interrupted."""
+    before = [(t, t._array, t._node, t._family) for t in tensors]
+    elements = [(t._array, t._array.copy("K")) for t, *_ in before if _stays(t)]
+    try:
+        yield
+    except BaseException:
         for t, array, node, family in before:
             t._array, t._node, t._family = array, node, family
         for array, earlier in elements:
@@ -1429,15 +1436,17 @@ def _write_through(target: Tensor, value: Tensor, layouts: Mapping[Tensor, Layou
 def move(leaf: Tensor, home: Array) -> None:
     """Move a leaf and its views into another array, which has its elements already."""
     old, new = layout_of(leaf._array), layout_of(home)
-    for t in _relatives(leaf):
-        layout = layout_of(t._array)
-        plain_view = type(t._array) is _ndarray and old.covers(layout)
-        if plain_view and old.strides == new.strides:
-            layout = layout._replace(start=layout.start - old.start + new.start, nbytes=new.nbytes)
-            t._array = seen(owner_of(home), layout)
-        else:
-            t._family = None
-    leaf._array = home
+    relatives = _relatives(leaf)
+    with _all_or_none([leaf, *relatives]):
+        for t in relatives:
+            layout = layout_of(t._array)
+            plain_view = type(t._array) is _ndarray and old.covers(layout)
+            if plain_view and old.strides == new.strides:
+                start = layout.start - old.start + new.start
+                t._array = seen(owner_of(home), layout._replace(start=start, nbytes=new.nbytes))
+            else:
+                t._family = None
+        leaf._array = home
     if leaf._node is not None:
         leaf._node.out = home
     changes[0] += 1
@@ -1487,11 +1496,10 @@ def _reunite(t: Tensor) -> None:
 
     An element that is written into the array of one then shows in all.
     """
-    kin = [other for reference in [*(t._family or ())] if (other := reference()) is not None]
+    kin = [t, *_relatives(t)]
     arrays = [other._array for other in kin]
     if len({id(a) if a.base is None else id(a.base) for a in arrays}) == 1:
         return  # nearly always
-    kin = [other for other in kin if other._family is t._family]
     memory = next((m for m in map(_memory_of, kin) if m is not None), None)
     trace = mode.get().trace
     for other in kin if memory is not None else ():

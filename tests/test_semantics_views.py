@@ -1,6 +1,7 @@
 """What is right, line by line: writes through views change what they change in NumPy."""
 
 import copy
+import itertools
 import operator
 import weakref
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.testing import assert_allclose, assert_array_equal
 
 import tensorgrad as tg
-from tensorgrad.views import layout_of
+from tensorgrad.views import layout_of, seen
 
 from .operations import OPERATIONS
 from .oracles import complex_step, leaf
@@ -439,6 +440,29 @@ def test_an_interrupted_write_changes_nothing(
             break
     assert fatal > 4
     assert_array_equal(y.data[1], kin[2].data)
+
+
+def test_an_interrupted_optimizer_leaves_views_where_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    p = leaf(np.arange(6.0).reshape(2, 3))
+    views = [p[0], p.T]
+    count = itertools.count()
+
+    def interrupted(*args: Any) -> Any:
+        if next(count) == 1:  # the second view
+            raise KeyboardInterrupt
+        return seen(*args)
+
+    monkeypatch.setattr("tensorgrad.tensor.seen", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tg.optim.SGD([p], lr=1.0)
+    with tg.no_grad():
+        p[0] = 5.0
+        views[1][0, 1] = 7.0
+    assert_array_equal(p.data, [[5, 5, 5], [7, 4, 5]])
+    assert_array_equal(views[0].data, p.data[0])
+    assert_array_equal(views[1].data, p.data.T)
 
 
 def test_views_of_a_leaf_follow_it() -> None:
