@@ -241,7 +241,7 @@ def _gather(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tu
     """The arguments, with each list or tuple that holds tensors made one tensor."""
 
     def gathered(a: Any) -> Any:
-        return as_operand(a, name_of(fun)) if type(a) in _NESTED and holds_arrays(a) else a
+        return as_operand(a, name_of(fun)) if type(a) in _NESTED and holds_tensors(a) else a
 
     return [*map(gathered, args)], {name: gathered(a) for name, a in kwargs.items()}
 
@@ -1108,7 +1108,7 @@ def as_operand(value: Any, name: str, dtype: DTypeLike | None = None) -> Any:
             try:
                 value = np.asarray(value, dtype)
             except (TypeError, ValueError):
-                stacked = holds_arrays(value)
+                stacked = holds_tensors(value)
                 if not stacked:
                     raise
         if stacked:
@@ -1116,13 +1116,13 @@ def as_operand(value: Any, name: str, dtype: DTypeLike | None = None) -> Any:
     return as_array(value, name)
 
 
-def holds_arrays(value: Any) -> bool:
+def holds_tensors(value: Any) -> bool:
     """Whether nested lists and tuples hold tensors, or arrays of other classes than NumPy's."""
     for part in value:
         if type(part) in _PLAIN:
             continue
         if isinstance(part, (list, tuple)):
-            if holds_arrays(part):
+            if holds_tensors(part):
                 return True
         elif isinstance(part, Tensor) or _is_foreign(part):
             return True
@@ -1274,7 +1274,7 @@ def differentiable(
                     return _enter(operation, args, kwargs) if kwargs else apply(operation, args)
                 if type(a) is Batch:
                     return call(operation, args, kwargs)
-                if type(a) is list and holds_arrays(a):
+                if type(a) is list and holds_tensors(a):
                     args, kwargs = _gather(operation, args, kwargs)
                     return operation(*args, **kwargs)
             trace = mode.get().trace

@@ -52,7 +52,7 @@ def _product(share: Any, x: Any) -> Any:
 
 @silent(lambda g, _z, _share, x: g * x, lambda g, _z, share, _x: g * share)
 @shown_as("multiply")
-def _weighed(share: Any, x: Any) -> Any:
+def _weighted(share: Any, x: Any) -> Any:
     return _product(share, x)
 
 
@@ -203,12 +203,12 @@ def _class_loss(x: Any, classes: Any, weights: Any, total: Any, axis: Any) -> An
     x = x - np.maximum.reduce(x, axis=1, keepdims=True)
     chosen = x.take(_places(x, classes), mode="clip")  # they have been checked
     losses = np.log(np.add.reduce(np.exp(x), axis=1)) - chosen
-    return (
-        np.add.reduce(losses, axis=axis) if weights is None else _sum(weights, losses, axis)
-    ) / total
+    if weights is None:
+        return np.add.reduce(losses, axis=axis) / total
+    return _weighted_sum(weights, losses, axis) / total
 
 
-def _sum(weights: Any, losses: Any, axis: Any) -> Any:
+def _weighted_sum(weights: Any, losses: Any, axis: Any) -> Any:
     if axis is None and mode.get().trace is None:
         total = np.add.reduce(weights * losses)
         if total == total:  # no infinite loss has the weight 0
@@ -448,7 +448,7 @@ def binary_cross_entropy_with_logits(
     prediction, target = _pair("binary_cross_entropy_with_logits", prediction, target)
     positive = 1 if pos_weight is None else as_input(pos_weight, floating(prediction.dtype))
     losses = _logit_loss(prediction, target, positive)
-    losses = losses if weight is None else _weighed(as_input(weight, losses.dtype), losses)
+    losses = losses if weight is None else _weighted(as_input(weight, losses.dtype), losses)
     return _reduced(losses, reduction)
 
 
