@@ -32,7 +32,7 @@ from .tensor import Tensor, asarray
 
 if TYPE_CHECKING:
     # The functions that are imported below: NumPy's stubs say that they return arrays.
-    _function: Callable[..., Tensor] = asarray  # for one
+    _function: Callable[..., Tensor] = asarray  # any function that returns a tensor
     empty_like = full_like = ones_like = tril = triu = zeros_like = astype = acos = _function
     acosh = add = asin = asinh = atan = atan2 = atanh = bitwise_and = bitwise_invert = _function
     bitwise_left_shift = bitwise_or = bitwise_right_shift = bitwise_xor = ceil = conj = _function
@@ -130,7 +130,7 @@ zeros = _in_a_tensor(np.zeros)
 
 
 def full(shape: Any, fill_value: Any, dtype: Any = None, device: Any = None) -> Tensor:
-    """Return a new tensor of that shape, each element of which is `fill_value`.
+    """Return a new tensor of this shape, filled with `fill_value`.
 
     The value broadcasts, and may be a tensor, or nested lists of them: gradients reach it.
 
@@ -143,7 +143,7 @@ def full(shape: Any, fill_value: Any, dtype: Any = None, device: Any = None) -> 
 
 @guided
 def stack(arrays: Any, /, *, axis: int = 0) -> Tensor:
-    """Return `numpy.stack` of the arrays, as a tensor; nested lists of tensors are arrays, too.
+    """Return `numpy.stack` of the arrays as a tensor; nested lists of tensors count as arrays.
 
     >>> tg.stack([[tg.asarray(1.0), 2.0], [3.0, 4.0]], axis=1)
     Tensor([[1., 3.],

@@ -12,7 +12,7 @@ from .tensor import Tensor, asarray
 
 if TYPE_CHECKING:
     # The functions that are imported below: NumPy's stubs say that they return arrays.
-    _function: Callable[..., Tensor] = asarray  # for one
+    _function: Callable[..., Tensor] = asarray  # any function that returns a tensor
     fft = fftn = fftshift = hfft = ifft = ifftn = ifftshift = ihfft = irfft = _function
     irfftn = rfft = rfftn = _function
 else:

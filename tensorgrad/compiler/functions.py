@@ -33,9 +33,9 @@ WRITERS = frozenset({
     np.copyto, np.put, np.place, np.putmask, np.fill_diagonal, np.put_along_axis,
 })  # fmt: skip
 WRITING_METHODS = frozenset({"fill", "sort", "partition", "put"})
-# What calls the method of that name, which of a number returns a number, not a view.
+# They call the method of that name, which for a number returns a number, not a view.
 BY_METHOD = frozenset({np.squeeze, np.transpose, np.real, np.imag})
-# What returns views that are read-only for good.
+# They return views that always stay read-only.
 READ_ONLY = frozenset({
     np.diagonal, np.ndarray.diagonal, np.linalg.diagonal, np.diag, np.broadcast_to,
     sliding_window_view,
@@ -130,7 +130,7 @@ FIXED_SHAPE = frozenset({
     np.ndarray.astype, np.astype, np.ndarray.copy, np.copy, np.ravel, np.ndarray.ravel,
     np.ndarray.take, np.take, np.take_along_axis, np.broadcast_to, np.concatenate, np.stack,
 })  # fmt: skip
-# What returns a view always, or a new array always, however its arguments lie in memory.
+# They always return a view, or always a new array, regardless of their arguments' strides.
 REGARDLESS = PRODUCTS | LIKE | JOINS | {
     getitem, np.where, np.take, np.ndarray.take, np.take_along_axis, np.cumsum, np.copy,
     np.ndarray.copy, np.ndarray.astype, np.astype, np.broadcast_to, np.expand_dims, np.squeeze,

@@ -243,7 +243,7 @@ def _spelling(call: Call) -> Spelling | None:
 def _lines(
     code: Code, call: Call, spellings: Mapping[Call, Spelling], layout: Layout, late: bool
 ) -> list[str]:
-    """The lines of a call. Views of what stays where it is are taken now, if views they are."""
+    """The lines of a call. Views of memory that stays in place are taken now."""
     sources = [*values_in((call.args, call.kwargs))]
     if call.kind == "view" and len(sources) == 1 and code.fixed(sources[0]) is not None:
         args, kwargs = mapped((tuple(call.args), dict(call.kwargs)), Value, code.fixed)
@@ -284,7 +284,7 @@ def _new(code: Code, result: Value) -> str:
 
 
 def _same_strides(code: Code, inputs: Mapping[Value, Array]) -> list[str]:
-    """Lines that give up where an input lies in another way in memory than while tracing."""
+    """Lines that return MISS if an input has other strides than in the trace."""
     lines = []
     for v, array in inputs.items():
         name, same = code.text(v), code.name(pattern(array))

@@ -72,7 +72,7 @@ class Value(Spec):
 
     @property
     def place(self) -> str:
-        """The user's line that it is due to."""
+        """The user's line that made it."""
         return "?" if self.call is None else self.call.place
 
     @property

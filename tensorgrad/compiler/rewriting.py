@@ -97,7 +97,7 @@ def _is_like(x: Any, result: Value) -> bool:
 
 
 def _lies_like(x: Value, result: Value) -> bool:
-    """Whether what is a view of one value is a view of the other, too."""
+    """Whether views of one value are views of the other too."""
     return pattern(x.array) == pattern(result.array)
 
 

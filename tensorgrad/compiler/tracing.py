@@ -121,7 +121,7 @@ class Tracer(NDArrayOperatorsMixin):
     def __init__(self, trace: Trace, value: Value, is_number: bool = False) -> None:
         self._trace = trace
         self.value = value
-        self.is_number = is_number  # one of NumPy's, which has no views, and never changes
+        self.is_number = is_number  # a NumPy number: it has no views, and never changes
         trace.tracers.append(weakref.ref(self))
 
     # -- facts
@@ -334,7 +334,7 @@ def _is_part(part: Array, array: Array, index: Any) -> bool:
 
 
 def _is_sealed(value: Value) -> bool:
-    """Whether an array is a view that is read-only for good."""
+    """Whether an array is a view that always stays read-only."""
     return not value.array.flags.writeable and value.storage.owner.flags.writeable
 
 
@@ -384,7 +384,7 @@ class Trace:
         self._storages: dict[int, Storage] = {}  # by the id of the owner
         self._values: dict[int, Value] = {}  # by the id of the array
         self.protected: list[Array] = []  # that were made read-only
-        self._lent: list[Array] = []  # those that are so during one call
+        self._lent: list[Array] = []  # those that are read-only during one call
         self._undo: list[Callable[[], Any]] = []
         self._saved: set[int] = set()
         self._errors = np.geterr()
@@ -487,7 +487,7 @@ class Trace:
             return self.record(self._as_a_whole(fun), args, kwargs)
 
     def _as_a_whole(self, fun: Function) -> Function:
-        """The function, none of whose own calls are written down.
+        """The function, without recording the calls that it makes.
 
         What it returns is new: elements may decide whether it would be a view of an argument.
         """

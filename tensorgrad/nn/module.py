@@ -218,7 +218,7 @@ class Module:
         return {path: tensor.data for path, tensor in _state(self)}
 
     def save(self, path: PathLike, metadata: Mapping[str, Any] | None = None) -> None:
-        """Write the state, and that of the generators, to a file, as `tensorgrad.save` does.
+        """Write the state of the module and its generators to a file, as `tensorgrad.save` does.
 
         >>> net, other = tg.nn.Linear(3, 2), tg.nn.Linear(3, 2)
         >>> net.save("net.npz")

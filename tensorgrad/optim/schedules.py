@@ -53,7 +53,7 @@ class LRScheduler:
         )
         if rates == self._last_lr:
             return
-        # A rate is a straight line over its base: the new base is where that has the new rate.
+        # A rate is a linear function of its base: solve it for the base that gives the new rate.
         ends = [self._lrs([base] * len(rates), self.last_epoch) for base in (0.0, 1.0)]
         bases = [*self.base_lrs, *rates[known:]]
         for i, (rate, low, high) in enumerate(zip(rates, *ends)):
@@ -523,7 +523,7 @@ class ReduceLROnPlateau:
         self.last_epoch = self.num_bad_epochs = self.cooldown_counter = 0
 
     def _better(self, metric: float) -> bool:
-        if math.isinf(self.best):  # a part of it would not be a margin
+        if math.isinf(self.best):  # a fraction of infinity is no margin
             return metric < self.best if self.mode == "min" else metric > self.best
         margin = self.threshold * (abs(self.best) if self.threshold_mode == "rel" else 1)
         return metric < self.best - margin if self.mode == "min" else metric > self.best + margin
