@@ -83,6 +83,7 @@ def test_dropping_a_deep_and_wide_graph_unused() -> None:
     assert alive() is None
 
 
+@pytest.mark.usefixtures("no_collector")  # it looks at all objects of all tests before
 def test_time_is_linear_in_the_number_of_uses_of_one_leaf() -> None:
     def seconds(uses: int) -> float:
         x = leaf(1.0)
