@@ -1497,15 +1497,13 @@ def _reunite(t: Tensor) -> None:
     An element that is written into the array of one then shows in all.
     """
     kin = [t, *_relatives(t)]
-    arrays = [other._array for other in kin]
+    arrays = [plain(other) for other in kin]
     if len({id(a) if a.base is None else id(a.base) for a in arrays}) == 1:
         return  # nearly always
     memory = next((m for m in map(_memory_of, kin) if m is not None), None)
-    trace = mode.get().trace
-    for other in kin if memory is not None else ():
-        is_elsewhere = owner_of(concrete(other._array)) is not owner_of(concrete(memory))
-        if is_elsewhere and (trace is None or type(other._array) is not _ndarray):
-            _lay(other, layout_of(other._array), memory)
+    for other, array in zip(kin, arrays) if memory is not None else ():
+        if owner_of(concrete(array)) is not owner_of(concrete(memory)):
+            _lay(other, layout_of(array), memory)
             changes[0] += 1
 
 

@@ -406,6 +406,27 @@ def test_data_written_after_a_view_was_shows_in_the_other_views(optimizer: Any, 
         assert_array_equal(p.data, expected)
 
 
+@pytest.mark.parametrize("wrap", [lambda f: f, tg.compile])
+def test_data_written_after_a_view_was_shows_in_views_from_outside(wrap: Any) -> None:
+    whole = tg.Tensor(np.arange(6.0).reshape(3, 2))
+    first, rest = whole[0], whole[1:]
+
+    @wrap
+    def change(x: Any) -> Any:
+        rest[...] = rest * 0.5
+        first.data += x
+        return whole * 1
+
+    expected = whole.data.copy()
+    for x in 1.0, 2.0, 3.0:
+        expected[1:] *= 0.5
+        expected[0] += x
+        assert_array_equal(change(np.array(x)).data, expected)
+        assert_array_equal(whole.data, expected)
+        assert_array_equal(first.data, expected[0])
+        assert_array_equal(rest.data, expected[1:])
+
+
 @pytest.mark.parametrize("optimizer", [None, tg.optim.SGD])
 @pytest.mark.parametrize("kind", ["leaf", "computed"])
 def test_an_interrupted_write_changes_nothing(
