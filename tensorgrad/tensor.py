@@ -1300,7 +1300,10 @@ def differentiable(
 def relate(results: Any, args: Sequence[Any]) -> None:
     """Put results into the family of the argument whose memory they share, if there is one."""
     if type(results) is Tensor:
-        base, home = args[0], results._array.base
+        try:
+            base, home = args[0], results._array.base
+        except AttributeError:  # another library's array: where it lies, only that library knows
+            return
         near = home is not None and type(base) is Tensor  # nearly always, in a third of the time
         if not near or (home is not base._array and home is not base._array.base):
             base = _base(results._array, args)
@@ -1333,7 +1336,7 @@ def _base(array: Any, args: Sequence[Any]) -> Tensor | None:
     # Nearly always, the owner of the memory is the base, and it takes no search.
     is_known = type(array) is _ndarray and type(owner) is _ndarray and owner.base is None
     for a in args:
-        if isinstance(a, Tensor):
+        if isinstance(a, Tensor) and hasattr(a._array, "base"):
             other = a._array
             its = other if other.base is None else other.base
             if its is owner or (
@@ -1346,8 +1349,10 @@ def _base(array: Any, args: Sequence[Any]) -> Tensor | None:
 
 def _lie_alike(t: Tensor, value: Tensor) -> bool:
     """Whether a new value has the strides of the old one, or elements of that overlap."""
-    array = concrete(t._array)
-    return array.strides == concrete(value._array).strides or layout_of(array).repeats
+    array, other = concrete(t._array), concrete(value._array)
+    if not hasattr(array, "strides"):  # another library's
+        return True
+    return array.strides == getattr(other, "strides", None) or layout_of(array).repeats
 
 
 def _view_at(t: Tensor, index: Any) -> Array | None:

@@ -239,6 +239,24 @@ def test_pint_holds_tensors() -> None:
             mixed(leaf(A))
 
 
+def test_tensors_of_another_librarys_arrays() -> None:
+    """Which say nothing about where they lie in memory."""
+    sparse = pytest.importorskip("sparse")
+    matrix = np.arange(6.0).reshape(2, 3)
+    t = tg.asarray(sparse.COO.from_numpy(matrix))
+    for fun in (
+        lambda a: a.T,
+        lambda a: a[1],
+        lambda a: a.reshape(-1),
+        lambda a: np.transpose(a) * 2,
+        lambda a: np.sum(a, axis=0),
+        lambda a: operator.imul(a, 2),
+    ):
+        out = fun(t)
+        assert type(out) is tg.Tensor
+        assert_array_equal(out.data.todense(), fun(matrix.copy()))
+
+
 def test_sparse_arrays_are_refused_with_the_cure() -> None:
     sparse = pytest.importorskip("sparse")
     matrix = sparse.COO.from_numpy(np.diag(A))
