@@ -42,7 +42,7 @@ def total(x: Any) -> Any:
         (lambda x: total(np.linalg.eigvalsh(x)), EYE, EYE),
         (lambda x: np.linalg.eigh(x)[0] @ [1.0, 1.0], EYE, EYE),
         (lambda x: total(np.linalg.eigh(x)[1]), EYE, np.full((2, 2), NAN)),
-        (lambda x: total(np.linalg.eigvals(x)), EYE, EYE),
+        (lambda x: np.real(total(np.linalg.eigvals(x))), EYE, EYE),
         (lambda x: total(np.linalg.svdvals(x)), EYE, EYE),
         (lambda x: total(np.linalg.svd(x)[1]), EYE, EYE),
         (lambda x: total(np.linalg.svd(x)[0]), EYE, np.full((2, 2), NAN)),

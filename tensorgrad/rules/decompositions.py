@@ -374,7 +374,7 @@ def _eig_back(g: Any, out: Any, _a: Any) -> Any:
     # LAPACK gives a vector the length 1, and makes its largest component real by a factor.
     along = np.sum(gv * v, axis=-2, keepdims=True)
     across = gv - np.conjugate(v) * np.real(along)
-    if v.dtype.kind == "c":
+    if v.dtype.kind == "c" and v.shape[-1]:
         size = np.where(np.imag(v) == 0, np.absolute(v), -1)
         largest = np.argmax(size, axis=-2)[..., None, :] == np.arange(v.shape[-1])[:, None]
         across = across - np.where(largest, 1j * np.imag(along) / np.where(largest, v, 1), 0)
