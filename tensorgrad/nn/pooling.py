@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..graph import shown_as
-from ..rules.selection import masked
+from ..rules.selection import attains, masked
 from ..tensor import Tensor, differentiable, plain
 from .convolution import Size, Windows, check_fit, windows_of
 from .module import Module, as_input, called
@@ -75,7 +75,7 @@ def _first_maximum(y: Any, x: Any, windows: Windows) -> Any:
     for position in reversed([*windows.positions()][:-1]):
         part = x[(..., *windows.seen(position, outputs))]
         before += 1
-        before *= (part != y) & (part == part)
+        before *= ~attains(part, y)
     return before
 
 

@@ -9,6 +9,7 @@ from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 from ..graph import Function, composite, rule
 from ..tensor import Axis, apply, asarray
 from .reductions import MISSING, without_nan
+from .selection import attains
 
 _add: Function = np.add.accumulate
 _multiply: Function = np.multiply.accumulate
@@ -57,7 +58,7 @@ def _running_extremum_back(g: Any, y: Any, x: Any, *, axis: int = 0, dtype: Any 
     if not x.size:
         return g
     g, y, x = (np.moveaxis(a, axis, 0) for a in (g, y, x if dtype is None else x.astype(y.dtype)))
-    chosen = (x == y) | (x != x)
+    chosen = attains(x, y)
     same = (y[1:] == y[:-1]) | (y[:-1] != y[:-1])  # as the result before
     new = np.concatenate([np.ones((1, *x.shape[1:]), bool), ~same])
     total = np.add.accumulate(chosen, dtype=np.intp)

@@ -9,6 +9,7 @@ from .. import approximations
 from ..graph import Function, composite, in_place, rule, shown_as
 from ..special import expit, silent
 from ..tensor import Tensor, apply, differentiable
+from .selection import attains, masked
 
 
 def _nothing(g: Any, _z: Any, *_args: Any) -> Any:
@@ -267,25 +268,13 @@ rule(np.nextafter, lambda g, _z, _x, _y: g, _nothing)
 # -- choices
 
 
-def _shared(g: Any, x_chosen: Any, y_chosen: Any) -> Any:
-    """The part of `g` that belongs to `x`; if both are chosen, they share equally."""
-    return np.where(x_chosen, np.where(y_chosen, g * 0.5, g), 0)
+def _extremum_back(g: Any, z: Any, x: Any, y: Any) -> Any:
+    """The cotangent of x: all of `g` where x alone attains the extremum z, half of it at a tie."""
+    return masked(np.where(attains(y, z), g * 0.5, g), attains(x, z))
 
 
-def _extremum(g: Any, z: Any, x: Any, y: Any) -> Any:
-    """The one that equals z is chosen, or is NaN."""
-    return _shared(g, (x == z) | (x != x), (y == z) | (y != y))
-
-
-def _extremum_but_nan(g: Any, z: Any, x: Any, y: Any) -> Any:
-    """The one that equals z is chosen; both, if they are NaN."""
-    return _shared(g, (x == z) | (z != z), (y == z) | (z != z))
-
-
-for _choice in np.maximum, np.minimum:
-    rule(_choice, _extremum, lambda g, z, x, y: _extremum(g, z, y, x))
-for _other_choice in np.fmax, np.fmin:
-    rule(_other_choice, _extremum_but_nan, lambda g, z, x, y: _extremum_but_nan(g, z, y, x))
+for _extremum in np.maximum, np.minimum, np.fmax, np.fmin:
+    rule(_extremum, _extremum_back, lambda g, z, x, y: _extremum_back(g, z, y, x))
 
 rule(
     np.where,
@@ -304,8 +293,8 @@ def _bounded(extremum: Function) -> Function:
 
     rule(
         clip,
-        lambda g, z, x, _bound: np.where((x == z) | (x != x), g, 0),
-        lambda g, z, x, _bound: np.where((x == z) | (x != x), 0, g),
+        lambda g, z, x, _bound: masked(g, attains(x, z)),
+        lambda g, z, x, _bound: masked(g, ~attains(x, z)),
         form="elementwise",
     )
     return clip

@@ -12,6 +12,7 @@ from ..graph import Function, composite, rule, shown_as
 from ..special import softmax
 from ..tensor import Axis, apply
 from .indexing import wide
+from .selection import attains
 
 _add: Function = np.add.reduce
 _multiply: Function = np.multiply.reduce
@@ -144,14 +145,10 @@ def _extremum_back(
     if dtype is not None:
         x = x.astype(y.dtype)
     g, y = (_keep_axes(a, x, axis) for a in (g, y))
-
-    def chosen(a: Any) -> Any:
-        return (a == y) | ((a != a) & (y != y))
-
-    among = chosen(x) if where is True else chosen(x) & where
+    among = attains(x, y) if where is True else attains(x, y) & where
     count = _add(among, axis=axis, keepdims=True, dtype=wide(g))
     if initial is not None:
-        count = count + chosen(np.asarray(initial, y.dtype))
+        count = count + attains(np.asarray(initial, y.dtype), y)
     return np.where(among, g / count, 0)
 
 

@@ -1,4 +1,4 @@
-"""Choosing elements by a mask."""
+"""Masks: selecting elements, and finding those that attain an extremum."""
 
 from typing import Any
 
@@ -30,6 +30,18 @@ def masked(x: Any, mask: Any) -> Any:
     """
     bits = _BITS.get(x.itemsize)
     return np.where(mask, x, 0) if bits is None else (x.view(bits) * mask).view(x.dtype)
+
+
+def attains(x: Any, extremum: Any) -> Any:
+    """Return which elements are the extremum: those that equal it, and NaNs where it is NaN.
+
+    So it marks the elements that share the cotangent of a maximum or minimum.
+
+    >>> from tensorgrad.rules.selection import attains
+    >>> attains(np.array([1.0, 3.0, np.nan]), 3.0), attains(np.array([1.0, np.nan]), np.nan)
+    (array([False,  True, False]), array([False,  True]))
+    """
+    return (x == extremum) | ((x != x) & (extremum != extremum))
 
 
 def safe_where(condition: Any, f: Function, x: Any, fill: Any = 0) -> Tensor:
