@@ -53,13 +53,18 @@ class CheckpointError(TensorgradError, ValueError):
         return f"{where}: expected {self.expected}, found {self.found}"
 
 
-def optional(module: str, who: str) -> Any:
-    """Import a module of an optional library, or raise an ImportError: `who` needs it.
+# The names under which libraries are installed, where they are not those of their modules.
+_DISTRIBUTIONS = {"sklearn": "scikit-learn"}
 
-    The library must be installed under the name under which it is imported.
+
+def optional(module: str, who: str) -> Any:
+    """Import a module of an optional library, or raise an ImportError that says how to install it.
+
+    `who` is what needs the library: the message begins with it.
     """
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        library = module.partition(".")[0]
+        package = module.partition(".")[0]
+        library = _DISTRIBUTIONS.get(package, package)
         raise ImportError(f"{who} needs {library}: python -m pip install {library}") from error

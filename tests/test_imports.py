@@ -146,5 +146,11 @@ def test_nobody_is_told_to_install_a_package_of_another_author() -> None:
     texts = ["README.md", *pages, *Path("benchmarks").rglob("*.py"), *FILES]
     for path in map(Path, texts):
         assert "tensorgrad[" not in path.read_text(), path
-    with pytest.raises(ImportError, match="it needs nowhere: python -m pip install nowhere"):
-        optional("nowhere.at.all", "it")
+
+
+@pytest.mark.parametrize(
+    ("module", "library"), [("nowhere.at.all", "nowhere"), ("sklearn.nowhere", "scikit-learn")]
+)
+def test_a_missing_library_is_named_as_it_is_installed(module: str, library: str) -> None:
+    with pytest.raises(ImportError, match=f"^it needs {library}: python -m pip install {library}$"):
+        optional(module, "it")
