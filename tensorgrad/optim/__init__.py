@@ -1,6 +1,6 @@
-"""Optimizers on flat vectors, schedules of their rates, clipping, and averages of weights.
+"""Optimizers, learning rate schedules, gradient clipping, and averages of parameters.
 
-Names, arguments, defaults and formulas are those of `torch.optim`, where it has them.
+Names, arguments, defaults and formulas are those of `torch.optim`, as far as it has them.
 
 >>> net = tg.MLP(2, [8, 1], rng=0)
 >>> xs, classes = tg.data.moons(100, rng=0)
@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING
 
 from ..guide import of_module
 from .averaging import ExponentialMovingAverage
+from .base import Optimizer
 from .clipping import clip_grad_norm, clip_grad_value
 from .lbfgs import LBFGS
-from .optimizers import SGD, Adagrad, Adam, AdamW, Lion, Optimizer, RMSprop
+from .optimizers import SGD, Adagrad, Adam, AdamW, Lion, RMSprop
 from .schedules import (
     CosineAnnealingLR,
     ExponentialLR,

@@ -14,11 +14,11 @@ from .flat import by_dtype, distinct, views, working_dtype
 
 
 class ExponentialMovingAverage:
-    """An average of the weights, in which each earlier `update` weighs `decay` times as much.
+    """An exponential moving average of parameters.
 
-    It starts with the weights as they are. `update()` after each step of an optimizer moves it by
-    1 - decay of the way to the weights. Polyak and Juditsky, Acceleration of stochastic
-    approximation by averaging, 1992.
+    It starts as a copy of the parameters. Call `update()` after each step of an optimizer; it
+    computes average = decay * average + (1 - decay) * parameters. Polyak and Juditsky, Acceleration
+    of stochastic approximation by averaging, 1992.
 
     >>> w = tg.Tensor([0.0], requires_grad=True)
     >>> average = tg.optim.ExponentialMovingAverage([w], decay=0.75)
@@ -38,58 +38,58 @@ class ExponentialMovingAverage:
         groups = by_dtype(distinct(params, type(self).__name__))
         self._parameters = [p for group in groups for p in group]
         self._vectors: list[tuple[Array, Array]] = []
-        self._means: list[Array] = []  # of each parameter, and its place among the current weights
-        self._places: list[Array] = []
+        self._means: list[Array] = []  # views of the averages, one for each parameter
+        self._current: list[Array] = []  # and of copies of the parameters
         for group in groups:
             arrays = [p._array for p in group]
             size = sum(a.size for a in arrays)
             mean, current = np.empty((2, size), working_dtype(group[0].dtype))
             self._vectors.append((mean, current))
             self._means += views(mean, arrays)
-            self._places += views(current, arrays)
+            self._current += views(current, arrays)
         self._gather(self._means)
 
-    def _gather(self, places: list[Any]) -> None:
+    def _gather(self, copies: list[Any]) -> None:
         trace = mode.get().trace
-        for p, place in zip(self._parameters, places):
-            place[...] = p._array if trace is None else trace.tensor(p)
+        for p, copy in zip(self._parameters, copies):
+            copy[...] = p._array if trace is None else trace.tensor(p)
 
     def update(self) -> None:
-        """Move the average towards the weights."""
+        """Move the average towards the parameters."""
         trace = mode.get().trace
-        places, vectors = self._places, self._vectors
+        copies, vectors = self._current, self._vectors
         if trace is not None:
             trace.require("{}.decay == {}", self, self.decay)
-            places = [*map(trace.state, places)]
+            copies = [*map(trace.state, copies)]
             vectors = [(trace.state(mean), trace.state(current)) for mean, current in vectors]
-        self._gather(places)
+        self._gather(copies)
         for mean, current in vectors:
             current -= mean
             current *= 1 - self.decay
-            mean += current
+            mean += current  # mean = mean + (1 - decay) * (current - mean)
 
     def copy_to(self) -> None:
-        """Give the parameters the average as their data."""
+        """Copy the average into the parameters."""
         for p, mean in zip(self._parameters, self._means):
             p.data = mean
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Use the average within a `with` block; the weights are back after it."""
-        weights = [plain(p).copy() for p in self._parameters]
+        """Copy the average into the parameters for a `with` block; restore them after it."""
+        saved = [plain(p).copy() for p in self._parameters]
         self.copy_to()
         try:
             yield
         finally:
-            for p, data in zip(self._parameters, weights):
+            for p, data in zip(self._parameters, saved):
                 p.data = data
 
     def state_dict(self) -> dict[str, Any]:
-        """Copies of all that the average consists of."""
+        """Copies of the average and the decay."""
         return {"decay": self.decay, "average": [mean.copy() for mean in self._means]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `state_dict` returned."""
+        """Continue from what `state_dict` returned; ValueError for arrays of other shapes."""
         shapes = [mean.shape for mean in self._means], [np.shape(a) for a in state["average"]]
         if shapes[0] != shapes[1]:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Gradients kept within bounds."""
+"""Gradient clipping, by the norm or element by element."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def clip_grad_norm(
     norm_type: float = 2.0,
     error_if_nonfinite: bool = True,
 ) -> Any:
-    """Scale all gradients, as one vector, down to a norm of at most `max_norm`; return their norm.
+    """Scale all gradients, as one vector, to a norm of at most `max_norm`; return the old norm.
 
-    In place, by max_norm / (norm + 1e-6) where that is less than 1, as PyTorch does. `norm_type` is
-    the order of the norm, `math.inf` for the largest absolute value. Parameters without a gradient
-    are left out. Raises FloatingPointError, and leaves the gradients as they were, if the norm is
-    infinite or NaN, unless `error_if_nonfinite` is false. In a compiled function the norm is an
+    They are scaled in place, by max_norm / (norm + 1e-6) where that is less than 1, as in PyTorch.
+    `norm_type` is the order of the norm, `math.inf` for the largest absolute value. Parameters
+    without a gradient are skipped. If the norm is infinite or NaN, raises FloatingPointError and
+    changes nothing, unless `error_if_nonfinite` is false. In a compiled function the norm is an
     array.
 
     >>> p = tg.Tensor([0.0, 0.0], requires_grad=True)
@@ -55,7 +55,7 @@ def clip_grad_norm(
     together = np.concatenate(flat, dtype=np.float64)  # squares of float32 overflow
     with np.errstate(over="ignore"):
         first = float(np.linalg.norm(together, norm_type)) if together.size else 0.0
-    norm = _settled(first, together, norm_type, error_if_nonfinite)
+    norm = _checked_norm(first, together, norm_type, error_if_nonfinite)
     scale = max_norm / (norm + 1e-6)
     if not scale >= 1:
         for g in gradients:
@@ -66,7 +66,7 @@ def clip_grad_norm(
 def _trace_clipping(
     trace: Any, clipped: list[Tensor], max_norm: float, norm_type: float, error_if_nonfinite: bool
 ) -> Any:
-    """The same, written down by the compiler, in which gradients are replaced."""
+    """Record the same in the compiled program, which replaces the gradients."""
     gradients: list[Any] = [p.grad for p in clipped]
     flat = [g.astype(np.float64, copy=False).ravel(order="K") for g in gradients]
     together: Any = np.concatenate(flat) if len(flat) > 1 else flat[0]
@@ -77,32 +77,32 @@ def _trace_clipping(
         else:
             first = np.linalg.norm(together, norm_type) if together.size else norm
 
-    def settle(first: Array, together: Array) -> None:
-        norm[...] = _settled(float(first), together, norm_type, error_if_nonfinite)
+    def check(first: Array, together: Array) -> None:
+        norm[...] = _checked_norm(float(first), together, norm_type, error_if_nonfinite)
 
-    trace.host(settle, first, together, writes=[norm])
+    trace.host(check, first, together, writes=[norm])
     scale = np.minimum(max_norm / (trace.state(norm) + 1e-6), 1.0)
     for p, g in zip(clipped, gradients):
         trace.set_grad(p._node, g * scale.astype(g.dtype))
     return trace.state(norm)
 
 
-def _settled(norm: float, x: Array, order: float, error_if_nonfinite: bool) -> float:
-    """The norm of a vector: where its powers have overflowed, from that of a scaled one."""
+def _checked_norm(norm: float, x: Array, order: float, error_if_nonfinite: bool) -> float:
+    """The norm of `x`, computed again from a scaled vector if the powers have overflowed."""
     if math.isinf(norm):
         largest = float(np.max(np.absolute(x)))
         if not math.isinf(largest):
             norm = largest * float(np.linalg.norm(x / largest, order))
     if error_if_nonfinite and not math.isfinite(norm):
         raise FloatingPointError(
-            f"clip_grad_norm: the norm of the gradients is {norm}, and they were left as they are: "
-            "find the cause with detect_anomaly(), or pass error_if_nonfinite=False"
+            f"clip_grad_norm: the norm of the gradients is {norm}; they were not changed: find the "
+            "cause with detect_anomaly(), or pass error_if_nonfinite=False"
         )
     return norm
 
 
 def clip_grad_value(parameters: Iterable[Tensor] | Tensor, clip_value: float) -> None:
-    """Clip each element of the gradients, in place, to between -clip_value and clip_value.
+    """Clip each element of the gradients, in place, to the range -clip_value to clip_value.
 
     >>> p = tg.Tensor([0.0, 0.0], requires_grad=True)
     >>> p.grad = [3.0, -0.5]
@@ -111,7 +111,7 @@ def clip_grad_value(parameters: Iterable[Tensor] | Tensor, clip_value: float) ->
     array([ 1. , -0.5])
     """
     if not clip_value >= 0:
-        raise ValueError(f"clip_grad_value: clip_value must not be negative, as {clip_value} is")
+        raise ValueError(f"clip_grad_value: clip_value {clip_value} must not be negative")
     trace = mode.get().trace
     for p in _with_gradients(parameters, "clip_grad_value"):
         g: Any = p.grad

@@ -1,4 +1,4 @@
-"""Parameters as views of one vector, on which an optimizer works with a few calls of NumPy."""
+"""Parameters as views of one vector, so that an optimizer's step is a few NumPy calls."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy as np
 from ..graph import Array, aligned, changes, mode, now, order_of
 from ..tensor import Tensor, move
 
-# Elements. The arrays of one block fit into the cache together, so that each call but the first
-# finds them there: an Adam step of 2,000,000 numbers of float64 takes 0.65 of its time. Shorter
-# blocks cost more calls than they save.
+# Elements. The arrays of one block fit into the cache together, so that only the first call reads
+# them from memory: a step of Adam on 2,000,000 numbers of float64 takes 0.65 of the time. Shorter
+# blocks save less than their additional calls cost.
 BLOCK = 1 << 15
 
 
 def listed(parameters: Iterable[Any], name: str) -> list[Any]:
-    """Parameters as a list; a TypeError, that starts with `name`, for what is no iterable."""
+    """Return parameters as a list; raise a TypeError that starts with `name` if they are none."""
     if isinstance(parameters, Tensor) or not isinstance(parameters, Iterable):
         raise TypeError(
             f"{name}: parameters must be a list of tensors, as from net.parameters(), "
@@ -28,7 +28,7 @@ def listed(parameters: Iterable[Any], name: str) -> list[Any]:
 
 
 def distinct(parameters: Iterable[Tensor], name: str) -> list[Tensor]:
-    """Each parameter once; a TypeError or ValueError, that starts with `name`, for other things."""
+    """Return each parameter once; raise a TypeError or ValueError if one is no parameter."""
     found = list({id(p): p for p in listed(parameters, name)}.values())
     for p in found:
         _require_parameter(p, name)
@@ -62,9 +62,9 @@ def bounds(arrays: Sequence[Array]) -> list[int]:
 
 
 def views(vector: Array, arrays: Sequence[Array]) -> list[Array]:
-    """The parts of a vector that belong to the arrays, in their shapes and orders in memory.
+    """Cut a vector into views with the shapes and the memory orders of the arrays.
 
-    A layer's weight that lies by columns, and its bias after it, are one matrix (nin + 1, nout).
+    A layer's weight in column-major order and the bias after it form one matrix, (nin + 1, nout).
     """
     edges = bounds(arrays)
     return [
@@ -74,19 +74,19 @@ def views(vector: Array, arrays: Sequence[Array]) -> list[Array]:
 
 
 def working_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The dtype to compute in: float16 is too short for squares of gradients and for sums."""
+    """The dtype to compute in: float32 for float16, in which squares of gradients underflow."""
     return np.result_type(dtype, np.float32)
 
 
 class Vectors(dict[str, Array]):
-    """Vectors of one length and dtype, by names."""
+    """Vectors of one length and dtype, by name."""
 
     def __init__(self, size: int, dtype: np.dtype[Any]) -> None:
         self.size = size
         self.dtype = dtype
 
     def find(self, name: str, start: float = 0.0) -> Array:
-        """The vector of that name; its elements are `start` at first."""
+        """Return the vector of that name; a new one is filled with `start`."""
         if name not in self:
             self[name] = aligned(self.size, self.dtype)
             self[name][...] = start
@@ -94,11 +94,12 @@ class Vectors(dict[str, Array]):
 
 
 class Flat:
-    """Parameters of one dtype as views of one vector, beside vectors of what belongs to them.
+    """Parameters of one dtype as views of one vector, `data`, and their gradients in another.
 
-    `gather` notices a parameter that has got another array since, or another owner, and brings it
-    home. `parts` are the stretches of parameters that have been stepped equally often: one, unless
-    some had no gradient at times.
+    A parameter can leave the vector: its array can be replaced, or another optimizer can adopt it.
+    `gather` notices that, and makes it a view again. `parts` are runs of neighbouring parameters
+    that have taken the same number of steps: one run, unless some parameters had no gradient in
+    some steps.
     """
 
     def __init__(self, parameters: list[Tensor], name: str) -> None:
@@ -113,38 +114,38 @@ class Flat:
         self.grad = aligned(self.size, work)
         self.scratch = aligned(min(self.size, BLOCK), work)
         self._scalars = [np.zeros((), work) for _ in range(8)]
-        self._numbers: Sequence[float] = (0.0,) * 8  # what is in them
-        self._homes = views(self.data, arrays)
-        self._places = [*zip(parameters, self._homes, views(self.grad, arrays))]
+        self._numbers: Sequence[float] = (0.0,) * 8  # their values
+        self._views = views(self.data, arrays)
+        self._members = [*zip(parameters, self._views, views(self.grad, arrays))]
         self.vectors = Vectors(self.size, work)
         self.parts = [Part(self, 0, len(parameters), 0)]
         self.adopt()
 
     def adopt(self) -> None:
-        """Make views of the vector of all parameters that require grad."""
-        for p, home in zip(self.parameters, self._homes):
-            if p._array is not home:
-                self._adopt(p, home)
+        """Make all parameters that require grad views of the vector."""
+        for p, view in zip(self.parameters, self._views):
+            if p._array is not view:
+                self._adopt(p, view)
 
-    def _require_alike(self, p: Tensor, home: Array) -> None:
+    def _require_alike(self, p: Tensor, view: Array) -> None:
         _require_parameter(p, self.name)
-        if (p.shape, p.dtype) != (home.shape, home.dtype):
+        if (p.shape, p.dtype) != (view.shape, view.dtype):
             raise ValueError(
-                f"{self.name}: a parameter of shape {home.shape}, dtype {home.dtype}, has become "
+                f"{self.name}: a parameter of shape {view.shape}, dtype {view.dtype}, has become "
                 f"one of shape {p.shape}, dtype {p.dtype}: make a new optimizer"
             )
 
-    def _adopt(self, p: Tensor, home: Array) -> None:
-        self._require_alike(p, home)
+    def _adopt(self, p: Tensor, view: Array) -> None:
+        self._require_alike(p, view)
         if p._node is not None:
-            home[...] = p._array
-            move(p, home)  # it stays there when p.data is assigned
+            view[...] = p._array
+            move(p, view)  # from now on, assigning p.data writes into the view
 
     def gather(self) -> list[Part]:
-        """Copy the gradients into `grad`, and return the parts that have some.
+        """Copy the gradients into `grad`, and return the parts that have gradients.
 
-        Their parameters count as changed from now on. Copies one by one take half the time of one
-        numpy.concatenate, where there are many small ones.
+        Mark their parameters as changed. Many small copies take half the time of one
+        numpy.concatenate.
         """
         trace = mode.get().trace
         if trace is not None:
@@ -156,40 +157,40 @@ class Flat:
             )
         gaps = False
         stamp = now()
-        for p, home, place in self._places:
-            if p._array is not home:
-                self._adopt(p, home)
+        for p, view, grad in self._members:
+            if p._array is not view:
+                self._adopt(p, view)
             node = p._node
             if node is None or node.grad is None:
                 gaps = True
             else:
                 g = node.grad
-                if g.base is place.base:  # a compiled step left it here, which an update may change
+                if g.base is grad.base:  # a compiled step left it here, and an update may change it
                     node.grad = g.copy("K")
-                place[...] = g
+                grad[...] = g
                 node.serial = stamp
         return self._present() if gaps else self.parts
 
     def _gather_traced(self, trace: Any) -> list[Part]:
-        """The same, written down by the compiler."""
-        for p, home, place in self._places:
-            if p._array is not home:
-                there = trace.tensor(p)
-                self._require_alike(p, home)
+        """Record the same in the compiled program."""
+        for p, view, grad in self._members:
+            if p._array is not view:
+                array = trace.tensor(p)
+                self._require_alike(p, view)
                 if p._node is not None:
-                    trace.state(home)[...] = there
-                    trace.move(p, home)
+                    trace.state(view)[...] = array
+                    trace.move(p, view)
             g = p.grad
             if g is not None:
                 trace.tensor(p)
-                trace.state(place)[...] = g
+                trace.state(grad)[...] = g
                 trace.touch(p._node)
         present = self._present()
         trace.guard(self, "parts")
         return present
 
     def _present(self) -> list[Part]:
-        """The parts that have gradients, split where only some of their parameters have one."""
+        """Return the parts that have gradients; split those in which only some parameters do."""
         absent = {i for i, p in enumerate(self.parameters) if p.grad is None}
         if not absent:
             return self.parts
@@ -199,12 +200,12 @@ class Flat:
 
     def touch(self) -> None:
         """Mark the parameters as changed."""
-        for p, home in zip(self.parameters, self._homes):
-            if p._array is home and p._node is not None:
+        for p, view in zip(self.parameters, self._views):
+            if p._array is view and p._node is not None:
                 p._node.touch()
 
     def scalars(self, numbers: Sequence[float]) -> list[Array]:
-        """The numbers as arrays, always the same ones, with which NumPy is faster."""
+        """Write the numbers into 0-d arrays, with which NumPy is faster, and return those."""
         if numbers != self._numbers:
             for scalar, number, last in zip(self._scalars, numbers, self._numbers):
                 if number != last:
@@ -213,18 +214,18 @@ class Flat:
         return self._scalars[: len(numbers)]
 
     def state(self) -> list[dict[str, Any]]:
-        """Copies of what belongs to each parameter: the steps it took, its parts of the vectors."""
+        """For each parameter, its count of steps, and copies of its parts of the vectors."""
         steps = [part.steps for part in self.parts for _ in range(part.first, part.last)]
-        pieces = {name: views(v, self._homes) for name, v in self.vectors.items()}
+        pieces = {name: views(v, self._views) for name, v in self.vectors.items()}
         return [
             {"step": n} | {name: piece[i].copy() for name, piece in pieces.items()}
             for i, n in enumerate(steps)
         ]
 
     def load(self, states: Sequence[Mapping[str, Any]]) -> None:
-        """Take what `state` returned; vectors that are left out are as at the start.
+        """Take over what `state` returned; parts of vectors that it lacks become zero.
 
-        The vectors stay where they are, if they are the same ones.
+        If the names of the vectors are the same, the vectors keep their memory.
         """
         steps = [state["step"] for state in states]
         runs = [_ends(run) for _, run in itertools.groupby(range(len(steps)), steps.__getitem__)]
@@ -239,7 +240,7 @@ class Flat:
         for name in names:
             vector = self.vectors.find(name)
             vector[...] = 0
-            for piece, state in zip(views(vector, self._homes), states):
+            for piece, state in zip(views(vector, self._views), states):
                 if name in state:
                     piece[...] = state[name]
 
@@ -250,7 +251,7 @@ def _ends(run: Iterable[int]) -> tuple[int, int]:
 
 
 class Part:
-    """Neighbours in a `Flat`, parameters `first` to `last`, that have taken equally many steps."""
+    """Parameters `first` to `last` - 1 of a `Flat`, all of which have taken `steps` steps."""
 
     def __init__(self, flat: Flat, first: int, last: int, steps: int) -> None:
         self.first = first
@@ -260,7 +261,7 @@ class Part:
         self.blocks = [Block(flat, a, min(a + BLOCK, stop)) for a in range(start, stop, BLOCK)]
 
     def split(self, flat: Flat, absent: Collection[int]) -> list[Part]:
-        """The runs of parameters all of which are absent, or none."""
+        """Split it into runs of parameters that are all absent, or all present."""
         runs = itertools.groupby(range(self.first, self.last), absent.__contains__)
         ends = [_ends(run) for _, run in runs]
         if len(ends) == 1:
@@ -269,7 +270,7 @@ class Part:
 
 
 class Block:
-    """A stretch of the vectors of a `Flat`, short enough for the cache."""
+    """The same range of all vectors of a `Flat`, short enough for the cache."""
 
     def __init__(self, flat: Flat, start: int, stop: int) -> None:
         self.data = flat.data[start:stop]
@@ -280,7 +281,7 @@ class Block:
         self._views: dict[str, Array] = {}
 
     def state(self, name: str, start: float = 0.0) -> Array:
-        """The stretch of the vector of that name; its elements are `start` at first."""
+        """Return the range of the vector of that name; a new vector is filled with `start`."""
         view = self._views.get(name)
         if view is None:
             view = self._views[name] = self._vectors.find(name, start)[self._range]

@@ -9,20 +9,21 @@ import numpy as np
 
 from ..errors import TraceError, optional
 from ..graph import Array, enable_grad, mode
+from .base import Optimizer, Options, Parameters
 from .flat import Flat
-from .optimizers import Optimizer, Options, Parameters
 
 
 class LBFGS(Optimizer):
-    """The L-BFGS method, for functions without noise and few enough numbers: SciPy's.
+    """The L-BFGS method, for small problems whose loss is not random. It calls SciPy.
 
-    A step takes a closure that forgets the gradients, computes the loss, calls its `backward()`,
-    and returns it; it is called up to `max_eval` times (by default 1.25 * `max_iter`), for up to
-    `max_iter` iterations, each of which ends where the strong Wolfe conditions hold. The step is
-    over when no element of the gradient exceeds `tolerance_grad`, or the loss falls by less than
-    `tolerance_change` times the largest of it and 1. The history, of `history_size` iterations,
-    starts anew in each step. `lr` is there for PyTorch's sake, and must be 1. The parameters, of
-    any dtypes, form one vector of float64, and one group. Needs SciPy. Byrd, Lu, Nocedal and Zhu, A
+    `step` takes a closure that calls `zero_grad()`, computes the loss, calls its `backward()`, and
+    returns the loss. A step makes up to `max_iter` iterations, each with a line search that ends
+    where the strong Wolfe conditions hold, and calls the closure up to `max_eval` times, by default
+    1.25 * `max_iter`. It ends early if no element of the gradient exceeds `tolerance_grad`, or if
+    the loss falls by less than `tolerance_change` times the larger of its absolute value and 1.
+    Each step starts with an empty history, which then holds up to `history_size` iterations. `lr`
+    exists for compatibility with PyTorch, and must be 1. All parameters must be in one group; their
+    dtypes may differ, and SciPy computes in float64. Needs SciPy. Byrd, Lu, Nocedal and Zhu, A
     limited memory algorithm for bound constrained optimization, 1995.
 
     >>> p = tg.Tensor([-1.0, 2.0], requires_grad=True)
@@ -52,7 +53,7 @@ class LBFGS(Optimizer):
         if lr != 1 or line_search_fn != "strong_wolfe":
             raise ValueError(
                 f"LBFGS: lr={lr}, line_search_fn={line_search_fn!r}: SciPy's line search, "
-                '"strong_wolfe", chooses the length of a step: leave both away'
+                '"strong_wolfe", chooses the length of a step: leave both out'
             )
         super().__init__(
             params,
@@ -64,17 +65,17 @@ class LBFGS(Optimizer):
         )
 
     def add_param_group(self, group: dict[str, Any]) -> None:
-        """Add the only group of parameters."""
+        """Add the group of all parameters; a second one raises ValueError."""
         if self.param_groups:
             raise ValueError("LBFGS: all parameters must be in one group")
         super().add_param_group(group)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Minimize what `closure` returns; return what it returned first."""
+        """Minimize the loss that `closure` returns; return its first result."""
         if mode.get().trace is not None:
             raise TraceError(
-                "LBFGS: a step cannot be compiled, as SciPy decides by numbers when to call the "
-                "closure: compile the closure, and call step() outside of compiled functions"
+                "LBFGS: a step cannot be compiled, because the values decide how often SciPy calls "
+                "the closure: compile the closure, and call step() outside compiled functions"
             )
         if closure is None:
             raise TypeError("LBFGS: step() needs a closure that computes the loss and gradients")
@@ -94,7 +95,7 @@ class LBFGS(Optimizer):
         x = np.concatenate([flat.data for flat in flats], dtype=np.float64)
         try:
             x = minimize(evaluate, x, method="L-BFGS-B", jac=True, options=_options(o)).x
-        finally:  # an exception leaves the parameters as they were
+        finally:  # after an exception, x is still the start
             _write(flats, x)
         return losses[0]
 

@@ -1,13 +1,15 @@
-"""Schedules: the learning rate as a function of the number of steps.
+"""Learning rate schedules: the learning rate as a function of the number of steps.
 
-A schedule sets the rate of each of an optimizer's groups when it is made, and at each `step()`,
-which comes after the optimizer's. What else changes a rate meanwhile, another schedule or a line of
-the user's, scales this schedule from there on, so that two of them multiply. A group that is added
-later joins in from the rate that it has then.
+A schedule sets the learning rate of each group of an optimizer when it is made, and at each
+`step()`, which is called after the optimizer's. If anything else changes a learning rate meanwhile,
+such as another schedule or an assignment, the schedule is scaled by the same factor from then on.
+So the factors of two schedules multiply. A group that is added later starts at its learning rate of
+that time, and is scaled likewise.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
@@ -16,17 +18,96 @@ from typing import Any, Literal
 from ..graph import each_time
 from ..guide import guide
 from ..tensor import plain
-from .optimizers import Optimizer
+from .base import Optimizer
+
+
+class _Schedule:
+    """The checks and the saved state that all schedules share."""
+
+    optimizer: Optimizer
+    last_epoch: int
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        made = "last_epoch" in vars(self)
+        if made and name not in vars(self) and name in inspect.signature(type(self)).parameters:
+            raise AttributeError(
+                f"{type(self).__name__}: {name} is only read when the schedule is made, and an "
+                "assignment would be ignored: make a new schedule"
+            )
+        super().__setattr__(name, value)
+
+    def _require(self, rule: bool, text: str) -> None:
+        if not rule:
+            raise ValueError(f"{type(self).__name__}: {text}")
+
+    def _require_optimizer(self, optimizer: Any) -> None:
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(
+                f"{type(self).__name__}: needs an optimizer, not a {type(optimizer).__name__}"
+            )
+
+    def _for_each(self, name: str, values: Sequence[Any]) -> list[Any]:
+        """Return a value for each group of the optimizer; a single value is that of all groups."""
+        count = len(self.optimizer.param_groups)
+        self._require(
+            len(values) in (1, count),
+            f"{len(values)} of {name} for {count} groups: needs a {name} or {count} of them",
+        )
+        return [*values] * (count // len(values))
+
+    def _group_lrs(self) -> list[float]:
+        return [group["lr"] for group in self.optimizer.param_groups]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Copies of all that later learning rates depend on, but functions and the optimizer."""
+        copies = _copies(vars(self))
+        return {k: v for k, v in copies.items() if k not in ("optimizer", "lr_lambdas", "max_lrs")}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state_dict` returned.
+
+        Raises ValueError, and changes nothing, for the state of another kind of schedule, or for
+        another number of groups.
+        """
+        self._require_own(state)
+        self._restore(state)
+
+    def _require_own(self, state: Mapping[str, Any]) -> None:
+        names = self.state_dict().keys()
+        self._require(
+            state.keys() == names,
+            f"the state of another schedule was not loaded: it has {[*state]}, and must have "
+            f"{[*names]}",
+        )
+        t = state["last_epoch"]
+        self._require(isinstance(t, int) and t >= 0, f"last_epoch {t!r} is not a count of steps")
+        groups = len(self.optimizer.param_groups)
+        for name in names & {"base_lrs", "_last_lr", "min_lrs"}:
+            self._require(
+                len(state[name]) == groups or (name == "min_lrs" and len(state[name]) == 1),
+                f"a state of {len(state[name])} groups was not loaded: the optimizer has {groups}",
+            )
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(_copies(state))
+
+
+def _copies(state: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: [*v] if isinstance(v, list) else v for name, v in state.items()}
 
 
 @guide
-class LRScheduler:
-    """What schedules have in common; one needs `_lr`, the rate after `t` steps, of `base` at 0."""
+class LRScheduler(_Schedule):
+    """The base class of schedules that are functions of the number of steps.
+
+    A subclass defines `_lr(base, t)`: the learning rate after `t` steps, if it is `base` at first.
+    It must be linear in `base`.
+    """
 
     def __init__(self, optimizer: Optimizer) -> None:
-        _require_optimizer(self, optimizer)
+        self._require_optimizer(optimizer)
         self.optimizer = optimizer
-        self.base_lrs = [group["lr"] for group in optimizer.param_groups]
+        self.base_lrs = self._group_lrs()
         self._restart()
 
     def _lr(self, base: float, t: int) -> float:
@@ -45,15 +126,14 @@ class LRScheduler:
             group["lr"] = lr
 
     def _follow(self) -> None:
-        """Continue from the rates that the groups, including new ones, have now."""
-        rates = [group["lr"] for group in self.optimizer.param_groups]
-        known = len(self._last_lr)
-        _require(
-            self, known <= len(rates), f"{len(rates)} groups are left of {known}: make a new one"
+        """Where something else set a learning rate, or added a group, find the base for it."""
+        rates, known = self._group_lrs(), len(self._last_lr)
+        self._require(
+            known <= len(rates), f"{len(rates)} groups are left of {known}: make a new schedule"
         )
         if rates == self._last_lr:
             return
-        # A rate is a linear function of its base: solve it for the base that gives the new rate.
+        # A learning rate is a linear function of its base: solve for the base of the new one.
         ends = [self._lrs([base] * len(rates), self.last_epoch) for base in (0.0, 1.0)]
         bases = [*self.base_lrs, *rates[known:]]
         for i, (rate, low, high) in enumerate(zip(rates, *ends)):
@@ -67,7 +147,7 @@ class LRScheduler:
         self.base_lrs += bases[len(self.base_lrs) :]
 
     def step(self) -> None:
-        """Set the rates of the next epoch, or of the next step, whatever is counted."""
+        """Count one more step, or epoch, and set the learning rates of the next one."""
         each_time(self._advance)
 
     def _advance(self) -> None:
@@ -77,86 +157,23 @@ class LRScheduler:
         self._write()
 
     def get_last_lr(self) -> list[float]:
-        """The rates that were set last, one of each group."""
+        """The learning rates that were set last, one for each group."""
         return [*self._last_lr]
 
-    def state_dict(self) -> dict[str, Any]:
-        """Copies of all that later rates depend on; functions are not among it."""
-        return _state(self)
-
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `state_dict` returned, and set the rates.
+        """Continue from what `state_dict` returned, and set the learning rates.
 
-        Raises ValueError, and changes nothing, for the state of another kind of schedule, or of
+        Raises ValueError, and changes nothing, for the state of another kind of schedule, or for
         another number of groups.
         """
-        self._require_own(state)
-        self._restore(state)
+        super().load_state_dict(state)
         self._write()
-
-    def _require_own(self, state: Mapping[str, Any]) -> None:
-        _require_own(self, state)
-
-    def _restore(self, state: Mapping[str, Any]) -> None:
-        vars(self).update(_copies(state))
-
-
-def _require_optimizer(schedule: Any, optimizer: Any) -> None:
-    if not isinstance(optimizer, Optimizer):
-        raise TypeError(
-            f"{type(schedule).__name__}: needs an optimizer, not a {type(optimizer).__name__}"
-        )
-
-
-def _require(schedule: Any, rule: bool, text: str) -> None:
-    if not rule:
-        raise ValueError(f"{type(schedule).__name__}: {text}")
-
-
-def _for_each(schedule: Any, name: str, values: Sequence[Any], optimizer: Optimizer) -> list[Any]:
-    """A value for each of an optimizer's groups; a single value holds for all."""
-    _require_optimizer(schedule, optimizer)
-    count = len(optimizer.param_groups)
-    _require(
-        schedule,
-        len(values) in (1, count),
-        f"{len(values)} of {name} for {count} groups: needs a {name} or {count} of them",
-    )
-    return [*values] * (count // len(values))
-
-
-def _copies(state: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: [*v] if isinstance(v, list) else v for name, v in state.items()}
-
-
-def _state(schedule: Any) -> dict[str, Any]:
-    """Copies of a schedule's numbers."""
-    copies = _copies(vars(schedule))
-    return {k: v for k, v in copies.items() if k not in ("optimizer", "lr_lambdas", "max_lrs")}
-
-
-def _require_own(schedule: Any, state: Mapping[str, Any]) -> None:
-    names = schedule.state_dict().keys()
-    _require(
-        schedule,
-        state.keys() == names,
-        f"the state of another schedule, of {[*state]}, was not loaded: it must be of {[*names]}",
-    )
-    t = state["last_epoch"]
-    _require(schedule, isinstance(t, int) and t >= 0, f"last_epoch {t!r} is no count of steps")
-    groups = len(schedule.optimizer.param_groups)
-    for name in names & {"base_lrs", "_last_lr", "min_lrs"}:
-        _require(
-            schedule,
-            len(state[name]) == groups or (name == "min_lrs" and len(state[name]) == 1),
-            f"a state of {len(state[name])} groups was not loaded: the optimizer has {groups}",
-        )
 
 
 class LambdaLR(LRScheduler):
-    """The base rate times what a function of the number of steps returns.
+    """The first learning rate times `lr_lambda(t)`, where t is the number of steps.
 
-    `lr_lambda` can be a list of functions, one for each group; a single one holds for all.
+    `lr_lambda` can also be a list of functions, one for each group.
 
     >>> optimizer = tg.optim.SGD([tg.Tensor(1.0, requires_grad=True)], lr=1.0)
     >>> schedule = tg.optim.LambdaLR(optimizer, lambda t: 1 / (1 + t))
@@ -174,12 +191,12 @@ class LambdaLR(LRScheduler):
         super().__init__(optimizer)
 
     def _lrs(self, bases: Sequence[float], t: int) -> list[float]:
-        functions = _for_each(self, "function", self.lr_lambdas, self.optimizer)
+        functions = self._for_each("function", self.lr_lambdas)
         return [base * factor(t) for base, factor in zip(bases, functions)]
 
 
 class StepLR(LRScheduler):
-    """The rate times `gamma` every `step_size` steps.
+    """The learning rate is multiplied by `gamma` every `step_size` steps.
 
     >>> optimizer = tg.optim.SGD([tg.Tensor(1.0, requires_grad=True)], lr=1.0)
     >>> schedule = tg.optim.StepLR(optimizer, step_size=2, gamma=0.5)
@@ -190,7 +207,7 @@ class StepLR(LRScheduler):
     """
 
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
-        _require(self, step_size >= 1, f"step_size {step_size} must be at least 1")
+        self._require(step_size >= 1, f"step_size {step_size} must be at least 1")
         self.step_size, self.gamma = step_size, gamma
         super().__init__(optimizer)
 
@@ -199,7 +216,7 @@ class StepLR(LRScheduler):
 
 
 class MultiStepLR(LRScheduler):
-    """The rate times `gamma` at each of the `milestones`, counts of steps.
+    """The learning rate is multiplied by `gamma` at each of the `milestones`, counts of steps.
 
     >>> optimizer = tg.optim.SGD([tg.Tensor(1.0, requires_grad=True)], lr=1.0)
     >>> schedule = tg.optim.MultiStepLR(optimizer, milestones=[2, 30], gamma=0.5)
@@ -218,7 +235,7 @@ class MultiStepLR(LRScheduler):
 
 
 class ExponentialLR(LRScheduler):
-    """The rate times `gamma` at every step.
+    """The learning rate is multiplied by `gamma` at every step.
 
     >>> optimizer = tg.optim.SGD([tg.Tensor(1.0, requires_grad=True)], lr=1.0)
     >>> schedule = tg.optim.ExponentialLR(optimizer, gamma=0.5)
@@ -236,9 +253,9 @@ class ExponentialLR(LRScheduler):
 
 
 class LinearLR(LRScheduler):
-    """A warm-up: the rate times a factor that goes straight from `start_factor` to `end_factor`.
+    """A warm-up: the first learning rate times a factor that changes linearly.
 
-    It is there after `total_iters` steps, and stays.
+    The factor goes from `start_factor` to `end_factor` in `total_iters` steps, and then stays.
 
     >>> optimizer = tg.optim.SGD([tg.Tensor(1.0, requires_grad=True)], lr=1.0)
     >>> schedule = tg.optim.LinearLR(optimizer, start_factor=0.5, total_iters=2)
@@ -254,26 +271,24 @@ class LinearLR(LRScheduler):
         end_factor: float = 1.0,
         total_iters: int = 5,
     ) -> None:
-        _require(
-            self,
+        self._require(
             0 < start_factor <= 1 and 0 <= end_factor <= 1,
-            f"start_factor {start_factor} and end_factor {end_factor} must be at most 1, "
-            "and not negative; the first not 0 either",
+            f"start_factor {start_factor} and end_factor {end_factor} must be from 0 to 1, and "
+            "start_factor must not be 0",
         )
-        _require(self, total_iters >= 1, f"total_iters {total_iters} must be at least 1")
+        self._require(total_iters >= 1, f"total_iters {total_iters} must be at least 1")
         self.start_factor, self.end_factor = start_factor, end_factor
         self.total_iters = total_iters
         super().__init__(optimizer)
 
     def _lr(self, base: float, t: int) -> float:
-        way = min(t / self.total_iters, 1)
-        return base * (self.start_factor + (self.end_factor - self.start_factor) * way)
+        return base * _linear(self.start_factor, self.end_factor, min(t / self.total_iters, 1))
 
 
 class CosineAnnealingLR(LRScheduler):
-    """The rate along half a cosine, down to `eta_min` after `T_max` steps, and then up again.
+    """The learning rate follows a cosine: down to `eta_min` in `T_max` steps, then up again.
 
-    Loshchilov and Hutter, SGDR: Stochastic gradient descent with warm restarts, 2017, without the
+    Loshchilov and Hutter, SGDR: Stochastic gradient descent with warm restarts, 2017, here without
     restarts.
 
     >>> optimizer = tg.optim.SGD([tg.Tensor(1.0, requires_grad=True)], lr=1.0)
@@ -284,7 +299,7 @@ class CosineAnnealingLR(LRScheduler):
     """
 
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0) -> None:  # noqa: N803
-        _require(self, T_max >= 1, f"T_max {T_max} must be at least 1")
+        self._require(T_max >= 1, f"T_max {T_max} must be at least 1")
         self.T_max, self.eta_min = T_max, eta_min
         super().__init__(optimizer)
 
@@ -292,26 +307,29 @@ class CosineAnnealingLR(LRScheduler):
         return _cosine(base, self.eta_min, t / self.T_max)
 
 
-def _cosine(start: float, end: float, way: float) -> float:
-    return end + (start - end) * (1 + math.cos(math.pi * way)) / 2
+def _cosine(start: float, end: float, fraction: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * fraction)) / 2
 
 
-def _line(start: float, end: float, way: float) -> float:
-    return start + (end - start) * way
+def _linear(start: float, end: float, fraction: float) -> float:
+    return start + (end - start) * fraction
 
 
-_CURVES = {"cos": _cosine, "linear": _line}
+_CURVES = {"cos": _cosine, "linear": _linear}
 
 
 class OneCycleLR(LRScheduler):
-    """Up to `max_lr` and down to almost nothing, in `total_steps` steps; momentum the other way.
+    """One cycle of `total_steps`: the learning rate rises to `max_lr` and falls to almost 0.
 
-    The rate starts at max_lr / div_factor, is `max_lr` after a fraction `pct_start` of the steps,
-    and ends at max_lr / div_factor / final_div_factor; with `three_phase`, it comes down as it went
-    up first. `anneal_strategy`, "cos" or "linear", is the curve. `max_lr` can be a list, one for
-    each group. `total_steps` can be given as `epochs` times `steps_per_epoch`; going on after them
-    raises ValueError. With `cycle_momentum`, momentum, or the first of `betas`, goes from
-    `max_momentum` to `base_momentum` and back. Smith and Topin, Super-convergence, 2018.
+    It starts at max_lr / div_factor, reaches `max_lr` after the fraction `pct_start` of the steps,
+    and ends at max_lr / div_factor / final_div_factor. With `three_phase`, it first falls to its
+    start as long as it rose, and then to its end. `anneal_strategy`, "cos" or "linear", is the
+    curve. `max_lr` can be a list, one for each group. Instead of `total_steps`, `epochs` and
+    `steps_per_epoch` can be passed. More steps raise ValueError.
+
+    With `cycle_momentum`, `momentum`, or the first of `betas`, falls from `max_momentum` to
+    `base_momentum` while the learning rate rises, and rises again while that falls. Smith and
+    Topin, Super-convergence, 2018.
 
     >>> optimizer = tg.optim.SGD([tg.Tensor(1.0, requires_grad=True)], momentum=0.9)
     >>> schedule = tg.optim.OneCycleLR(optimizer, max_lr=1.0, total_steps=11, pct_start=6 / 11)
@@ -337,53 +355,53 @@ class OneCycleLR(LRScheduler):
         final_div_factor: float = 1e4,
         three_phase: bool = False,
     ) -> None:
+        self._require_optimizer(optimizer)
         if total_steps is None and epochs is not None and steps_per_epoch is not None:
             total_steps = epochs * steps_per_epoch
-        if total_steps is None or total_steps < 1:
-            raise ValueError("OneCycleLR: needs total_steps, or epochs and steps_per_epoch")
-        _require(self, 0 <= pct_start <= 1, f"pct_start {pct_start} is not between 0 and 1")
-        _require(
-            self,
-            anneal_strategy in _CURVES,
-            f"anneal_strategy {anneal_strategy!r} is not one of {[*_CURVES]}",
-        )
-        _require_optimizer(self, optimizer)
-        groups = optimizer.param_groups
-        _require(
-            self,
-            not cycle_momentum or all("momentum" in g or "betas" in g for g in groups),
-            f"{type(optimizer).__name__} has no momentum: pass cycle_momentum=False",
-        )
+        self.optimizer = optimizer
         self.max_lrs = [*max_lr] if isinstance(max_lr, Sequence) else [max_lr]
-        peaks = _for_each(self, "max_lr", self.max_lrs, optimizer)
-        self.total_steps = total_steps
+        self.total_steps = total_steps or 0
         self.anneal_strategy = anneal_strategy
         self.cycle_momentum = cycle_momentum
-        # The last step of each phase, where the rate is there over max_lr, and the momentum.
+        self._check(pct_start)
+        # Of each phase: its last step, and there the learning rate over max_lr, and the momentum.
         start, end = 1 / div_factor, 1 / div_factor / final_div_factor
-        low, high, top = base_momentum, max_momentum, pct_start * total_steps - 1
-        self.phases = [(0.0, start, high), (top, 1.0, low)]
-        self.phases += [(2 * top, start, high)] if three_phase else []
-        self.phases += [(total_steps - 1.0, end, high)]
-        self.optimizer = optimizer
-        self.base_lrs = peaks
+        low, high, peak = base_momentum, max_momentum, pct_start * self.total_steps - 1
+        self.phases = [(0.0, start, high), (peak, 1.0, low)]
+        self.phases += [(2 * peak, start, high)] if three_phase else []
+        self.phases += [(self.total_steps - 1.0, end, high)]
+        self.base_lrs = self._for_each("max_lr", self.max_lrs)
         self._restart()
 
+    def _check(self, pct_start: float) -> None:
+        self._require(self.total_steps >= 1, "needs total_steps, or epochs and steps_per_epoch")
+        self._require(0 <= pct_start <= 1, f"pct_start {pct_start} is not between 0 and 1")
+        self._require(
+            self.anneal_strategy in _CURVES,
+            f"anneal_strategy {self.anneal_strategy!r} is not one of {[*_CURVES]}",
+        )
+        groups = self.optimizer.param_groups
+        self._require(
+            not self.cycle_momentum or all("momentum" in g or "betas" in g for g in groups),
+            f"{type(self.optimizer).__name__} has no momentum: pass cycle_momentum=False",
+        )
+
     def _at(self, t: int) -> tuple[float, float]:
+        """The learning rate over max_lr, and the momentum, after `t` steps."""
         count = self.total_steps
-        _require(self, t <= count, f"step {t} of total_steps={count}: raise it")
+        self._require(t <= count, f"step {t} of total_steps={count}: raise total_steps")
         t = min(t, count - 1)  # a loop's last call comes after the optimizer's last step
         i = next(i for i, phase in enumerate(self.phases) if i and t <= phase[0])
         (first, *start), (last, *end) = self.phases[i - 1], self.phases[i]
-        way = (t - first) / (last - first) if last > first else 1.0
-        lr, momentum = (_CURVES[self.anneal_strategy](a, b, way) for a, b in zip(start, end))
+        fraction = (t - first) / (last - first) if last > first else 1.0
+        lr, momentum = (_CURVES[self.anneal_strategy](a, b, fraction) for a, b in zip(start, end))
         return lr, momentum
 
     def _lr(self, base: float, t: int) -> float:
         return base * self._at(t)[0]
 
     def _extend(self, _bases: Sequence[float]) -> None:
-        super()._extend(_for_each(self, "max_lr", self.max_lrs, self.optimizer))
+        super()._extend(self._for_each("max_lr", self.max_lrs))
 
     def _write(self) -> None:
         super()._write()
@@ -396,10 +414,10 @@ class OneCycleLR(LRScheduler):
 
 
 class SequentialLR(LRScheduler):
-    """One schedule after the other: `schedulers[i + 1]` starts at step `milestones[i]`.
+    """Schedules one after another: `schedulers[i + 1]` starts at step `milestones[i]`.
 
-    All are made on the same optimizer, and the rate from which each starts is that from before the
-    first of them.
+    All must be schedules of this optimizer. Each scales the learning rate that the optimizer had
+    before the first of them was made.
 
     >>> optimizer = tg.optim.SGD([tg.Tensor(1.0, requires_grad=True)], lr=1.0)
     >>> schedule = tg.optim.SequentialLR(optimizer, [
@@ -418,20 +436,18 @@ class SequentialLR(LRScheduler):
         schedulers: Sequence[LRScheduler],
         milestones: Sequence[int],
     ) -> None:
-        _require(
-            self,
+        self._require(
             len(schedulers) == len(milestones) + 1 and [*milestones] == sorted(milestones),
-            f"{len(schedulers)} schedulers need one milestone less, in ascending order, "
-            f"not {milestones}",
+            f"{len(schedulers)} schedulers need one milestone less, in ascending order, not "
+            f"{milestones}",
         )
         for s in schedulers:
-            _require(
-                self,
+            self._require(
                 isinstance(s, LRScheduler) and s.optimizer is optimizer,
                 f"{type(s).__name__} is not an LRScheduler of this optimizer",
             )
-            _require(
-                self, not isinstance(s, SequentialLR), "a part is one itself: pass all parts to one"
+            self._require(
+                not isinstance(s, SequentialLR), "a part is one itself: pass all parts to one"
             )
         self.optimizer = optimizer
         self.schedulers, self.milestones = [*schedulers], [*milestones]
@@ -441,31 +457,33 @@ class SequentialLR(LRScheduler):
                 s.base_lrs = [*schedulers[0].base_lrs]
         schedulers[0]._restart()
 
+    def _current(self) -> LRScheduler:
+        return self.schedulers[bisect_right(self.milestones, self.last_epoch)]
+
     def _advance(self) -> None:
-        current = self.schedulers[bisect_right(self.milestones, self.last_epoch)]
+        current = self._current()
         current._follow()
         for schedule in self.schedulers:
             schedule._extend(current.base_lrs)
         self.last_epoch += 1
-        i = bisect_right(self.milestones, self.last_epoch)
         if self.last_epoch in self.milestones:
-            self.schedulers[i]._restart()
+            self._current()._restart()
         else:
-            self.schedulers[i]._advance()
+            self._current()._advance()
 
     def get_last_lr(self) -> list[float]:
-        """The rates that were set last, one of each group."""
-        return self.schedulers[bisect_right(self.milestones, self.last_epoch)].get_last_lr()
+        """The learning rates that were set last, one for each group."""
+        return self._current().get_last_lr()
 
     def state_dict(self) -> dict[str, Any]:
-        """Copies of all that later rates depend on; functions are not among it."""
+        """Copies of all that later learning rates depend on, but functions and the optimizer."""
         schedules = [s.state_dict() for s in self.schedulers]
         return {"last_epoch": self.last_epoch, "schedulers": schedules}
 
     def _require_own(self, state: Mapping[str, Any]) -> None:
         super()._require_own(state)
         saved, count = state["schedulers"], len(self.schedulers)
-        _require(self, len(saved) == count, f"a state of {len(saved)} schedules, not of {count}")
+        self._require(len(saved) == count, f"a state of {len(saved)} schedules, not of {count}")
         for schedule, part in zip(self.schedulers, saved):
             schedule._require_own(part)
 
@@ -475,16 +493,17 @@ class SequentialLR(LRScheduler):
             schedule._restore(part)
 
     def _write(self) -> None:
-        self.schedulers[bisect_right(self.milestones, self.last_epoch)]._write()
+        self._current()._write()
 
 
-class ReduceLROnPlateau:
-    """The rate times `factor` when a metric has not become better for `patience` steps.
+class ReduceLROnPlateau(_Schedule):
+    """Multiply the learning rate by `factor` if a metric has not improved for `patience` steps.
 
-    Better is less with `mode="min"`, more with `"max"`, by `threshold`: a fraction of the absolute
-    value of the best so far with `threshold_mode="rel"`, else absolute. After a reduction
-    `cooldown` steps do not count. The rate stays at least `min_lr`, a number or one for each group;
-    reductions by less than `eps` are not made.
+    To improve is to fall with `mode="min"`, and to rise with `"max"`, by more than `threshold`:
+    with `threshold_mode="rel"`, that is a fraction of the absolute value of the best metric so far,
+    with `"abs"`, a difference. The `cooldown` steps after a reduction do not count. The learning
+    rate stays at or above `min_lr`, a number or a list with one for each group. A reduction by
+    `eps` or less is not made.
 
     >>> optimizer = tg.optim.SGD([tg.Tensor(1.0, requires_grad=True)], lr=1.0)
     >>> schedule = tg.optim.ReduceLROnPlateau(optimizer, patience=1)
@@ -506,16 +525,16 @@ class ReduceLROnPlateau:
         min_lr: float | Sequence[float] = 0.0,
         eps: float = 1e-8,
     ) -> None:
-        _require(self, 0 <= factor < 1, f"factor {factor} must be from 0 to below 1")
-        _require(self, mode in ("min", "max"), f'mode {mode!r} must be "min" or "max"')
-        _require(
-            self,
+        self._require_optimizer(optimizer)
+        self._require(0 <= factor < 1, f"factor {factor} must be from 0 to below 1")
+        self._require(mode in ("min", "max"), f'mode {mode!r} must be "min" or "max"')
+        self._require(
             threshold_mode in ("rel", "abs"),
             f'threshold_mode {threshold_mode!r} must be "rel" or "abs"',
         )
-        self.min_lrs = [*min_lr] if isinstance(min_lr, Sequence) else [min_lr]
-        _for_each(self, "min_lr", self.min_lrs, optimizer)
         self.optimizer = optimizer
+        self.min_lrs = [*min_lr] if isinstance(min_lr, Sequence) else [min_lr]
+        self._for_each("min_lr", self.min_lrs)
         self.mode, self.factor, self.patience = mode, factor, patience
         self.threshold, self.threshold_mode = threshold, threshold_mode
         self.cooldown, self.eps = cooldown, eps
@@ -523,13 +542,13 @@ class ReduceLROnPlateau:
         self.last_epoch = self.num_bad_epochs = self.cooldown_counter = 0
 
     def _better(self, metric: float) -> bool:
-        if math.isinf(self.best):  # a fraction of infinity is no margin
+        if math.isinf(self.best):  # a fraction of infinity would be no margin
             return metric < self.best if self.mode == "min" else metric > self.best
         margin = self.threshold * (abs(self.best) if self.threshold_mode == "rel" else 1)
         return metric < self.best - margin if self.mode == "min" else metric > self.best + margin
 
     def step(self, metrics: Any) -> None:
-        """Take the metric of an epoch, a number or a tensor of one, and perhaps lower the rates."""
+        """Take the metric of an epoch, a number or a tensor of one, and reduce if it is time."""
         each_time(self._advance, plain(metrics))
 
     def _advance(self, metrics: Any) -> None:
@@ -543,26 +562,16 @@ class ReduceLROnPlateau:
             self.cooldown_counter -= 1
             self.num_bad_epochs = 0
         if self.num_bad_epochs > self.patience:
-            least_of_each = _for_each(self, "min_lr", self.min_lrs, self.optimizer)
-            for group, least in zip(self.optimizer.param_groups, least_of_each):
-                lr = max(group["lr"] * self.factor, least)
-                if group["lr"] - lr > self.eps:
-                    group["lr"] = lr
+            self._reduce()
             self.cooldown_counter, self.num_bad_epochs = self.cooldown, 0
 
+    def _reduce(self) -> None:
+        floors = self._for_each("min_lr", self.min_lrs)
+        for group, floor in zip(self.optimizer.param_groups, floors):
+            lr = max(group["lr"] * self.factor, floor)
+            if group["lr"] - lr > self.eps:
+                group["lr"] = lr
+
     def get_last_lr(self) -> list[float]:
-        """The rates, one of each group."""
-        return [group["lr"] for group in self.optimizer.param_groups]
-
-    def state_dict(self) -> dict[str, Any]:
-        """Copies of all that later rates depend on, besides those of now."""
-        return _state(self)
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `state_dict` returned.
-
-        Raises ValueError, and changes nothing, for another schedule's state, or that of another
-        number of groups.
-        """
-        _require_own(self, state)
-        vars(self).update(_copies(state))
+        """The learning rates, one for each group."""
+        return self._group_lrs()
