@@ -1,6 +1,7 @@
 """The derivative rules, one file per family of NumPy functions; importing them registers them."""
 
 from . import (
+    bessel,
     constants,
     cumulative,
     decompositions,
@@ -16,6 +17,7 @@ from . import (
 )
 
 __all__ = [
+    "bessel",
     "constants",
     "cumulative",
     "decompositions",

@@ -5,15 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from .. import approximations
 from ..graph import Function, composite, in_place, rule, shown_as
-from ..special import expit, silent
+from ..special import expit
 from ..tensor import Tensor, apply, differentiable
 from .selection import attains, masked
 
 
-def _nothing(g: Any, _z: Any, *_args: Any) -> Any:
-    """The cotangent of an argument on which the result depends in steps, or not at all."""
+def _zero(g: Any, _z: Any, *_args: Any) -> Any:
+    """The cotangent of an argument of which the result is a step function, or independent."""
     return np.zeros_like(g)
 
 
@@ -27,7 +26,7 @@ rule(np.subtract, lambda g, _z, _x, _y: g, lambda g, _z, _x, _y: -g)
 rule(np.multiply, lambda g, _z, _x, y: g * y, lambda g, _z, x, _y: g * x)
 rule(np.true_divide, lambda g, _z, _x, y: g / y, lambda g, z, _x, y: -g * z / y)
 rule(np.remainder, lambda g, _z, _x, _y: g, lambda g, _z, x, y: -g * np.floor_divide(x, y))
-# Not np.trunc(x / y): the quotient may have been rounded up to the next whole number.
+# Not np.trunc(x / y): the quotient may have been rounded up to an integer.
 rule(np.fmod, lambda g, _z, _x, _y: g, lambda g, z, x, y: -g * np.rint((x - z) / y))
 
 
@@ -42,7 +41,7 @@ _LN2, _LN10 = math.log(2), math.log(10)
 
 rule(np.reciprocal, lambda g, y, _x: -g * y * y)
 rule(np.square, lambda g, _y, x: (g + g) * x)
-rule(np.sqrt, lambda g, y, _x: g * 0.5 / (y + 0))  # the root of -0.0 is -0.0, its slope +inf
+rule(np.sqrt, lambda g, y, _x: g * 0.5 / (y + 0))  # sqrt(-0.0) is -0.0, but the slope there is +inf
 rule(np.cbrt, lambda g, y, _x: g / (3 * y * y))
 rule(np.exp, lambda g, y, _x: g * y)
 rule(np.exp2, lambda g, y, _x: g * y * _LN2)
@@ -58,19 +57,19 @@ def _power_base(g: Any, _z: Any, x: Any, p: Any) -> Any:
         if math.isfinite(p):
             return g * (p * x ** (p - 1)) if p else np.zeros_like(x)
         p = np.asarray(p, x.dtype)
-    # x**0 is constant also where x**-1 is infinite or NaN; elsewhere the factor p makes it 0. And
-    # x**inf is 0 for |x| < 1, x**-inf for others.
+    # Powers that are constant in x: x**0, where x**-1 is infinite or NaN (elsewhere, the factor p
+    # makes the slope 0), x**inf for |x| < 1, and x**-inf for larger x.
     flat = (p == 0) & ~(np.absolute(x) > 0)
     if not np.iscomplexobj(p):
         flat = flat | np.isinf(p) & ((p > 0) == (np.absolute(x) < 1))
-    slope = np.where(flat, 0, p) * x ** np.where(flat, 1, p - 1.0)  # unsigned: 0 - 1 is 255
+    slope = np.where(flat, 0, p) * x ** np.where(flat, 1, p - 1.0)  # 1.0: an unsigned 0 - 1 is 255
     return g * np.where(flat, 0, slope)
 
 
 def _power_exponent(g: Any, z: Any, x: Any, p: Any) -> Any:
     if z.dtype.kind == "c":
         return g * np.where(z == 0, 0, z * np.log(x if np.iscomplexobj(x) else x + 0j))
-    # The limits at 0: 0**p is 0 (so is its derivative) for p > 0, and infinite for p < 0.
+    # At x = 0, the limits: 0**p and its derivative are 0 for p > 0, and infinite for p < 0.
     at_zero = np.where(p < 0, -np.inf, np.zeros_like(z))
     log = np.where(x < 0, np.nan, np.log(np.where(x <= 0, 1, x)))
     return g * np.where(x == 0, at_zero, np.where(z == 0, 0, z * log))
@@ -82,7 +81,10 @@ for _power in np.power, np.float_power:
 
 @np.errstate(invalid="ignore")
 def _share(x: Any, y: Any) -> Any:
-    """The share of x in logaddexp(x, y): exp(x - z) would lose digits. NaN if both are infinite."""
+    """The derivative of z = logaddexp(x, y) by x, NaN if both are infinite.
+
+    It is exp(x - z), which would lose digits where x and z are large.
+    """
     return expit(x - y)
 
 
@@ -109,24 +111,25 @@ for _to_degrees in np.rad2deg, np.degrees:
 rule(np.sin, lambda g, _y, x: g * np.cos(x))
 rule(np.cos, lambda g, _y, x: -g * np.sin(x))
 rule(np.tan, lambda g, y, _x: g * (1 + y * y))
-# Two roots, as that of 1 - x * x loses digits near 1, and takes the wrong branch of complex x.
+# Two roots: sqrt(1 - x * x) loses digits near 1, and takes the wrong branch for complex x.
 rule(np.arcsin, lambda g, _y, x: g / (np.sqrt(1 - x) * np.sqrt(1 + x)))
 rule(np.arccos, lambda g, _y, x: -g / (np.sqrt(1 - x) * np.sqrt(1 + x)))
 rule(np.arctan, lambda g, _y, x: g / (1 + x * x))
 rule(np.sinh, lambda g, _y, x: g * np.cosh(x))
 rule(np.cosh, lambda g, _y, x: g * np.sinh(x))
 rule(np.tanh, lambda g, y, _x: g * (1 - y * y))
-rule(np.arcsinh, lambda g, y, _x: g / np.cosh(y))  # the root of 1 + x * x, without overflow
+rule(np.arcsinh, lambda g, y, _x: g / np.cosh(y))  # cosh(y) is sqrt(1 + x * x), without overflow
 rule(np.arccosh, lambda g, _y, x: g / (np.sqrt(x - 1) * np.sqrt(x + 1)))
 rule(np.arctanh, lambda g, _y, x: g / ((1 - x) * (1 + x)))
 
 
 def _or_one(length: Any) -> Any:
-    """A divisor, with 1 for 0: what is 0 wherever its length is stays 0."""
+    """A divisor with its zeros replaced by ones, as the numerator is zero there too."""
     return np.where(length == 0, 1, length)
 
 
-def _turn(g: Any, side: Any, y: Any, x: Any) -> Any:
+def _arctan2_back(g: Any, side: Any, y: Any, x: Any) -> Any:
+    """The cotangent of one side of a triangle, from the other side with its sign."""
     r = _or_one(np.hypot(y, x))
     return g * (np.where(np.isinf(r), 0, side) / r / r)  # r * r could overflow
 
@@ -138,67 +141,10 @@ rule(
 )
 rule(
     np.arctan2,
-    lambda g, _z, y, x: _turn(g, x, y, x),
-    lambda g, _z, y, x: _turn(g, -y, y, x),
+    lambda g, _z, y, x: _arctan2_back(g, x, y, x),
+    lambda g, _z, y, x: _arctan2_back(g, -y, y, x),
 )
 
-
-def _spherical_bessel_back(g: Any, _y: Any, u: Any, n: int) -> Any:
-    lower = n * spherical_bessel(u, n - 1) if n else 0
-    return g * ((lower - (n + 1) * spherical_bessel(u, n + 1)) / (2 * n + 1))
-
-
-@differentiable(_spherical_bessel_back, form="elementwise")
-@shown_as("sinc")
-def spherical_bessel(u: Any, n: int) -> Any:
-    """The spherical Bessel function of order n, which is sin(u) / u for n = 0.
-
-    Its derivatives are of the same kind, so that all of them keep their digits at 0. DLMF 10.53.1
-    for small u, else the recurrence 10.51.1.
-
-    >>> from tensorgrad.rules.elementwise import spherical_bessel
-    >>> spherical_bessel(np.array([0.0, 1e-9]), 1) * 3
-    array([0.e+00, 1.e-09])
-    """
-    near = np.absolute(u) < math.sqrt(4 * n + 6)  # where each term is smaller than the last
-    half = np.where(near, u * u * -0.5, 0)
-    term = np.where(near, u, 0) ** n / math.prod(range(1, 2 * n + 2, 2))
-    series = term
-    for k in range(1, 20):  # the ratio of terms is 1 / k at most
-        term = term * half / (k * (2 * n + 2 * k + 1))
-        series = series + term
-    far = np.where(near, 1, u)
-    last, bessel = np.cos(far) / far, np.sin(far) / far
-    for k in range(n):
-        last, bessel = bessel, (2 * k + 1) / far * bessel - last
-    return np.where(near, series, bessel)
-
-
-def _bessel_i_back(g: Any, y: Any, x: Any, n: int, scaled: bool = False) -> Any:
-    slope = (bessel_i(x, n - 1, scaled) + bessel_i(x, n + 1, scaled)) / 2  # DLMF 10.29.1
-    return g * (slope - np.sign(x) * y if scaled else slope)
-
-
-@silent(_bessel_i_back)
-@shown_as("i0")
-def bessel_i(x: Any, n: int, scaled: bool = False) -> Any:
-    """The modified Bessel function of the first kind, of whole order n, or that over exp(|x|).
-
-    The scaled function has a corner at 0 unless it is 0 there.
-
-    >>> from tensorgrad.rules.elementwise import bessel_i
-    >>> bessel_i(np.array([0.0, 1.0]), 1).round(6)
-    array([0.      , 0.565159])
-    """
-    return approximations.bessel_i(x, n, scaled)
-
-
-rule(
-    np.sinc,
-    lambda g, _y, x: g * (spherical_bessel(x * math.pi, 1) * -math.pi),
-    form="elementwise",
-)
-rule(np.i0, lambda g, _y, x: g * bessel_i(x, 1), form="elementwise")
 rule(np.unwrap, lambda g, _y, _p, *_discont_and_axis, **_period: g, form="elementwise")
 
 # -- complex numbers, and signs
@@ -233,8 +179,8 @@ def _sign(x: Any) -> Any:
     return x / _or_one(np.absolute(x)) if x.dtype.kind == "c" else np.sign(x.detach())
 
 
-rule(np.copysign, lambda g, _z, x, y: g * np.sign(x) * np.copysign(1, y), _nothing)
-rule(np.heaviside, _nothing, lambda g, _z, x, _h: np.where(x == 0, g, 0))
+rule(np.copysign, lambda g, _z, x, y: g * np.sign(x) * np.copysign(1, y), _zero)
+rule(np.heaviside, _zero, lambda g, _z, x, _h: np.where(x == 0, g, 0))
 
 # -- the parts of a floating-point number
 
@@ -263,7 +209,7 @@ def _frexp(x: Any) -> Any:
 
 
 rule(np.ldexp, lambda g, _z, _x, n: np.ldexp(g, n), None)
-rule(np.nextafter, lambda g, _z, _x, _y: g, _nothing)
+rule(np.nextafter, lambda g, _z, _x, _y: g, _zero)
 
 # -- choices
 
@@ -278,7 +224,7 @@ for _extremum in np.maximum, np.minimum, np.fmax, np.fmin:
 
 rule(
     np.where,
-    _nothing,
+    _zero,
     lambda g, _z, condition, _x, _y: np.where(condition, g, 0),
     lambda g, _z, condition, _x, _y: np.where(condition, 0, g),
     form="elementwise",
@@ -286,7 +232,7 @@ rule(
 
 
 def _bounded(extremum: Function) -> Function:
-    """The larger or the smaller of `x` and a bound, as an operation; at the bound it is `x`."""
+    """An operation that clips `x` at one bound; at the bound, the derivative by `x` is 1."""
 
     def clip(x: Any, bound: Any) -> Any:
         return extremum(x, bound)
@@ -314,15 +260,15 @@ def _clip(
     max: Any = None,  # noqa: A002
 ) -> Any:
     if (a_min is not None or a_max is not None) and (min is not None or max is not None):
-        raise ValueError("clip: give a_min and a_max, or min and max")
+        raise ValueError("clip: pass a_min and a_max, or min and max, not both")
     low, high = a_min if min is None else min, a_max if max is None else max
     if low is None and high is None:
         return np.positive(a)
     a = a if low is None else apply(_at_least, (a, low))
     a = a if high is None else apply(_at_most, (a, high))
     if low is not None and high is not None and np.any(np.equal(low, high)):
-        moving = [b for b in (low, high) if isinstance(b, Tensor) and b.requires_grad]
-        return a if moving else np.where(np.equal(low, high), a.detach(), a)  # constant there
+        tracked = [b for b in (low, high) if isinstance(b, Tensor) and b.requires_grad]
+        return a if tracked else np.where(np.equal(low, high), a.detach(), a)  # constant there
     return a
 
 

@@ -1,6 +1,8 @@
-"""The derivatives of SciPy's special functions, and of their approximations without SciPy.
+"""The derivatives of SciPy's special functions, and of the approximations that replace them.
 
-Imported when one of them is first called on a tracked tensor, or is first asked of `special`.
+This module is imported when such a function is first called on a tracked tensor, or is first
+looked up in `special`. Formulas are those of the Digital Library of Mathematical Functions (DLMF),
+https://dlmf.nist.gov, where a comment gives their number, or follow from the definition.
 """
 
 import importlib
@@ -12,7 +14,7 @@ import numpy as np
 
 from .. import approximations, graph, special as sp
 from ..graph import Function
-from .elementwise import bessel_i
+from .bessel import bessel_i
 
 scipy: Any
 try:
@@ -25,7 +27,10 @@ _ROOT_2PI = math.sqrt(2 * math.pi)
 
 
 def rule(name: str, *vjps: Function | None) -> None:
-    """Set the derivatives of a function, unless it needs SciPy; they are as silent as it is."""
+    """Set the derivatives of a function by its name, which compute without warnings, as it does.
+
+    Without SciPy, functions that have no approximation are skipped.
+    """
     quiet = np.errstate(all="ignore")
     if scipy is not None:
         fun = inspect.unwrap(getattr(scipy, name))
@@ -36,10 +41,10 @@ def rule(name: str, *vjps: Function | None) -> None:
     graph.rule(fun, *(vjp and quiet(vjp) for vjp in vjps))
 
 
-for _ours in (
+for _own in (  # tensorgrad's functions, whose derivatives those of SciPy share
     sp.entr, sp.expit, sp.kl_div, sp.log_expit, sp.logit, sp.rel_entr, sp.xlog1py, sp.xlogy,
 ):  # fmt: skip
-    rule(_ours.__name__, *graph.RULES[_ours].vjps)
+    rule(_own.__name__, *graph.RULES[_own].vjps)
 
 
 # -- the error function and the normal distribution
@@ -51,7 +56,7 @@ def _bell(x: Any) -> Any:
 
 
 def _erfcx_back(g: Any, _y: Any, x: Any) -> Any:
-    x = x.astype(np.float64)  # the difference below cancels all but a fraction 1 / (2 x**2)
+    x = x.astype(np.float64)  # the difference below cancels: a part 1 / (2 x**2) remains
     near = x < 12
     v = 0.5 / np.square(np.where(near, 12, x))
     series: Any = 0.0
@@ -74,11 +79,12 @@ rule("ndtri", lambda g, y, _x: g * (np.exp(0.5 * y * y) * _ROOT_2PI))
 rule("ndtri_exp", lambda g, y, x: g * (np.exp(x + 0.5 * y * y) * _ROOT_2PI))
 
 
-# -- the gamma function
+# -- the gamma function, and functions of it (psi: DLMF 5.2.2)
 
 
 def _rgamma_back(g: Any, y: Any, x: Any) -> Any:
-    reflect = x < 0.5  # where gamma has its poles
+    """By the reflection formula, DLMF 5.5.3, where x < 0.5: gamma has its poles there."""
+    reflect = x < 0.5
     mirror, x = np.where(reflect, 1 - x, 1), np.where(reflect, 1, x)
     angle = math.pi * mirror
     wave = np.sin(angle) * sp.psi(mirror) / math.pi + np.cos(angle)
@@ -103,10 +109,12 @@ if scipy is not None:
 
 
 def _gammainc_slope(a: Any, x: Any) -> Any:
+    """The derivative of the regularized incomplete gamma function, DLMF 8.8.13."""
     return np.exp(sp.xlogy(a - 1.0, x) - x - sp.gammaln(a))
 
 
 def _betainc_slope(a: Any, b: Any, x: Any) -> Any:
+    """The derivative of the regularized incomplete beta function, DLMF 8.17.1."""
     return np.exp(sp.xlogy(a - 1.0, x) + sp.xlog1py(b - 1.0, -x) - sp.betaln(a, b))
 
 
@@ -120,7 +128,7 @@ rule("betaincinv", None, None, lambda g, z, a, b, _p: g / _betainc_slope(a, b, z
 rule("betainccinv", None, None, lambda g, z, a, b, _p: -g / _betainc_slope(a, b, z))
 
 
-# -- exponentials, and their integrals
+# -- exponentials, and their integrals (DLMF 6.2 and 8.19.13)
 
 rule("expm1", lambda g, y, _x: g * (y + 1))
 rule("exp2", lambda g, y, _x: g * (y * math.log(2)))
@@ -134,7 +142,7 @@ rule("sici", lambda g, _y, x: g[0] * np.sinc(x / math.pi) + g[1] * (np.cos(x) / 
 rule("shichi", lambda g, _y, x: g[0] * (np.sinh(x) / x) + g[1] * (np.cosh(x) / x))
 
 
-# -- Bessel functions, by their argument (DLMF 10.6.1 and 10.29.1)
+# -- Bessel functions: derivatives by the argument (DLMF 10.6.1 and 10.29.1)
 
 rule("j0", lambda g, _y, x: -g * sp.j1(x))
 rule("y0", lambda g, _y, x: -g * sp.y1(x))
