@@ -1,11 +1,12 @@
 """Solving, inverting and decomposing matrices, and their norms.
 
 All functions take stacks of matrices. Unless a docstring names another source, the formulas are
-those of Giles, "Collected matrix derivative results for forward and reverse mode" (2008). They hold
-for complex matrices too where they conjugate; what does not is refused there.
+those of Giles, "Collected matrix derivative results for forward and reverse mode" (2008). Rules
+that conjugate hold for complex matrices too; the other functions raise an error for them.
 
-Where a derivative is not determined (that of an eigenvector of a repeated eigenvalue, say), it is
-NaN if the loss uses it, and 0 if not: so the eigenvalues alone always have a derivative.
+Some derivatives do not exist, such as that of an eigenvector of a repeated eigenvalue. They are NaN
+where the loss uses the eigenvector, and 0 where it does not: eigenvalues alone always have a
+derivative.
 """
 
 import math
@@ -19,7 +20,7 @@ import numpy as np
 from ..errors import OR_DETACH, NoRuleError
 from ..graph import composite, rule, shown_as
 from ..tensor import Axis, asarray, differentiable, plain
-from .reductions import MISSING, axes_of
+from .reductions import MISSING, axes_of, joined, keep_axes
 
 
 def _refuse_complex(name: str, *arrays: Any) -> None:
@@ -35,13 +36,13 @@ def _eye(like: Any) -> Any:
 
 
 def _divided(x: Any, divisor: Any, used: Any) -> Any:
-    """`x / divisor`; where the divisor is zero, NaN for what is used and 0 for what is not."""
+    """`x / divisor`; where the divisor is zero, NaN if the loss uses the vector, else 0."""
     undetermined = np.where(used, np.nan, np.inf).astype(divisor.dtype)
     return x / np.where(divisor == 0, undetermined, divisor)
 
 
 def _pairs(used: Any) -> Any:
-    """Which pairs of different columns have one that is used."""
+    """For which pairs of different columns the loss uses at least one of the two."""
     different = ~np.eye(used.shape[-1], dtype=bool)
     return (used[..., None, :] | used[..., :, None]) & different
 
@@ -63,18 +64,18 @@ def inverse(a: Any) -> Any:
     return np.where(singular, np.nan, np.linalg.inv(np.where(singular, _eye(a), a)))
 
 
-def _solve_right(g: Any, _x: Any, a: Any, _b: Any) -> Any:
+def _solve_back_b(g: Any, _x: Any, a: Any, _b: Any) -> Any:
     if _b.ndim == 1:
         return np.linalg.solve(a.mT, g[..., None])[..., 0]
     return np.linalg.solve(a.mT, g)
 
 
-def _solve_left(g: Any, x: Any, a: Any, _b: Any) -> Any:
-    h = _solve_right(g, x, a, _b)
+def _solve_back_a(g: Any, x: Any, a: Any, _b: Any) -> Any:
+    h = _solve_back_b(g, x, a, _b)
     return -(h[..., :, None] * x[..., None, :] if _b.ndim == 1 else h @ x.mT)
 
 
-rule(np.linalg.solve, _solve_left, _solve_right)
+rule(np.linalg.solve, _solve_back_a, _solve_back_b)
 
 
 @composite(np.linalg.tensorsolve)
@@ -137,7 +138,7 @@ def _pinv(a: Any, rcond: Any = None, hermitian: bool = False, *, rtol: Any = MIS
     if hermitian:
         a = mirrored(a, "L")
     cutoff = rtol if rcond is None else rcond
-    if cutoff is not MISSING and cutoff is not None:  # NumPy's own cutoffs drop zeros alone
+    if cutoff is not MISSING and cutoff is not None:  # NumPy's default drops only zeros
         _refuse_cutoff("pinv", np.linalg.svdvals(plain(a)), cutoff)
     return pinv(a, rcond, hermitian, rtol)
 
@@ -148,8 +149,8 @@ def _refuse_cutoff(name: str, values: Any, cutoff: Any) -> None:
     dropped = values <= np.asarray(cutoff)[..., None] * largest
     if np.any(dropped & (values > np.finfo(values.dtype).eps ** 0.75 * largest)):
         raise NoRuleError(
-            f"{name} has no derivative for a cutoff of {cutoff}, which drops singular values "
-            f"that are not zero, of {values}: choose a smaller one, or compose it from svd"
+            f"{name} has no derivative for a cutoff of {cutoff}, which drops nonzero singular "
+            f"values among {values}: choose a smaller cutoff, or write the function with svd"
         )
 
 
@@ -172,7 +173,7 @@ def _lstsq_back(i: int, g: Any, out: Any, a: Any, b: Any, rcond: float) -> Any:
 
 @differentiable(partial(_lstsq_back, 0), partial(_lstsq_back, 1))
 def lstsq(a: Any, b: Any, rcond: float) -> Any:
-    """`np.linalg.lstsq` of a matrix of constant rank: `pinv(a) @ b`, and what comes with it."""
+    """`np.linalg.lstsq` of a matrix of constant rank: `pinv(a) @ b`, and NumPy's other results."""
     return np.linalg.lstsq(a, b, rcond)
 
 
@@ -182,7 +183,7 @@ def _lstsq(a: Any, b: Any, rcond: float | None = None) -> Any:
     _refuse_complex("lstsq", a, b)
     if rcond is None:
         rcond = float(np.finfo(float).eps) * max(a.shape[-2:])
-    elif not 0 < rcond < 1:  # what LAPACK takes for its own precision
+    elif not 0 < rcond < 1:  # LAPACK then uses its own precision
         rcond = float(np.finfo(float).epsneg)
     results = lstsq(a, b, rcond)
     _refuse_cutoff("lstsq", plain(results[3]), rcond)
@@ -205,7 +206,7 @@ rule(np.linalg.slogdet, _slogdet_back)
 def _svd_of_square(a: Any) -> Any:
     """The conjugates of u and vh, the singular values, and the determinant of `u @ vh`.
 
-    The singular values of a matrix that is not finite are NaN, where NumPy raises an error.
+    The singular values of a matrix with infinities or NaNs are NaN; NumPy would raise an error.
     """
     finite = np.all(np.isfinite(a), axis=(-2, -1))[..., None]
     u, s, vh = np.linalg.svd(np.where(finite[..., None], a, 0))
@@ -228,9 +229,9 @@ def _cofactors_vjp(g: Any, _c: Any, a: Any) -> Any:
 @differentiable(_cofactors_vjp)
 @shown_as("det")
 def cofactors(a: Any) -> Any:
-    """The derivative of the determinant, of singular matrices too.
+    """The derivative of the determinant: the matrix of cofactors, of singular matrices too.
 
-    With `a = u @ diag(s) @ vh`, the cofactors are those of diag(s) times u, vh and det(u @ vh).
+    With `a = u @ diag(s) @ vh`, it is `det(u @ vh) * u @ cofactors(diag(s)) @ vh`.
 
     >>> from tensorgrad.rules.decompositions import cofactors
     >>> cofactors(np.array([[1.0, 2.0], [2.0, 4.0]])).round(12)
@@ -242,7 +243,7 @@ def cofactors(a: Any) -> Any:
 
 
 def _cofactors_back_left(h: Any, y: Any, a: Any, g: Any) -> Any:
-    """From `y = (c * <g, c> - c @ g.mT @ c) / det(a)`, for matrices that are not singular."""
+    """The derivative of `y = (c * sum(g * c) - c @ g.mT @ c) / det(a)`, of nonsingular matrices."""
 
     def dot(x: Any, y: Any) -> Any:
         return np.sum(x * y, axis=(-2, -1), keepdims=True)
@@ -261,8 +262,9 @@ def _cofactors_back_right(h: Any, _y: Any, a: Any, _g: Any) -> Any:
 def cofactors_back(a: Any, g: Any) -> Any:
     """The derivative of `sum(g * cofactors(a))`, of singular matrices too.
 
-    Of a diagonal matrix, the cofactor of one diagonal element changes with another one, and that
-    of an element off the diagonal with its mirror image, by the product of all the other elements.
+    In a diagonal matrix, the cofactor of a diagonal element changes with every other diagonal
+    element, and the cofactor of an element off the diagonal with the element mirrored to it: by
+    the product of the remaining diagonal elements.
     """
     u, s, vh, phase = _svd_of_square(a)
     same = np.eye(s.shape[-1], dtype=bool)
@@ -292,11 +294,12 @@ def _triangle(a: Any, uplo: Any) -> Any:
 @differentiable(_mirrored_back)
 @shown_as("cholesky or eigh")
 def mirrored(a: Any, uplo: Any) -> Any:
-    """The symmetric matrix that is meant by one triangle of `a`, the lower or the upper one.
+    """The symmetric matrix of which `a` holds one triangle, the lower or the upper one.
 
-    NumPy reads one triangle only, so an element there has the derivative of its mirror image too,
-    and the other triangle has the derivative 0. This is exact for any way to make `a`; the average
-    of the gradient and its transpose is the gradient among symmetric matrices.
+    NumPy reads only that triangle. So an element in it stands for its mirror image too, and has
+    the derivatives of both; the derivative by the other triangle is 0. That is exact however `a`
+    was computed. The mean of the gradient and its transpose is the gradient within the symmetric
+    matrices.
 
     >>> from tensorgrad.rules.decompositions import mirrored
     >>> mirrored(np.array([[1.0, 9.0], [2.0, 3.0]]), "L")
@@ -304,7 +307,7 @@ def mirrored(a: Any, uplo: Any) -> Any:
            [2., 3.]])
     """
     if a.ndim < 2 or a.shape[-1] != a.shape[-2]:
-        raise np.linalg.LinAlgError(f"a square matrix is needed, not an array of shape {a.shape}")
+        raise np.linalg.LinAlgError(f"pass a square matrix, not an array of shape {a.shape}")
     return np.where(_triangle(a, uplo), a, np.conjugate(a.mT))
 
 
@@ -371,7 +374,7 @@ def _eigvalsh(a: Any, UPLO: Any = "L") -> Any:  # noqa: N803 (NumPy's name)
 
 def _eig_back(g: Any, out: Any, _a: Any) -> Any:
     (gw, gv), (w, v) = g, out
-    # LAPACK gives a vector the length 1, and makes its largest component real by a factor.
+    # LAPACK scales each vector to length 1, with a factor that makes its largest component real.
     along = np.sum(gv * v, axis=-2, keepdims=True)
     across = gv - np.conjugate(v) * np.real(along)
     if v.dtype.kind == "c" and v.shape[-1]:
@@ -387,7 +390,7 @@ rule(np.linalg.eig, _eig_back)
 
 
 def _eigvals_back(g: Any, y: Any, a: Any) -> Any:
-    w, v = np.linalg.eig(a)  # perhaps in another order than without the vectors
+    w, v = np.linalg.eig(a)  # its order may differ from that of eigvals
     distance = np.absolute(w[..., :, None] - y[..., None, :])
     same = distance == np.min(distance, axis=-1, keepdims=True, initial=np.inf)
     g = (same / np.sum(same, axis=-1, keepdims=True)) @ g[..., None]
@@ -401,13 +404,16 @@ rule(np.linalg.eigvals, _eigvals_back)
 
 
 def _completed(g: Any, q: Any, count: int) -> Any:
-    """The cotangent of the first `count` orthonormal columns of q, which determine the others."""
+    """The cotangent of the first `count` orthonormal columns of q.
+
+    If one column remains, they determine it, and its cotangent becomes theirs.
+    """
     first, others, g_others = q[..., :count], q[..., count:], g[..., count:]
     if count and others.shape[-1] > 1 and np.any(g_others != 0):
         raise NoRuleError(
-            f"svd or qr: the last {others.shape[-1]} columns that complete an orthonormal basis of "
-            f"shape {q.shape} can be chosen freely, so a loss that uses them has no derivative: "
-            "pass full_matrices=False to svd, mode='reduced' to qr"
+            f"svd or qr: the last {others.shape[-1]} columns of an orthonormal basis of shape "
+            f"{q.shape} are not unique, so a loss that uses them has no derivative: "
+            "pass full_matrices=False to svd, or mode='reduced' to qr"
         )
     return g[..., :count] - others @ (g_others.mT @ first)
 
@@ -432,7 +438,10 @@ def _svd_back(g: Any, out: Any, _a: Any, _full_matrices: bool) -> Any:
 
 
 def _of_nonzero(g: Any, s: Any, m: int, n: int) -> Any:
-    """The cotangent of singular values of an (m, n) matrix, whose least slope at zero is 0."""
+    """The cotangent of the singular values of an (m, n) matrix: 0 for those that are zero.
+
+    The subgradient of least norm there. Singular values within rounding errors count as zero.
+    """
     precision = max(m, n) * float(np.finfo(float).eps)  # NumPy computes in double precision
     return np.where(s > precision * s[..., :1], g, 0)
 
@@ -442,7 +451,7 @@ def svd(a: Any, full_matrices: bool) -> Any:
     """`np.linalg.svd` of a real matrix.
 
     Townsend, "Differentiating the singular value decomposition" (2016), with the quotients by
-    `s_j**2 - s_i**2` as partial fractions: their part in `s_j + s_i` is finite at equal values.
+    `s_j**2 - s_i**2` split into partial fractions: that by `s_j + s_i` is finite at equal values.
     """
     return np.linalg.svd(a, full_matrices)
 
@@ -493,7 +502,7 @@ def _qr_back(g: Any, out: Any, _a: Any, _mode: str) -> Any:
     count = min(out[0].shape[-2], out[1].shape[-1])
     gq, gr = _completed(g[0], out[0], count), g[1][..., :count, :]
     q, r = out[0][..., :count], out[1][..., :count, :]
-    # The first columns of a wide matrix determine q, and q the rest of r.
+    # In a wide matrix, the first columns determine q, and the others are q @ (the rest of r).
     gq = gq + q @ (r[..., count:] @ gr[..., count:].mT)
     r = r[..., :count]
     x = r @ gr[..., :count].mT - gq.mT @ q
@@ -526,21 +535,19 @@ def _qr(a: Any, mode: str = "reduced") -> Any:
 
 
 def _norm_back(g: Any, y: Any, x: Any, _ord: Any, axis: Axis, _keepdims: bool) -> Any:
-    shape = [1 if i in axes_of(x, axis) else n for i, n in enumerate(x.shape)]
-    g, y = g.reshape(shape), y.reshape(shape)
+    g, y = keep_axes(g, x, axis), keep_axes(y, x, axis)
     return np.conjugate(x) * np.where(y == 0, 0, g / np.where(y == 0, 1, y))
 
 
 @differentiable(_norm_back)
 @shown_as("norm")
 def euclidean_norm(x: Any, order: Any, axis: Axis, keepdims: bool) -> Any:
-    """`np.linalg.norm` of an order that is the root of a sum of squares."""
+    """`np.linalg.norm` of the orders that are the square root of a sum of squares."""
     return np.linalg.norm(x, order, axis, keepdims)
 
 
 def _power_norm_back(g: Any, y: Any, x: Any, order: float, axis: Axis, _keepdims: bool) -> Any:
-    shape = [1 if i in axes_of(x, axis) else n for i, n in enumerate(x.shape)]
-    g, y = g.reshape(shape), y.reshape(shape)
+    g, y = keep_axes(g, x, axis), keep_axes(y, x, axis)
     flat = (x == 0) | (y == 0)
     return np.where(flat, 0, g * np.where(flat, 1, x / np.where(y == 0, 1, y)) ** (order - 1))
 
@@ -550,23 +557,23 @@ def _power_norm_back(g: Any, y: Any, x: Any, order: float, axis: Axis, _keepdims
 def power_norm(x: Any, order: float, axis: Axis, keepdims: bool) -> Any:
     """`np.linalg.norm` of vectors of non-negative numbers, of an order other than 0 and infinity.
 
-    An element that is zero has the derivative 0, by the absolute value it is if not by the power.
+    At an element that is zero, the derivative is 0.
     """
     return np.linalg.norm(x, order, axis, keepdims)
 
 
-def _of_lengths(extremum: Callable[..., Any], inner: int) -> Callable[[Any], Any]:
-    """The extreme one among the sums of absolute values along one axis of matrices."""
+def _of_sums(extremum: Callable[..., Any], inner: int) -> Callable[[Any], Any]:
+    """A norm of matrices: the extremum of the sums of absolute values along one axis."""
     return lambda x: extremum(np.sum(np.absolute(x), axis=inner), axis=-1)
 
 
 _largest = partial(np.max, initial=0)
 _VECTOR_NORMS: dict[Any, Callable[..., Any]] = {1: np.sum, np.inf: _largest, -np.inf: np.min}
 _MATRIX_NORMS: dict[Any, Callable[..., Any]] = {
-    1: _of_lengths(_largest, -2),
-    -1: _of_lengths(np.min, -2),
-    np.inf: _of_lengths(_largest, -1),
-    -np.inf: _of_lengths(np.min, -1),
+    1: _of_sums(_largest, -2),
+    -1: _of_sums(np.min, -2),
+    np.inf: _of_sums(_largest, -1),
+    -np.inf: _of_sums(np.min, -1),
     2: lambda x: _largest(np.linalg.svdvals(x), axis=-1),
     -2: lambda x: np.min(np.linalg.svdvals(x), axis=-1),
     "nuc": lambda x: np.sum(np.linalg.svdvals(x), axis=-1),
@@ -586,8 +593,7 @@ def _norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> 
         return power_norm(np.absolute(x), ord, axis, keepdims)
     if kind == 2 and ord in _MATRIX_NORMS:
         norms = _MATRIX_NORMS[ord](np.moveaxis(x, axes, (-2, -1)))
-        shape = [1 if i in axes else n for i, n in enumerate(x.shape)]
-        return norms.reshape(shape) if keepdims else norms
+        return keep_axes(norms, x, axes) if keepdims else norms
     return np.linalg.norm(x.detach(), ord, axis, keepdims)  # a count, or NumPy's error
 
 
@@ -597,12 +603,9 @@ def _vector_norm(x: Any, *, axis: Axis = None, keepdims: bool = False, ord: Any 
     if len(axes) == 1:
         rows, along = x, axes[0]
     else:
-        rest = [n for i, n in enumerate(x.shape) if i not in axes]
-        count = math.prod(x.shape[i] for i in axes)
-        rows, along = np.moveaxis(x, axes, range(len(axes))).reshape(count, *rest), 0
+        rows, along = joined(x, axes), 0
     norms = np.linalg.norm(rows, ord, along)
-    shape = [1 if i in axes_of(x, axis) else n for i, n in enumerate(x.shape)]
-    return norms.reshape(shape) if keepdims else norms
+    return keep_axes(norms, x, axes) if keepdims else norms
 
 
 @composite(np.linalg.matrix_norm)
@@ -637,7 +640,7 @@ def _multi_dot_back(i: int, g: Any, _y: Any, *arrays: Any) -> Any:
 
 @differentiable(each=_multi_dot_back, form="multilinear")
 def multi_dot(*arrays: Any) -> Any:
-    """`np.linalg.multi_dot` of three or more arrays, given one by one."""
+    """`np.linalg.multi_dot` of three or more arrays, each an argument."""
     return np.linalg.multi_dot(arrays)
 
 

@@ -28,23 +28,23 @@ from ..tensor import Tensor, apply, asarray, assign, differentiable, plain
 @differentiable(lambda g, _y, _values, index, _shape: g[index], form="linear")
 @shown_as("setitem")
 def scatter(values: Any, index: Any, shape: tuple[int, ...]) -> Any:
-    """Zeros of the given shape, with `values` added at `index`, as often as it names an element.
+    """Return zeros of a shape, with `values` added at `index`: repeated elements accumulate.
 
     >>> from tensorgrad.rules.indexing import scatter
     >>> scatter(np.array([5.0, 6.0, 7.0]), np.array([2, 0, 2]), (4,))
     array([ 6.,  0., 12.,  0.])
     """
-    if type(index) in (int, slice) or _names_elements_once(index):
+    if type(index) in (int, slice) or _is_unique(index):
         plain = type(values) is np.ndarray  # np.zeros takes a fifth of the time of np.zeros_like
         out = np.zeros(shape, values.dtype) if plain else np.zeros_like(values, shape=shape)
         out[index] = values
         return out
     out = np.zeros_like(values, shape=shape, dtype=wide(values), order="C")
-    places = _places(index, shape, values.size)
-    if places is None:
+    flat = _flat_index(index, shape, values.size)
+    if flat is None:
         np.add.at(out, index, values)
     else:
-        np.add.at(out.reshape(-1), places.reshape(-1), values.reshape(-1))
+        np.add.at(out.reshape(-1), flat.reshape(-1), values.reshape(-1))
     return out.astype(values.dtype, copy=False)
 
 
@@ -53,19 +53,19 @@ def wide(a: Any) -> Any:
     return np.result_type(a.dtype, np.float32)
 
 
-def _names_elements_once(index: Any) -> bool:
-    """Whether the index holds no array of several integers, the only kind that could repeat."""
+def _is_unique(index: Any) -> bool:
+    """Whether no element is selected twice, as far as can be told without looking at integers."""
     parts = index if isinstance(index, tuple) else (index,)
     return all(
         not hasattr(part, "dtype") or part.dtype.kind == "b" or part.size < 2 for part in parts
     )
 
 
-def _places(index: Any, shape: tuple[int, ...], count: int) -> Any:
-    """The numbers in C order of the elements at `index`, `count` of them, if knowing these pays.
+def _flat_index(index: Any, shape: tuple[int, ...], count: int) -> Any:
+    """The flat index, in C order, of the `count` elements at `index`, or None if it is no faster.
 
-    Adding at numbers takes a third of the time where an integer array names whole rows, as in an
-    embedding; as much where it names single elements; and more for few elements.
+    `np.add.at` with a flat index takes a third of the time if an integer array selects whole rows,
+    as in an embedding; the same time if it selects single elements; more if they are few.
     """
     if count < 512 or len(shape) < 2:
         return None
@@ -80,10 +80,10 @@ def _places(index: Any, shape: tuple[int, ...], count: int) -> Any:
     return None
 
 
-def _last_written(g: Any, _y: Any, _x: Any, _value: Any, index: Any) -> Any:
-    """The cotangent of the assigned values: of those that a repeated index overwrote, zero."""
+def _assign_back(g: Any, _y: Any, _x: Any, _value: Any, index: Any) -> Any:
+    """The cotangent of the assigned values, 0 for those that a repeated index overwrote."""
     part = g[index]
-    if not _names_elements_once(index):
+    if not _is_unique(index):
         numbers = np.arange(part.size).reshape(part.shape)
         written = np.empty(g.shape, numbers.dtype)
         written[index] = numbers
@@ -98,14 +98,14 @@ rule(
     form="linear",
     views=True,
 )
-rule(assign, lambda g, _y, _x, _value, index: assign(g, 0, index), _last_written)
+rule(assign, lambda g, _y, _x, _value, index: assign(g, 0, index), _assign_back)
 
 
 # -- reading along an axis
 
 
 def along_axis(axis: int, indices: Any) -> tuple[Any, ...]:
-    """The index that takes the elements with these indices along an axis."""
+    """The index that selects `indices` along an axis, and everything along the others."""
     return (slice(None),) * axis + (indices,)
 
 
@@ -122,11 +122,13 @@ def _take_back(
     axis = normalize_axis_index(axis or 0, len(shape))
     indices = _within(as_array(indices, "take"), shape[axis], mode)
     share = scatter(g, along_axis(axis, indices), shape)
-    return share if shape == _a.shape else share.reshape(_a.shape)  # a view would be copied
+    return (
+        share if shape == _a.shape else share.reshape(_a.shape)
+    )  # a reshaped view would be copied
 
 
 def _within(indices: Any, n: int, mode: Any) -> Any:
-    """The indices that a mode of `np.take` makes of those beyond the length `n`."""
+    """The indices that a mode of `np.take` replaces those beyond the length `n` by."""
     if mode == "raise":
         return indices
     return np.mod(indices, n) if mode == "wrap" else np.clip(indices, 0, n - 1)
@@ -148,7 +150,7 @@ def _extract(condition: Any, arr: Any) -> Any:
 
 
 def _aligned_index(shape: tuple[int, ...], indices: Any, axis: int) -> tuple[Any, ...]:
-    """The index of the elements that `indices` names along an axis, and in order along others."""
+    """The index of `indices` along an axis, aligned with all positions along the others."""
     axis = normalize_axis_index(axis, len(shape))
     if indices.dtype.kind not in "iu":
         raise IndexError(f"indices of dtype {indices.dtype} must be integers")
@@ -171,32 +173,34 @@ def _take_along_axis(arr: Any, indices: Any, axis: int | None = -1) -> Any:
 # -- functions that only move elements
 
 
-def spread(values: Any, places: Any, shape: tuple[int, ...]) -> Any:
-    """Zeros of that shape, with each value added at its place: 1, 2, ... in C order, or 0, nowhere.
+def spread(values: Any, origins: Any, shape: tuple[int, ...]) -> Any:
+    """Return zeros of a shape, with each value added at its origin: 1, 2, ... in C order.
+
+    Values with the origin 0 are dropped.
 
     >>> from tensorgrad.rules.indexing import spread
     >>> spread(np.array([5.0, 6.0, 7.0]), np.array([3, 0, 3]), (2, 2))
     array([[ 0.,  0.],
            [12.,  0.]])
     """
-    return scatter(values, places, (math.prod(shape) + 1,))[1:].reshape(shape)
+    return scatter(values, origins, (math.prod(shape) + 1,))[1:].reshape(shape)
 
 
 def moves(*funs: Function, arity: int = 1) -> None:
     """Set the derivatives of functions whose results hold elements of their arrays, and zeros.
 
-    The first `arity` arguments are the arrays. Where each element went is found by moving the
-    numbers 1, 2, ... of their places instead.
+    The first `arity` arguments are the arrays. To find the origin of each element of the result,
+    the function is called with the numbers 1, 2, ... instead of the elements.
     """
 
     def derivative(fun: Function, i: int) -> Function:
         def vjp(g: Any, _y: Any, *_args: Any, **kwargs: Any) -> Any:
             arrays, parameters = _args[:arity], _args[arity:]
-            places = [
+            numbers = [
                 np.arange(1, a.size + 1).reshape(a.shape) if i == j else np.zeros(np.shape(a), int)
                 for j, a in enumerate(arrays)
             ]
-            return spread(g, fun(*places, *parameters, **kwargs), arrays[i].shape)
+            return spread(g, fun(*numbers, *parameters, **kwargs), arrays[i].shape)
 
         return vjp
 
@@ -226,7 +230,7 @@ def _insert(arr: Any, obj: Any, values: Any, axis: int | None = None) -> Any:
 
 
 def _writes(fun: Function) -> Callable[[F], F]:
-    """Define what `fun` does to a tensor, given NumPy's arguments, all of them, by position."""
+    """Define what `fun` does to a tensor; the definition receives all arguments, by position."""
 
     def register(definition: F) -> F:
         parameters = signature(definition)
@@ -238,12 +242,14 @@ def _writes(fun: Function) -> Callable[[F], F]:
             target = bound.args[0]
             arrays = [plain(a) for a in bound.args]
             if isinstance(target, Tensor):
-                fun(plain(target).copy(), *arrays[1:])  # which refuses what NumPy refuses
+                fun(
+                    plain(target).copy(), *arrays[1:]
+                )  # raises NumPy's errors before anything is written
                 definition(*bound.args)
             elif any(isinstance(a, Tensor) and a.requires_grad for a in bound.args):
                 raise TypeError(
                     f"{name_of(fun)}: cannot write a tensor that requires grad into an array: "
-                    f"make the array with tensorgrad.zeros, {OR_DETACH}"
+                    f"create the array with tensorgrad.zeros, {OR_DETACH}"
                 )
             else:
                 fun(*arrays)
@@ -253,11 +259,11 @@ def _writes(fun: Function) -> Callable[[F], F]:
     return register
 
 
-def _write_in_turn(target: Any, places: Any, values: Any) -> None:
-    """Write at places in C order; values that run out start over."""
-    if places.size and np.size(values):
+def _write_in_turn(target: Any, indices: Any, values: Any) -> None:
+    """Write values at flat indices, in C order; if there are fewer values, they are repeated."""
+    if indices.size and np.size(values):
         flat = target.flatten()
-        flat[places] = np.resize(values, places.size)
+        flat[indices] = np.resize(values, indices.size)
         target[...] = flat.reshape(target.shape)
 
 
@@ -273,9 +279,9 @@ def _place(arr: Any, mask: Any, vals: Any) -> None:
 
 @_writes(np.putmask)
 def _putmask(a: Any, mask: Any, values: Any) -> None:
-    places = np.flatnonzero(plain(mask))
+    indices = np.flatnonzero(plain(mask))
     if np.size(values):
-        _write_in_turn(a, places, np.resize(values, a.size)[places])
+        _write_in_turn(a, indices, np.resize(values, a.size)[indices])
 
 
 @_writes(np.fill_diagonal)

@@ -19,31 +19,44 @@ _multiply: Function = np.multiply.reduce
 _maximum: Function = np.maximum.reduce
 _minimum: Function = np.minimum.reduce
 
-MISSING: Any = np._NoValue  # what NumPy takes for "not given"
+MISSING: Any = np._NoValue  # NumPy's default of parameters for which None is a value
 
 
 def axes_of(x: Any, axis: Axis) -> tuple[int, ...]:
-    """The axes that a reduction of `x` along `axis` reduces, as numbers from 0."""
+    """The axes that a reduction of `x` along `axis` reduces, counted from 0."""
     if axis is None or not x.ndim:
         return tuple(range(x.ndim))
     return normalize_axis_tuple(axis, x.ndim)
 
 
 def rows_of(x: Any, axes: Sequence[int]) -> Any:
-    """The array, which must not be empty, as a matrix: each slice along `axes` becomes a row."""
+    """Reshape an array into a matrix: each slice along `axes` becomes a row.
+
+    It must have elements.
+    """
     length = math.prod(x.shape[i] for i in axes)
     return np.moveaxis(x, axes, range(-len(axes), 0)).reshape(x.size // length, length)
 
 
+def joined(x: Any, axes: Sequence[int]) -> Any:
+    """Join the axes into one axis, and make it the first."""
+    rest = [n for i, n in enumerate(x.shape) if i not in axes]
+    count = math.prod(x.shape[i] for i in axes)
+    return np.moveaxis(x, axes, range(len(axes))).reshape(count, *rest)
+
+
 def from_rows(rows: Any, axes: Sequence[int], shape: Sequence[int]) -> Any:
-    """The array of that shape whose `rows_of` these are."""
+    """Undo `rows_of`: reshape rows along `axes` into an array of this shape."""
     rest = [n for i, n in enumerate(shape) if i not in axes]
     moved = rows.reshape([*rest, *(shape[i] for i in axes)])
     return np.moveaxis(moved, range(-len(axes), 0), axes)
 
 
-def _keep_axes(reduced: Any, x: Any, axis: Axis) -> Any:
-    """Give the result of reducing `x` its reduced axes back, as axes of length 1."""
+def keep_axes(reduced: Any, x: Any, axis: Axis) -> Any:
+    """Insert the axes along which `x` was reduced again, with length 1, so that both broadcast.
+
+    A result of reducing along all axes (None) stays as it is.
+    """
     if axis is None or reduced.ndim == x.ndim:
         return reduced
     axes = axes_of(x, axis)
@@ -60,7 +73,7 @@ def _selected(g: Any, where: Any) -> Any:
 def _sum_back(
     g: Any, _y: Any, _x: Any, *, axis: Axis = 0, where: Any = True, **_options: Any
 ) -> Any:
-    return _selected(_keep_axes(g, _x, axis), where)
+    return _selected(keep_axes(g, _x, axis), where)
 
 
 rule(_add, _sum_back, form="linear")
@@ -68,7 +81,7 @@ rule(_add, _sum_back, form="linear")
 
 @shown_as("sum")
 def total(x: Any) -> Any:
-    """The sum of all elements: `np.sum` as it is called most, without parameters to look after."""
+    """The sum of all elements: `np.sum` without parameters, the most common call."""
     return _add(x, axis=None)
 
 
@@ -85,7 +98,7 @@ def _product_back(
     where: Any = True,
     **_options: Any,
 ) -> Any:
-    """The product of the others is that of those before and of those after: without division."""
+    """The product of all other elements: those before times those after, without a division."""
     if not x.size:
         return np.zeros_like(g, shape=x.shape)
     axes = axes_of(x, axis)
@@ -93,7 +106,7 @@ def _product_back(
     one = np.ones((len(rows), 1), wide(g))
     before = np.multiply.accumulate(np.concatenate([one, rows[:, :-1]], axis=1), axis=1)
     after = np.multiply.accumulate(np.concatenate([one, rows[:, :0:-1]], axis=1), axis=1)[:, ::-1]
-    g = _keep_axes(g if initial is None else g * initial, x, axis)
+    g = keep_axes(g if initial is None else g * initial, x, axis)
     return _selected(g * from_rows(before * after, axes, x.shape), where)
 
 
@@ -101,7 +114,7 @@ rule(_multiply, _product_back)
 
 
 def _log_sum_back(unit: float) -> Function:
-    """The shares of the elements in the sum of exp(x * unit)."""
+    """The vjp of the logarithm of a sum of exp(x * unit): each element's share in that sum."""
 
     def vjp(
         g: Any,
@@ -114,11 +127,11 @@ def _log_sum_back(unit: float) -> Function:
         **_options: Any,
     ) -> Any:
         x = (x if where is True else np.where(where, x, -np.inf)) * unit
-        if initial is None and x.size:  # exp(x - y) would lose the digits of large ones
+        if initial is None and x.size:  # exp(x - y) would lose digits where both are large
             shares = softmax(x, axes_of(x, axis))
         else:
-            shares = np.exp(x - _keep_axes(y, x, axis) * unit)
-        return _keep_axes(g, x, axis) * shares
+            shares = np.exp(x - keep_axes(y, x, axis) * unit)
+        return keep_axes(g, x, axis) * shares
 
     return vjp
 
@@ -141,15 +154,15 @@ def _extremum_back(
     where: Any = True,
     **_options: Any,
 ) -> Any:
-    """The elements that equal the extremum, or the NaNs that became it, share equally."""
+    """The elements that attain the extremum share the cotangent equally."""
     if dtype is not None:
         x = x.astype(y.dtype)
-    g, y = (_keep_axes(a, x, axis) for a in (g, y))
-    among = attains(x, y) if where is True else attains(x, y) & where
-    count = _add(among, axis=axis, keepdims=True, dtype=wide(g))
+    g, y = (keep_axes(a, x, axis) for a in (g, y))
+    chosen = attains(x, y) if where is True else attains(x, y) & where
+    count = _add(chosen, axis=axis, keepdims=True, dtype=wide(g))
     if initial is not None:
         count = count + attains(np.asarray(initial, y.dtype), y)
-    return np.where(among, g / count, 0)
+    return np.where(chosen, g / count, 0)
 
 
 for _extremum in (_maximum, _minimum, np.fmax.reduce, np.fmin.reduce):
@@ -178,7 +191,7 @@ rule(np.nanmin, _nan_extremum_back)
 
 
 def _count(x: Any, y: Any, axis: Axis, where: Any, dtype: Any) -> Any:
-    """How many elements of `x` went into each of `y`."""
+    """The number of elements of `x` that were reduced to each element of `y`."""
     if where is True:
         return np.asarray(x.size / max(y.size, 1), dtype)
     return _add(np.broadcast_to(where, x.shape), axis=axis, dtype=dtype, keepdims=True)
@@ -193,7 +206,7 @@ def _mean_back(
     _keepdims: bool = False,
     where: Any = True,
 ) -> Any:
-    g = _keep_axes(g, _x, axis)
+    g = keep_axes(g, _x, axis)
     if where is True and g.dtype.char in "fd":
         return g / max(_x.size // max(_y.size, 1), 1)
     count = _count(_x, _y, axis, where, wide(g))
@@ -205,7 +218,7 @@ def mean(
 ) -> Any:
     """`np.mean` of an array."""
     if axis is None and dtype is None and where is True and a.size and a.dtype.char in "fd":
-        return _add(a, axis=None, keepdims=keepdims) / a.size  # np.mean's way, in half its time
+        return _add(a, axis=None, keepdims=keepdims) / a.size  # the same, in half of the time
     return np.mean(a, axis=axis, dtype=dtype, keepdims=keepdims, where=where)
 
 
@@ -231,11 +244,11 @@ rule(np.nanmean, _nanmean_back)
 
 @shown_as("std or var")
 def dispersion(a: Any, *mean: Any, fun: Function, **options: Any) -> Any:
-    """`np.var` or one of its kin, with the mean as an argument, if it is given."""
+    """`np.var`, `std`, `nanvar` or `nanstd`, with the mean as an optional second array."""
     return fun(a, **options, **dict(zip(("mean",), mean)))
 
 
-def _deviations(
+def _dispersion_back(
     g: Any,
     y: Any,
     x: Any,
@@ -246,7 +259,7 @@ def _deviations(
     where: Any,
     **_options: Any,
 ) -> Any:
-    """The cotangent of `x`: that of its deviations from the mean, for these sum to zero."""
+    """The cotangent of `x`. Through the mean comes nothing, as the deviations from it sum to 0."""
     if fun in (np.nanvar, np.nanstd):
         where = (x == x) & where
     dtype = np.result_type(x.dtype, g.dtype, np.float32)
@@ -260,24 +273,26 @@ def _deviations(
     if fun in (np.std, np.nanstd):
         flat = y == 0
         g = np.where(flat, 0, g * 0.5 / np.where(flat, 1, y))
-        if not mean:  # the rounding error of the mean would count where the deviation is as small
+        if not mean:  # again, as deviations may be as small as the rounding error of the mean
             deviations = centered(deviations)
     if x.dtype.kind == "c":
         deviations = np.conjugate(deviations)
     freedom = np.maximum(count - ddof, 0)
-    return _selected(_keep_axes(g + g, x, axis) * deviations / freedom, where)
+    return _selected(keep_axes(g + g, x, axis) * deviations / freedom, where)
 
 
-rule(
-    dispersion, _deviations, lambda g, y, x, mean, **options: -_deviations(g, y, x, mean, **options)
-)
+def _dispersion_back_mean(g: Any, y: Any, x: Any, mean: Any, **options: Any) -> Any:
+    return -_dispersion_back(g, y, x, mean, **options)
 
 
-# -- the functions, in terms of these
+rule(dispersion, _dispersion_back, _dispersion_back_mean)
+
+
+# -- NumPy's functions, in terms of those above
 
 
 def _keywords(initial: Any, where: Any, **options: Any) -> dict[str, Any]:
-    """The keywords of a ufunc's `reduce`, as plain arrays, without what was not given."""
+    """The keywords of a ufunc's `reduce` as plain arrays, without those that are missing."""
     if initial is not MISSING:
         options["initial"] = initial if initial is None else np.asarray(initial)
     if where is not True:
@@ -358,7 +373,7 @@ def _dispersion(
 ) -> Any:
     if correction is not MISSING:
         if ddof != 0:
-            raise ValueError(f"{fun.__name__}: give ddof={ddof} or correction, not both")
+            raise ValueError(f"{fun.__name__}: pass ddof={ddof} or correction, not both")
         ddof = correction
     arrays = (a,) if mean is MISSING else (a, mean)
     options = _keywords(MISSING, where, axis=axis, dtype=dtype, ddof=ddof, keepdims=keepdims)
@@ -370,7 +385,7 @@ for _fun in (np.var, np.std, np.nanvar, np.nanstd):
 
 
 def without_nan(fun: Function, filler: float, a: Any, *args: Any, **kwargs: Any) -> Any:
-    """Call `fun` on the array in which a number takes the place of NaN."""
+    """Call `fun` on the array with NaNs replaced by a number."""
     return fun(np.where(np.isnan(a), filler, a), *args, **kwargs)
 
 

@@ -9,7 +9,7 @@ from ..errors import TraceError
 from ..graph import Function, composite, mode, signature
 from ..tensor import as_operand, asarray, plain
 
-# -- sorting: among equal elements, the first ones come first
+# -- sorting, stable: equal elements keep their order
 
 
 @composite(np.sort)
@@ -36,10 +36,10 @@ def _partition(
 ) -> Any:
     a, axis = _axis_of_sort(a, axis)
     values = np.partition(plain(a), kth, axis, kind, order)
-    places = np.empty(values.shape, np.intp)
-    ranked, origins = [np.argsort(x, axis, stable=True) for x in (values, plain(a))]
-    np.put_along_axis(places, ranked, origins, axis)
-    return np.take_along_axis(a, places, axis)
+    origins = np.empty(values.shape, np.intp)
+    order, order_of_a = [np.argsort(x, axis, stable=True) for x in (values, plain(a))]
+    np.put_along_axis(origins, order, order_of_a, axis)
+    return np.take_along_axis(a, origins, axis)
 
 
 def _axis_of_sort(a: Any, axis: int | None) -> tuple[Any, int]:
@@ -50,7 +50,7 @@ def _axis_of_sort(a: Any, axis: int | None) -> tuple[Any, int]:
 
 
 def _origins(values: Any, elements: Any) -> Any:
-    """Where among `elements` each of the values is: the second of two equal values at the second.
+    """The index among `elements` of each value; the second of two equal values at the second.
 
     >>> from tensorgrad.rules.sorting import _origins
     >>> _origins(np.array([7.0, 5.0, 7.0]), np.array([7.0, 7.0, 5.0, 7.0]))
@@ -66,9 +66,9 @@ def _origins(values: Any, elements: Any) -> Any:
 
 
 def _picks(*funs: Function, arity: int = 1) -> None:
-    """Define functions whose (first) result holds elements of their first `arity` arguments.
+    """Define functions whose (first) result consists of elements of their first `arity` arguments.
 
-    An element that there is more than once is the first one.
+    Of equal elements, the first one is the one that is returned.
     """
 
     def definition_of(fun: Function) -> Function:
@@ -129,7 +129,9 @@ def _select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0
 def _choose(a: Any, choices: Sequence[Any], _out: None = None, mode: Any = "raise") -> Any:
     choices = [as_operand(c, "choose") if type(c) is list else c for c in choices]
     a = plain(asarray(a))
-    np.choose(a, [*map(plain, choices)], mode=mode)  # which refuses an index out of bounds
+    np.choose(
+        a, [*map(plain, choices)], mode=mode
+    )  # raises NumPy's error for an index out of bounds
     a = np.arange(len(choices)).take(a, mode=mode)
     return np.select([a == i for i in range(len(choices))], choices)
 
@@ -137,18 +139,21 @@ def _choose(a: Any, choices: Sequence[Any], _out: None = None, mode: Any = "rais
 @composite(np.piecewise, of_sequences=True)
 def _piecewise(x: Any, condlist: Any, funclist: Sequence[Any], *args: Any, **kw: Any) -> Any:
     if mode.get().trace is not None:
-        raise TraceError("piecewise hands over selected elements, which differ from call to call")
+        raise TraceError(
+            "piecewise cannot be compiled, as the number of elements that each function receives "
+            "depends on the values: use numpy.where or numpy.select"
+        )
     x = asarray(x)
-    places: dict[int, Any] = {}  # of the elements that each function receives
+    received: dict[int, Any] = {}  # the numbers of the elements that each function receives
 
     def noting(i: int) -> Function:
-        return lambda numbers: places.setdefault(i, numbers)
+        return lambda numbers: received.setdefault(i, numbers)
 
     conditions = [*map(plain, condlist)] if type(condlist) is list else plain(condlist)
     numbers = np.arange(x.size).reshape(x.shape)
     np.piecewise(numbers, conditions, [noting(i) for i in range(len(funclist))])
-    y = np.where(False, np.ravel(x), np.zeros((), x.dtype))  # tracked, whatever is written
-    for i, numbers in places.items():
+    y = np.where(False, np.ravel(x), np.zeros((), x.dtype))  # tracked, as x is
+    for i, numbers in received.items():
         fun = funclist[i]
         y[numbers] = fun(np.ravel(x)[numbers], *args, **kw) if callable(fun) else fun
     return y.reshape(x.shape)

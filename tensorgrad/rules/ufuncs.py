@@ -1,6 +1,5 @@
-"""What every ufunc has in common: the keywords of a call, and the methods."""
+"""The keywords and methods that all ufuncs share."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +8,7 @@ from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from ..graph import CONSTANTS, composite
 from ..tensor import Axis, apply, asarray, assign, plain
+from .reductions import joined, keep_axes
 
 
 @composite(np.ufunc.__call__)
@@ -20,20 +20,20 @@ def _call(
     casting: Any = "same_kind",
     order: str = "K",
     subok: bool = True,
-    **axes: Any,  # and keepdims, of the ufuncs of whole vectors and matrices
+    **axes: Any,  # axes, axis and keepdims, of generalized ufuncs
 ) -> Any:
-    del order, subok  # the layout in memory, and subclasses: not seen from outside
+    del order, subok  # a result's memory layout is not observable, and its class is Tensor
     if dtype is not None or casting != "same_kind":
-        nothing, wanted = (None,) * ufunc.nin, (dtype and np.dtype(dtype),) * ufunc.nout
+        any_inputs, outputs = (None,) * ufunc.nin, (dtype and np.dtype(dtype),) * ufunc.nout
         dtypes = ufunc.resolve_dtypes(
             (*map(_kind, inputs), *(None,) * ufunc.nout),
-            signature=(*nothing, *wanted),
+            signature=(*any_inputs, *outputs),
             casting=casting,
         )
         inputs = tuple([asarray(x).astype(d) for x, d in zip(inputs, dtypes)])
     if where is True:
         return apply(ufunc, inputs, axes)
-    # Elements that are not selected stay 0, where NumPy leaves what was in memory.
+    # Elements that are not selected are 0; NumPy leaves them uninitialized.
     shape = np.broadcast_shapes(*map(np.shape, inputs), np.shape(where))
     where = np.broadcast_to(plain(asarray(where)), shape)
     selected = [
@@ -49,7 +49,7 @@ def _call(
 
 
 def _kind(x: Any) -> Any:
-    """The type of a Python number, which adapts to the other operands, else a dtype."""
+    """The type of a Python number, whose dtype the other operands decide, else the dtype."""
     return type(x) if type(x) in (int, float, complex) else asarray(x).dtype
 
 
@@ -72,32 +72,24 @@ def _reduce(
 ) -> Any:
     if ufunc in CONSTANTS:
         y = ufunc.reduce(x.detach(), axis, dtype, None, keepdims, initial, where)
-        if y.size != x.size or y.dtype != x.dtype:  # else, single elements were left as they are
+        if y.size != x.size or y.dtype != x.dtype:  # else, reduced axes of length 1 copy elements
             return y
     x = asarray(x, dtype)
     axes = normalize_axis_tuple(range(x.ndim) if axis is None or not x.ndim else axis, x.ndim)
-
-    def items(a: Any) -> Any:
-        """The array with what is to be reduced on one axis, the first."""
-        rest = [n for i, n in enumerate(x.shape) if i not in axes]
-        count = math.prod(x.shape[i] for i in axes)
-        return np.moveaxis(a, axes, range(len(axes))).reshape(count, *rest)
-
-    values = items(x)
+    values = joined(x, axes)
     start = ufunc.identity if initial is np._NoValue else initial
     if start is not None:
-        total = np.sum(values[:0], axis=0) + start  # of its shape, and tracked also where it is all
+        total = np.sum(values[:0], axis=0) + start  # zeros, so that it has the shape and a graph
     elif where is not True or not len(values):
-        raise ValueError(f"{ufunc.__name__}.reduce has no identity: give an initial value")
+        raise ValueError(f"{ufunc.__name__}.reduce has no identity: pass an initial value")
     else:
         total, values = values[0], values[1:]
     if where is True:
         total = _running(ufunc, [total, *values])[-1]
     else:
-        for value, chosen in zip(values, items(np.broadcast_to(where, x.shape))):
+        for value, chosen in zip(values, joined(np.broadcast_to(where, x.shape), axes)):
             total = np.where(chosen, apply(ufunc, (total, value)), total)
-    shape = [1 if i in axes else n for i, n in enumerate(x.shape)]
-    return total.reshape(shape) if keepdims else total
+    return keep_axes(total, x, axes) if keepdims else total
 
 
 @composite(np.ufunc.accumulate)
@@ -120,7 +112,7 @@ def _reduceat(ufunc: np.ufunc, x: Any, indices: Any, axis: int = 0, dtype: Any =
 
 
 def _running(ufunc: np.ufunc, items: Sequence[Any]) -> list[Any]:
-    """The results of `ufunc` over the first items, one, two, and so on."""
+    """The results of reducing the first item, the first two, and so on."""
     totals = [items[0]]
     for item in items[1:]:
         totals.append(apply(ufunc, (totals[-1], item)))
