@@ -1,4 +1,4 @@
-"""Functions with nothing to differentiate: piecewise constant, or not of the values at all."""
+"""Functions without a derivative: piecewise constant ones, and those that ignore the values."""
 
 import operator
 
@@ -21,12 +21,12 @@ piecewise_constant(
     np.linalg.matrix_rank,
 )  # fmt: skip
 
-# Functions of which no result is an array that follows the values.
+# Functions whose results do not depend on the values, or are not arrays.
 DESCRIPTIONS: set[Function] = {
     np.shape, np.ndim, np.size, np.iscomplexobj, np.isrealobj,
     np.result_type, np.common_type, np.min_scalar_type, np.can_cast,
     np.may_share_memory, np.shares_memory, np.einsum_path,
-    # arrays and indices that are made for an array's shape
+    # arrays and indices for an array's shape
     np.zeros_like, np.ones_like, np.empty_like,
     np.diag_indices_from, np.tril_indices_from, np.triu_indices_from,
     # text and files

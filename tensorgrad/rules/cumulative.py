@@ -8,16 +8,12 @@ from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from ..graph import Function, composite, rule
 from ..tensor import Axis, apply, asarray
+from .indexing import along_axis
 from .reductions import MISSING, without_nan
 from .selection import attains
 
 _add: Function = np.add.accumulate
 _multiply: Function = np.multiply.accumulate
-
-
-def _part(axis: int, *bounds: int | None) -> tuple[slice, ...]:
-    """The index of a slice along an axis, which is counted from 0."""
-    return (slice(None),) * axis + (slice(*bounds),)
 
 
 # -- running sums, products and extrema
@@ -26,8 +22,8 @@ def _part(axis: int, *bounds: int | None) -> tuple[slice, ...]:
 def _suffix_sums(terms: Any, factors: Any) -> Any:
     """Return s with `s[i] = terms[i] + factors[i] * s[i + 1]`, along the first axis.
 
-    The number of terms in each sum doubles in each turn (W. D. Hillis and G. L. Steele, "Data
-    parallel algorithms", 1986): a few operations on whole arrays, and no division.
+    Each iteration doubles the number of terms in each sum (W. D. Hillis and G. L. Steele, "Data
+    parallel algorithms", 1986), so it takes few operations on whole arrays, and no division.
     """
     sums, step = terms, 1
     while step < len(terms):
@@ -37,14 +33,14 @@ def _suffix_sums(terms: Any, factors: Any) -> Any:
     return sums
 
 
-def _running_sum_back(g: Any, _y: Any, _x: Any, *, axis: int = 0, **_dtype: Any) -> Any:
-    backwards = _part(axis % g.ndim, None, None, -1)
+def _accumulated_sum_back(g: Any, _y: Any, _x: Any, *, axis: int = 0, **_dtype: Any) -> Any:
+    backwards = along_axis(axis % g.ndim, slice(None, None, -1))
     dtype = np.result_type(g.dtype, np.float32)
     return np.add.accumulate(g[backwards], axis=axis, dtype=dtype)[backwards]
 
 
-def _running_product_back(g: Any, y: Any, x: Any, *, axis: int = 0, **_dtype: Any) -> Any:
-    """`g[i] + x[i+1] * (g[i+1] + x[i+2] * (...))`, times the product of those before."""
+def _accumulated_product_back(g: Any, y: Any, x: Any, *, axis: int = 0, **_dtype: Any) -> Any:
+    """`g[i] + x[i+1] * (g[i+1] + x[i+2] * (...))`, times the product of the elements before i."""
     if not x.size:
         return g
     dtype = np.result_type(g.dtype, np.float32)
@@ -53,13 +49,13 @@ def _running_product_back(g: Any, y: Any, x: Any, *, axis: int = 0, **_dtype: An
     return np.moveaxis(before * _suffix_sums(g, x[1:]), 0, axis)
 
 
-def _running_extremum_back(g: Any, y: Any, x: Any, *, axis: int = 0, dtype: Any = None) -> Any:
-    """As with an extremum: the elements that equal it so far, or became NaN, share equally."""
+def _accumulated_extremum_back(g: Any, y: Any, x: Any, *, axis: int = 0, dtype: Any = None) -> Any:
+    """Each result's cotangent is shared equally by the elements so far that attain it."""
     if not x.size:
         return g
     g, y, x = (np.moveaxis(a, axis, 0) for a in (g, y, x if dtype is None else x.astype(y.dtype)))
     chosen = attains(x, y)
-    same = (y[1:] == y[:-1]) | (y[:-1] != y[:-1])  # as the result before
+    same = (y[1:] == y[:-1]) | (y[:-1] != y[:-1])  # the result did not change
     new = np.concatenate([np.ones((1, *x.shape[1:]), bool), ~same])
     total = np.add.accumulate(chosen, dtype=np.intp)
     count = total - np.maximum.accumulate(np.where(new, total - 1, 0))
@@ -67,10 +63,10 @@ def _running_extremum_back(g: Any, y: Any, x: Any, *, axis: int = 0, dtype: Any 
     return np.moveaxis(np.where(chosen, shares, 0), 0, axis)
 
 
-rule(_add, _running_sum_back, form="linear")
-rule(_multiply, _running_product_back)
-rule(np.maximum.accumulate, _running_extremum_back)
-rule(np.minimum.accumulate, _running_extremum_back)
+rule(_add, _accumulated_sum_back, form="linear")
+rule(_multiply, _accumulated_product_back)
+rule(np.maximum.accumulate, _accumulated_extremum_back)
+rule(np.minimum.accumulate, _accumulated_extremum_back)
 
 
 def _cumulative(
@@ -128,7 +124,7 @@ def _diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = MISSING, append: An
     parts = [part for part in (before, a, after) if part is not None]
     a = np.concatenate(parts, axis=axis) if len(parts) > 1 else a
     for _ in range(n):
-        a = a[_part(axis, 1, None)] - a[_part(axis, None, -1)]
+        a = a[along_axis(axis, slice(1, None))] - a[along_axis(axis, slice(-1))]
     return a
 
 
@@ -171,7 +167,7 @@ def _gradient(f: Any, *varargs: Any, axis: Axis = None, edge_order: int = 1) -> 
 
 
 def _steps(spacing: Any, shape: tuple[int, ...]) -> Any:
-    """The distance of samples along the first axis: a number, or a column of all distances."""
+    """The distance of samples along the first axis: one number, or a column of distances."""
     if np.ndim(spacing) == 0:
         return spacing
     points = asarray(spacing)
@@ -179,12 +175,15 @@ def _steps(spacing: Any, shape: tuple[int, ...]) -> Any:
         raise ValueError(f"gradient: coordinates of shape {points.shape} for {shape[0]} samples")
     steps = np.diff(points if points.dtype.kind in "fc" else points.astype(np.float64))
     if not points.requires_grad and np.all(steps == steps[0]):
-        return steps[0]  # NumPy then takes its shorter formulas
+        return steps[0]  # NumPy then uses the formulas for equal distances
     return steps.reshape(-1, *(1 for _ in shape[1:]))
 
 
 def _slope(f: Any, h: Any, edge_order: int) -> Any:
-    """The derivative along the first axis, by NumPy's formulas, term by term."""
+    """The derivative along the first axis: the formulas of `numpy.gradient`, term by term.
+
+    They are finite differences of second order inside, and of order `edge_order` at the ends.
+    """
     uniform = np.ndim(h) == 0
     if uniform:
         h_first = h_last = h
@@ -218,4 +217,5 @@ def _trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Any:
         dx = np.diff(x, axis=-1 if x.ndim == 1 else axis)
         if x.ndim == 1:
             dx = dx.reshape([-1 if j == i else 1 for j in range(y.ndim)])
-    return np.sum(dx * (y[_part(i, 1, None)] + y[_part(i, None, -1)]) / 2.0, axis)
+    pairs = y[along_axis(i, slice(1, None))] + y[along_axis(i, slice(-1))]
+    return np.sum(dx * pairs / 2.0, axis)

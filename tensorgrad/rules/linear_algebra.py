@@ -1,7 +1,7 @@
 """Products of arrays.
 
 Derivatives by complex operands are those of an analytic function, without conjugates, except where
-the product itself conjugates an operand; the engine takes the real part at a real array.
+the product itself conjugates an operand. The engine takes the real part for a real array.
 """
 
 import functools
@@ -21,18 +21,19 @@ from .indexing import scatter
 
 
 def _rows(a: Any) -> Any:
-    """The array as a matrix: all axes but the last become one."""
+    """Reshape an array into a matrix: all axes but the last become one."""
     return a if a.ndim == 2 else a.reshape(math.prod(a.shape[:-1]), a.shape[-1])
 
 
 def _product(x: Any, y: Any) -> Any:
-    """`x @ y`; of plain matrices and vectors by `dot`, which takes half the time of small ones."""
+    """`x @ y`, by `dot` for plain matrices and vectors: half of the time if they are small."""
     if type(x) is type(y) is np.ndarray and x.ndim <= 2 and y.ndim <= 2:
         return x.dot(y)
     return x @ y
 
 
-def _times(matrices: Any, vectors: Any) -> Any:
+def _matvec(matrices: Any, vectors: Any) -> Any:
+    """Products of matrices and vectors, of which there may be stacks."""
     if matrices.ndim == 2 and vectors.ndim == 1:
         return _product(matrices, vectors)
     return (matrices @ vectors[..., None])[..., 0]
@@ -41,15 +42,15 @@ def _times(matrices: Any, vectors: Any) -> Any:
 def _matmul_left(g: Any, _z: Any, _x: Any, y: Any) -> Any:
     if y.ndim == 1:
         return g[..., None] * y
-    return _times(y, g) if _x.ndim == 1 else _product(g, y.mT)
+    return _matvec(y, g) if _x.ndim == 1 else _product(g, y.mT)
 
 
 def _matmul_right(g: Any, _z: Any, x: Any, _y: Any) -> Any:
     if x.ndim == 1:
         return g[..., None] * x if _y.ndim == 1 else x[:, None] * g[..., None, :]
     if _y.ndim == 1:
-        return _times(x.mT, g)
-    if _y.ndim == 2:  # one product, rather than a stack of them and its sum
+        return _matvec(x.mT, g)
+    if _y.ndim == 2:  # one product instead of a stack of products and its sum
         return _product(_rows(x).mT, _rows(g))
     return x.mT @ g
 
@@ -78,7 +79,7 @@ def _inner_right(g: Any, _z: Any, x: Any, _y: Any) -> Any:
 rule(np.inner, _inner_left, _inner_right, form="multilinear")
 
 
-# np.dot(x, y) is np.inner(x, y.mT), unless one has too few axes for that
+# np.dot(x, y) is np.inner(x, y.mT) if x has an axis and y has two
 
 
 def _dot_left(g: Any, _z: Any, _x: Any, y: Any) -> Any:
@@ -98,17 +99,18 @@ rule(np.dot, _dot_left, _dot_right, form="multilinear")
 
 
 def best_order(shape: tuple[int, ...]) -> Literal["C", "F"]:
-    """The order in memory of a weight of `affine`, of shape (nout, nin), and of its gradient.
+    """The fastest memory order of a weight of `affine`, of shape (nout, nin), and of its gradient.
 
-    By columns ("F"), the first product of a step, 64x64 by 128, takes 7.5 us where it takes 12.3 by
-    rows ("C"), which is BLAS's worst case. The gradients by the inputs of other layers lose what
-    their outputs gain. Fewer outputs than fill a vector of the processor go the other way: for 10
-    of 128 inputs, the three products take 4.7 us by rows, and 7.2 by columns.
+    In column-major order ("F"), the first product of a step, 64x64 by 128, takes 7.5 us. In
+    row-major order ("C") it takes 12.3, as this is BLAS's slowest case. In later layers, the
+    gradients by the inputs lose what the outputs gain. If the outputs are too few for a SIMD vector
+    of the processor, "C" is faster: for 10 outputs of 128 inputs, the three products take 4.7 us in
+    row-major order, and 7.2 in column-major order.
     """
     return "C" if len(shape) != 2 or shape[0] < 16 < shape[1] else "F"
 
 
-def _affine_weight(g: Any, _z: Any, x: Any, _weight: Any, _bias: Any) -> Any:
+def _affine_back_weight(g: Any, _z: Any, x: Any, _weight: Any, _bias: Any) -> Any:
     if best_order(_weight.shape) == "F":
         return np.matmul(_rows(g).mT, _rows(x), order="F")
     return _inner_right(g, _z, x, _weight)
@@ -116,12 +118,12 @@ def _affine_weight(g: Any, _z: Any, x: Any, _weight: Any, _bias: Any) -> Any:
 
 @differentiable(
     lambda g, _z, _x, weight, _bias: _inner_left(g, _z, _x, weight),
-    _affine_weight,
+    _affine_back_weight,
     lambda g, _z, _x, _weight, _bias: g,
 )
 @shown_as("Linear")
 def affine(x: Any, weight: Any, bias: Any) -> Any:
-    """Return `inner(x, weight) + bias`: what a layer computes, as one operation.
+    """Return `inner(x, weight) + bias`, the value of a linear layer, as one operation.
 
     `weight` has shape (nout, nin) or (nin,), `bias` (nout,) or (), and `x` (..., nin).
 
@@ -129,12 +131,12 @@ def affine(x: Any, weight: Any, bias: Any) -> Any:
     >>> affine(np.ones(2), np.ones((3, 2)), np.zeros(3))
     array([2., 2., 2.])
     """
-    if getattr(x, "ndim", 0) > 2 == weight.ndim:  # BLAS takes matrices: a tenth of inner's time
+    if getattr(x, "ndim", 0) > 2 == weight.ndim:  # BLAS needs matrices: a tenth of the time
         return (np.inner(_rows(x), weight) + bias).reshape(*x.shape[:-1], len(weight))
     return np.inner(x, weight) + bias
 
 
-# -- stacks of vectors; the first one is conjugated
+# -- stacks of vectors; vecdot and vecmat conjugate the first operand
 
 rule(
     np.vecdot,
@@ -147,31 +149,31 @@ if hasattr(np, "matvec"):  # since NumPy 2.2
     rule(
         np.matvec,
         lambda g, _z, _x, y: g[..., None] * y[..., None, :],
-        lambda g, _z, x, _y: _times(x.mT, g),
+        lambda g, _z, x, _y: _matvec(x.mT, g),
         form="multilinear",
     )
     rule(
         np.vecmat,
-        lambda g, _z, _x, y: np.conjugate(_times(y, g)),
+        lambda g, _z, _x, y: np.conjugate(_matvec(y, g)),
         lambda g, _z, x, _y: np.conjugate(x)[..., None] * g[..., None, :],
         form="multilinear",
     )
     _GUFUNCS += [np.matvec, np.vecmat]
 
 
-def _along(ufunc: np.ufunc, *arrays: Any, dtype: Any = None, **places: Any) -> Any:
-    """A product of stacks whose vectors and matrices lie along other axes than the last."""
+def _along(ufunc: np.ufunc, *arrays: Any, dtype: Any = None, **options: Any) -> Any:
+    """A product of stacks with the keywords `axes`, `axis` and `keepdims`."""
     operands: list[Any] = [asarray(a) for a in arrays]
-    # NumPy's own errors for wrong axes, from arrays that cost nothing.
-    ufunc(*[np.ones((1,) * a.ndim, a.dtype) for a in operands], dtype=dtype, **places)
-    kept = places.get("keepdims", False)
-    axes = places.get("axes") or [places.get("axis", -1)] * (len(arrays) + kept)
+    # With arrays of one element, NumPy raises its errors for wrong axes.
+    ufunc(*[np.ones((1,) * a.ndim, a.dtype) for a in operands], dtype=dtype, **options)
+    keepdims = options.get("keepdims", False)
+    axes = options.get("axes") or [options.get("axis", -1)] * (len(arrays) + keepdims)
     if dtype is not None:
         operands = [a.astype(dtype) for a in operands]
     z: Any = apply(
         ufunc, [np.moveaxis(a, i, range(-np.size(i), 0)) for a, i in zip(operands, axes)]
     )
-    z = z[..., None] if kept else z
+    z = z[..., None] if keepdims else z
     for i in axes[len(arrays) :]:
         z = np.moveaxis(z, range(-np.size(i), 0), i)
     return z
@@ -191,7 +193,7 @@ def _linalg_vecdot(x1: Any, x2: Any, *, axis: int = -1) -> Any:
     return _along(np.vecdot, x1, x2, axis=axis)
 
 
-# -- products of two arrays, by those above
+# -- products in terms of those above
 
 
 @composite(np.vdot)
@@ -207,7 +209,7 @@ def _outer(a: Any, b: Any) -> Any:
 @composite(np.linalg.outer)
 def _linalg_outer(x1: Any, x2: Any) -> Any:
     if not np.ndim(x1) == np.ndim(x2) == 1:
-        raise ValueError(f"linalg.outer: not vectors, of shapes {np.shape(x1)}, {np.shape(x2)}")
+        raise ValueError(f"linalg.outer: pass vectors, not shapes {np.shape(x1)}, {np.shape(x2)}")
     return np.outer(x1, x2)
 
 
@@ -238,7 +240,7 @@ def _kron(a: Any, b: Any) -> Any:
 
 
 def _in_space(a: Any) -> Any:
-    """Vectors of two components, with a third one that is zero."""
+    """Vectors in three dimensions: those of two components get a third one, 0."""
     return a if a.shape[-1] == 3 else np.concatenate([a, np.zeros_like(a[..., :1])], -1)
 
 
@@ -248,7 +250,7 @@ def _in_space(a: Any) -> Any:
     form="multilinear",
 )
 def cross(a: Any, b: Any) -> Any:
-    """`np.cross` of vectors along the last axis, not both of which are plane."""
+    """`np.cross` of vectors along the last axis, of which at most one has two components."""
     return np.cross(a, b)
 
 
@@ -269,8 +271,8 @@ def _cross(
 def _linalg_cross(x1: Any, x2: Any, *, axis: int = -1) -> Any:
     if not np.shape(x1)[axis] == np.shape(x2)[axis] == 3:
         raise ValueError(
-            f"linalg.cross: not vectors of 3 components along axis {axis}, "
-            f"of shapes {np.shape(x1)}, {np.shape(x2)}"
+            f"linalg.cross: pass vectors of 3 components along axis {axis}, "
+            f"not shapes {np.shape(x1)}, {np.shape(x2)}"
         )
     return np.cross(x1, x2, axis=axis)
 
@@ -290,9 +292,10 @@ def _linalg_trace(x: Any, *, offset: int = 0, dtype: Any = None) -> Any:
 
 @functools.lru_cache(maxsize=1024)
 def _terms(subscripts: str, *ranks: int) -> list[list[int]]:
-    """A number for each axis of the operands and of the result; axes of one name share it.
+    """A label, from 0 on, for each axis of the operands and of the result, in `np.einsum`'s sense.
 
-    The axes of an ellipsis are named by their distance from its end, as broadcasting aligns them.
+    The axes of an ellipsis are labelled by their distance from its end, as broadcasting aligns
+    them.
     """
     inputs, arrow, result = subscripts.replace(" ", "").partition("->")
     names = inputs.split(",")
@@ -300,13 +303,13 @@ def _terms(subscripts: str, *ranks: int) -> list[list[int]]:
     if not arrow:
         once = (c for c, n in Counter(inputs).items() if n == 1 and c.isalpha())
         result = "..." + "".join(sorted(once))
-    number: dict[str | int, int] = defaultdict(count().__next__)
+    label: dict[str | int, int] = defaultdict(count().__next__)
 
-    def numbered(term: str, width: int) -> list[int]:
+    def labels(term: str, width: int) -> list[int]:
         before, dots, after = term.partition("...")
-        return [number[c] for c in (*before, *(range(-width, 0) if dots else ()), *after)]
+        return [label[c] for c in (*before, *(range(-width, 0) if dots else ()), *after)]
 
-    return [*map(numbered, names, widths), numbered(result, max(widths))]
+    return [*map(labels, names, widths), labels(result, max(widths))]
 
 
 def _einsum_back(
@@ -321,19 +324,20 @@ def _einsum_back(
     *terms, result = _terms(subscripts, *map(np.ndim, operands))
     lengths = dict(zip(terms[i], operands[i].shape))
     others = [(g, result), *((x, t) for j, (x, t) in enumerate(zip(operands, terms)) if j != i)]
-    named = {name for _, term in others for name in term}
-    kept = [name for name, n in lengths.items() if name in named and n != 1]
+    found = {label for _, term in others for label in term}
+    kept = [label for label, n in lengths.items() if label in found and n != 1]
     share = np.einsum(*chain(*others), kept, optimize=bool(optimize))
-    # Axes that this operand alone has, or that broadcasting stretched, are of length 1 here.
-    share = np.expand_dims(share, [k for k, name in enumerate(lengths) if name not in kept])
+    # Axes that only this operand has, or that were broadcast, have length 1 here.
+    share = np.expand_dims(share, [k for k, label in enumerate(lengths) if label not in kept])
     if len(lengths) == len(terms[i]):
         return share
+    # A label twice in one operand is a diagonal.
     grid = dict(zip(lengths, np.ix_(*map(np.arange, lengths.values()))))
-    return scatter(share, tuple([grid[name] for name in terms[i]]), operands[i].shape)
+    return scatter(share, tuple([grid[label] for label in terms[i]]), operands[i].shape)
 
 
 def einsum(*operands: Any, subscripts: str, **options: Any) -> Any:
-    """`np.einsum` with the arrays as its only arguments, so that each has a derivative."""
+    """`np.einsum` with only the arrays as arguments, so that each has a derivative."""
     return np.einsum(subscripts, *operands, **options)
 
 

@@ -50,7 +50,7 @@ rule(np.squeeze, lambda g, _y, _x, _axis=None: g.reshape(_x.shape), form="linear
 rule(np.broadcast_to, lambda g, _y, _x, _shape, _subok=False: g, form="linear", views=True)
 
 
-def _with_one_or_several(fun: Function) -> None:
+def _define_at_least(fun: Function) -> None:
     @composite(fun)
     def at_least(*arys: Any) -> Any:
         arrays = [*map(asarray, arys)]
@@ -60,7 +60,7 @@ def _with_one_or_several(fun: Function) -> None:
 
 
 for _at_least in np.atleast_1d, np.atleast_2d, np.atleast_3d:
-    _with_one_or_several(_at_least)
+    _define_at_least(_at_least)
 
 
 @composite(np.broadcast_arrays)
@@ -134,11 +134,13 @@ rule(np.transpose, _transpose_back, form="linear", views=True)
 
 
 def concatenate(*arrays: Any, axis: int, starts: Any, **options: Any) -> Any:  # noqa: ARG001
-    """`np.concatenate` of its arguments; the derivative asks where each `starts`."""
+    """`np.concatenate` of its arguments; the derivative reads where each one `starts`."""
     return np.concatenate(arrays, axis, **options)
 
 
-def _part(i: int, g: Any, _y: Any, *_arrays: Any, axis: int, starts: Any, **_options: Any) -> Any:
+def _concatenate_back(
+    i: int, g: Any, _y: Any, *_arrays: Any, axis: int, starts: Any, **_options: Any
+) -> Any:
     return g[along_axis(axis, slice(starts[i], starts[i + 1]))]
 
 
@@ -147,18 +149,18 @@ def stack(*arrays: Any, axis: int, **options: Any) -> Any:
     return np.stack(arrays, axis, **options)
 
 
-rule(concatenate, each=_part, form="linear")
+rule(concatenate, each=_concatenate_back, form="linear")
 rule(
     stack,
     each=lambda i, g, _y, *_arrays, axis, **_options: g[along_axis(axis, i)],
     form="linear",
 )
 
-_MOST = 256  # Each derivative is passed all arrays, so that the time grows as their square.
+_MOST = 256  # arrays at once: each derivative is passed all, so the time grows as their square
 
 
 def _joined(join: Function, arrays: Sequence[Any], axis: int, options: dict[str, Any]) -> Any:
-    """The arrays joined along an axis, and first in groups if they are many."""
+    """Join the arrays along an axis, first in groups if they are many."""
     if len(arrays) > _MOST:
         groups = [arrays[i : i + _MOST] for i in range(0, len(arrays), _MOST)]
         return _concatenate([_joined(join, group, axis, options) for group in groups], axis)
@@ -169,7 +171,7 @@ def _joined(join: Function, arrays: Sequence[Any], axis: int, options: dict[str,
 
 
 def _items(arrays: Any) -> Sequence[Any]:
-    """The arrays to join: those in a sequence, or along the first axis of a tensor."""
+    """The arrays to join: the items of a sequence, or of a tensor along its first axis."""
     if isinstance(arrays, Tensor):
         return np.unstack(arrays)
     return [as_operand(a, "concatenate") for a in arrays]
@@ -222,18 +224,18 @@ def _block(arrays: Any) -> Any:
     while isinstance(first, list):
         depth, first = depth + 1, first[0]
 
-    ndim = np.block(_plain(arrays)).ndim  # NumPy refuses what is no block
+    ndim = np.block(_plain(arrays)).ndim  # raises NumPy's errors
     blocks = _nested(arrays, -depth, ndim)
     return blocks if depth else blocks.copy()
 
 
 def _plain(part: Any) -> Any:
-    """The arrays of the tensors in nested lists."""
+    """The same nested lists with arrays in the place of tensors."""
     return [*map(_plain, part)] if isinstance(part, list) else plain(asarray(part))
 
 
 def _nested(part: Any, axis: int, ndim: int) -> Any:
-    """The array that nested lists make, of which the outermost goes along `axis`."""
+    """Concatenate nested lists: the outermost list along `axis`, those in it along the next."""
     if axis:
         return np.concatenate([_nested(p, axis + 1, ndim) for p in part], axis)
     part = asarray(part)
@@ -252,10 +254,10 @@ def pieces(x: Any, indices_or_sections: Any, axis: int) -> Any:
 def _pieces_back(g: Any, _y: Any, _x: Any, indices_or_sections: Any, axis: int) -> Any:
     joined = np.concatenate(g, axis)
     numbers = np.arange(_x.shape[axis])
-    taken = np.concatenate(np.array_split(numbers, indices_or_sections))
-    if np.array_equal(taken, numbers):
+    origins = np.concatenate(np.array_split(numbers, indices_or_sections))
+    if np.array_equal(origins, numbers):
         return joined
-    return scatter(joined, along_axis(axis % _x.ndim, taken), _x.shape)  # they overlap
+    return scatter(joined, along_axis(axis % _x.ndim, origins), _x.shape)  # pieces overlap
 
 
 rule(pieces, _pieces_back, form="linear", views=True)
@@ -290,8 +292,8 @@ def _repeat_back(g: Any, _y: Any, _a: Any, repeats: Any, axis: int | None = None
     shape = (_a.size,) if axis is None else _a.shape or (1,)
     axis = normalize_axis_index(axis or 0, len(shape))
     if np.size(repeats) != 1:
-        numbers = np.repeat(np.arange(shape[axis]), repeats)
-        return scatter(g, along_axis(axis, numbers), shape).reshape(_a.shape)
+        origins = np.repeat(np.arange(shape[axis]), repeats)
+        return scatter(g, along_axis(axis, origins), shape).reshape(_a.shape)
     each = (*shape[: axis + 1], np.ravel(repeats)[0], *shape[axis + 1 :])
     return np.sum(g.reshape(each), axis + 1, dtype=wide(g)).reshape(_a.shape)
 
@@ -319,7 +321,7 @@ def _tile(A: Any, reps: Any) -> Any:  # noqa: N803
 )
 @shown_as("sliding_window_view")
 def _overlaid(windows: Any, window: Any, axes: Any, shape: tuple[int, ...]) -> Any:
-    """The sum of all windows, each where it was cut out."""
+    """Add each window to an array of zeros at the position that it was taken from."""
     out = np.zeros(shape, wide(windows))
     lengths = windows.shape[: len(shape)]
     for offsets in np.ndindex(*window):
@@ -346,7 +348,7 @@ rule(sliding_window_view, _sliding_window_back, form="linear", views=True)
 
 @shown_as("pad")
 def padded(x: Any, widths: Any, mode: Any, **options: Any) -> Any:
-    """`np.pad` with constants, or with what was in memory."""
+    """`np.pad` with constants, or without initializing the padding."""
     return np.pad(x, widths, mode, **options)
 
 
@@ -357,11 +359,11 @@ def _unpadded(g: Any, _y: Any, _x: Any, widths: Any, _mode: Any, **_options: Any
 
 rule(padded, _unpadded)
 
-# The other modes, and tracked constants, pad the first axis of a tensor x.
+# The functions for the other modes, and for tracked constants, pad the first axis of a tensor x.
 
 
 def _filled(x: Any, widths: Any, values: Any) -> Any:
-    """Pad with values, or rows of values, one before and one after."""
+    """Pad with two values, or two rows of values: the first before `x`, the second after it."""
     before, after = [
         np.broadcast_to(asarray(value).astype(x.dtype), (width, *x.shape[1:]))
         for width, value in zip(widths, values)
@@ -384,8 +386,8 @@ def _ramps(x: Any, widths: Any, end_values: Any = (0, 0)) -> Any:
 
 
 def _statistic(fun: Function, x: Any, widths: Any, stat_length: Any = None) -> Any:
-    given = (len(x), len(x)) if stat_length is None else stat_length
-    lengths = [min(int(n), len(x)) for n in given]
+    wanted = (len(x), len(x)) if stat_length is None else stat_length
+    lengths = [min(int(n), len(x)) for n in wanted]
     rows = x[: lengths[0]], x[len(x) - lengths[1] :]
     return _filled(x, widths, [fun(part, axis=0, keepdims=True) for part in rows])
 
@@ -398,7 +400,7 @@ def _reflected(mode: str, x: Any, widths: Any, reflect_type: str = "even") -> An
     if reflect_type != "odd" or len(x) == 1:
         return _moved(mode, x, widths)
     before, after = widths
-    edge = 1 if mode == "reflect" else 0  # elements at the edge that are not repeated
+    edge = 1 if mode == "reflect" else 0  # the elements at each end that are not repeated
     period = len(x) - edge
     while before or after:
         reach = (len(x) - edge) // period * period
@@ -435,15 +437,14 @@ def _pad(array: Any, pad_width: Any, mode: Any = "constant", **options: Any) -> 
     padding = None if callable(mode) else _PADDINGS.get(mode)
     if padding is None:
         raise NoRuleError(
-            f"pad has no derivative in mode {mode!r}: join the parts with numpy.concatenate, "
-            + OR_DETACH
+            f"pad has no derivative in mode {mode!r}: pad with numpy.concatenate, " + OR_DETACH
         )
     if isinstance(pad_width, dict):
-        given, pad_width = pad_width, np.zeros((array.ndim, 2), int)
-        for axis, width in given.items():
+        widths, pad_width = pad_width, np.zeros((array.ndim, 2), int)
+        for axis, width in widths.items():
             pad_width[axis] = width
     if np.asarray(pad_width).dtype.kind != "i" or np.any(np.less(pad_width, 0)):
-        raise ValueError(f"pad: the widths must be whole numbers from 0 on, not {pad_width}")
+        raise ValueError(f"pad: the widths must be integers of 0 or more, not {pad_width}")
     constants = options.get("constant_values")
     if mode == "empty" or (mode == "constant" and not getattr(constants, "requires_grad", False)):
         return apply(padded, (array, pad_width, mode), options)
@@ -463,21 +464,21 @@ def _pad(array: Any, pad_width: Any, mode: Any = "constant", **options: Any) -> 
     return x
 
 
-# -- zeros at the ends, and functions of parts
+# -- trimming, and functions along axes
 
 
 @composite(np.trim_zeros)
 def _trim_zeros(filt: Any, trim: str = "fb", axis: Axis = None) -> Any:
     trim = trim.lower()
     if trim not in ("f", "b", "fb", "bf"):
-        raise ValueError(f"trim_zeros: trim is made of 'f' and 'b', not {trim!r}")
+        raise ValueError(f"trim_zeros: trim must be 'f', 'b' or 'fb', not {trim!r}")
     axes = normalize_axis_tuple(range(filt.ndim) if axis is None else axis, filt.ndim)
-    places = np.argwhere(plain(filt))
+    nonzero = np.argwhere(plain(filt))
     index = [slice(None)] * filt.ndim
     for i in axes:
-        start = places[:, i].min() if len(places) and "f" in trim else 0
-        stop = places[:, i].max() + 1 if "b" in trim else filt.shape[i]
-        index[i] = slice(start, stop) if len(places) else slice(0, 0)
+        start = nonzero[:, i].min() if len(nonzero) and "f" in trim else 0
+        stop = nonzero[:, i].max() + 1 if "b" in trim else filt.shape[i]
+        index[i] = slice(start, stop) if len(nonzero) else slice(0, 0)
     return filt[tuple(index)]
 
 
@@ -487,7 +488,7 @@ def _apply_along_axis(func1d: Function, axis: int, arr: Any, *args: Any, **kwarg
     rows = np.moveaxis(arr, axis, -1)
     *outer, length = rows.shape
     if not math.prod(outer):
-        raise ValueError(f"apply_along_axis: there is nothing along the axes {outer}")
+        raise ValueError(f"apply_along_axis: no slices along axis {axis} of shape {arr.shape}")
     rows = np.unstack(rows.reshape(math.prod(outer), length))
     results: Any = asarray(np.stack([asarray(func1d(row, *args, **kwargs)) for row in rows]))
     results = results.reshape(*outer, *results.shape[1:])
@@ -503,6 +504,8 @@ def _apply_over_axes(func: Function, a: Any, axes: Any) -> Any:
         if reduced.ndim < a.ndim:
             reduced = np.expand_dims(reduced, axis)
         if reduced.ndim != a.ndim:
-            raise ValueError(f"apply_over_axes: {func} made {reduced.ndim} axes of {a.ndim}")
+            raise ValueError(
+                f"apply_over_axes: {func} returned {reduced.ndim} axes for an array of {a.ndim}"
+            )
         a = reduced
     return a

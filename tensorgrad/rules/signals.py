@@ -18,7 +18,7 @@ Norm: TypeAlias = Literal["backward", "ortho", "forward"] | None
 
 
 def _resized(x: Any, shape: tuple[int, ...]) -> Any:
-    """The array `x` cut, or continued with zeros, to a shape."""
+    """Crop an array, or pad it with zeros at the end, to a shape."""
     if x.shape == shape:
         return x
     index = tuple([slice(min(pair)) for pair in zip(x.shape, shape, strict=True)])
@@ -26,9 +26,9 @@ def _resized(x: Any, shape: tuple[int, ...]) -> Any:
 
 
 def _multiplicity(g: Any, axis: int) -> Any:
-    """How many elements of a spectrum of n each of the first n // 2 + 1 stands for.
+    """How many of the n elements of a Hermitian spectrum each of the first n // 2 + 1 stands for.
 
-    Two, itself and the conjugate at the other end, except the first and the middle one of even n.
+    Two: itself and its conjugate at the other end. One: the first, and for even n the middle one.
     """
     n = g.shape[axis]
     counts = np.full(n // 2 + 1, 2, np.int8)
@@ -36,8 +36,8 @@ def _multiplicity(g: Any, axis: int) -> Any:
     return np.expand_dims(counts, [i for i in range(g.ndim) if i != axis % g.ndim])
 
 
-def _spectral(transform: Function, back: Function) -> None:
-    """Set the derivative of a transform of n elements: it is linear, and `back` its transpose."""
+def _define_full(transform: Function, back: Function) -> None:
+    """Set the derivative of a linear transform of n elements, whose transpose is `back`."""
 
     def vjp(
         g: Any, _y: Any, _x: Any, n: int | None = None, axis: int = -1, norm: Norm = None
@@ -47,8 +47,8 @@ def _spectral(transform: Function, back: Function) -> None:
     rule(transform, vjp, form="linear")
 
 
-def _hermitian(transform: Function, back: Function) -> None:
-    """Set the derivative of a transform to n real elements, from the first half of n."""
+def _define_half(transform: Function, back: Function) -> None:
+    """Set the derivative of a transform from half of a Hermitian spectrum to n real elements."""
 
     def vjp(
         g: Any, _y: Any, _x: Any, _n: int | None = None, axis: int = -1, norm: Norm = None
@@ -58,12 +58,12 @@ def _hermitian(transform: Function, back: Function) -> None:
     rule(transform, vjp, form="linear")
 
 
-_spectral(fft.fft, fft.fft)
-_spectral(fft.ifft, fft.ifft)
-_spectral(fft.rfft, fft.fft)  # what rfft leaves out has the cotangent zero, which fft fills in
-_spectral(fft.ihfft, fft.ifft)
-_hermitian(fft.irfft, fft.ihfft)
-_hermitian(fft.hfft, fft.rfft)
+_define_full(fft.fft, fft.fft)
+_define_full(fft.ifft, fft.ifft)
+_define_full(fft.rfft, fft.fft)  # rfft drops elements: their cotangents are zeros, which fft pads
+_define_full(fft.ihfft, fft.ifft)
+_define_half(fft.irfft, fft.ihfft)
+_define_half(fft.hfft, fft.rfft)
 
 rule(fft.fftshift, lambda g, _y, _x, axes=None: fft.ifftshift(g, axes), form="linear")
 rule(fft.ifftshift, lambda g, _y, _x, axes=None: fft.fftshift(g, axes), form="linear")
@@ -72,7 +72,7 @@ rule(fft.ifftshift, lambda g, _y, _x, axes=None: fft.fftshift(g, axes), form="li
 def _lengths(
     a: Any, s: Sequence[int | None] | None, axes: Sequence[int] | None
 ) -> list[tuple[int, int]]:
-    """The length and the axis of each transform, as NumPy's functions of several axes take them."""
+    """The length and the axis of each one-dimensional transform, by NumPy's parameters."""
     if axes is None:
         axes = range(-(a.ndim if s is None else len(s)), 0)
     s = [None] * len(axes) if s is None else s
@@ -112,22 +112,22 @@ def _irfftn(a: Any, s: Any = None, axes: Any = None, norm: Norm = None) -> Any:
     return fft.irfft(a, None if s is None else last, axis, norm)
 
 
-def _planar(two: Function, several: Function) -> None:
-    @composite(two)
+def _define_2d(fun: Function, of_n_axes: Function) -> None:
+    @composite(fun)
     def _(a: Any, s: Any = None, axes: Any = (-2, -1), norm: Norm = None) -> Any:
-        return several(a, s, axes, norm)
+        return of_n_axes(a, s, axes, norm)
 
 
-_planar(fft.fft2, fft.fftn)
-_planar(fft.ifft2, fft.ifftn)
-_planar(fft.rfft2, fft.rfftn)
-_planar(fft.irfft2, fft.irfftn)
+_define_2d(fft.fft2, fft.fftn)
+_define_2d(fft.ifft2, fft.ifftn)
+_define_2d(fft.rfft2, fft.rfftn)
+_define_2d(fft.irfft2, fft.irfftn)
 
 # -- convolution
 
 
-def _correlated(g: Any, size: int, other: Any) -> Any:
-    """The cotangent of a factor of a full convolution, of `size`, whose middle was the result."""
+def _convolve_back(g: Any, size: int, other: Any) -> Any:
+    """The cotangent of one operand; the result was the middle of a full convolution of `size`."""
     start = (size - len(g)) // 2
     whole = scatter(g, slice(start, start + len(g)), (size,))
     return np.correlate(whole, np.conjugate(np.ravel(other)), "valid")
@@ -135,8 +135,8 @@ def _correlated(g: Any, size: int, other: Any) -> Any:
 
 rule(
     np.convolve,
-    lambda g, _z, _a, v, _mode="full": _correlated(g, _a.size + np.size(v) - 1, v),
-    lambda g, _z, a, _v, _mode="full": _correlated(g, np.size(a) + _v.size - 1, a),
+    lambda g, _z, _a, v, _mode="full": _convolve_back(g, _a.size + np.size(v) - 1, v),
+    lambda g, _z, a, _v, _mode="full": _convolve_back(g, np.size(a) + _v.size - 1, a),
     form="multilinear",
 )
 
@@ -156,8 +156,8 @@ def interp(x: Any, xp: Any, fp: Any, left: Any, right: Any) -> Any:
     return np.interp(x, xp, fp, left, right)
 
 
-def _interp_by_x(g: Any, _z: Any, x: Any, xp: Any, fp: Any, *_left_and_right: Any) -> Any:
-    """At a point, where two slopes meet, the one of the least norm between them."""
+def _interp_back_x(g: Any, _z: Any, x: Any, xp: Any, fp: Any, *_left_and_right: Any) -> Any:
+    """At a sample, where two slopes meet, the number between them that is closest to 0."""
     widths = xp[1:] - xp[:-1]
     slopes = (fp[1:] - fp[:-1]) / np.where(widths == 0, 1, widths)
     slopes = np.concatenate([[0.0], slopes, [0.0]])
@@ -166,22 +166,22 @@ def _interp_by_x(g: Any, _z: Any, x: Any, xp: Any, fp: Any, *_left_and_right: An
     return g * np.where(before * after <= 0, 0, smaller)
 
 
-def _interp_by_fp(g: Any, _z: Any, x: Any, xp: Any, _fp: Any, left: Any, right: Any) -> Any:
+def _interp_back_fp(g: Any, _z: Any, x: Any, xp: Any, _fp: Any, left: Any, right: Any) -> Any:
     g = g if left is None else np.where(x < xp[0], 0, g)
     g = g if right is None else np.where(x > xp[-1], 0, g)
-    # The point before x, of the last interval at most; a single point is both ends, -1 and 0.
+    # The sample before x, at most the last but one; of a single sample, -1 and 0 are both ends.
     i = np.clip(np.asarray(np.searchsorted(xp, x, "right")) - 1, 0, len(xp) - 2)
     width = xp[i + 1] - xp[i]
     weight = np.clip((x - xp[i]) / np.where(width == 0, 1, width), 0, 1)
     return scatter(g * (1 - weight), i, _fp.shape) + scatter(g * weight, i + 1, _fp.shape)
 
 
-def _interp_by_xp(g: Any, _z: Any, x: Any, xp: Any, fp: Any, left: Any, right: Any) -> Any:
-    # A point that moves by d lowers the line there by d times the slope.
-    return -_interp_by_fp(_interp_by_x(g, _z, x, xp, fp), _z, x, xp, fp, left, right)
+def _interp_back_xp(g: Any, _z: Any, x: Any, xp: Any, fp: Any, left: Any, right: Any) -> Any:
+    # Moving a sample to the right by d lowers the line there by d times the slope.
+    return -_interp_back_fp(_interp_back_x(g, _z, x, xp, fp), _z, x, xp, fp, left, right)
 
 
-rule(interp, _interp_by_x, _interp_by_xp, _interp_by_fp)
+rule(interp, _interp_back_x, _interp_back_xp, _interp_back_fp)
 
 
 @composite(np.interp)
@@ -208,7 +208,7 @@ def _interp(
     return apply(interp, (x, xp, fp, left, right))
 
 
-# -- polynomials, by their coefficients from the highest power on
+# -- polynomials: their coefficients, highest power first
 
 
 @composite(np.polyval)
@@ -244,7 +244,7 @@ def _polyint(p: Any, m: int = 1, k: Any = None) -> Any:
 
 
 def _aligned(*polynomials: Any) -> list[Any]:
-    """The coefficients as vectors of one length, with zeros in front."""
+    """The coefficients as vectors of equal length, padded with zeros in front."""
     vectors = [np.ravel(asarray(p)) for p in polynomials]
     length = max(map(len, vectors))
     return [np.concatenate([np.zeros(length - len(p), p.dtype), p]) for p in vectors]
@@ -261,7 +261,7 @@ def _polysub(a1: Any, a2: Any) -> Any:
 
 
 def _without_zeros(p: Any) -> Any:
-    """The coefficients from the first on that is not zero, or the last."""
+    """The coefficients without leading zeros, at least one."""
     p = np.ravel(asarray(p))
     return p[next((i for i, c in enumerate(p.numpy()) if c != 0), -1) :]
 
@@ -285,7 +285,7 @@ def _polydiv(u: Any, v: Any) -> Any:
 
 
 def _roots_back(g: Any, r: Any, p: Any) -> Any:
-    p = np.ravel(p)  # the polynomial stays 0 at a root: its slope there times dr is -r**k dp[k]
+    p = np.ravel(p)  # p(r) stays 0 as p changes by dp: p'(r) * dr = -dp(r)
     return -(g / np.polyval(np.polyder(p), r)) @ np.vander(r, len(p))
 
 
@@ -322,20 +322,20 @@ def _polyfit(x: Any, y: Any, deg: int, rcond: float | None = None, *, w: Any = N
     weights = 1.0 if w is None else np.reshape(asarray(w), (-1, 1))
     columns = np.vander(x, deg + 1) * weights
     scale = np.sqrt(np.sum(columns * columns, axis=0))
-    wanted = y if w is None else (y.T * w).T
+    values = y if w is None else (y.T * w).T
     rcond = len(x) * np.finfo(x.dtype).eps if rcond is None else rcond
-    p, _, rank, _ = np.linalg.lstsq(columns / scale, wanted, rcond)
+    p, _, rank, _ = np.linalg.lstsq(columns / scale, values, rcond)
     if rank != deg + 1:
         message = "Polyfit may be poorly conditioned"
         warnings.warn(message, np.exceptions.RankWarning, stacklevel=2)
     return (p.T / scale).T
 
 
-# -- points in between
+# -- ranges
 
 
 def _weighted_points(g: Any, stop: bool, num: int, endpoint: bool, axis: int) -> Any:
-    """The sum of the points' cotangents, as often as each point moves with one of the ends."""
+    """The sum of the points' cotangents, weighted by how much each point moves with one end."""
     weights = np.linspace(0, 1, num, endpoint, dtype=g.dtype)
     return np.tensordot(weights if stop else 1 - weights, np.moveaxis(g, axis, 0), 1)
 
@@ -360,7 +360,7 @@ def _linspace(
     dtype: Any = None,
     axis: int = 0,
     *,
-    device: Any = None,  # noqa: ARG001 (there is one)
+    device: Any = None,  # noqa: ARG001 (there is only one)
 ) -> Any:
     points = linspace(start, stop, num, endpoint, axis, dtype)
     steps = num - 1 if endpoint else num
@@ -390,7 +390,7 @@ def _logspace(
     lambda g, y, _a, b, *options: _weighted_points(g * y, True, *options[:3]) / b,
 )
 def geomspace(start: Any, stop: Any, num: int, endpoint: bool, axis: int, dtype: Any) -> Any:
-    """`np.geomspace`: the weighted geometric means of the ends."""
+    """`np.geomspace`: weighted geometric means of the two ends."""
     return np.geomspace(start, stop, num, endpoint, dtype, axis)
 
 

@@ -39,12 +39,12 @@ def _average(
 
 
 def _along(weights: Any, a: Any, axis: Axis) -> Any:
-    """Weights of the shape of `a`, or of its axes, so that they broadcast with it."""
+    """Reshape weights, one for each element of `a` or along some axes, to broadcast with `a`."""
     if weights.shape == a.shape:
         return weights
     if axis is None:
         raise TypeError(
-            f"average: weights of shape {weights.shape} for shape {a.shape} need an axis"
+            f"average: weights of shape {weights.shape} for shape {a.shape}: pass the axis"
         )
     axes = axes_of(a, axis)
     if weights.shape != tuple([a.shape[i] for i in axes]):
@@ -60,18 +60,19 @@ def _along(weights: Any, a: Any, axis: Axis) -> Any:
 
 @shown_as("median or quantile")
 def order_statistic(x: Any, *q: Any, fun: Function, **options: Any) -> Any:
-    """`np.median`, `np.quantile` or one of their kin."""
+    """`np.median`, `np.quantile`, or a function like them."""
     return fun(x, *q, **options)
 
 
 def _order_statistic_back(
     g: Any, _y: Any, x: Any, *q: Any, fun: Function, axis: Axis, **options: Any
 ) -> Any:
-    """The cotangent goes to the elements that the result lies between, in sorted order.
+    """Share the cotangent between the two sorted elements that the result lies between.
 
-    That order takes equal elements as they come. Where in it the result lies, a whole number or
-    between two, is the same statistic of the numbers 0, 1, ... of the elements in sorted order,
-    whatever the method. A result that is NaN belongs to the last element, a NaN.
+    Equal elements keep their order. The position of the result among the sorted elements, a whole
+    number or a fraction, is found with the same function: it is the statistic of the elements'
+    positions 0, 1, ... That holds for every method. A result that is NaN belongs to the last
+    element, a NaN.
     """
     if not x.size:
         return np.zeros_like(g, shape=x.shape)
@@ -79,18 +80,18 @@ def _order_statistic_back(
     rows = rows_of(x, axes)
     slices, length = rows.shape
     order = np.argsort(rows, axis=1, kind="stable")
-    places = rows_of(np.arange(1, x.size + 1).reshape(x.shape), axes)
-    places = np.take_along_axis(places, order, axis=1)
+    origins = rows_of(np.arange(1, x.size + 1).reshape(x.shape), axes)
+    origins = np.take_along_axis(origins, order, axis=1)
     missing = np.isnan(rows)
-    missing = missing & ~np.all(missing, axis=1, keepdims=True)  # all: the forward pass warned
-    numbers = np.where(missing, np.nan, np.argsort(order, axis=1))
-    position = fun(from_rows(numbers, axes, x.shape), *q, axis=axis, **options)
+    missing = missing & ~np.all(missing, axis=1, keepdims=True)  # all: NumPy warns
+    ranks = np.where(missing, np.nan, np.argsort(order, axis=1))
+    position = fun(from_rows(ranks, axes, x.shape), *q, axis=axis, **options)
     position = np.where(np.isnan(position), length - 1, position).reshape(-1, slices)
     low = np.floor(position).astype(np.intp)
     share = (position - low).astype(g.dtype)
     g, each = g.reshape(share.shape), np.arange(slices)
-    upper = places[each, np.minimum(low + 1, length - 1)]
-    return spread(g * (1 - share), places[each, low], x.shape) + spread(g * share, upper, x.shape)
+    lower, upper = origins[each, low], origins[each, np.minimum(low + 1, length - 1)]
+    return spread(g * (1 - share), lower, x.shape) + spread(g * share, upper, x.shape)
 
 
 rule(order_statistic, _order_statistic_back)
@@ -101,7 +102,7 @@ def _median(
     a: Any,
     axis: Axis = None,
     _out: None = None,
-    overwrite_input: bool = False,  # noqa: ARG001 (a permission of which no use is made)
+    overwrite_input: bool = False,  # noqa: ARG001 (it only permits that)
     keepdims: bool = False,
 ) -> Any:
     return apply(order_statistic, (a,), {"fun": fun, "axis": axis, "keepdims": keepdims})
@@ -126,19 +127,19 @@ def _quantile(
     several = axis is not None and np.size(axis) != 1
     if several and np.ndim(q) > 1 and fun in (np.nanquantile, np.nanpercentile):
         raise NoRuleError(  # NumPy 2.4 mixes up the axes of this result
-            f"{fun.__name__} of axes {axis} has no derivative for q of shape {np.shape(q)}: "
-            "pass a flat q"
+            f"{fun.__name__} along axes {axis} has no derivative for q of shape {np.shape(q)}: "
+            "pass a q with one axis"
         )
     options: dict[str, Any] = {"fun": fun, "axis": axis, "method": method, "keepdims": keepdims}
-    if weights is not None:  # they choose an element, so that the result does not grow with them
+    if weights is not None:  # constants: they select an element, which does not depend on them
         options["weights"] = plain(asarray(weights))
     return apply(order_statistic, (a, q), options)
 
 
-for _middle in (np.median, np.nanmedian):
-    composite(_middle)(partial(_median, _middle))
-for _part in (np.quantile, np.percentile, np.nanquantile, np.nanpercentile):
-    composite(_part)(partial(_quantile, _part))
+for _fun in (np.median, np.nanmedian):
+    composite(_fun)(partial(_median, _fun))
+for _quantile_fun in (np.quantile, np.percentile, np.nanquantile, np.nanpercentile):
+    composite(_quantile_fun)(partial(_quantile, _quantile_fun))
 
 
 # -- covariances
@@ -188,15 +189,15 @@ def _cov(
 
 def _variables(m: Any, y: Any, rowvar: bool, dtype: Any) -> Any:
     """The variables of both arguments of `np.cov`, as rows of observations."""
-    given = [asarray(v) for v in (m, y) if v is not None]
-    if any(v.ndim > 2 for v in given):
-        raise ValueError(f"cov: arrays of more than 2 axes: shapes {[v.shape for v in given]}")
+    arrays = [asarray(v) for v in (m, y) if v is not None]
+    if any(v.ndim > 2 for v in arrays):
+        raise ValueError(f"cov: arrays of more than 2 axes: shapes {[v.shape for v in arrays]}")
     if dtype is None:
-        dtype = np.result_type(*(v.dtype for v in given), np.float64)
-    rows = [v.astype(dtype).reshape((1,) * (2 - v.ndim) + v.shape) for v in given]
+        dtype = np.result_type(*(v.dtype for v in arrays), np.float64)
+    rows = [v.astype(dtype).reshape((1,) * (2 - v.ndim) + v.shape) for v in arrays]
     if not rowvar:
-        turned = [given[0].ndim == 2, *(len(other) != 1 for other in rows[1:])]
-        rows = [v.T if turn else v for v, turn in zip(rows, turned, strict=True)]
+        transposed = [arrays[0].ndim == 2, *(len(other) != 1 for other in rows[1:])]
+        rows = [v.T if t else v for v, t in zip(rows, transposed, strict=True)]
     return np.concatenate(rows) if len(rows[0]) and len(rows) > 1 else rows[0]
 
 
