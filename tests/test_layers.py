@@ -423,7 +423,7 @@ IMAGE = np.ones((1, 2, 5, 5))
         (lambda: nn.Conv2d(3, 8, 3)(IMAGE), ValueError, r"Conv2d\(3, 8, kernel_size=\(3, 3\)\): "
          r"an input of shape \(1, 2, 5, 5\); pass one of shape \(n, 3, height, width\)"),
         (lambda: nn.Conv1d(2, 8, 3)(np.ones(4)), ValueError, r"shape \(4,\).*\(n, 2, length\)"),
-        (lambda: nn.Conv2d(2, 8, 6)(IMAGE), ValueError, r"smaller than one window, of \(6, 6\)"),
+        (lambda: nn.Conv2d(2, 8, 6)(IMAGE), ValueError, r"smaller than one window of \(6, 6\)"),
         (lambda: nn.Conv2d(2, 8, 3, 2, "same"), ValueError, "padding='same' needs stride 1"),
         (lambda: nn.Conv2d(2, 8, 3, padding="full"), ValueError, "padding='full'; pass 'same'"),
         (lambda: nn.Conv2d(2, 8, (3, 3, 3)), ValueError, "kernel_size=.*at least 1, or 2 of them"),

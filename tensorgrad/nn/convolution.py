@@ -1,11 +1,12 @@
-"""Convolution along the last axes of arrays of shape (n, channels, *sizes).
+"""Convolution along the last axes of arrays of shape (n, channels, *sizes), of any number of axes.
 
 Names, parameters and their order are PyTorch's.
 
-With x the input, w the weights and y the output, `sum(g * convolve(x, w))` is linear in each of g,
-x and w. The three derivatives of this number are the convolution and its two pullbacks; whatever
-is derived from one of them is another one, so that the three rules below hold at every order.
-The arrays that they compute have the channels innermost in memory, as matrix products want them.
+With the input x, the weight w and the cotangent g of the output, `sum(g * convolve(x, w))` is
+linear in each of g, x and w. Its derivatives by these three are the convolution and its two
+pullbacks. A derivative of one of the three is always another one of them, so the three rules below
+hold at every order. The results have the channels innermost in memory, as matrix products need
+them.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ from .module import Module, as_input, called, floating, uniform
 Size: TypeAlias = int | Sequence[int]
 Padding: TypeAlias = Size | Literal["same", "valid"]
 
-# Elements copied for one matrix product, so that they stay in the cache: with all at once, a
+# The number of elements copied for one matrix product, few enough for the cache. Without blocks, a
 # convolution of 16 images, from 64 to 64 channels of 32x32 in float32, takes 1.4 times as long.
 _BLOCK = 1 << 18
 
 
 class Windows(NamedTuple):
-    """What the outputs see, along each axis of an input that is continued by `padding` zeros.
+    """The windows of a convolution or pooling: one number for each axis, or two of padding.
 
-    Position k of the window of output p is at `p * stride + k * dilation` there.
+    Element k of the window of output p is at `p * stride + k * dilation` in the padded input.
     """
 
     kernel: tuple[int, ...]
@@ -45,7 +46,7 @@ class Windows(NamedTuple):
     dilation: tuple[int, ...]
 
     def outputs(self, sizes: Sequence[int]) -> tuple[int, ...]:
-        """How many windows there are along each axis of an input."""
+        """The number of windows along each axis of an input."""
         return tuple(
             [
                 (n + sum(pad) - d * (k - 1) - 1) // s + 1
@@ -54,11 +55,11 @@ class Windows(NamedTuple):
         )
 
     def positions(self) -> Iterator[tuple[int, ...]]:
-        """The positions in a window, in C order."""
+        """The positions of the elements in a window, in C order."""
         return itertools.product(*map(range, self.kernel))
 
-    def seen(self, position: Sequence[int], outputs: Sequence[int]) -> tuple[slice, ...]:
-        """The elements that are at this position of the windows of all outputs."""
+    def elements(self, position: Sequence[int], outputs: Sequence[int]) -> tuple[slice, ...]:
+        """The index of the elements at this position of every window, in the padded input."""
         return tuple(
             [
                 slice(k * d, k * d + (p - 1) * s + 1, s)
@@ -78,20 +79,20 @@ class Windows(NamedTuple):
         return out
 
     def inside(self, sizes: Sequence[int]) -> tuple[Any, ...]:
-        """The index of an input in the padded one."""
+        """The index of the input in the padded input."""
         return (..., *[slice(pad[0], pad[0] + n) for n, pad in zip(sizes, self.padding)])
 
 
 def windows_of(
     who: Any, count: int, kernel: Size, stride: Size, padding: Padding, dilation: Size
 ) -> Windows:
-    """The windows that parameters of one number, or of one for each of `count` axes, describe."""
+    """Make windows from parameters that are one number, or one for each of `count` axes."""
 
     def sizes(name: str, value: Any, least: int) -> tuple[int, ...]:
         values = (value,) * count if np.ndim(value) == 0 else tuple(value)
         if len(values) != count or min(map(operator.index, values)) < least:
             raise ValueError(
-                f"{who}: {name}={value!r}; pass an integer, at least {least}, or {count} of them"
+                f"{who}: {name}={value!r}; pass an integer of at least {least}, or {count} of them"
             )
         return values
 
@@ -110,35 +111,35 @@ def windows_of(
     return Windows(kernel, stride, pads, dilation)
 
 
-# -- the three derivatives of the trilinear form
+# -- the three derivatives of sum(g * convolve(x, w))
 
 
 def _grouped(a: Any, groups: int) -> Any:
-    """A view of (n, channels, *sizes) as (groups, n, *sizes, channels of one group)."""
+    """View (n, channels, *sizes) as (groups, n, *sizes, channels of one group)."""
     n, channels, *sizes = a.shape
     a = a.reshape(n, groups, channels // groups, *sizes)
     return a.transpose(1, 0, *range(3, a.ndim), 2)
 
 
 def _zeros(shape: tuple[int, ...], dtype: Any, *operands: Any) -> Any:
-    """Zeros to write results into; in a compiled function traced ones, as an operand is there."""
+    """Zeros to write a result into, which are traced if an operand is."""
     traced = [a for a in operands if type(a) is not np.ndarray]
     if mode.get().trace is None or not traced:
-        return np.zeros(shape, dtype)  # memory that nobody fills before it is used
+        return np.zeros(shape, dtype)  # faster than zeros_like, which fills the memory
     return np.zeros_like(traced[0], dtype, "C", shape=shape)
 
 
 def _new(
     n: int, sizes: Sequence[int], groups: int, channels: int, dtype: Any, *operands: Any
 ) -> tuple[Any, Any]:
-    """Zeros of shape (n, channels, *sizes), with the channels innermost; and them `_grouped`."""
+    """Zeros of shape (n, channels, *sizes), channels innermost in memory; and their `_grouped`."""
     a = _zeros((n, *sizes, channels), dtype, *operands)
     a = a.transpose(0, -1, *range(1, a.ndim - 1))
     return a, _grouped(a, groups)
 
 
 def _matrices(w: Any, groups: int) -> Any:
-    """Weights (nout, channels, *kernel) as (groups, 1, positions by channels, nout of a group)."""
+    """Weights (nout, channels, *kernel) as (groups, 1, positions * channels, nout of a group)."""
     nout, channels, *kernel = w.shape
     w = w.reshape(groups, nout // groups, channels, *kernel)
     w = w.transpose(0, *range(3, w.ndim), 2, 1)
@@ -146,9 +147,10 @@ def _matrices(w: Any, groups: int) -> Any:
 
 
 def _columns(x: Any, windows: Windows, groups: int) -> Iterator[tuple[slice, Any]]:
-    """What the outputs see, as matrices: a row for each output, in it positions by channels.
+    """The windows of one block of samples after another, as rows of matrices ("im2col").
 
-    For one block of samples after another, in shape (groups, matrices, rows, columns).
+    Each item is the slice of the samples, and an array of shape (groups, matrices, rows, columns)
+    with a row for each window, and a column for each position and channel in it.
     """
     outputs = windows.outputs(x.shape[2:])
     x = _grouped(windows.padded(x), groups)
@@ -156,25 +158,25 @@ def _columns(x: Any, windows: Windows, groups: int) -> Iterator[tuple[slice, Any
     rows, width = math.prod(outputs), math.prod(windows.kernel) * channels
     trace = mode.get().trace
     *_, step, channel = (x if trace is None else trace.value(x).array).strides
-    # Of the two orders, the one in which longer runs are copied.
+    # Copy in the order that has the longer contiguous runs.
     rows_innermost = channel > step and outputs[-1] > windows.kernel[-1] * channels
     length = max(1, _BLOCK // (groups * rows * width))
     for start in range(0, x.shape[1], length):
         block = x[:, start : start + length]
         n = block.shape[1]
-        how = windows, outputs, rows_innermost
-        seen = _seen(block, *how) if trace is None else trace.record(_seen, (block, *how))
+        args = block, windows, outputs, rows_innermost
+        view = _window_view(*args) if trace is None else trace.record(_window_view, args)
         if rows_innermost:
-            yield slice(start, start + n), seen.reshape(groups, n, width, rows).mT
+            yield slice(start, start + n), view.reshape(groups, n, width, rows).mT
         else:
-            yield slice(start, start + n), seen.reshape(groups, 1, n * rows, width)
+            yield slice(start, start + n), view.reshape(groups, 1, n * rows, width)
 
 
-def _seen(x: Any, windows: Windows, outputs: Sequence[int], rows_innermost: bool) -> Any:
-    """A view of samples, (groups, n, *sizes, channels), of what all outputs see in them.
+def _window_view(x: Any, windows: Windows, outputs: Sequence[int], rows_innermost: bool) -> Any:
+    """A view of all windows of padded samples of shape (groups, n, *sizes, channels).
 
-    Its shape is (groups, n, *kernel, channels, *outputs), or (groups, n, *outputs, *kernel,
-    channels).
+    Its shape is (groups, n, *kernel, channels, *outputs) with the rows innermost, else
+    (groups, n, *outputs, *kernel, channels).
     """
     group, sample, *steps, channel = x.strides
     over = [a * b for a, b in zip(steps, windows.stride)]
@@ -197,13 +199,13 @@ def _by_weight(g: Any, _y: Any, x: Any, _w: Any, _bias: Any, *how: Any) -> Any:
 
 def _by_bias(g: Any, _y: Any, _x: Any, _w: Any, _bias: Any, *_how: Any) -> Any:
     dtype = np.result_type(g.dtype, np.float32)
-    return np.einsum(g, range(g.ndim), [1], dtype=dtype)  # a quarter of add.reduce's time
+    return np.einsum(g, range(g.ndim), [1], dtype=dtype)  # a quarter of the time of np.sum
 
 
 @differentiable(_by_input, _by_weight, _by_bias)
 @shown_as("conv1d or conv2d")
 def _convolved(x: Any, w: Any, bias: Any, windows: Windows, groups: int) -> Any:
-    """The sums of x * w over positions and channels, plus a bias, which may be the number 0."""
+    """The sums of x * w over positions and channels, plus the bias, an array or the number 0."""
     dtype = np.result_type(x, w, bias)
     y, grouped = _new(x.shape[0], windows.outputs(x.shape[2:]), groups, len(w), dtype, x, w)
     matrices = _matrices(w, groups)
@@ -226,7 +228,7 @@ def _input_back_by_weight(g: Any, _x: Any, y: Any, _w: Any, _shape: Any, *how: A
 @differentiable(_input_back_by_output, _input_back_by_weight, form="multilinear")
 @shown_as("conv1d or conv2d")
 def _input_back(y: Any, w: Any, shape: tuple[int, ...], windows: Windows, groups: int) -> Any:
-    """The cotangent of the input, given that of the output, y."""
+    """The cotangent of the input, of this shape, from that of the output, y."""
     n, channels, *sizes = shape
     outputs = y.shape[2:]
     dtype = np.result_type(y.dtype, w.dtype)
@@ -236,8 +238,8 @@ def _input_back(y: Any, w: Any, shape: tuple[int, ...], windows: Windows, groups
     matrices = _matrices(w, groups).reshape(groups, -1, w.shape[1], rows.shape[-1])
     for i, position in enumerate(windows.positions()):
         share = rows @ matrices[:, i].mT
-        seen = grouped[(slice(None), slice(None), *windows.seen(position, outputs))]
-        seen += share.reshape(seen.shape)
+        elements = grouped[(slice(None), slice(None), *windows.elements(position, outputs))]
+        elements += share.reshape(elements.shape)
     return x[windows.inside(sizes)].astype(dtype, copy=False)
 
 
@@ -252,7 +254,7 @@ def _weight_back_by_input(g: Any, _w: Any, y: Any, _x: Any, *how: Any) -> Any:
 @differentiable(_weight_back_by_output, _weight_back_by_input, form="multilinear")
 @shown_as("conv1d or conv2d")
 def _weight_back(y: Any, x: Any, windows: Windows, groups: int) -> Any:
-    """The cotangent of the weights, given that of the output, y."""
+    """The cotangent of the weight, from that of the output, y."""
     dtype = np.result_type(y.dtype, x.dtype)
     nout, channels = y.shape[1] // groups, x.shape[1] // groups
     width = math.prod(windows.kernel) * channels
@@ -277,7 +279,7 @@ def conv1d(
     dilation: Size = 1,
     groups: int = 1,
 ) -> Tensor:
-    """Return the cross-correlation of signals with weights: `conv2d` along one axis.
+    """Return the cross-correlation of signals with a weight: `conv2d` along one axis.
 
     `x` has shape (n, channels, length), or (channels, length) for one sample, and `weight` shape
     (nout, channels / groups, kernel_size).
@@ -297,16 +299,16 @@ def conv2d(
     dilation: Size = 1,
     groups: int = 1,
 ) -> Tensor:
-    """Return the cross-correlation of images with weights.
+    """Return the cross-correlation of images with a weight.
 
     `x` has shape (n, channels, height, width), or (channels, height, width) for one sample, and
     `weight` shape (nout, channels / groups, rows, columns). Output channel o at (i, j) is bias[o]
     plus the sum over c, k and l of weight[o, c, k, l] times the input's channel c at
     (i * stride + k * dilation - padding, j * stride + l * dilation - padding), which is 0 outside.
 
-    `padding` is a number of zeros on both sides, "valid" for none, or "same", with stride 1, for
-    an output of the input's size. With `groups`, the channels fall into so many parts, each with
-    its share of the outputs.
+    `padding` is the number of zeros on both sides, "valid" for none, or "same" for an output of the
+    input's size, with stride 1. With `groups`, the input and output channels are divided into that
+    many groups, and an output channel sees only the input channels of its group.
 
     >>> image = np.arange(9.0).reshape(1, 3, 3)
     >>> tg.nn.conv2d(image, np.ones((1, 1, 2, 2)), stride=2, padding=1)
@@ -337,14 +339,14 @@ def _conv(
 
 
 def convolve(who: Any, x: Any, weight: Any, bias: Any, windows: Windows, groups: int) -> Any:
-    """Convolve samples, or one sample, for `who`, whom errors name."""
+    """Convolve samples, or one sample; `who` is the function or layer that errors name."""
     x = as_input(x, floating(weight.dtype))
     axes = len(windows.kernel)
     if x.ndim == axes + 1:
         return convolve(who, x[np.newaxis], weight, bias, windows, groups)[0]
     channels = weight.shape[1] * groups
     if x.ndim != axes + 2 or x.shape[1] != channels:
-        sizes = ("length",) if axes == 1 else ("height", "width")
+        sizes = ("length",) if axes == 1 else ("depth", "height", "width")[-axes:]
         raise ValueError(
             f"{who}: an input of shape {x.shape}; pass one of shape "
             f"({', '.join(('n', str(channels), *sizes))}), or one sample without the n"
@@ -357,12 +359,12 @@ def convolve(who: Any, x: Any, weight: Any, bias: Any, windows: Windows, groups:
 
 
 def check_fit(who: Any, windows: Windows, shape: tuple[int, ...]) -> None:
-    """Raise a ValueError if there is no room in an input for one window."""
+    """Raise a ValueError if an input is smaller than one window."""
     if min(windows.outputs(shape[-len(windows.kernel) :])) < 1:
         raise ValueError(
-            f"{who}: an input of shape {shape} is smaller than one window, of {windows.kernel} "
-            f"with dilation {windows.dilation}, also with the padding {windows.padding}: "
-            "pass larger ones, or more padding"
+            f"{who}: an input of shape {shape}, with padding {windows.padding}, is smaller than "
+            f"one window of {windows.kernel} with dilation {windows.dilation}: pass a larger input "
+            "or more padding"
         )
 
 
@@ -370,7 +372,7 @@ def check_fit(who: Any, windows: Windows, shape: tuple[int, ...]) -> None:
 
 
 class _Conv(Module):
-    """A convolution whose weights and biases start uniform in +-1/sqrt(inputs of one output)."""
+    """A convolution layer; weight and bias start uniform in +-1/sqrt(elements of one window)."""
 
     axes: ClassVar[int]
 
@@ -393,7 +395,7 @@ class _Conv(Module):
             or in_channels % groups
             or out_channels % groups
         ):
-            raise ValueError(f"{name}: channels must be multiples of groups={groups}, from 1 on")
+            raise ValueError(f"{name}: channels must be positive multiples of groups={groups}")
         self.windows = windows_of(name, self.axes, kernel_size, stride, padding, dilation)
         self.stride = stride
         self.padding = padding
@@ -429,7 +431,7 @@ class Conv1d(_Conv):
 
     The weight has shape (out_channels, in_channels / groups, kernel_size), the bias
     (out_channels,). Both start uniform in +-1/sqrt(in_channels / groups * kernel_size); `rng` is a
-    NumPy Generator or a seed. Parameters are those of PyTorch's, with padding by zeros.
+    NumPy Generator or a seed. The other parameters are PyTorch's; padding is always with zeros.
 
     >>> tg.nn.Conv1d(3, 8, 5, padding="same")(np.ones((2, 3, 10))).shape
     (2, 8, 10)
@@ -443,7 +445,7 @@ class Conv2d(_Conv):
 
     The weight has shape (out_channels, in_channels / groups, rows, columns), the bias
     (out_channels,). Both start uniform in +-1/sqrt(in_channels / groups * rows * columns); `rng` is
-    a NumPy Generator or a seed. Parameters are those of PyTorch's, with padding by zeros.
+    a NumPy Generator or a seed. The other parameters are PyTorch's; padding is always with zeros.
 
     >>> layer = tg.nn.Conv2d(1, 8, 3, stride=2, padding=1)
     >>> layer, layer(np.ones((5, 1, 28, 28))).shape
