@@ -1,5 +1,6 @@
 """What every doctest of the package and of the README sees, loaded with `-p tests.plugin`."""
 
+import gc
 import os
 from typing import Any
 
@@ -12,6 +13,16 @@ import pytest
 import tensorgrad
 
 NEED_SCIPY = {"tensorgrad.optim.lbfgs.LBFGS"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--law", help="check this law alone of each operation: see tests/laws.py")
+
+
+def pytest_collection_finish() -> None:
+    """Take all that tests and modules hold from the collector: it lives to the end anyway."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

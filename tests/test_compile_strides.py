@@ -20,7 +20,8 @@ from numpy.testing import assert_array_equal
 import tensorgrad as tg
 from tensorgrad.compiler.strides import copied, pattern
 
-from .operations import Op
+from .laws import Laws, at_each_shape, size
+from .operations import Op, Shape
 from .oracles import assert_same, leaf
 from .test_compile_table import OVERWRITTEN, ROWS, differentiated
 from .test_compile_training import NETS, plans, twins
@@ -91,10 +92,22 @@ def laid_out(op: Op, call: int, args: Sequence[Any]) -> list[Any]:
     return [LAYOUTS[names[(start + 3 * i) % len(names)]](a) for i, a in enumerate(args)]
 
 
+law = Laws()
+
+
 @pytest.mark.parametrize("op", ROWS, ids=repr)
-def test_rows(op: Op) -> None:
+def test_laws(op: Op, request: pytest.FixtureRequest, subtests: pytest.Subtests) -> None:
+    law.check(op, request, subtests)
+
+
+def with_most_axes(op: Op) -> list[Any]:
+    """At the largest shapes of those with the most axes."""
+    return [max(at_each_shape(op), key=lambda case: (sum(map(len, case["shapes"])), size(case)))]
+
+
+@law(with_most_axes, one_row_in=6)
+def layouts(op: Op, shapes: tuple[Shape, ...]) -> None:
     """Values of plain arrays, and of tensors with their derivatives."""
-    shapes = max(op.shapes, key=lambda s: (sum(map(len, s)), abs(sum(map(np.prod, s)))))
     rng = np.random.default_rng(0)
 
     def f(seed: Any, *args: Any) -> Any:

@@ -16,6 +16,7 @@ from hypothesis import given, strategies as st
 
 import tensorgrad as tg
 
+from .laws import Laws, at_a_small_shape, at_each_shape
 from .operations import CONSTANT, OPERATIONS, Op, Shape
 from .oracles import assert_same
 from .strategies import arguments
@@ -75,23 +76,49 @@ def assert_replays_agree(f: Callable[..., Any], calls: Sequence[Sequence[Any]]) 
             np.testing.assert_array_equal(a, b)
 
 
+law = Laws()
+
+
 @pytest.mark.parametrize("op", ROWS, ids=repr)
-def test_value_and_pullback(op: Op) -> None:
-    for dtype in np.float64, np.float32:
-        for shapes in op.shapes if dtype is np.float64 else op.shapes[-1:]:
-            calls = [drawn(op, shapes, dtype, call) for call in range(CALLS)]
-            try:
-                assert_replays_agree(differentiated(op.fun), calls)
-            except BaseException as error:
-                error.add_note(f"with arguments of shapes {shapes}, {dtype.__name__}")
-                raise
+def test_laws(op: Op, request: pytest.FixtureRequest, subtests: pytest.Subtests) -> None:
+    law.check(op, request, subtests)
 
 
-@pytest.mark.parametrize("op", [op for op in ROWS if op.name not in OVERWRITTEN], ids=repr)
-def test_value_alone(op: Op) -> None:
+def in_both_dtypes(op: Op) -> list[Any]:
+    """At each shape in double precision, and at the last one in single precision."""
+    *_, last = doubles = [case | {"dtype": np.float64} for case in at_each_shape(op)]
+    return [*doubles, last | {"dtype": np.float32}]
+
+
+@law(in_both_dtypes)
+def value_and_pullback(op: Op, shapes: tuple[Shape, ...], dtype: Any) -> None:
+    calls = [drawn(op, shapes, dtype, call) for call in range(CALLS)]
+    assert_replays_agree(differentiated(op.fun), calls)
+
+
+def of_arrays_that_are_left_alone(op: Op) -> list[Any]:
+    return [] if op.name in OVERWRITTEN else at_each_shape(op)[-1:]
+
+
+@law(of_arrays_that_are_left_alone, one_row_in=6)
+def value_alone(op: Op, shapes: tuple[Shape, ...]) -> None:
     """Without a graph other functions are called: those of NumPy itself."""
-    calls = [drawn(op, op.shapes[-1], np.float64, call)[1:] for call in range(CALLS)]
+    calls = [drawn(op, shapes, np.float64, call)[1:] for call in range(CALLS)]
     assert_replays_agree(lambda *args: op.fun(*map(tg.Tensor, args)), calls)
+
+
+@law(lambda op: at_a_small_shape(op) if op.analytic else [], one_row_in=6)
+def second_derivative(op: Op, shapes: tuple[Shape, ...]) -> None:
+    everything = tuple(range(len(op.domains)))
+
+    def second(seed: Any, *args: Any) -> Any:
+        gradient = tg.grad(lambda *xs: np.sum(np.tanh(seed * op.fun(*xs) / 4 + 0.3)), everything)
+        return tg.grad(lambda *xs: sum(np.sum(g * g) for g in gradient(*xs)), everything)(*args)
+
+    calls = [drawn(op, shapes, np.float64, call) for call in range(2)]
+    compiled = tg.compile(second)
+    for args in calls:
+        assert_same(compiled(*args), second(*args), roundings=1 << 12)
 
 
 @pytest.mark.parametrize("op", [op for op in OPERATIONS if op.name in REFUSED], ids=repr)
@@ -113,25 +140,36 @@ def test_every_exception_is_in_the_table() -> None:
     assert names >= REFUSED | TEXTS | TIES | OVERWRITTEN
 
 
+no_derivative = Laws()
+
+
 @pytest.mark.parametrize("op", [op for op in CONSTANT if op.name not in TEXTS], ids=repr)
-def test_rows_without_a_derivative(op: Op) -> None:
-    """They are right in every call, or refused in the first one."""
-    for shapes in op.shapes:
-        rngs = [np.random.default_rng(call) for call in range(CALLS)]
-        calls = [op.draw(rng, shapes) for rng in rngs]
-        for wrap in np.asarray, tg.Tensor:
+def test_laws_without_a_derivative(
+    op: Op, request: pytest.FixtureRequest, subtests: pytest.Subtests
+) -> None:
+    no_derivative.check(op, request, subtests)
 
-            def f(*args: Any, wrap: Any = wrap) -> Any:
-                return op.fun(*map(wrap, args))
 
-            compiled = tg.compile(f)
-            for args in calls:
-                try:
-                    actual = compiled(*args)
-                except tg.TraceError:
-                    assert args is calls[0]
-                    break
-                assert_outcomes_agree(actual, f(*args))
+def of_arrays_and_of_tensors(op: Op) -> list[Any]:
+    return [case | {"make": make} for case in at_each_shape(op) for make in (np.asarray, tg.Tensor)]
+
+
+@no_derivative(of_arrays_and_of_tensors)
+def each_call_is_right_or_the_first_is_refused(
+    op: Op, shapes: tuple[Shape, ...], make: Any
+) -> None:
+    def f(*args: Any) -> Any:
+        return op.fun(*map(make, args))
+
+    compiled = tg.compile(f)
+    for call in range(CALLS):
+        args = op.draw(np.random.default_rng(call), shapes)
+        try:
+            actual = compiled(*args)
+        except tg.TraceError:
+            assert call == 0
+            break
+        assert_outcomes_agree(actual, f(*args))
 
 
 def assert_outcomes_agree(actual: Any, expected: Any) -> None:
@@ -139,21 +177,6 @@ def assert_outcomes_agree(actual: Any, expected: Any) -> None:
         assert_same(actual, expected, roundings=ULPS)
     else:
         assert actual == expected
-
-
-@pytest.mark.parametrize("op", [op for op in ROWS if op.analytic], ids=repr)
-def test_second_derivative(op: Op) -> None:
-    shapes = min(op.shapes, key=lambda s: abs(sum(map(np.prod, s)) - 4))
-    everything = tuple(range(len(op.domains)))
-
-    def second(seed: Any, *args: Any) -> Any:
-        gradient = tg.grad(lambda *xs: np.sum(np.tanh(seed * op.fun(*xs) / 4 + 0.3)), everything)
-        return tg.grad(lambda *xs: sum(np.sum(g * g) for g in gradient(*xs)), everything)(*args)
-
-    calls = [drawn(op, shapes, np.float64, call) for call in range(2)]
-    compiled = tg.compile(second)
-    for args in calls:
-        assert_same(compiled(*args), second(*args), roundings=1 << 12)
 
 
 # -- random programs

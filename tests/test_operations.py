@@ -12,6 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 import tensorgrad as tg
 from tensorgrad.graph import RULES, set_mode
 
+from .laws import Laws, at_a_small_shape, at_each_shape, once, size
 from .operations import CONSTANT, OPERATIONS, Op, Shape
 from .oracles import assert_same, backward, central_differences, complex_step, leaf, subsets
 from .strategies import arguments
@@ -22,22 +23,12 @@ SHIPPED = [
     for rule in RULES.values()
     if not str(getattr(rule.vjps[0], "__module__", "")).startswith(("tests", "tensorgrad.examples"))
 ]
-each_operation = pytest.mark.parametrize("op", OPERATIONS, ids=repr)
+law = Laws()
 
 
-def each_case(test: Callable[[Op, tuple[Shape, ...]], None]) -> Callable[[Op], None]:
-    """Test each operation, at all the shapes in its row."""
-
-    def at_each_shape(op: Op) -> None:
-        for shapes in op.shapes:
-            try:
-                test(op, shapes)
-            except BaseException as error:
-                error.add_note(f"with arguments of shapes {shapes}")
-                raise
-
-    at_each_shape.__name__ = test.__name__
-    return each_operation(at_each_shape)
+@pytest.mark.parametrize("op", OPERATIONS, ids=repr)
+def test_laws(op: Op, request: pytest.FixtureRequest, subtests: pytest.Subtests) -> None:
+    law.check(op, request, subtests)
 
 
 def draw(op: Op, shapes: tuple[Shape, ...]) -> tuple[list[Any], Any]:
@@ -55,8 +46,8 @@ def weighted(f: Callable[..., Any], w: Any) -> Callable[..., Any]:
 # -- values, and first derivatives
 
 
-@each_case
-def test_value_is_numpys(op: Op, shapes: tuple[Shape, ...]) -> None:
+@law(at_each_shape)
+def value_is_numpys(op: Op, shapes: tuple[Shape, ...]) -> None:
     for dtype in np.float64, np.float32, np.float16:
         args = [a.astype(dtype) for a in draw(op, shapes)[0]]
         expected = np.asarray(op.fun(*args))
@@ -79,8 +70,8 @@ def assert_ulps(actual: Any, expected: Any) -> None:
         assert_array_equal(actual, expected)
 
 
-@each_case
-def test_gradient(op: Op, shapes: tuple[Shape, ...]) -> None:
+@law(at_each_shape)
+def gradient(op: Op, shapes: tuple[Shape, ...]) -> None:
     args, seed = draw(op, shapes)
     f = weighted(op.fun, seed)
     numeric = [central_differences(f, args, i) for i in range(len(args))]
@@ -92,8 +83,8 @@ def test_gradient(op: Op, shapes: tuple[Shape, ...]) -> None:
             assert_allclose(x.grad, exact[i], rtol=1e-7, atol=1e-12 if op.analytic else 1e-7)
 
 
-@each_case
-def test_gradient_belongs_to_its_leaf(op: Op, shapes: tuple[Shape, ...]) -> None:
+@law(at_each_shape)
+def gradient_belongs_to_its_leaf(op: Op, shapes: tuple[Shape, ...]) -> None:
     """It has the leaf's dtype and shape, can be written to, and is nobody else's memory."""
     args, seed = draw(op, shapes)
     for tracked in subsets(len(args)):
@@ -107,8 +98,8 @@ def test_gradient_belongs_to_its_leaf(op: Op, shapes: tuple[Shape, ...]) -> None
             assert not any(np.shares_memory(x.grad, other) for other in others)
 
 
-@each_case
-def test_nothing_is_written_to(op: Op, shapes: tuple[Shape, ...]) -> None:
+@law(at_each_shape)
+def nothing_is_written_to(op: Op, shapes: tuple[Shape, ...]) -> None:
     """Arguments and seed keep their bytes and their flags, also those that are shared."""
     args, seed = draw(op, shapes)
     everything = [*args, seed]
@@ -121,8 +112,8 @@ def test_nothing_is_written_to(op: Op, shapes: tuple[Shape, ...]) -> None:
         assert before == [(a.tobytes(), str(a.flags)) for a in everything]
 
 
-@each_case
-def test_float32_gradient_is_close_to_float64s(op: Op, shapes: tuple[Shape, ...]) -> None:
+@law(at_each_shape)
+def float32_gradient_is_close_to_float64s(op: Op, shapes: tuple[Shape, ...]) -> None:
     args, seed = draw(op, shapes)
     tracked = range(len(args))
     leaves = backward(op.fun, args, tracked, seed)[1]
@@ -131,8 +122,8 @@ def test_float32_gradient_is_close_to_float64s(op: Op, shapes: tuple[Shape, ...]
     assert_same([x.grad for x in short], expected, roundings=1 << 10, least=1.0)
 
 
-@each_operation
-def test_memory_layout_does_not_matter(op: Op) -> None:
+@law(at_each_shape)
+def memory_layout_does_not_matter(op: Op, shapes: tuple[Shape, ...]) -> None:
     def read_only(a: Any) -> Any:
         a = a.copy()
         a.flags.writeable = False
@@ -150,25 +141,22 @@ def test_memory_layout_does_not_matter(op: Op) -> None:
     def fortran(a: Any) -> Any:
         return np.array(a, order="F")
 
-    for shapes in op.shapes:
-        args, seed = draw(op, shapes)
-        tracked = range(len(args))
-        expected = backward(op.fun, args, tracked, seed)[1]
-        for layout in read_only, fortran, reversed_twice, every_second:
-            mixed = [tg.asarray(layout(a) if a.ndim else a, copy=False) for a in args]
-            for x in mixed:
-                x.requires_grad = True
-            op.fun(*mixed).backward(seed)
-            gradients, wanted = ([x.grad for x in xs] for xs in (mixed, expected))
-            assert_same(gradients, wanted, roundings=1 << 12, least=1.0)
+    args, seed = draw(op, shapes)
+    tracked = range(len(args))
+    expected = backward(op.fun, args, tracked, seed)[1]
+    for layout in read_only, fortran, reversed_twice, every_second:
+        mixed = [tg.asarray(layout(a) if a.ndim else a, copy=False) for a in args]
+        for x in mixed:
+            x.requires_grad = True
+        op.fun(*mixed).backward(seed)
+        gradients, wanted = ([x.grad for x in xs] for xs in (mixed, expected))
+        assert_same(gradients, wanted, roundings=1 << 12, least=1.0)
 
 
-@each_operation
-def test_gradient_at_random_values(op: Op) -> None:
+@law(once, one_row_in=30)
+def gradient_at_random_values(op: Op) -> None:
     oracle = complex_step if op.analytic else central_differences
 
-    # Within the test: hypothesis' plugin links the settings of all cases of a test, one by one, and
-    # a thousand of them are too deep for Python.
     @given(arguments(op))
     def check(args: list[Any]) -> None:
         seed = np.asarray(np.random.default_rng(1).normal(size=np.shape(op.fun(*args))))
@@ -183,12 +171,12 @@ def test_gradient_at_random_values(op: Op) -> None:
 # -- second derivatives, and the functional form
 
 
-@each_case
-def test_second_derivative(op: Op, shapes: tuple[Shape, ...]) -> None:
-    """The gradient's derivative along random directions, against differences of the gradient."""
+@law(at_each_shape)
+def second_derivative(op: Op, shapes: tuple[Shape, ...]) -> None:
+    """How the gradient along one random direction changes along another, against differences."""
     args, seed = draw(op, shapes)
     rng = np.random.default_rng(2)
-    directions = [rng.normal(size=a.shape) for a in args]
+    directions, moves = ([rng.normal(size=a.shape) for a in args] for _ in range(2))
     everything = tuple(range(len(args)))
     # Bent, so that several results, or two uses of one, meet in the second derivative.
     gradient = tg.grad(lambda *xs: np.sum(np.tanh(seed * op.fun(*xs) / 4 + 0.3)), everything)
@@ -197,14 +185,18 @@ def test_second_derivative(op: Op, shapes: tuple[Shape, ...]) -> None:
         return sum(np.sum(g * v) for g, v in zip(gradient(*points), directions, strict=True))
 
     second = tg.grad(along, everything)(*args)
-    for i, actual in enumerate(second):
-        numeric = central_differences(along, args, i)
-        assert type(actual) is np.ndarray
-        assert_allclose(actual, numeric, rtol=1e-6, atol=1e-6)
+    for i, (actual, move) in enumerate(zip(second, moves, strict=True)):
+
+        def moved(h: Any, i: int = i, move: Any = move) -> Any:
+            return along(*args[:i], args[i] + h * move, *args[i + 1 :])
+
+        assert type(actual) is np.ndarray and actual.shape == args[i].shape
+        numeric = central_differences(moved, [np.zeros(())], 0)
+        assert_allclose(np.sum(actual * move), numeric, rtol=1e-6, atol=1e-6)
 
 
-@each_case
-def test_functional_gradient_equals_backwards(op: Op, shapes: tuple[Shape, ...]) -> None:
+@law(at_each_shape)
+def functional_gradient_equals_backwards(op: Op, shapes: tuple[Shape, ...]) -> None:
     args, seed = draw(op, shapes)
     value, pullback = tg.vjp(op.fun, *args)
     out, leaves = backward(op.fun, args, range(len(args)), seed)
@@ -215,8 +207,8 @@ def test_functional_gradient_equals_backwards(op: Op, shapes: tuple[Shape, ...])
 # -- forward derivatives, and many at once
 
 
-@each_case
-def test_jvp_and_vjp_are_adjoint(op: Op, shapes: tuple[Shape, ...]) -> None:
+@law(at_each_shape)
+def jvp_and_vjp_are_adjoint(op: Op, shapes: tuple[Shape, ...]) -> None:
     args, seed = draw(op, shapes)
     rng = np.random.default_rng(3)
     tangents = tuple(np.asarray(rng.normal(size=a.shape)) for a in args)
@@ -228,12 +220,16 @@ def test_jvp_and_vjp_are_adjoint(op: Op, shapes: tuple[Shape, ...]) -> None:
     assert_allclose(np.sum(seed * tangent), backward, rtol=1e-9, atol=1e-9)
 
 
-@each_case
-def test_jacobian_of_many_rows_at_once(op: Op, shapes: tuple[Shape, ...]) -> None:
+def where_it_is_quick(op: Op) -> list[Any]:
+    """At the first shape, and at those of at most eight elements."""
+    first, *others = at_each_shape(op)
+    return [first, *(case for case in others if size(case) <= 8)]
+
+
+@law(where_it_is_quick)
+def jacobian_of_many_rows_at_once(op: Op, shapes: tuple[Shape, ...]) -> None:
     """Rows and columns carried together are those carried one by one."""
     args, _ = draw(op, shapes)
-    if sum(a.size for a in args) > 8 and shapes != op.shapes[0]:
-        return  # one by one, that takes long
     y, pullback = tg.vjp(op.fun, *args)
     units = np.eye(y.size).reshape(y.size, *y.shape).astype(y.dtype)
     rows = [pullback(unit) for unit in units]
@@ -247,9 +243,8 @@ def test_jacobian_of_many_rows_at_once(op: Op, shapes: tuple[Shape, ...]) -> Non
             assert_allclose(block, expected, rtol=1e-9, atol=1e-9)
 
 
-@each_operation
-def test_derivative_of_a_forward_derivative(op: Op) -> None:
-    shapes = min(op.shapes, key=lambda s: abs(sum(map(np.prod, s)) - 4))
+@law(at_a_small_shape)
+def derivative_of_a_forward_derivative(op: Op, shapes: tuple[Shape, ...]) -> None:
     args, seed = draw(op, shapes)
     rng = np.random.default_rng(4)
     tangents = tuple(np.asarray(rng.normal(size=a.shape)) for a in args)
@@ -392,8 +387,8 @@ def test_max_of_many_tied_float16() -> None:
     assert_allclose(x.grad, np.float16(0.001), rtol=1e-2)
 
 
-@each_case
-def test_mixed_second_derivative(op: Op, shapes: tuple[Shape, ...]) -> None:
+@law(at_each_shape)
+def mixed_second_derivative(op: Op, shapes: tuple[Shape, ...]) -> None:
     """How the derivative by one argument, along v, changes with another one, along u."""
     rng = np.random.default_rng(0)
     args, weights = draw(op, shapes)

@@ -1,0 +1,7 @@
+"""How much a run of the tests does: a part of everything while you work, all of it with `CI=1`."""
+
+import os
+
+from hypothesis import settings
+
+FULL = bool(os.environ.get("CI")) or settings.get_current_profile_name() == "thorough"
