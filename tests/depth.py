@@ -5,3 +5,5 @@ import os
 from hypothesis import settings
 
 FULL = bool(os.environ.get("CI")) or settings.get_current_profile_name() == "thorough"
+
+DEEP = 100_000 if FULL else 10_000  # operations in a graph: 1,000 nested calls are Python's limit

@@ -17,6 +17,7 @@ import tensorgrad as tg
 from tensorgrad import nn
 from tensorgrad.scalar import ACTIVATIONS, MLP, Layer, Neuron, Value
 
+from .depth import DEEP
 from .test_programs import Dual
 
 
@@ -199,15 +200,15 @@ def test_gradients_accumulate_in_given_values_only() -> None:
 
 def test_long_chains_and_many_uses() -> None:
     def chain(y: Value) -> Value:
-        for _ in range(100_000):
+        for _ in range(DEEP):
             y = y + 1.0
         return y
 
     def fan(x: Value) -> Value:
-        return sum((x for _ in range(100_000)), Value(0.0))
+        return sum((x for _ in range(DEEP)), Value(0.0))
 
-    assert gradients(chain, 1.0) == (100_001.0, [1])
-    assert gradients(fan, 1.0) == (100_000.0, [100_000])
+    assert gradients(chain, 1.0) == (DEEP + 1.0, [1])
+    assert gradients(fan, 1.0) == (DEEP, [DEEP])
     unused = chain(Value(1.0))
     del unused  # neither a crash, nor a recursion
 
