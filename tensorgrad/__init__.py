@@ -36,6 +36,10 @@ from .array_api import (
 from .checkpoint import checkpoint
 from .compiler import compile as compile
 from .diagnostics import detect_anomaly, profile
+from .engine.custom import differentiable
+from .engine.guard import guard
+from .engine.modes import enable_grad, no_grad
+from .engine.tensor import Tensor
 from .errors import (
     AnomalyError,
     CheckpointError,
@@ -47,12 +51,9 @@ from .errors import (
     TraceError,
 )
 from .gradcheck import gradcheck
-from .graph import enable_grad, no_grad
-from .guard import guard
 from .nn import MLP, Layer, Neuron
 from .rules.selection import safe_where
 from .storage import Checkpoint, load, save
-from .tensor import Tensor, differentiable
 from .training import EarlyStopping, History, fit
 from .transforms import (
     elementwise_grad,

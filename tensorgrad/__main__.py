@@ -20,7 +20,7 @@ import numpy as np
 
 from . import __version__, doctor, no_grad, scalar, support
 from .data import moons
-from .graph import Array
+from .engine.typing import Array
 from .nn import MLP, hinge_loss
 
 # What a shell reports of a program that a signal ended: Ctrl-C, or the end of a pipe.

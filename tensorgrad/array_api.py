@@ -27,8 +27,8 @@ from numpy import (
 # isort: on
 
 from . import fft
+from .engine.tensor import Tensor, asarray
 from .guide import guided
-from .tensor import Tensor, asarray
 
 if TYPE_CHECKING:
     # The functions that are imported below: NumPy's stubs say that they return arrays.

@@ -8,24 +8,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .engine.arrays import Spec
+from .engine.dispatch import apply, parts_of, revive
+from .engine.graph import Node, ancestors, backpropagate, node_of, now, saved
+from .engine.modes import enable_grad, mode
+from .engine.primitives import alias
+from .engine.registry import Rule, Together, name_of
+from .engine.tensor import Tensor
+from .engine.typing import F, Function
+from .engine.variable import plain, relate, tensor_of
 from .errors import GraphError
-from .graph import (
-    F,
-    Function,
-    Node,
-    Rule,
-    Spec,
-    Together,
-    ancestors,
-    enable_grad,
-    kept,
-    mode,
-    name_of,
-    now,
-    propagate,
-)
 from .structure import Structure, flatten
-from .tensor import Tensor, alias, apply, parts_of, plain, relate, revive, tensor_of
 
 
 def checkpoint(f: F) -> F:
@@ -50,7 +43,7 @@ def checkpoint(f: F) -> F:
         if not tracked:
             return structure.build(outputs)
         replay = _Replay(f, again, start, tracked)
-        call = Node(
+        call = node_of(
             (),
             np.dtype(float),
             Rule(f, Together(replay, len(replay.sources))),
@@ -95,7 +88,7 @@ class _Replay:
         seeds: dict[Node, Any] = {}
         for root, share in zip(_roots(outputs), g, strict=True):
             seeds[root] = share if root not in seeds else seeds[root] + share
-        found = propagate(nodes, seeds, self.sources, operands=revive if recorded else kept)
+        found = backpropagate(nodes, seeds, self.sources, operands=revive if recorded else saved)
         return [found.get(s, np.zeros(s.shape, s.dtype)) for s in self.sources]
 
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from .graph import Array, each_time
+from .engine.modes import each_time
+from .engine.typing import Array
+from .engine.variable import plain
 from .guide import guided, of_module
-from .tensor import plain
 
 __all__ = [
     "Batches",

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple, ParamSpec
 
 import numpy as np
 
+from .engine.graph import Node, saved
+from .engine.modes import set_mode
+from .engine.variable import plain
 from .errors import AnomalyError
-from .graph import Node, kept, set_mode
 from .structure import flatten
-from .tensor import plain
 
 P = ParamSpec("P")
 
@@ -146,7 +147,7 @@ def _cost(node: Node, arrays: Sequence[Any], repeats: int, seen: set[int]) -> Op
     assert known is not None
     parents = node.parents or ()
     inputs, results = arrays[: len(node.args)], arrays[len(node.args) :]
-    out, args = kept(node)
+    out, args = saved(node)
     seeds = tuple([np.ones(o.shape, o.dtype) for o in results])
     g = seeds if isinstance(out, tuple) else seeds[0]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .tensor import Tensor, asarray
+from .engine.tensor import Tensor, asarray
 
 if TYPE_CHECKING:
     # The functions that are imported below: NumPy's stubs say that they return arrays.

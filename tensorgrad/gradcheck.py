@@ -6,9 +6,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from .engine.graph import Node
+from .engine.modes import enable_grad, no_grad, set_mode
+from .engine.tensor import Tensor, asarray
+from .engine.typing import Array, Function
+from .engine.variable import plain
 from .errors import GradcheckError
-from .graph import Array, Function, Node, enable_grad, no_grad, set_mode
-from .tensor import Tensor, asarray, plain
 from .transforms import grad, ravel, vjp
 
 

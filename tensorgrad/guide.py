@@ -12,7 +12,7 @@ import inspect
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
 from opcode import opmap
-from types import FrameType, ModuleType
+from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
 import numpy as np
@@ -271,7 +271,6 @@ CURES: dict[str, dict[str, str]] = {
         "numpy": "import numpy as np  # its functions take tensors",
         "np": "import numpy as np  # its functions take tensors",
         "Value": _SCALAR.format("Value"),
-        "engine": _SCALAR.format("Value"),
         "GradientTape": "t.backward()  # operations are always recorded",
         "Variable": _PARAMETER,
         "constant": "tg.Tensor([1.0, 2.0])",
@@ -485,17 +484,6 @@ def _cure(module: str, name: str) -> str | None:
     elsewhere = (table[name] for table in tables.values() if name in table)
     in_numpy = f"np.{name}  # NumPy's functions take tensors" if name in np.__all__ else None
     return next(elsewhere, in_numpy)
-
-
-def not_callable(module: str) -> None:
-    """Make the error name the cure if a module is called that has the name of a function."""
-    cure = _cure("tensorgrad", module.rpartition(".")[2])
-
-    class Called(ModuleType):
-        def __call__(self, *_args: Any, **_kwargs: Any) -> NoReturn:
-            raise TypeError(f"{module} is a module, not a function: {_said(str(cure))}")
-
-    sys.modules[module].__class__ = Called
 
 
 def _is_from_import(frame: FrameType) -> bool:

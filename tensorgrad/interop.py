@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .tensor import Tensor, asarray
+from .engine.tensor import Tensor, asarray
 
 _EINOPS = "einops._backends"
 

@@ -24,10 +24,12 @@ from typing import Any
 import numpy as np
 
 from . import approximations
+from .engine.custom import differentiable
+from .engine.registry import Form, shown_as
+from .engine.tensor import Tensor
+from .engine.typing import Axis, F, Function
 from .errors import optional
-from .graph import F, Form, Function, shown_as
 from .guide import guided, of_module
-from .tensor import Axis, Tensor, differentiable
 
 __all__ = [
     "entr",

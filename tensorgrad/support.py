@@ -10,10 +10,11 @@ from inspect import isclass, ismodule
 import numpy as np
 
 from . import nn, special
-from .graph import COMPOSITES, CONSTANTS, IN_PLACE, RULES, Function
+from .engine.registry import COMPOSITES, CONSTANTS, IN_PLACE, RULES
+from .engine.tensor import Tensor
+from .engine.typing import Function
 from .guide import CURES, cures
 from .rules.constants import DESCRIPTIONS
-from .tensor import Tensor
 
 # A deprecated alias of vstack, which NumPy does not hand over itself.
 DIFFERENTIABLE = "row_stack"

@@ -20,8 +20,12 @@ import numpy as np
 
 from .compiler import MANY, Compiled, Supervisor
 from .diagnostics import detect_anomaly
+from .engine.graph import now
+from .engine.modes import each_time, no_grad
+from .engine.tensor import Tensor
+from .engine.typing import Array
+from .engine.variable import plain
 from .errors import AnomalyError, TraceError, optional
-from .graph import Array, each_time, no_grad, now
 from .guide import guide, guided, of_module
 from .nn import Module
 from .optim import LBFGS, Adam, Optimizer, ReduceLROnPlateau, clip_grad_norm
@@ -29,7 +33,6 @@ from .storage import Checkpoint
 from .storage.atomic import PathLike
 from .storage.nesting import has_state
 from .structure import flatten
-from .tensor import Tensor, plain
 
 __all__ = ["EarlyStopping", "History", "accuracy", "evaluate", "fit"]
 

@@ -17,28 +17,21 @@ from typing import Any, Literal, ParamSpec, overload
 
 import numpy as np
 
-from .batching import Batch, NotBatchedError
+from .engine.arrays import as_array, ones, unbroadcast
+from .engine.batching import Batch, NotBatchedError
+from .engine.dispatch import apply, revive
+from .engine.frames import users_line
+from .engine.graph import Node, ancestors, backpropagate, node_of, require_unwritten, saved
+from .engine.modes import enable_grad, mode, set_mode
+from .engine.operands import any_tracked
+from .engine.primitives import alias
+from .engine.registry import PART, RULES
+from .engine.tensor import Tensor, asarray
+from .engine.typing import Array, Function
+from .engine.variable import plain, tensor_of
 from .errors import GraphError
-from .graph import (
-    PART,
-    RULES,
-    Array,
-    Function,
-    Node,
-    ancestors,
-    as_array,
-    enable_grad,
-    fit,
-    kept,
-    mode,
-    ones,
-    propagate,
-    require_unwritten,
-    set_mode,
-)
 from .guide import guided
 from .structure import Structure, flatten
-from .tensor import Tensor, alias, any_tracked, apply, asarray, plain, revive, tensor_of, users_line
 
 Direction = Literal["reverse", "forward"]
 P = ParamSpec("P")
@@ -56,7 +49,7 @@ def _fresh(primal: Any, name: str) -> Tensor:
         )
     if isinstance(primal, Tensor) and primal.requires_grad and mode.get().recording:
         return apply(alias, (primal,))
-    return tensor_of(array, Node(array.shape, array.dtype, RULES[alias]))
+    return tensor_of(array, node_of(array.shape, array.dtype, RULES[alias]))
 
 
 class _Linearized:
@@ -117,9 +110,9 @@ class _Linearized:
         ends = set(self.ends)
         if recorded:
             with set_mode(line=users_line(sys._getframe())):
-                found = propagate(self.nodes, seeds, ends, operands=revive)
+                found = backpropagate(self.nodes, seeds, ends, operands=revive)
         else:
-            found = propagate(self.nodes, seeds, ends)
+            found = backpropagate(self.nodes, seeds, ends)
         return [found[end] if end in found else np.zeros(end.shape, end.dtype) for end in self.ends]
 
     def gradient(self) -> Any:
@@ -139,7 +132,7 @@ class _Linearized:
             for end, t in zip(self.ends, tangents, strict=True)
             if t is not None
         }
-        _push(reversed(self.nodes), found, revive if recorded else kept)
+        _push(reversed(self.nodes), found, revive if recorded else saved)
         return [
             found[root].copy() if root in found else np.zeros(y.shape, y.dtype)
             for root, y in zip(self.roots, self.results, strict=True)
@@ -265,7 +258,7 @@ def _tangent(node: Node, out: Any, args: Sequence[Any], given: Mapping[int, Any]
             share = known.fun(*args[:i], tangent, *args[i + 1 :], **kwargs)
         elif known.form == "elementwise":  # the Jacobian is diagonal, so it is its own transpose
             g = tangent if tangent.shape == node.shape else np.broadcast_to(tangent, node.shape)
-            share = fit(vjp(g, out, *args, **kwargs), node)
+            share = unbroadcast(vjp(g, out, *args, **kwargs), node)
         else:
             share = _transposed(functools.partial(vjp, **kwargs), node, out, args, i, tangent)
         total = share if total is None else _sum(total, share)
@@ -288,17 +281,17 @@ def _transposed(
     parent = node.parents[i] if node.parents else None
     assert parent is not None
     specs = out if isinstance(out, tuple) else (node,)
-    seeds = [tensor_of(np.zeros(o.shape, o.dtype), Node(o.shape, o.dtype)) for o in specs]
+    seeds = [tensor_of(np.zeros(o.shape, o.dtype), node_of(o.shape, o.dtype)) for o in specs]
     with enable_grad():
         pulled = asarray(vjp(tuple(seeds) if isinstance(out, tuple) else seeds[0], out, *args))
-        pulled = fit(pulled, parent)
+        pulled = unbroadcast(pulled, parent)
     ends = [seed._node for seed in seeds if seed._node is not None]
     found: dict[Node, Any] = {}
     if pulled._node is not None:
         nodes, (root,), _ = _ways([pulled._node], ends)
         if root is not None:
-            operands = revive if isinstance(tangent, Tensor) else kept
-            found = propagate(nodes, {root: tangent}, ends, operands=operands)
+            operands = revive if isinstance(tangent, Tensor) else saved
+            found = backpropagate(nodes, {root: tangent}, ends, operands=operands)
     parts = tuple([found.get(end, np.zeros(end.shape, end.dtype)) for end in ends])
     return parts if isinstance(out, tuple) else parts[0]
 

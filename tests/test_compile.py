@@ -24,7 +24,7 @@ from numpy.testing import assert_array_equal
 import tensorgrad as tg
 from tensorgrad import nn, optim
 from tensorgrad.compiler import chains
-from tensorgrad.graph import each_time
+from tensorgrad.engine.modes import each_time
 
 from .oracles import assert_same, leaf
 from .test_compile_training import NETS, Training, behind, plans, twins

@@ -13,7 +13,7 @@ import pytest
 
 import tensorgrad as tg
 from tensorgrad import nn, optim
-from tensorgrad.graph import each_time
+from tensorgrad.engine.modes import each_time
 
 from .oracles import assert_same, leaf
 from .test_compile_training import MIXED, Training

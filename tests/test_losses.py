@@ -8,7 +8,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import tensorgrad as tg
 from tensorgrad import nn
-from tensorgrad.graph import Node, set_mode
+from tensorgrad.engine.graph import Node
+from tensorgrad.engine.modes import set_mode
 
 from .oracles import leaf
 

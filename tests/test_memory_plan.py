@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tensorgrad.graph import Node, Rule, Spec, set_mode
+from tensorgrad.engine.arrays import Spec
+from tensorgrad.engine.graph import Node
+from tensorgrad.engine.modes import set_mode
+from tensorgrad.engine.registry import Rule
 
 from .operations import OPERATIONS
 from .oracles import leaf, subsets

@@ -10,7 +10,8 @@ from hypothesis import given
 from numpy.testing import assert_allclose, assert_array_equal
 
 import tensorgrad as tg
-from tensorgrad.graph import RULES, set_mode
+from tensorgrad.engine.modes import set_mode
+from tensorgrad.engine.registry import RULES
 
 from .laws import Laws, at_a_small_shape, at_each_shape, once, size
 from .operations import CONSTANT, OPERATIONS, Op, Shape

@@ -12,7 +12,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import tensorgrad as tg
-from tensorgrad.graph import set_mode
+from tensorgrad.engine.modes import set_mode
 
 from .depth import DEEP
 from .oracles import leaf

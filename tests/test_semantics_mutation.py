@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import tensorgrad as tg
-from tensorgrad.lending import loans
+from tensorgrad.engine.lending import loans
 
 from .oracles import leaf
 

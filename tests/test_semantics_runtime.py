@@ -17,7 +17,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import tensorgrad as tg
-from tensorgrad.graph import mode
+from tensorgrad.engine.modes import mode
 
 from .depth import FULL
 from .oracles import leaf

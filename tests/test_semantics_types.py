@@ -18,7 +18,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import tensorgrad as tg
-from tensorgrad.methods import NumpyMethods
+from tensorgrad.engine.methods import NumpyMethods
 
 from .oracles import leaf
 

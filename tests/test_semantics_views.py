@@ -15,7 +15,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.testing import assert_allclose, assert_array_equal
 
 import tensorgrad as tg
-from tensorgrad.views import layout_of, seen
+from tensorgrad.engine import mutation
+from tensorgrad.engine.views import layout_of, view_in
 
 from .operations import OPERATIONS
 from .oracles import complex_step, leaf
@@ -433,7 +434,7 @@ def test_an_interrupted_write_changes_nothing(
     kind: str, optimizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Wherever Ctrl-C comes in: all that lies in the memory changes, or nothing."""
-    take, steps = tg.Tensor._take, [0]
+    take, steps = mutation._take, [0]
 
     def interrupted(t: tg.Tensor, value: tg.Tensor) -> None:
         take(t, value)
@@ -441,7 +442,7 @@ def test_an_interrupted_write_changes_nothing(
         if not steps[0]:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(tg.Tensor, "_take", interrupted)
+    monkeypatch.setattr(mutation, "_take", interrupted)
     start = np.arange(6.0).reshape(2, 3)
     for fatal in range(1, 10):
         steps[0] = fatal
@@ -473,9 +474,9 @@ def test_an_interrupted_optimizer_leaves_views_where_they_are(
     def interrupted(*args: Any) -> Any:
         if next(count) == 1:  # the second view
             raise KeyboardInterrupt
-        return seen(*args)
+        return view_in(*args)
 
-    monkeypatch.setattr("tensorgrad.tensor.seen", interrupted)
+    monkeypatch.setattr("tensorgrad.engine.mutation.view_in", interrupted)
     with pytest.raises(KeyboardInterrupt):
         tg.optim.SGD([p], lr=1.0)
     with tg.no_grad():

@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal, assert_array_max_
 
 import tensorgrad as tg
 from tensorgrad import approximations, nn, special
-from tensorgrad.graph import RULES
+from tensorgrad.engine.registry import RULES
 from tensorgrad.rules.selection import masked
 
 from .oracles import leaf

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 import tensorgrad as tg
-from tensorgrad import support, tensor
+from tensorgrad import support
 from tensorgrad.__main__ import main
+from tensorgrad.engine import dispatch, tensor
 
 from .operations import CONSTANT, OPERATIONS, Op
 from .oracles import leaf
@@ -42,13 +43,14 @@ def test_each_listed_name_exists() -> None:
 def called(rows: Sequence[Op]) -> set[Any]:
     """The functions that pass through `apply` when tracked tensors go through rows of the table."""
     seen = set()
-    apply = tensor.apply
+    apply = dispatch.apply
 
-    def noting(fun: Any, args: Any, kwargs: Any = tensor.NO_KWARGS) -> Any:
+    def noting(fun: Any, args: Any, kwargs: Any = dispatch.NO_KWARGS) -> Any:
         seen.add(fun)
         return apply(fun, args, kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dispatch, "apply", noting)
         patch.setattr(tensor, "apply", noting)
         for op in rows:
             args = op.draw(np.random.default_rng(0), op.shapes[0])
@@ -156,7 +158,7 @@ def test_operations_have_the_names_of_public_functions() -> None:
         "import tensorgrad\n"
         "try: import scipy.special, tensorgrad.rules.special\n"
         "except ImportError: pass\n"
-        "for rule in tensorgrad.graph.RULES.values(): print(rule.name)"
+        "for rule in tensorgrad.engine.registry.RULES.values(): print(rule.name)"
     )
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     places = [

@@ -18,7 +18,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 import tensorgrad as tg
 from tensorgrad import nn, training
 from tensorgrad.compiler import compiled
-from tensorgrad.graph import mode
+from tensorgrad.engine.modes import mode
 from tensorgrad.training import accuracy, evaluate
 
 from .oracles import leaf

@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..engine.modes import mode
+from ..engine.tensor import Tensor
+from ..engine.typing import Array
+from ..engine.variable import tensor_of
 from ..errors import TraceError
-from ..graph import Array, mode
 from ..structure import Structure, flatten
-from ..tensor import Tensor, tensor_of
 from .spelling import Code
 from .tracing import Trace
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..graph import order_of
+from ..engine.arrays import order_of
 from .functions import part
 from .program import Call, Storage, Value, values_in, views_settled
 from .spelling import spelling

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextvars import copy_context
 from typing import Any
 
-from ..graph import aligned, order_of
+from ..engine.arrays import aligned, order_of
 from .program import Call, Value, mapped, values_in
 from .spelling import Code, function, indented, ufunc_line
 

@@ -14,11 +14,15 @@ from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 import numpy as np
 
+from ..engine.graph import Node
+from ..engine.modes import mode, set_mode
+from ..engine.registry import NO_KWARGS, name_of
+from ..engine.tensor import Tensor
+from ..engine.typing import Function
+from ..engine.variable import tensor_of
 from ..errors import GraphError, TraceError
-from ..graph import NO_KWARGS, Function, Node, mode, name_of, set_mode
 from ..guide import guided
 from ..structure import flatten
-from ..tensor import Tensor, tensor_of
 from .arguments import Arguments, difference, require_untouched
 from .plan import MISS, Diverged, Output, Plan, no_entry
 from .program import make_writeable

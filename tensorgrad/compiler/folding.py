@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..graph import Array, Function
+from ..engine.typing import Array, Function
 from .functions import Attribute, assign_at, attribute, getitem, with_ones
 from .program import Call, Storage, Value, mapped, values_in
 from .rewriting import sums_along, uses_of

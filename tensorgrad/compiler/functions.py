@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided, sliding_window_view
 
-from ..graph import Array, Function, shown_as
-from ..tensor import alias
+from ..engine.primitives import alias
+from ..engine.registry import shown_as
+from ..engine.typing import Array, Function
 
 # -- while tracing: what a traced array does when one of these is called
 

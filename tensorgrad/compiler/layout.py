@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import Array, aligned
+from ..engine.arrays import aligned
+from ..engine.typing import Array
 from .functions import assign_at
 from .memory import Span, lifetimes, lower_bound, packed
 from .program import Call, Storage, Value, values_in

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from ..graph import ALIGNMENT, Array
+from ..engine.arrays import ALIGNMENT
+from ..engine.typing import Array
 
 K = TypeVar("K", bound=Hashable)
 

@@ -9,11 +9,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..engine.arrays import order_of
+from ..engine.graph import Node, now
+from ..engine.modes import epoch, mode
+from ..engine.registry import name_of
+from ..engine.tensor import Tensor
+from ..engine.typing import Array, Function
+from ..engine.views import owner_of
 from ..errors import TraceError
-from ..graph import Array, Function, Node, changes, mode, name_of, now, order_of
 from ..structure import Structure
-from ..tensor import Tensor
-from ..views import owner_of
 from .arguments import Arguments
 from .bundles import bundled
 from .chains import Chain, chained
@@ -400,7 +404,7 @@ def _conditions(code: Code, trace: Trace, modules: Sequence[Any]) -> str:
     seen = [-1]  # not yet looked
 
     def look() -> bool:
-        now = [*changes]
+        now = [*epoch]
         same = (
             all(t._array is array and t._node is node for t, array, node in tensors)
             and all(getattr(owner, name) is value for owner, name, value in attributes)
@@ -410,7 +414,7 @@ def _conditions(code: Code, trace: Trace, modules: Sequence[Any]) -> str:
             seen[:] = now
         return same
 
-    tests = [("{} == {} or {}()", (changes, seen, look)), *trace.conditions]
+    tests = [("{} == {} or {}()", (epoch, seen, look)), *trace.conditions]
     tests += [("{}.grad is None", (node,)) for node, v in trace.earlier.items() if v is None]
     return " and ".join(f"({test.format(*map(code.name, things))})" for test, things in tests)
 

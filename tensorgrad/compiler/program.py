@@ -12,7 +12,9 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from ..graph import Array, Function, Spec, name_of
+from ..engine.arrays import Spec
+from ..engine.registry import name_of
+from ..engine.typing import Array, Function
 
 # "input": an argument, another array at each call. "state": an array that lies outside of the plan
 # and stays where it is. "constant": what a call computed from constants. "temporary": everything

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ..graph import Array
+from ..engine.typing import Array
 from .program import Call, Value
 from .strides import copied
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from ..engine.typing import Function
 from ..errors import TraceError
-from ..graph import Function
 from .functions import COPIES, LIKE, spread
 from .program import Call, Storage, Value, values_in, views_settled
 from .strides import pattern

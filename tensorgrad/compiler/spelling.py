@@ -17,8 +17,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ..graph import Array, Function, name_of
-from ..tensor import position_of_out
+from ..engine.registry import name_of, position_of_out
+from ..engine.typing import Array, Function
 from .functions import (
     COPIES,
     JOINS,

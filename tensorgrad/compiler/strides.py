@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from ..graph import Array
+from ..engine.typing import Array
 from .functions import PRODUCTS, REGARDLESS
 from .program import Call, Value
 

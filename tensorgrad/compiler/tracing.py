@@ -9,6 +9,7 @@ it changed can be undone.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import gc
 import os
@@ -22,24 +23,19 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from ..batching import Batch, NotBatchedError
+from ..engine.arrays import Spec
+from ..engine.batching import Batch, NotBatchedError
+from ..engine.dispatch import apply
+from ..engine.graph import Node
+from ..engine.modes import epoch, mode
+from ..engine.mutation import move
+from ..engine.primitives import POWERS
+from ..engine.registry import NO_KWARGS, RULES, name_of, rule_together, signature
+from ..engine.tensor import Tensor
+from ..engine.typing import Array, Function
+from ..engine.views import layout_of, memory_with, owner_of, view_in
 from ..errors import TraceError
-from ..graph import (
-    NO_KWARGS,
-    RULES,
-    Array,
-    Function,
-    Node,
-    Spec,
-    changes,
-    mode,
-    name_of,
-    rule_together,
-    signature,
-)
-from ..tensor import POWERS, Tensor, apply, move
 from ..transforms import vjp
-from ..views import filled, layout_of, owner_of, seen
 from .functions import (
     BY_METHOD,
     FACTS,
@@ -763,8 +759,8 @@ class Trace:
                 if t._family is None or layout.is_whole:
                     t._array = copied(value.array)
                 else:  # a view keeps its place in the memory of what it is a view of
-                    t._array = seen(filled(value.array, layout), layout)
-                changes[0] += 1
+                    t._array = view_in(memory_with(value.array, layout), layout)
+                epoch[0] += 1
                 self.require("False")
 
     def _is_alone(self, t: Tensor, array: Array) -> bool:
@@ -866,7 +862,7 @@ class Trace:
 @contextlib.contextmanager
 def _untraced() -> Iterator[None]:
     """A block whose calls are not written down."""
-    token = mode.set(mode.get()._replace(trace=None))
+    token = mode.set(dataclasses.replace(mode.get(), trace=None))
     try:
         yield
     finally:

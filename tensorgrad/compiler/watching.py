@@ -25,11 +25,11 @@ from typing import Any
 
 import numpy as np
 
+from ..engine.tensor import Tensor
+from ..engine.typing import Array
+from ..engine.views import owner_of
 from ..errors import TraceError
-from ..graph import Array
 from ..structure import CONTAINERS
-from ..tensor import Tensor
-from ..views import owner_of
 from .program import PACKAGE, make_writeable
 
 # Whose changes the library itself brings into the program: optimizers and schedules.

@@ -11,11 +11,13 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from .. import special
-from ..graph import shown_as
+from ..engine.custom import differentiable
+from ..engine.registry import shown_as
+from ..engine.tensor import Tensor
+from ..engine.typing import Axis
 from ..guide import guided
 from ..rules.selection import masked
 from ..special import expit as sigmoid, log_expit as log_sigmoid, logsumexp, silent
-from ..tensor import Axis, Tensor, differentiable
 
 Activation: TypeAlias = Callable[[Any], Any]
 

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..data import RNG
+from ..engine.tensor import Tensor
+from ..engine.variable import plain
 from ..rules.linear_algebra import affine
-from ..tensor import Tensor, plain
 from .activations import Activation, activation_of, softmax
 from .layers import Dropout, Linear, dropout
 from .module import Module, as_input, called, floating, uniform_weight

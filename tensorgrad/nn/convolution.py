@@ -22,8 +22,10 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import DTypeLike
 
 from ..data import RNG
-from ..graph import mode, shown_as
-from ..tensor import Tensor, differentiable
+from ..engine.custom import differentiable
+from ..engine.modes import mode
+from ..engine.registry import shown_as
+from ..engine.tensor import Tensor
 from .module import Module, as_input, called, floating, uniform
 
 Size: TypeAlias = int | Sequence[int]

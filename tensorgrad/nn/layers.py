@@ -11,11 +11,14 @@ from numpy.typing import DTypeLike
 
 from .. import scalar
 from ..data import RNG, within
-from ..graph import each_time, mode, shown_as
+from ..engine.custom import differentiable
+from ..engine.modes import each_time, mode
+from ..engine.registry import shown_as
+from ..engine.tensor import Tensor
+from ..engine.variable import plain
 from ..rules.indexing import scatter
 from ..rules.linear_algebra import affine
 from ..rules.selection import masked
-from ..tensor import Tensor, differentiable, plain
 from .activations import ACTIVATIONS, Activation, activation_of, linear
 from .module import Module, as_input, called, floating, uniform, uniform_weight
 

@@ -12,11 +12,14 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from ..data import check_classes, one_hot, within
-from ..graph import each_time, mode, shown_as
+from ..engine.custom import differentiable
+from ..engine.modes import each_time, mode
+from ..engine.registry import shown_as
+from ..engine.tensor import Tensor
+from ..engine.variable import plain
 from ..guide import guided
 from ..rules.indexing import scatter
 from ..special import silent
-from ..tensor import Tensor, differentiable, plain
 from .activations import log_softmax, relu, sigmoid, softmax
 from .module import as_input, floating
 

@@ -10,14 +10,20 @@ from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..graph import RULES, Array, changes, no_grad
+from ..engine.dispatch import apply
+from ..engine.modes import epoch, no_grad
+from ..engine.operands import as_operand
+from ..engine.primitives import alias
+from ..engine.registry import RULES
+from ..engine.tensor import Tensor, asarray
+from ..engine.typing import Array
+from ..engine.variable import plain, tensor_of
 from ..guide import guide
 from ..rules.linear_algebra import best_order
 from ..storage.atomic import PathLike
 from ..storage.files import load, naming, save
 from ..storage.nesting import require_state
 from ..structure import CONTAINERS
-from ..tensor import Tensor, alias, apply, as_operand, asarray, plain, tensor_of
 
 State: TypeAlias = dict[str, Array]
 
@@ -89,7 +95,7 @@ class Module:
         if isinstance(held, Tensor) and value is not None:
             _require_replaceable(f"{type(self).__name__}.{name}", held, value)
         super().__setattr__(name, value)
-        changes[0] += 1
+        epoch[0] += 1
 
     def named_parameters(self) -> list[tuple[str, Tensor]]:
         """Every parameter once, with the dotted path on which it is found first."""

@@ -11,8 +11,10 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 from numpy.typing import DTypeLike
 
-from ..graph import shown_as
-from ..tensor import Tensor, differentiable, plain
+from ..engine.custom import differentiable
+from ..engine.registry import shown_as
+from ..engine.tensor import Tensor
+from ..engine.variable import plain
 from .module import Module, as_input, called, floating
 
 Axes: TypeAlias = tuple[int, ...]

@@ -12,9 +12,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..graph import shown_as
+from ..engine.custom import differentiable
+from ..engine.registry import shown_as
+from ..engine.tensor import Tensor
+from ..engine.variable import plain
 from ..rules.selection import attains, masked
-from ..tensor import Tensor, differentiable, plain
 from .convolution import Size, Windows, check_fit, windows_of
 from .module import Module, as_input, called
 

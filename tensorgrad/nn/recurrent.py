@@ -14,10 +14,12 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..data import RNG
-from ..graph import shown_as
+from ..engine.custom import differentiable
+from ..engine.frames import warn
+from ..engine.registry import shown_as
+from ..engine.tensor import Tensor
 from ..rules.linear_algebra import affine
 from ..rules.selection import masked
-from ..tensor import Tensor, differentiable, warn
 from .activations import linear
 from .layers import Dropout
 from .module import Module, as_input, called, uniform, uniform_weight

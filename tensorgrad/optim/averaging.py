@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import Array, mode
-from ..tensor import Tensor, plain
+from ..engine.modes import mode
+from ..engine.tensor import Tensor
+from ..engine.typing import Array
+from ..engine.variable import plain
 from .flat import by_dtype, distinct, views, working_dtype
 
 

@@ -10,10 +10,11 @@ from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
+from ..engine.modes import enable_grad, mode
+from ..engine.tensor import Tensor
+from ..engine.typing import Array
 from ..errors import TraceError
-from ..graph import Array, enable_grad, mode
 from ..guide import guide, guided
-from ..tensor import Tensor
 from .flat import Flat, Part, by_dtype, distinct, listed, working_dtype
 
 Parameters: TypeAlias = "Iterable[Tensor] | Iterable[dict[str, Any]]"

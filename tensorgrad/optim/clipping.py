@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import Array, mode
-from ..tensor import Tensor
+from ..engine.modes import mode
+from ..engine.tensor import Tensor
+from ..engine.typing import Array
 from .flat import distinct
 
 

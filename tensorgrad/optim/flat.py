@@ -8,8 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import Array, aligned, changes, mode, now, order_of
-from ..tensor import Tensor, move
+from ..engine.arrays import aligned, order_of
+from ..engine.graph import now
+from ..engine.modes import epoch, mode
+from ..engine.mutation import move
+from ..engine.tensor import Tensor
+from ..engine.typing import Array
 
 # Elements. The arrays of one block fit into the cache together, so that only the first call reads
 # them from memory: a step of Adam on 2,000,000 numbers of float64 takes 0.65 of the time. Shorter
@@ -195,7 +199,7 @@ class Flat:
         if not absent:
             return self.parts
         self.parts = [piece for part in self.parts for piece in part.split(self, absent)]
-        changes[0] += 1
+        epoch[0] += 1
         return [part for part in self.parts if part.first not in absent]
 
     def touch(self) -> None:
@@ -234,7 +238,7 @@ class Flat:
             self.vectors.clear()
         if not self.vectors or runs != [(part.first, part.last) for part in self.parts]:
             self.parts = [Part(self, *run, 0) for run in runs]
-            changes[0] += 1
+            epoch[0] += 1
         for part in self.parts:
             part.steps = steps[part.first]
         for name in names:

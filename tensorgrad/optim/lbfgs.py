@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from ..engine.modes import enable_grad, mode
+from ..engine.typing import Array
 from ..errors import TraceError, optional
-from ..graph import Array, enable_grad, mode
 from .base import Optimizer, Options, Parameters
 from .flat import Flat
 

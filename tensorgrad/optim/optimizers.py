@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..graph import Array
+from ..engine.typing import Array
 from .base import Coefficients, Optimizer, Options, Parameters, State, arguments
 
 

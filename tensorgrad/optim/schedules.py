@@ -15,9 +15,9 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from ..graph import each_time
+from ..engine.modes import each_time
+from ..engine.variable import plain
 from ..guide import guide
-from ..tensor import plain
 from .base import Optimizer
 
 

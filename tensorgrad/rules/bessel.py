@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from .. import approximations
-from ..graph import rule, shown_as
+from ..engine.custom import differentiable
+from ..engine.registry import rule, shown_as
 from ..special import silent
-from ..tensor import differentiable
 
 # -- spherical Bessel functions; sinc(x) is the one of order 0, of pi * x (DLMF 10.49.3)
 

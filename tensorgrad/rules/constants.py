@@ -4,7 +4,8 @@ import operator
 
 import numpy as np
 
-from ..graph import Function, piecewise_constant
+from ..engine.registry import piecewise_constant
+from ..engine.typing import Function
 
 piecewise_constant(
     # comparisons and logic

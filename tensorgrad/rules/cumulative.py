@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
-from ..graph import Function, composite, rule
-from ..tensor import Axis, apply, asarray
+from ..engine.dispatch import apply
+from ..engine.registry import composite, rule
+from ..engine.tensor import asarray
+from ..engine.typing import Axis, Function
 from .indexing import along_axis
 from .reductions import MISSING, without_nan
 from .selection import attains

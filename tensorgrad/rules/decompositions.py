@@ -17,9 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from ..engine.custom import differentiable
+from ..engine.registry import composite, rule, shown_as
+from ..engine.tensor import asarray
+from ..engine.typing import Axis
+from ..engine.variable import plain
 from ..errors import OR_DETACH, NoRuleError
-from ..graph import composite, rule, shown_as
-from ..tensor import Axis, asarray, differentiable, plain
 from .reductions import MISSING, axes_of, joined, keep_axes
 
 

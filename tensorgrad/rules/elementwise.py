@@ -5,9 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import Function, composite, in_place, rule, shown_as
+from ..engine.custom import differentiable
+from ..engine.dispatch import apply
+from ..engine.mutation import become
+from ..engine.registry import composite, in_place, rule, shown_as
+from ..engine.tensor import Tensor
+from ..engine.typing import Function
 from ..special import expit
-from ..tensor import Tensor, apply, differentiable
 from .selection import attains, masked
 
 
@@ -291,4 +295,4 @@ def _nan_to_num(
     parts = [np.real(x), np.imag(x)] if x.dtype.kind == "c" else [x]
     real, *imag = [finite(part, nan, posinf, neginf) for part in parts]
     result = real + 1j * imag[0] if imag else real
-    return result if copy else x._become(np.positive, (result,))
+    return result if copy else become(x, np.positive, (result,))

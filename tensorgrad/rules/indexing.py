@@ -8,19 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
+from ..engine.arrays import as_array
+from ..engine.custom import differentiable
+from ..engine.dispatch import apply
+from ..engine.primitives import assign
+from ..engine.registry import composite, in_place, name_of, rule, shown_as, signature
+from ..engine.tensor import Tensor, asarray
+from ..engine.typing import F, Function
+from ..engine.variable import plain
 from ..errors import OR_DETACH
-from ..graph import (
-    F,
-    Function,
-    as_array,
-    composite,
-    in_place,
-    name_of,
-    rule,
-    shown_as,
-    signature,
-)
-from ..tensor import Tensor, apply, asarray, assign, differentiable, plain
 
 # -- x[index], and x[index] = value
 

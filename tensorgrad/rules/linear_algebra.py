@@ -15,8 +15,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from ..graph import Spec, composite, rule, shown_as
-from ..tensor import apply, asarray, differentiable
+from ..engine.arrays import Spec
+from ..engine.custom import differentiable
+from ..engine.dispatch import apply
+from ..engine.registry import composite, rule, shown_as
+from ..engine.tensor import asarray
 from .indexing import scatter
 
 

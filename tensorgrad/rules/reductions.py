@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from ..graph import Function, composite, rule, shown_as
+from ..engine.dispatch import apply
+from ..engine.registry import composite, rule, shown_as
+from ..engine.typing import Axis, Function
 from ..special import softmax
-from ..tensor import Axis, apply
 from .indexing import wide
 from .selection import attains
 

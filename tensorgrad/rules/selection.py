@@ -4,8 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import Function, shown_as
-from ..tensor import Tensor, as_operand, differentiable
+from ..engine.custom import differentiable
+from ..engine.operands import as_operand
+from ..engine.registry import shown_as
+from ..engine.tensor import Tensor
+from ..engine.typing import Function
 from .indexing import scatter
 
 _BITS = {2: np.int16, 4: np.int32, 8: np.int64}
@@ -68,4 +71,4 @@ def safe_where(condition: Any, f: Function, x: Any, fill: Any = 0) -> Tensor:
             f"safe_where: f returned shape {np.shape(values)} for an array of shape "
             f"{selected.shape}: it must return one value for each selected element"
         )
-    return np.where(condition, scatter(values, condition, shape), fill)  # type: ignore[no-any-return]
+    return np.where(condition, scatter(values, condition, shape), fill)

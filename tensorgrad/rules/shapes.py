@@ -10,10 +10,16 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 from numpy.lib.stride_tricks import sliding_window_view
 
+from ..engine.custom import differentiable
+from ..engine.dispatch import apply
+from ..engine.operands import as_operand
+from ..engine.primitives import reshape
+from ..engine.registry import composite, rule, shown_as
+from ..engine.tensor import Tensor, asarray
+from ..engine.typing import Axis, Function
+from ..engine.variable import plain
+from ..engine.views import concrete
 from ..errors import OR_DETACH, NoRuleError
-from ..graph import Function, composite, rule, shown_as
-from ..tensor import Axis, Tensor, apply, as_operand, asarray, differentiable, plain, reshape
-from ..views import concrete
 from .indexing import along_axis, scatter, wide
 
 # -- one array, in another shape

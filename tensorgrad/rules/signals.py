@@ -7,9 +7,12 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy import fft
 
+from ..engine.custom import differentiable
+from ..engine.dispatch import apply
+from ..engine.registry import composite, rule
+from ..engine.tensor import asarray
+from ..engine.typing import Function
 from ..errors import OR_DETACH, NoRuleError
-from ..graph import Function, composite, rule
-from ..tensor import apply, asarray, differentiable
 from .indexing import scatter
 
 # -- Fourier transforms

@@ -5,9 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from ..engine.modes import mode
+from ..engine.operands import as_operand
+from ..engine.registry import composite, signature
+from ..engine.tensor import asarray
+from ..engine.typing import Function
+from ..engine.variable import plain
 from ..errors import TraceError
-from ..graph import Function, composite, mode, signature
-from ..tensor import as_operand, asarray, plain
 
 # -- sorting, stable: equal elements keep their order
 

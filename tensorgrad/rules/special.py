@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import approximations, graph, special as sp
-from ..graph import Function
+from .. import approximations, special as sp
+from ..engine import registry
+from ..engine.typing import Function
 from .bessel import bessel_i
 
 scipy: Any
@@ -38,13 +39,13 @@ def rule(name: str, *vjps: Function | None) -> None:
         fun = getattr(sp, name)
     else:
         return
-    graph.rule(fun, *(vjp and quiet(vjp) for vjp in vjps))
+    registry.rule(fun, *(vjp and quiet(vjp) for vjp in vjps))
 
 
 for _own in (  # tensorgrad's functions, whose derivatives those of SciPy share
     sp.entr, sp.expit, sp.kl_div, sp.log_expit, sp.logit, sp.rel_entr, sp.xlog1py, sp.xlogy,
 ):  # fmt: skip
-    rule(_own.__name__, *graph.RULES[_own].vjps)
+    rule(_own.__name__, *registry.RULES[_own].vjps)
 
 
 # -- the error function and the normal distribution
@@ -105,7 +106,7 @@ rule("poch", lambda g, z, a, m: g * z * (sp.psi(a + m) - sp.psi(a)),
 rule("binom", lambda g, z, n, k: g * z * (sp.psi(n + 1.0) - sp.psi(n - k + 1.0)),
               lambda g, z, n, k: g * z * (sp.psi(n - k + 1.0) - sp.psi(k + 1.0)))  # fmt: skip
 if scipy is not None:
-    graph.piecewise_constant(scipy.gammasgn)
+    registry.piecewise_constant(scipy.gammasgn)
 
 
 def _gammainc_slope(a: Any, x: Any) -> Any:

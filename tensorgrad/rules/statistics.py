@@ -6,9 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from ..engine.dispatch import apply
+from ..engine.registry import composite, rule, shown_as
+from ..engine.tensor import Tensor, asarray
+from ..engine.typing import Axis, Function
+from ..engine.variable import plain
 from ..errors import OR_DETACH, NoRuleError
-from ..graph import Function, composite, rule, shown_as
-from ..tensor import Axis, Tensor, apply, asarray, plain
 from .indexing import spread
 from .reductions import axes_of, from_rows, rows_of
 

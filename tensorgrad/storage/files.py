@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..engine.typing import Array
 from ..errors import CheckpointError
-from ..graph import Array
 from ..version import __version__
 from .atomic import PathLike, replacing
 from .formats import FORMAT, format_of, to_json

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias
 
 import numpy as np
 
+from ..engine.arrays import order_of
+from ..engine.typing import Array
 from ..errors import CheckpointError, optional
-from ..graph import Array, order_of
 from .atomic import PathLike
 
 if TYPE_CHECKING:  # json and zipfile are slow to import: functions import them

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from ..engine.tensor import Tensor
+from ..engine.typing import Array
+from ..engine.variable import plain
 from ..errors import CheckpointError
-from ..graph import Array
-from ..tensor import Tensor, plain
 from .formats import fault_of_name, is_dtype
 
 Arrays: TypeAlias = dict[str, Array]

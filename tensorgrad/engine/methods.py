@@ -14,9 +14,9 @@ from typing import Any, Literal, Self, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from .guide import MEANINGS, check_keywords
+from ..guide import MEANINGS, check_keywords
+from .typing import Axis
 
-Axis: TypeAlias = int | tuple[int, ...] | None
 Order: TypeAlias = Literal["C", "F", "A", "K"]
 M = TypeVar("M", bound=Callable[..., Any])
 

@@ -1,5 +1,5 @@
 """Many arrays that NumPy code takes for one, so that derivatives are carried in one pass."""
-# ruff: noqa: D102, N802 (what a batch has, an array has too, under the same names)
+# ruff: noqa: D102 (what a batch has, an array has too, under the same names)
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from .graph import RULES, Array, Function, signature
+from .frames import PACKAGE
+from .registry import RULES, signature
+from .typing import Array, Function
 
 
 class NotBatchedError(TypeError, AttributeError):
@@ -128,7 +130,7 @@ def call(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     if fun in RULES and RULES[fun].form == "elementwise":
         return Batch(fun(*_aligned(args), **kwargs))
     batched = BATCHED.get(fun)
-    if batched is None and getattr(fun, "__module__", "").startswith(f"{__package__}."):
+    if batched is None and getattr(fun, "__module__", "").startswith(f"{PACKAGE}."):
         batched = getattr(fun, "__wrapped__", None)  # the body of our own operation is NumPy code
     if batched is not None:
         with contextlib.suppress(NotBatchedError):

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .graph import Array, Node, set_mode
+from .graph import Node
+from .modes import set_mode
+from .typing import Array
 
 
 def guard() -> set_mode:

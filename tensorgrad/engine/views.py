@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
-from .graph import Array, shown_as
+from .registry import shown_as
+from .typing import Array
 
 
 def owner_of(array: Array) -> Array:
@@ -126,17 +127,17 @@ def _address(array: Array) -> int:
     return array.__array_interface__["data"][0]  # type: ignore[no-any-return]
 
 
-def seen(memory: Array, layout: Layout) -> Array:
+def view_in(memory: Array, layout: Layout) -> Array:
     """The array with this layout in memory."""
     if not memory.flags.c_contiguous:  # but in another order
         memory = memory.ravel("K")
     return np.ndarray(layout.shape, layout.dtype, memory, layout.start, layout.strides)
 
 
-def filled(array: Any, layout: Layout) -> Array:
+def memory_with(array: Any, layout: Layout) -> Array:
     """New memory that holds the elements of an array in this layout, and zeros elsewhere."""
     memory = np.zeros(layout.nbytes, np.uint8)
-    seen(memory, layout)[...] = array
+    view_in(memory, layout)[...] = array
     return memory
 
 
@@ -144,21 +145,21 @@ def filled(array: Any, layout: Layout) -> Array:
 def part(x: Any, of_part: Layout, of_x: Layout) -> Any:
     """The elements at one layout of the memory in which `x` lies at another one, or zeros there.
 
-    >>> from tensorgrad.views import layout_of, part
+    >>> from tensorgrad.engine.views import layout_of, part
     >>> x = np.arange(6.0).reshape(2, 3)
     >>> part(x * 10, layout_of(x.T[1:]), layout_of(x))
     array([[10., 40.],
            [20., 50.]])
     """
     fills = of_x.is_whole and layout_of(x) == of_x
-    return seen(owner_of(x) if fills else filled(x, of_x), of_part).copy()
+    return view_in(owner_of(x) if fills else memory_with(x, of_x), of_part).copy()
 
 
 @shown_as("setitem")
 def overlaid(under: Any, over: Any, of_under: Layout, of_over: Layout) -> Any:
     """The value of `under` after `over` was written into the memory that they share.
 
-    >>> from tensorgrad.views import layout_of, overlaid
+    >>> from tensorgrad.engine.views import layout_of, overlaid
     >>> x = np.arange(6.0).reshape(2, 3)
     >>> overlaid(x, -1.0, layout_of(x), layout_of(x[:, 1]))
     array([[ 0., -1.,  2.],
@@ -167,13 +168,13 @@ def overlaid(under: Any, over: Any, of_under: Layout, of_over: Layout) -> Any:
     if of_under.is_whole and not of_under.start and layout_of(under) == of_under:
         result = memory = under.copy("K")
     else:
-        memory = filled(under, of_under)
-        result = seen(memory, of_under)
-    seen(memory, of_over)[...] = over
+        memory = memory_with(under, of_under)
+        result = view_in(memory, of_under)
+    view_in(memory, of_over)[...] = over
     return result
 
 
-def places(of_under: Layout, of_over: Layout) -> Array:
+def positions(of_under: Layout, of_over: Layout) -> Array:
     """For each element of one array, the index of the other's element in its place, or -1."""
     numbers = np.arange(math.prod(of_over.shape)).reshape(of_over.shape)
     none = np.full(of_under.shape, -1)

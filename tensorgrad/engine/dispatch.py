@@ -1,0 +1,297 @@
+"""`apply`: the one function that every operation on tensors passes through."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import OR_DETACH, NoRuleError
+from ..guide import check_keywords
+from .arrays import Spec, as_array, spec_of
+from .frames import OWN_FILES, PACKAGE, users_line
+from .graph import Node, node_of
+from .modes import Mode, mode
+from .operands import (
+    NESTED,
+    PLAIN,
+    any_tracked,
+    as_operand,
+    holds_tensors,
+    overrides,
+    precedence_error,
+    tensors_in,
+    without_graph,
+)
+from .registry import (
+    COMPOSITES,
+    CONSTANTS,
+    IN_PLACE,
+    NO_KWARGS,
+    OF_SEQUENCES,
+    PART,
+    RULES,
+    Reads,
+    Rule,
+    name_of,
+    position_of_out,
+    signature,
+)
+from .typing import Function
+from .variable import Variable, plain, relate, tensor_of
+
+_ndarray, _new = np.ndarray, object.__new__
+
+
+def apply(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any] = NO_KWARGS) -> Any:
+    """Call the NumPy function `fun` on arguments, some of them tensors; record it if tracked."""
+    rule = RULES.get(fun)
+    if rule is None:
+        return _apply_without_rule(fun, args, kwargs)
+    arrays: list[Any] = []
+    parents: list[Node | None] = []
+    pattern, bit, arity = 0, 1, rule.arity  # `pattern` has a bit for each tracked argument
+    for a in args:
+        if isinstance(a, Variable):
+            node, a = a._node, a._array
+            if node is None and len(arrays) >= arity:
+                a = a.copy()
+        elif len(arrays) >= arity:
+            node, a = None, _frozen(a)
+        elif type(a) in PLAIN:
+            node = None
+        else:
+            node, a = _operand(a, fun, rule.name)
+        if node is not None:
+            pattern += bit
+        arrays.append(a)
+        parents.append(node)
+        bit += bit
+    now = mode.get()
+    if now.trace is not None:
+        fun = now.trace.caller(fun, args, arrays)
+    if not (pattern and now.recording):
+        results = _wrap(fun(*arrays, **kwargs), rule.name)
+    elif kwargs:
+        kwargs = {name: _frozen(value) for name, value in kwargs.items()}
+        reads = rule.reads(pattern + bit, kwargs)
+        results = _record(rule, fun(*arrays, **kwargs), arrays, kwargs, parents, reads, now)
+    else:
+        reads = rule.known_reads.get(pattern + bit) or rule.reads(pattern + bit)
+        results = _record(rule, fun(*arrays), arrays, kwargs, parents, reads, now)
+    if rule.views:
+        relate(results, args)
+    return results
+
+
+def _operand(a: Any, fun: Function, name: str) -> tuple[Node | None, Any]:
+    """Return the node and the array of an operand that is neither a tensor nor a plain array."""
+    if type(fun) is np.ufunc and overrides(type(a)):
+        raise precedence_error(fun, a)
+    a = as_operand(a, name)
+    return (a._node, a._array) if isinstance(a, Variable) else (None, a)
+
+
+def _frozen(parameter: Any) -> Any:
+    """Return an axis, a shape or an index that nobody can change before the backward pass."""
+    if type(parameter) in NESTED:
+        return tuple([_frozen(p) for p in parameter])
+    return parameter.copy() if isinstance(parameter, np.ndarray) else parameter
+
+
+def _record(
+    rule: Rule,
+    out: Any,
+    arrays: list[Any],
+    kwargs: Mapping[str, Any],
+    parents: list[Node | None],
+    reads: Reads,
+    now: Mode,
+) -> Any:
+    """Record a call, whose output is `out`, as a node; return the output as a tensor, or several.
+
+    `apply` calls it, for a caller in this package.
+    """
+    several = type(out) is not _ndarray and isinstance(out, tuple)
+    saved: Any
+    if several:
+        out = like(out, [as_array(o, rule.name) for o in out])
+        saved = out if reads.out_is_read else tuple([spec_of(o) for o in out])
+        node = node_of((), np.dtype(float), rule, parents, arrays, kwargs, saved)
+    else:
+        out = as_array(out, rule.name) if type(out) is not _ndarray else out
+        dtype = out.dtype
+        if dtype.kind not in "fc":
+            return tensor_of(as_array(out, rule.name), None)
+        saved = out if reads.out_is_read else None
+        node = node_of(out.shape, dtype, rule, parents, arrays, kwargs, saved)
+    frame: Any = sys._getframe(3)
+    code = frame.f_code
+    is_own = code.co_filename in OWN_FILES
+    node.line = now.line or (users_line(frame) if is_own else (code, frame.f_lasti))
+    operands = now.hooks and (*arrays, *(out if several else (out,)))
+    for i in reads.unread:
+        arrays[i] = parents[i] or spec_of(arrays[i])
+    for hook in now.hooks:
+        hook(node, operands)
+    if several:
+        return parts_of(node, out)
+    tensor = _new(Variable.of_results)  # like tensor_of, without the call
+    tensor._array = out
+    tensor._node = node
+    tensor._family = None
+    return tensor
+
+
+def parts_of(call: Node, results: Any) -> Any:
+    """Return the results of a recorded call that returns several, as tensors."""
+    parts = []
+    for i, o in enumerate(results):
+        node = node_of(o.shape, o.dtype, PART, (call,), (i,)) if o.dtype.kind in "fc" else None
+        parts.append(tensor_of(o, node))
+    return like(results, parts)
+
+
+def like(several: Any, values: Sequence[Any]) -> Any:
+    """Return values in a tuple, named tuple or list of the same class as `several`."""
+    return type(several)(*values) if hasattr(several, "_fields") else type(several)(values)
+
+
+def revive(node: Node) -> tuple[Any, list[Any]]:
+    """Return the output and the arguments of a node as the tensors they were."""
+    out = node.out
+    if isinstance(out, tuple):
+        out = parts_of(node, out) if out and not isinstance(out[0], Spec) else out
+    elif out is not None:
+        out = tensor_of(out, node)
+    return node if out is None else out, [
+        a if parent is None or isinstance(a, Spec) else tensor_of(a, parent)
+        for a, parent in zip(node.args, node.parents or ())
+    ]
+
+
+# --------------------------------------------------------------------------------------------
+# Functions without a rule
+
+
+def _apply_without_rule(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    if fun in IN_PLACE:
+        args, kwargs = stack_lists(fun, args, kwargs)
+        return IN_PLACE[fun](*args, **kwargs)
+    if type(fun) is np.ufunc:
+        for a in args:
+            if not isinstance(a, Variable) and type(a) not in PLAIN and overrides(type(a)):
+                raise precedence_error(fun, a)
+    recording = mode.get().recording
+    tracked = recording and (any_tracked(args) or (kwargs and any_tracked(kwargs.values())))
+    if not tracked or fun in CONSTANTS:
+        out = fun(*_unwrap(tuple(args)), **_unwrap(dict(kwargs)))
+        results = _wrap(out, name_of(fun))
+        if not isinstance(out, np.generic):
+            relate(results, [*tensors_in((args, *kwargs.values()))])
+        return results
+    if fun in COMPOSITES:
+        return _apply_composite(fun, args, kwargs)
+    if _late_rules_loaded():
+        return apply(fun, args, kwargs)
+    given = f"({', '.join(f'{name}=' for name in kwargs)})" if kwargs else ""
+    raise NoRuleError(
+        f"{name_of(fun)}{given} has no derivative rule: write its derivative with "
+        f"tensorgrad.differentiable, {OR_DETACH}"
+    )
+
+
+def _apply_composite(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    definition = COMPOSITES[fun]
+    if kwargs:
+        try:
+            signature(definition).bind(*args, **kwargs)
+        except TypeError as error:
+            raise NoRuleError(
+                f"{name_of(fun)} has no derivative for a call like this ({error}): "
+                f"leave that argument out, {OR_DETACH}"
+            ) from None
+    if fun not in OF_SEQUENCES and (_any_nested(args) or (kwargs and _any_nested(kwargs.values()))):
+        args, kwargs = stack_lists(fun, args, kwargs)
+    trace = mode.get().trace
+    if trace is not None:
+        return trace.composite(definition, fun, args, kwargs)
+    return definition(*args, **kwargs)
+
+
+def _any_nested(values: Iterable[Any]) -> bool:
+    """Return whether there are lists or tuples among the values that hold more than numbers."""
+    return any(type(v) in NESTED and not PLAIN.issuperset(map(type, v)) for v in values)
+
+
+def stack_lists(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return the arguments, with one tensor instead of each list or tuple that holds tensors."""
+
+    def stacked(a: Any) -> Any:
+        return as_operand(a, name_of(fun)) if type(a) in NESTED and holds_tensors(a) else a
+
+    return [*map(stacked, args)], {name: stacked(a) for name, a in kwargs.items()}
+
+
+def _late_rules_loaded() -> bool:
+    """Load the rules of a library's functions if the library has been imported meanwhile."""
+    late = [
+        rules
+        for library, rules in {"scipy.special": f"{PACKAGE}.rules.special"}.items()
+        if library in sys.modules and rules not in sys.modules
+    ]
+    for rules in late:
+        importlib.import_module(rules)
+    return bool(late)
+
+
+def _unwrap(value: Any) -> Any:
+    """Return nested lists, tuples and dicts with the arrays of their tensors."""
+    if isinstance(value, Variable):
+        return plain(value)
+    if isinstance(value, dict):
+        return {key: _unwrap(v) for key, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return like(value, [_unwrap(v) for v in value])
+    return value
+
+
+def _wrap(out: Any, name: str) -> Any:
+    """Return what an unrecorded function returned, with its arrays as untracked tensors."""
+    if isinstance(out, (np.ndarray, np.generic)) or hasattr(out, "__array_function__"):
+        return tensor_of(as_array(out, name), None)
+    if isinstance(out, (tuple, list)):
+        return like(out, [_wrap(o, name) for o in out])
+    return out
+
+
+# --------------------------------------------------------------------------------------------
+# NumPy's protocol
+
+
+def apply_numpy_function(fun: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """Apply a function that NumPy handed over; one with a rule gets its arguments by position."""
+    if kwargs or len(args) > 1:
+        out = kwargs.get("out")
+        if out is None and len(args) > (position := position_of_out(fun)):
+            out = args[position]
+        if out is not None:
+            raise TypeError(
+                f"{name_of(fun)} cannot write a tensor into an existing array: leave out= away"
+            )
+    if kwargs:
+        kwargs = {name: value for name, value in kwargs.items() if name != "out"}
+        if fun in RULES:
+            with contextlib.suppress(ValueError):  # some functions written in C have no signature
+                try:
+                    bound = signature(fun).bind(*args, **kwargs)
+                except TypeError as error:
+                    check_keywords(name_of(fun), kwargs)
+                    raise TypeError(f"{name_of(fun)}: {error}") from None
+                args, kwargs = bound.args, bound.kwargs
+            kwargs = {name: without_graph(value) for name, value in kwargs.items()}
+    return apply(fun, args, kwargs)

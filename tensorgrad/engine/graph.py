@@ -1,0 +1,328 @@
+"""The graph: nodes, and the walk back through them.
+
+A `Node` is one recorded operation. `backpropagate` carries cotangents from the node of an output
+back to the leaves, by the rules that the nodes refer to.
+"""
+
+from __future__ import annotations
+
+import itertools
+import operator
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ..errors import GraphError
+from .arrays import Spec, as_array, unbroadcast
+from .lending import loans, use, written
+from .modes import mode
+from .registry import NO_KWARGS, PART, Rule, Together
+from .typing import Array, Function, Line
+
+_new = object.__new__
+_serial = itertools.count(1)
+_by_serial = operator.attrgetter("serial")
+
+
+def now() -> int:
+    """Return a serial number that is greater than those of all nodes so far."""
+    return next(_serial)
+
+
+class Node(Spec):
+    """One recorded operation, or a leaf (`rule` None), made by `node_of`.
+
+    As a `Spec`, it describes its own output.
+
+    `args` are the operation's arguments; a `Spec` replaces each array that the rule does not read.
+    `out` is the output if the rule reads it. A node never refers to its own tensor, so that
+    dropping the last tensor frees the graph at once. `parents` is None after the graph was freed.
+    Serial numbers grow in the order of computation: a leaf younger than an operation on it has had
+    its data changed since. `line` is where the user called the operation: the code, and the
+    position in it. `retained` exists once a backward pass went through the node without freeing
+    it. `out` of a leaf is None, or the view of an optimizer's vector in which its data must stay.
+    """
+
+    __slots__ = (
+        "__weakref__", "args", "grad", "keeps_grad", "kwargs", "line", "out", "parents",
+        "retained", "rule", "serial",
+    )  # fmt: skip
+    rule: Rule | None
+    parents: Sequence[Node | None] | None
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    out: Any
+    serial: int
+    grad: Array | None
+    keeps_grad: bool
+    line: Line
+    retained: bool
+
+    def __str__(self) -> str:
+        where = f", called at {self.place}" if hasattr(self, "line") else ""
+        return f"{self.name} ({super().__str__()}{where})"
+
+    @property
+    def name(self) -> str:
+        """The name of the operation; of a part of several results, that of the call."""
+        if self.rule is PART and self.parents and self.parents[0]:
+            return self.parents[0].name
+        return "leaf" if self.rule is None else self.rule.name
+
+    @property
+    def place(self) -> str:
+        """The file and the line of the call, or `"?"`."""
+        if not hasattr(self, "line"):
+            return "?"
+        code, position = self.line
+        return f"{code.co_filename}:{[*code.co_positions()][position // 2][0]}"
+
+    @property
+    def passed(self) -> bool:
+        """Whether it is no leaf, and a backward pass went through it."""
+        return not self.has_graph or hasattr(self, "retained")
+
+    def touch(self) -> None:
+        """Make a leaf younger than every operation on it: its data has changed."""
+        self.serial = now()
+
+    @property
+    def has_graph(self) -> bool:
+        """Whether its graph has not been freed."""
+        return self.parents is not None
+
+    @property
+    def leads_to_leaves(self) -> bool:
+        """Whether a gradient can pass through it to leaves: no part of its graph was freed."""
+        found = [self]
+        seen = {self}
+        for node in found:
+            if not node.has_graph:
+                return False
+            new = {parent for parent in node.parents or () if parent is not None} - seen
+            seen |= new
+            found += new
+        return True
+
+    def free(self) -> None:
+        """Drop everything that the backward pass needed."""
+        self.parents = self.out = None
+        self.args = ()
+        self.kwargs = NO_KWARGS
+
+
+def node_of(
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    rule: Rule | None = None,
+    parents: Sequence[Node | None] = (),
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] = NO_KWARGS,
+    out: Any = None,
+) -> Node:
+    """Make a node; by default, that of a leaf. A call of the class would take a third longer."""
+    if loans:
+        use(parents)
+    node = _new(Node)
+    node.shape = shape
+    node.dtype = dtype
+    node.rule = rule
+    node.parents = parents
+    node.args = args
+    node.kwargs = kwargs
+    node.out = out
+    node.serial = next(_serial)
+    node.grad = None
+    node.keeps_grad = rule is None
+    return node
+
+
+def ancestors(*roots: Node, since: int = 0) -> list[Node]:
+    """Return the nodes that the roots were computed from, and the roots, newest first.
+
+    Nodes older than the serial number `since` are found, but not what they were computed from.
+    """
+    seen = set(roots)
+    found = list(seen)
+    for node in found:
+        serial = node.serial
+        if serial < since:
+            continue
+        if node.parents is None:
+            raise GraphError(
+                f"backward: the graph at {node} was freed by an earlier backward(), or by one that "
+                "failed; pass retain_graph=True to the earlier one to use the graph again"
+            )
+        for parent in node.parents:
+            if parent is None:
+                continue
+            if parent.serial > serial:
+                raise GraphError(
+                    f"backward: the data of a leaf tensor, {parent}, was changed after {node} was "
+                    "computed from it, so the gradient would be wrong: change it after backward(), "
+                    "or compute the output again"
+                )
+            if parent not in seen:
+                seen.add(parent)
+                found.append(parent)
+    if loans:
+        for node in found:
+            require_unwritten(node, "backward")
+    found.sort(key=_by_serial, reverse=True)
+    return found
+
+
+def require_unwritten(node: Node, name: str) -> None:
+    """Raise if the user wrote an element into an array that the graph needs."""
+    if written(node) is not None:
+        what = "leaf tensor" if node.rule is None else "computed tensor"
+        cure = (
+            "change it after backward(), or compute the output again"
+            if node.rule is None
+            else "write into the tensor itself, or into a copy of its data"
+        )
+        raise GraphError(
+            f"{name}: elements of the data of a {what}, {node}, were changed after it was used, so "
+            f"the gradient would be wrong: {cure}"
+        )
+
+
+# --------------------------------------------------------------------------------------------
+# The walk back
+
+
+Operands: TypeAlias = Callable[[Node], tuple[Any, Sequence[Any]]]
+
+
+def saved(node: Node) -> tuple[Any, Sequence[Any]]:
+    """Return the output and the arguments that a node saved: arrays, or a `Spec` each."""
+    return node if node.out is None else node.out, node.args
+
+
+def backpropagate(
+    nodes: Sequence[Node],
+    seeds: Mapping[Node, Any],
+    targets: Collection[Node],
+    *,
+    operands: Operands = saved,
+    free: bool = False,
+) -> dict[Node, Any]:
+    """Carry cotangents back through `nodes` (newest first); return those of the target nodes.
+
+    The rules run on the arrays that the nodes saved, or on what else `operands` returns for a node:
+    tensors, for results that can be differentiated again. With `free`, each node is freed as soon
+    as it has been visited.
+    """
+    cotangents: dict[Node, Any] = dict.fromkeys(nodes)
+    cotangents.update(seeds)
+    results: dict[Node, Any] = {}
+    now = mode.get()
+    hooks, trace = now.backward_hooks, now.trace
+    for node in nodes:
+        g = cotangents.pop(node)
+        if g is not None:
+            if node in targets:
+                results[node] = g
+            if node.rule is PART:
+                _collect_part(node, g, cotangents)
+            elif node.rule is not None:
+                try:
+                    _pull(node, node.rule, g, cotangents, targets, operands, hooks, trace)
+                except Exception as error:
+                    error.add_note(f"backward: in the derivative of {node}")
+                    raise
+        if free and node.rule is not None:
+            node.free()
+    return results
+
+
+def _collect_part(node: Node, g: Any, cotangents: dict[Node, Any]) -> None:
+    """Add the cotangent of one result of a call to those of the call: a dict by position."""
+    (call,) = node.parents or ()
+    if call in cotangents:
+        parts = cotangents[call] = cotangents[call] or {}
+        i = node.args[0]
+        parts[i] = parts[i] + g if i in parts else g
+
+
+def _pull(
+    node: Node,
+    rule: Rule,
+    g: Any,
+    cotangents: dict[Node, Any],
+    targets: Collection[Node],
+    operands: Operands,
+    hooks: Sequence[Function],
+    trace: Any,
+) -> None:
+    """Add the contributions of one node to the cotangents of its parents."""
+    plain = operands is saved
+    out, args = (node.out, node.args) if plain else operands(node)
+    if out is None:
+        out = node
+    if type(g) is dict:
+        g = tuple([g[i] if i in g else np.zeros(o.shape, o.dtype) for i, o in enumerate(out)])
+    kwargs, vjps = node.kwargs, rule.vjps
+    if type(vjps) is Together:
+        together = vjps.vjp if trace is None else trace.at(node, vjps.vjp)
+        vjps = tuple(map(_constantly, together(g, out, *args, **kwargs)))
+    for vjp, parent in zip(vjps, node.parents or ()):
+        if vjp is None or parent is None or parent not in cotangents:
+            continue
+        if trace is not None:
+            vjp = trace.at(node, vjp)
+        contribution = vjp(g, out, *args, **kwargs) if kwargs else vjp(g, out, *args)
+        if type(contribution) is not np.ndarray and (plain or not hasattr(contribution, "shape")):
+            # A rule may be written with tensors, too.
+            contribution = as_array(getattr(contribution, "_array", contribution), rule.name)
+        if contribution.shape != parent.shape or contribution.dtype is not parent.dtype:
+            contribution = unbroadcast(contribution, parent)
+        for hook in hooks:
+            hook(node, g, contribution)
+        earlier = cotangents[parent]
+        if earlier is not None:
+            contribution = earlier + contribution
+            if plain and type(contribution) is not np.ndarray:
+                contribution = as_array(contribution, rule.name)
+            if plain and contribution.dtype is not parent.dtype:
+                contribution = contribution.astype(parent.dtype)
+        elif (
+            plain
+            and parent in targets
+            and (contribution.base is not None or sys.getrefcount(contribution) > _REFERENCES)
+        ):
+            contribution = contribution.copy()  # it may lie in another array's memory
+        cotangents[parent] = contribution
+
+
+def _constantly(value: Any) -> Function:
+    return lambda *_args, **_kwargs: value
+
+
+def _references_to_a_new_array() -> int:
+    contribution = np.empty(0)
+    return sys.getrefcount(contribution)
+
+
+_REFERENCES = _references_to_a_new_array()
+_accumulation = threading.Lock()
+_set_grad: Callable[[Node, Any], None] = vars(Node)["grad"].__set__
+
+
+def accumulate(gradients: Mapping[Node, Any]) -> None:
+    """Add to the `grad` of each node: of all of them or, if interrupted, of none."""
+    trace = mode.get().trace
+    if trace is not None:
+        trace.accumulate(gradients)
+        return
+    with _accumulation:
+        sums = [
+            g if node.grad is None else as_array((node.grad + g).astype(node.dtype), "backward")
+            for node, g in gradients.items()
+        ]
+        # One call into C, in the middle of which Python handles no signal.
+        deque(map(_set_grad, gradients, sums), maxlen=0)
