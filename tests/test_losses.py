@@ -391,7 +391,7 @@ def test_numbers_out_of_range_are_refused() -> None:
         nn.binary_cross_entropy(leaf([0.5, 1.5]), [1.0, 1.0])
     with pytest.raises(ValueError, match="delta must be positive, not 0"):
         nn.huber_loss(leaf([0.5]), [1.0], delta=0)
-    with pytest.raises(ValueError, match="smooth_l1_loss: beta must not be negative, but is -1"):
+    with pytest.raises(ValueError, match="smooth_l1_loss: beta must be at least 0, not -1"):
         nn.smooth_l1_loss(leaf([0.5]), [1.0], beta=-1)
     for smoothing in -0.1, 1.5, np.nan:
         with pytest.raises(ValueError, match=f"label_smoothing of {smoothing}, not from 0 to 1"):

@@ -219,7 +219,7 @@ def test_errors_name_the_layer_the_shapes_and_the_cure(
 
 @each_kind
 def test_dropout_in_one_layer_warns_at_the_users_line(kind: str) -> None:
-    with pytest.warns(UserWarning, match=f"{kind}: dropout=0.5 drops between layers") as caught:
+    with pytest.warns(UserWarning, match=f"{kind}: dropout=0.5 acts between layers") as caught:
         layer = LAYERS[kind](2, 3, dropout=0.5)
     x = values(4, 3, 2)
     assert_array_equal(layer(x)[0].numpy(), layer(x)[0].numpy())

@@ -15,9 +15,15 @@ from .module import Module, as_input, called
 
 
 class _Activation(Module):
-    """A function of a tensor as a module, made with the function's further parameters."""
+    """A function of a tensor as a module. The function's options are attributes of the module."""
 
     function: ClassVar[Callable[..., Any]]
+    defaults: ClassVar[dict[str, Any]]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        _, *parameters = inspect.signature(cls.function).parameters.values()
+        cls.defaults = {parameter.name: parameter.default for parameter in parameters}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         name = type(self).__name__
@@ -27,31 +33,34 @@ class _Activation(Module):
             bound = inspect.signature(self.function).bind(None, *args, **kwargs)
         except TypeError as error:
             raise TypeError(f"{name}: {error}") from None
-        self.options = dict([*bound.arguments.items()][1:])
+        for option, default in self.defaults.items():
+            setattr(self, option, bound.arguments.get(option, default))
 
     def __call__(self, x: Any) -> Tensor:
         """Return the function of `x`."""
-        return self.function(as_input(x), **self.options)
+        return self.function(as_input(x), **{name: getattr(self, name) for name in self.defaults})
 
     def __repr__(self) -> str:
-        return called(self, **self.options)
+        options = {name: getattr(self, name) for name in self.defaults}
+        return called(self, **{k: v for k, v in options.items() if v != self.defaults[k]})
 
 
-def _module(name: str, function: Activation, means: str = "") -> type[_Activation]:
-    """The class of that name, whose instances call `function` with the options they were given."""
-    means = means or f"`{function.__name__}`"
+def _module(name: str, function: Activation, computes: str = "") -> type[_Activation]:
+    """A class of that name, whose instances call `function`."""
+    has_options = len(inspect.signature(function).parameters) > 1
+    same = f"`{function.__name__}`" + ", and takes the same options" * has_options
     members = {"function": staticmethod(function), "__module__": __name__}
-    members["__doc__"] = f"A layer that computes {means}, made with the further parameters of it."
+    members["__doc__"] = f"A layer that computes {computes or same}."
     return type(name, (_Activation,), members)
 
 
 class GELU(_Activation):
-    """A layer that computes `gelu`, made with the further parameter of it."""
+    """A layer that computes `gelu`, and takes the same option."""
 
     function = staticmethod(activations.gelu)
 
     def __init__(self, approximate: Literal["none", "tanh"] = "none") -> None:
-        activations.gelu_of(approximate)  # raises for another one
+        activations.gelu_of(approximate)  # raises for an unknown approximation
         super().__init__(approximate)
 
 

@@ -1,7 +1,7 @@
 """Activations: functions of a tensor or an array, element by element. Tanh is `numpy.tanh`.
 
-Names and parameters are those of `torch.nn.functional`, with `axis` for `dim`; so are the
-derivatives at corners.
+Names, parameters and the derivatives at kinks are those of `torch.nn.functional`; `dim` is called
+`axis`.
 """
 
 import math
@@ -53,7 +53,7 @@ def linear(x: Any) -> Tensor:
     return x
 
 
-# -- straight pieces
+# -- piecewise linear
 
 
 @differentiable(lambda g, y, _x: masked(g, y != 0), form="elementwise")
@@ -73,7 +73,7 @@ def _leaky_relu_back(g: Any, _y: Any, x: Any, negative_slope: float = 0.01) -> A
 
 @differentiable(_leaky_relu_back, form="elementwise")
 def leaky_relu(x: Any, negative_slope: float = 0.01) -> Tensor:
-    """Return `x` above 0, and `negative_slope * x` below; at 0 the derivative is the latter's.
+    """Return `x` above 0 and `negative_slope * x` below; at 0 the derivative is `negative_slope`.
 
     >>> tg.nn.leaky_relu(np.array([-100.0, 0.0, 2.0]))
     array([-1.,  0.,  2.])
@@ -87,7 +87,9 @@ def _hardtanh_back(g: Any, _y: Any, x: Any, min_val: float = -1.0, max_val: floa
 
 @differentiable(_hardtanh_back, form="elementwise")
 def hardtanh(x: Any, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
-    """Return `x` between two bounds, and the bound beyond, where and at which the derivative is 0.
+    """Return `x` clipped to the range `min_val` to `max_val`.
+
+    At the bounds and beyond them the derivative is 0.
 
     >>> tg.nn.hardtanh(np.array([-2.0, 0.5, 2.0]))
     array([-1. ,  0.5,  1. ])
@@ -105,7 +107,7 @@ def relu6(x: Any) -> Tensor:
 
 
 def hardsigmoid(x: Any) -> Tensor:
-    """Return `x / 6 + 1 / 2` between 0 and 1, the straight counterpart of `sigmoid`.
+    """Return `x / 6 + 1 / 2` clipped to the range 0 to 1: a piecewise linear `sigmoid`.
 
     >>> tg.nn.hardsigmoid(np.array([-4.0, 0.0, 1.5]))
     array([0.  , 0.5 , 0.75])
@@ -114,7 +116,7 @@ def hardsigmoid(x: Any) -> Tensor:
 
 
 def hardswish(x: Any) -> Tensor:
-    """Return `x * hardsigmoid(x)`, the counterpart of `silu`.
+    """Return `x * hardsigmoid(x)`, an approximation of `silu`.
 
     >>> tg.nn.hardswish(np.array([-4.0, 0.0, 1.5]))
     array([-0.   ,  0.   ,  1.125])
@@ -132,7 +134,7 @@ def _elu_back(g: Any, _y: Any, x: Any, alpha: float = 1.0) -> Any:
 
 @silent(_elu_back)
 def elu(x: Any, alpha: float = 1.0) -> Tensor:
-    """Return `x` above 0, and `alpha * (exp(x) - 1)` below; at 0 the derivative is the latter's.
+    """Return `x` above 0 and `alpha * (exp(x) - 1)` below; at 0 the derivative is `alpha`.
 
     >>> tg.nn.elu(np.array([-1000.0, 0.0, 2.0]))
     array([-1.,  0.,  2.])
@@ -141,7 +143,7 @@ def elu(x: Any, alpha: float = 1.0) -> Tensor:
 
 
 def selu(x: Any) -> Tensor:
-    """Return `elu` with the alpha and the scale that keep mean and variance at 0 and 1.
+    """Return `elu` scaled such that the mean stays near 0 and the variance near 1, layer by layer.
 
     Klambauer and others, Self-Normalizing Neural Networks, 2017.
 
@@ -153,7 +155,7 @@ def selu(x: Any) -> Tensor:
 
 @silent(lambda g, _y, x, alpha=1.0: g * np.exp(np.minimum(x, 0) / alpha))
 def celu(x: Any, alpha: float = 1.0) -> Tensor:
-    """Return `x` above 0, and `alpha * (exp(x / alpha) - 1)` below: an `elu` without a corner.
+    """Return `x` above 0 and `alpha * (exp(x / alpha) - 1)` below: an `elu` without a kink.
 
     >>> tg.nn.celu(np.array([-1000.0, 0.0, 2.0]), alpha=0.5)
     array([-0.5,  0. ,  2. ])
@@ -163,7 +165,7 @@ def celu(x: Any, alpha: float = 1.0) -> Tensor:
 
 @silent(lambda g, _y, x, beta=1.0: g * sigmoid(beta * x))
 def softplus(x: Any, beta: float = 1.0) -> Tensor:
-    """Return log(1 + exp(beta * x)) / beta, a smooth `relu`, exact for every `x`.
+    """Return log(1 + exp(beta * x)) / beta, a smooth `relu`, without overflow.
 
     >>> tg.nn.softplus(np.array([-1000.0, 0.0, 1000.0]))
     array([0.00000000e+00, 6.93147181e-01, 1.00000000e+03])
@@ -198,9 +200,9 @@ def mish(x: Any) -> Tensor:
 def gelu(x: Any, approximate: Literal["none", "tanh"] = "none") -> Tensor:
     """Return `x` times the probability that a standard normal variable is less than `x`.
 
-    With `approximate="tanh"`, it is a function that differs by less than 0.0005 and takes less
-    time: x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3))) / 2. Hendrycks and Gimpel, Gaussian
-    Error Linear Units, 2016.
+    With `approximate="tanh"`, return x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3))) / 2,
+    which differs by less than 0.0005 and takes less time. Hendrycks and Gimpel, Gaussian Error
+    Linear Units, 2016.
 
     >>> tg.nn.gelu(np.array([-1000.0, 0.0, 1.0]))
     array([-0.        ,  0.        ,  0.84134475])
@@ -209,7 +211,7 @@ def gelu(x: Any, approximate: Literal["none", "tanh"] = "none") -> Tensor:
 
 
 def gelu_of(approximate: str) -> Activation:
-    """The function that `gelu` computes with this approximation."""
+    """Return the function that `gelu` calls for this value of `approximate`."""
     functions = {"none": _gelu, "tanh": _gelu_by_tanh}
     if approximate not in functions:
         raise ValueError(f'gelu: approximate must be "none" or "tanh", not {approximate!r}')
@@ -228,11 +230,8 @@ def _gelu(x: Any) -> Any:
 
 
 def _bend(x: Any) -> tuple[Any, Any]:
-    """The argument of the sigmoid, for (1 + tanh(u)) / 2 is sigmoid(2 u), and its derivative.
-
-    Beyond 30 the sigmoid is 0 or 1.
-    """
-    x = np.maximum(np.minimum(x, 30), -30)
+    """The argument u of the sigmoid, and x * du/dx; (1 + tanh(u / 2)) / 2 is sigmoid(u)."""
+    x = np.maximum(np.minimum(x, 30), -30)  # beyond, the sigmoid is 0 or 1
     slope = 2 * math.sqrt(2 / math.pi)
     return slope * (x + 0.044715 * x * x * x), x * (slope * (1 + 3 * 0.044715 * x * x))
 
@@ -272,9 +271,10 @@ def tanhshrink(x: Any) -> Tensor:
 
 @guided
 def softmax(x: Any, axis: Axis = -1) -> Tensor:
-    """Return exp(x) / sum(exp(x)), where the sum is over `axis`: an int, a tuple, or None, for all.
+    """Return exp(x) / sum(exp(x)), where the sum is over `axis`: an int, a tuple, or None for all.
 
-    NaN where all of them are -inf. `tg.special.softmax` is the same over all axes by default.
+    The result is NaN if all elements are -inf. `tg.special.softmax` is the same function, but sums
+    over all axes by default.
 
     >>> tg.nn.softmax(np.array([[1e4, 1e4], [1e4, -1e4]]))
     array([[0.5, 0.5],
@@ -285,9 +285,9 @@ def softmax(x: Any, axis: Axis = -1) -> Tensor:
 
 @guided
 def log_softmax(x: Any, axis: Axis = -1) -> Tensor:
-    """Return the logarithm of `softmax`: x - logsumexp(x), over `axis`.
+    """Return the logarithm of `softmax`, x - logsumexp(x), over `axis`.
 
-    `tg.special.log_softmax` is the same over all axes by default.
+    `tg.special.log_softmax` is the same function, but sums over all axes by default.
 
     >>> tg.nn.log_softmax(np.array([[0.0, 0.0], [1e4, -1e4]]))
     array([[-6.93147181e-01, -6.93147181e-01],
@@ -306,7 +306,7 @@ ACTIVATIONS: dict[str, Activation] = {
 
 
 def activation_of(activation: str | Activation) -> Activation:
-    """The function of this name in `ACTIVATIONS`, or the function that was given."""
+    """Return the function of that name in `ACTIVATIONS`; return a function unchanged."""
     if isinstance(activation, type):
         raise TypeError(f"activation is a class: make one, {activation.__name__}(), or use a name")
     if not isinstance(activation, str):

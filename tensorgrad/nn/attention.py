@@ -1,4 +1,4 @@
-"""Attention: outputs that are weighted means of values, and the Transformer's encoder.
+"""Attention, whose outputs are weighted means of values, and the Transformer encoder.
 
 Vaswani and others, Attention Is All You Need, 2017.
 """
@@ -34,14 +34,14 @@ def scaled_dot_product_attention(
     scale: float | None = None,
     rng: RNG = None,
 ) -> Tensor:
-    """Return softmax(scale * query @ key.T) @ value: for each query a weighted mean of the values.
+    """Return softmax(scale * query @ key.T) @ value: for each query, a weighted mean of the values.
 
-    Shapes (..., L, E), (..., S, E) and (..., S, Ev) give (..., L, Ev). `scale` is 1/sqrt(E) unless
-    given. `attn_mask`, which broadcasts to (..., L, S), says where it is boolean which keys take
-    part; a floating one is added to the scores. With `is_causal`, query i sees the keys 0 to i
-    alone; both together raise ValueError, as in PyTorch. A query that no key is left for gives NaN,
-    which has no derivative and changes no other one. Weights are dropped with the probability
-    `dropout_p`, by `rng`, a NumPy Generator or a seed.
+    Shapes (..., L, E), (..., S, E) and (..., S, Ev) give (..., L, Ev). `scale` is 1/sqrt(E) by
+    default. `attn_mask` broadcasts to (..., L, S): a boolean mask is true where a query may attend
+    to a key; a floating mask is added to the scores. With `is_causal`, query i attends to keys 0 to
+    i only; together with a mask it raises ValueError, as in PyTorch. A query that may attend to no
+    key gives NaN; its derivatives are 0, and those of other queries are not affected. Attention
+    weights are dropped with probability `dropout_p`; `rng` is a NumPy Generator or a seed.
 
     >>> query, key = np.array([[0.0, 0.0]]), np.eye(2)
     >>> tg.nn.scaled_dot_product_attention(query, key, np.array([[1.0], [3.0]]))
@@ -60,12 +60,12 @@ def scaled_dot_product_attention(
         )
     if is_causal and attn_mask is not None:
         raise ValueError(
-            "scaled_dot_product_attention: pass is_causal=True or attn_mask, not both; for a "
-            "boolean mask, attn_mask & numpy.tri(L, S, dtype=bool) is both"
+            "scaled_dot_product_attention: pass is_causal=True or attn_mask, not both; a boolean "
+            "mask and is_causal together are attn_mask & numpy.tri(L, S, dtype=bool)"
         )
     masks = [] if attn_mask is None else [_checked_mask("attn_mask", attn_mask)]
     weights, keyless = _weights(query, key, masks, is_causal, scale)
-    return _spoilt(dropout(weights, dropout_p, rng=rng) @ value, keyless)
+    return _nan_where(keyless, dropout(weights, dropout_p, rng=rng) @ value)
 
 
 def _checked_mask(name: str, mask: Any) -> Any:
@@ -78,10 +78,10 @@ def _checked_mask(name: str, mask: Any) -> Any:
 def _weights(
     query: Any, key: Any, masks: Sequence[Any], is_causal: bool, scale: float | None = None
 ) -> tuple[Any, Any]:
-    """The softmax of the scores, with those left out where a boolean mask is false.
+    """Return the attention weights, and which queries may attend to no key, or None if none.
 
-    And which queries no key is left for, or None; their weights are finite, so that in derivatives
-    those times 0 are 0.
+    A boolean mask is true where a query may attend to a key. The weights of queries without keys
+    are finite, so that a cotangent of 0 gives derivatives of 0.
     """
     scores = query * (query.shape[-1] ** -0.5 if scale is None else scale) @ key.mT
     if is_causal:
@@ -90,8 +90,8 @@ def _weights(
         return softmax(scores), None
     for mask in masks:
         scores = np.where(mask, scores, -np.inf) if mask.dtype == bool else scores + mask
-    left = [plain(mask) if mask.dtype == bool else plain(mask) != -np.inf for mask in masks]
-    seen = np.atleast_1d(functools.reduce(np.logical_and, left))
+    allowed = [plain(mask) if mask.dtype == bool else plain(mask) != -np.inf for mask in masks]
+    seen = np.atleast_1d(functools.reduce(np.logical_and, allowed))
     keyless = ~np.any(seen, axis=-1, keepdims=True)
     if np.any(keyless):
         keyless = np.broadcast_to(keyless, (*scores.shape[:-1], 1))
@@ -99,20 +99,20 @@ def _weights(
     return softmax(scores), None
 
 
-def _spoilt(x: Any, keyless: Any) -> Any:
+def _nan_where(keyless: Any, x: Any) -> Any:
     return x if keyless is None else np.where(keyless, np.nan, x)
 
 
 class MultiheadAttention(Module):
-    """Attention of several heads, each of which compares and mixes projections of its own.
+    """Attention with several heads, each of which has its own projections of the inputs.
 
-    `embed_dim` features are divided among `num_heads` heads. Keys have `kdim` features and values
-    `vdim`, by default as many as queries. The weights of the three projections lie one below the
-    other in `in_proj_weight`, (3 * embed_dim, embed_dim), or, where `kdim` or `vdim` is given, in
-    `q_proj_weight`, `k_proj_weight` and `v_proj_weight`; they start uniform with Glorot's bound
-    sqrt(6 / (rows + columns)), and biases with zeros. `out_proj` is a `Linear`. In training,
-    weights of the means are dropped with the probability `dropout`. `rng` is a NumPy Generator,
-    shared with the dropout, or a seed.
+    `num_heads` heads share `embed_dim` features equally. Keys have `kdim` features and values
+    `vdim`; both are `embed_dim` by default. The weights of the three input projections are stacked
+    in `in_proj_weight`, shape (3 * embed_dim, embed_dim); if `kdim` or `vdim` differs, they are
+    `q_proj_weight`, `k_proj_weight` and `v_proj_weight`. They start uniform with Glorot's bound
+    sqrt(6 / (rows + columns)), and biases start at zero. `out_proj` is a `Linear`. In training,
+    attention weights are dropped with probability `dropout`. `rng` is a NumPy Generator, which the
+    dropout shares, or a seed.
 
     >>> attention = tg.nn.MultiheadAttention(6, num_heads=2, batch_first=True)
     >>> x, memory = np.ones((5, 3, 6)), np.ones((5, 4, 6))
@@ -145,10 +145,7 @@ class MultiheadAttention(Module):
         self.kdim = embed_dim if kdim is None else kdim
         self.vdim = embed_dim if vdim is None else vdim
         self.batch_first = batch_first
-        shapes = {"in_proj_weight": (3 * embed_dim, embed_dim)}
-        if not self.kdim == self.vdim == embed_dim:
-            sizes = {"q": embed_dim, "k": self.kdim, "v": self.vdim}
-            shapes = {f"{name}_proj_weight": (embed_dim, size) for name, size in sizes.items()}
+        shapes = self._projection_shapes()
         self._names = [*shapes]
         for name, shape in shapes.items():
             setattr(self, name, uniform_weight(rng, math.sqrt(6 / sum(shape)), shape, dtype))
@@ -158,6 +155,13 @@ class MultiheadAttention(Module):
         if self.out_proj.bias is not None:
             self.out_proj.bias.data = zeros[:embed_dim]
         self.dropout = Dropout(dropout, rng)
+
+    def _projection_shapes(self) -> dict[str, tuple[int, int]]:
+        size = self.embed_dim
+        if self.kdim == self.vdim == size:
+            return {"in_proj_weight": (3 * size, size)}
+        sizes = {"q": size, "k": self.kdim, "v": self.vdim}
+        return {f"{name}_proj_weight": (size, columns) for name, columns in sizes.items()}
 
     def __call__(
         self,
@@ -170,38 +174,28 @@ class MultiheadAttention(Module):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Tensor, Any]:
-        """Return the output and the weights of the means, or None if not `need_weights`.
+        """Return the output and the attention weights, or None if not `need_weights`.
 
         Queries are (L, batch, embed_dim), with `batch_first` (batch, L, embed_dim), or
-        (L, embed_dim) for one sequence; keys and values likewise, with S in place of L. The output
-        is like the queries. The weights are (batch, L, S), the mean of all heads', or (batch,
-        num_heads, L, S). Where a boolean mask is true, a key does *not* take part; a floating one
-        is added to the scores. `key_padding_mask` is (batch, S) or (S,), and `attn_mask` (L, S) or
-        (batch * num_heads, L, S). With `is_causal`, query i sees the keys 0 to i alone. A query
-        that no key is left for gives NaN.
+        (L, embed_dim) for one sequence; keys and values likewise, with S instead of L. The output
+        has the layout of the queries. The weights are the mean over the heads, (batch, L, S), or
+        those of each head, (batch, num_heads, L, S).
+
+        A boolean mask is true where a query may *not* attend to a key; a floating mask is added to
+        the scores. `key_padding_mask` is (batch, S) or (S,), and `attn_mask` is (L, S) or
+        (batch * num_heads, L, S). With `is_causal`, query i attends to keys 0 to i only. A query
+        that may attend to no key gives NaN.
         """
-        inputs = [as_input(x, self.out_proj.weight.dtype) for x in (query, key, value)]
-        single = inputs[0].ndim == 2
-        inputs = [*self._batched(inputs)]
-        (n, length, _), count = inputs[0].shape, inputs[1].shape[1]
-        masks = []
-        if attn_mask is not None:
-            each = (n * self.num_heads, length, count)
-            mask = self._mask("attn_mask", attn_mask, [each[1:], each])
-            masks.append(mask.reshape(n, -1, *each[1:]) if mask.ndim > 2 else mask)
-        if key_padding_mask is not None:
-            shape = (count,) if single else (n, count)
-            mask = self._mask("key_padding_mask", key_padding_mask, [shape])
-            masks.append(mask.reshape(n, 1, 1, count))
+        arrays = [as_input(x, self.out_proj.weight.dtype) for x in (query, key, value)]
+        single = arrays[0].ndim == 2
+        inputs = self._batched(arrays)
+        masks = self._masks(attn_mask, key_padding_mask, inputs, single)
         q, k, v = map(self._heads, inputs, self._in_weights(), self._in_biases())
         weights, keyless = _weights(q, k, masks, is_causal)
         weights = self.dropout(weights)
-        y: Any = self.out_proj(np.swapaxes(weights @ v, 1, 2).reshape(n * length, self.embed_dim))
-        y = y.reshape(n, length, self.embed_dim)
-        if keyless is not None:
-            y = _spoilt(y, np.any(keyless, axis=1))  # for the last projection mixes the heads
+        y = self._merged(weights @ v, keyless)
         if need_weights:
-            weights = _spoilt(weights, keyless)
+            weights = _nan_where(keyless, weights)
             weights = np.mean(weights, axis=1) if average_attn_weights else weights
         if single:
             y, weights = y[0], weights[0]
@@ -229,8 +223,24 @@ class MultiheadAttention(Module):
             "without the batch"
         )
 
+    def _masks(
+        self, attn_mask: Any, key_padding_mask: Any, inputs: Sequence[Any], single: bool
+    ) -> list[Any]:
+        """The masks, in shapes that broadcast to (n, heads, L, S)."""
+        (n, length, _), count = inputs[0].shape, inputs[1].shape[1]
+        masks = []
+        if attn_mask is not None:
+            each = (n * self.num_heads, length, count)
+            mask = self._mask("attn_mask", attn_mask, [each[1:], each])
+            masks.append(mask.reshape(n, -1, *each[1:]) if mask.ndim > 2 else mask)
+        if key_padding_mask is not None:
+            shape = (count,) if single else (n, count)
+            mask = self._mask("key_padding_mask", key_padding_mask, [shape])
+            masks.append(mask.reshape(n, 1, 1, count))
+        return masks
+
     def _mask(self, name: str, mask: Any, shapes: Sequence[tuple[int, ...]]) -> Any:
-        """The mask, true where a key takes part if it is boolean."""
+        """The mask; a boolean one is true in the result where a query may attend to a key."""
         mask = _checked_mask(name, mask)
         if mask.shape not in shapes:
             raise ValueError(
@@ -247,11 +257,20 @@ class MultiheadAttention(Module):
         return [0] * 3 if self.in_proj_bias is None else np.split(self.in_proj_bias, 3)
 
     def _heads(self, x: Any, weight: Any, bias: Any) -> Any:
-        """The projection of (n, length, features) to (n, heads, length, features of each)."""
+        """Project (n, length, features) to (n, heads, length, features of a head)."""
         n, length, features = x.shape
         rows = affine(x.reshape(n * length, features), weight, bias)
         heads = rows.reshape(n, length, self.num_heads, self.embed_dim // self.num_heads)
         return np.swapaxes(heads, 1, 2)
+
+    def _merged(self, heads: Any, keyless: Any) -> Any:
+        """Project the outputs of all heads, (n, heads, length, features), to the output."""
+        n, _, length, _ = heads.shape
+        rows = np.swapaxes(heads, 1, 2).reshape(n * length, self.embed_dim)
+        y: Any = self.out_proj(rows)
+        y = y.reshape(n, length, self.embed_dim)
+        # The projection mixes the heads: one without keys makes the whole output NaN.
+        return y if keyless is None else _nan_where(np.any(keyless, axis=1), y)
 
     def __repr__(self) -> str:
         return called(
@@ -267,14 +286,14 @@ class MultiheadAttention(Module):
 
 
 class TransformerEncoderLayer(Module):
-    """Attention of a sequence to itself, then two linear layers; each is added to its input.
+    """Self-attention, then two linear layers; the result of each part is added to its input.
 
-    `d_model` features are divided among `nhead` heads; there are `dim_feedforward` between the two
-    linear layers, where the `activation` is a name in `ACTIVATIONS` or any function. Each sum is
-    normalized by a `LayerNorm` with `layer_norm_eps` or, with `norm_first`, the input of each of
-    the two parts. In training, elements of what is added, of the weights of attention and of the
-    features between the linear layers are dropped with the probability `dropout`, by one Generator.
-    `rng` is that Generator or a seed; the initial weights are drawn by it, too.
+    `d_model` features are shared by `nhead` heads. The two linear layers have `dim_feedforward`
+    features between them, and there the `activation`, a name in `ACTIVATIONS` or any function. A
+    `LayerNorm` with `layer_norm_eps` normalizes each sum or, with `norm_first`, the input of each
+    part. In training, elements of the attention weights, of the features between the linear layers
+    and of the results that are added are dropped with probability `dropout`. `rng` is a NumPy
+    Generator, which draws the weights and which all dropouts share, or a seed.
 
     >>> layer = tg.nn.TransformerEncoderLayer(6, nhead=2, dim_feedforward=8, batch_first=True)
     >>> layer(np.ones((5, 3, 6)), is_causal=True).shape
@@ -316,7 +335,7 @@ class TransformerEncoderLayer(Module):
         src_key_padding_mask: Any = None,
         is_causal: bool = False,
     ) -> Tensor:
-        """Return what becomes of a sequence, in its shape; the masks are `MultiheadAttention`'s."""
+        """Return the encoded sequence, in its shape; the masks are `MultiheadAttention`'s."""
         masks = {"key_padding_mask": src_key_padding_mask, "attn_mask": src_mask}
 
         def attended(x: Any) -> Any:
@@ -336,10 +355,10 @@ class TransformerEncoderLayer(Module):
 
 
 class TransformerEncoder(Module):
-    """A stack of `num_layers` copies of an encoder layer, and last a `norm`, if one is given.
+    """A stack of `num_layers` copies of an encoder layer, followed by `norm` unless it is None.
 
-    The copies start with the same weights, and draw what they drop from one Generator, that of the
-    given layer, which itself is not used.
+    The copies start with the weights of `encoder_layer`, and their dropouts share its Generator.
+    `encoder_layer` itself is not part of the stack.
 
     >>> layer = tg.nn.TransformerEncoderLayer(6, nhead=2, dim_feedforward=8, batch_first=True)
     >>> encoder = tg.nn.TransformerEncoder(layer, num_layers=2, norm=tg.nn.LayerNorm(6))
@@ -370,7 +389,7 @@ class TransformerEncoder(Module):
         src_key_padding_mask: Any = None,
         is_causal: bool = False,
     ) -> Tensor:
-        """Return the last layer's output; every layer is called with these masks."""
+        """Return the last layer's output; all layers take the same masks."""
         for layer in self.layers:
             src = layer(src, mask, src_key_padding_mask, is_causal)
         return src if self.norm is None else self.norm(src)

@@ -1,4 +1,4 @@
-"""Layers of neurons, as matrix operations; tables of vectors; dropout; another shape."""
+"""Dense layers, embeddings, dropout, and a layer that flattens."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .module import Module, as_input, called, floating, uniform, uniform_weight
 
 
 class _Affine(Module):
-    """An activation of `inner(x, weight) + bias`, shapes (*shape, nin) and `shape`."""
+    """activation(x @ weight.T + bias); the bias has `shape`, and the weight (*shape, nin)."""
 
     bias: Tensor | None
 
@@ -63,7 +63,7 @@ class _Affine(Module):
         return called(self, *self.weight.shape[::-1], f"activation={_name(self.activation)!r}")
 
     def _set_rows(self, rows: Any) -> Self:
-        """Take weights and biases from one array, in the last column of which are the biases."""
+        """Load weights and biases from one array, whose last column is the biases."""
         rows = np.array(rows, self.weight.dtype)
         self.load_state_dict({"weight": rows[..., :-1], "bias": rows[..., -1]})
         return self
@@ -74,11 +74,11 @@ class _Affine(Module):
 
 
 class Neuron(_Affine):
-    """A neuron: an activation of a weighted sum of `nin` inputs and a bias.
+    """A neuron: activation(x @ weight + bias), for `nin` inputs.
 
     The weight, shape (nin,), and the bias, shape (), start uniform in +-1/sqrt(nin). `activation`
-    is a name in `ACTIVATIONS` or any function of a tensor, `rng` a NumPy Generator or a seed.
-    A sample of shape (nin,) gives a tensor of shape (), a batch (n, nin) one of shape (n,).
+    is a name in `ACTIVATIONS` or any function of a tensor. `rng` is a NumPy Generator or a seed.
+    A sample of shape (nin,) gives shape (), and a batch of shape (n, nin) gives shape (n,).
 
     >>> tg.nn.Neuron(3, activation="relu", rng=0)([[2.0, 3.0, -1.0], [1.0, -8.0, 2.0]]).shape
     (2,)
@@ -95,24 +95,25 @@ class Neuron(_Affine):
 
     @classmethod
     def from_scalar(cls, neuron: scalar.Neuron, dtype: DTypeLike = np.float64) -> Self:
-        """Return the tensor twin of a `tensorgrad.scalar.Neuron`: same weights and activation."""
+        """Convert a `tensorgrad.scalar.Neuron`; weights and activation stay the same."""
         activation = _counterpart(neuron.activation, scalar.ACTIVATIONS, ACTIVATIONS)
         twin = cls(len(neuron.w), activation, dtype)
         return twin._set_rows([p.data for p in neuron.parameters()])
 
     def to_scalar(self) -> scalar.Neuron:
-        """Return the scalar twin: same weights, and an activation that must also take a Value."""
+        """Return the same neuron for the scalar engine; a custom activation must take a Value."""
         activation = _counterpart(self.activation, ACTIVATIONS, scalar.ACTIVATIONS)
         return _fill(scalar.Neuron(self.weight.size, activation), self._rows())
 
 
 class Layer(_Affine):
-    """A layer: `nout` neurons that see the same `nin` inputs.
+    """A dense layer with an activation: activation(x @ weight.T + bias).
 
-    The weight has shape (nout, nin), row i being neuron i; the bias has shape (nout,). Both start
-    uniform in +-1/sqrt(nin). `activation` is a name in `ACTIVATIONS` or any function of a tensor,
-    `rng` a NumPy Generator or a seed. Inputs are tensors, arrays, or lists of numbers or tensors; a
-    sample of shape (nin,) gives a tensor of shape (nout,), a batch (n, nin) one of shape (n, nout).
+    The weight has shape (nout, nin): row i is neuron i. The bias has shape (nout,). Both start
+    uniform in +-1/sqrt(nin). `activation` is a name in `ACTIVATIONS` or any function of a tensor.
+    `rng` is a NumPy Generator or a seed. Inputs are tensors, arrays, or lists of numbers or
+    tensors. A sample of shape (nin,) gives shape (nout,), and a batch of shape (n, nin) gives shape
+    (n, nout).
 
     >>> layer = tg.nn.Layer(3, 4)
     >>> layer, layer([2.0, 3.0, -1.0]).shape, layer(np.ones((5, 3))).shape
@@ -131,7 +132,7 @@ class Layer(_Affine):
 
     @classmethod
     def from_scalar(cls, layer: scalar.Layer, dtype: DTypeLike = np.float64) -> Self:
-        """Return the tensor twin of a `tensorgrad.scalar.Layer`: same weights and activation.
+        """Convert a `tensorgrad.scalar.Layer`; weights and activation stay the same.
 
         Raises ValueError if its neurons have different activations.
         """
@@ -143,7 +144,7 @@ class Layer(_Affine):
         return twin._set_rows([[p.data for p in neuron.parameters()] for neuron in layer.neurons])
 
     def to_scalar(self) -> scalar.Layer:
-        """Return the scalar twin: same weights, and an activation that must also take a Value."""
+        """Return the same layer for the scalar engine; a custom activation must take a Value."""
         nout, nin = self.weight.shape
         activation = _counterpart(self.activation, ACTIVATIONS, scalar.ACTIVATIONS)
         twin = scalar.Layer(nin, nout, activation)
@@ -153,10 +154,10 @@ class Layer(_Affine):
 
 
 class Linear(_Affine):
-    """A layer without an activation: `x @ weight.T + bias`.
+    """A dense layer without an activation: x @ weight.T + bias.
 
-    The weight has shape (out_features, in_features), the bias (out_features,). Both start uniform
-    in +-1/sqrt(in_features), as in PyTorch. Inputs are those of `Layer`.
+    The weight has shape (out_features, in_features), and the bias (out_features,). Both start
+    uniform in +-1/sqrt(in_features), as in PyTorch. Inputs are those of `Layer`.
 
     >>> layer = tg.nn.Linear(3, 4, bias=False)
     >>> layer, layer([2.0, 3.0, -1.0]).shape, layer(np.ones((5, 3))).shape
@@ -178,10 +179,10 @@ class Linear(_Affine):
 
 
 class MLP(Module):
-    """A multi-layer perceptron: layers of `nouts[0]`, `nouts[1]` ... neurons, one after another.
+    """A multi-layer perceptron: one `Layer` after another, of `nouts[0]`, `nouts[1]` ... neurons.
 
-    The last layer has `output_activation`; by default, that of the others. Further arguments,
-    inputs and outputs are those of `Layer`.
+    The last layer has the `output_activation`, by default that of the others. The other arguments,
+    the inputs and the outputs are those of `Layer`.
 
     >>> net = tg.nn.MLP(3, [4, 4, 1], output_activation="linear")
     >>> net
@@ -221,7 +222,7 @@ class MLP(Module):
 
     @classmethod
     def from_scalar(cls, mlp: scalar.MLP, dtype: DTypeLike = np.float64) -> Self:
-        """Return the tensor twin of a `tensorgrad.scalar.MLP`: same weights and activations.
+        """Convert a `tensorgrad.scalar.MLP`; weights and activations stay the same.
 
         >>> from tensorgrad import scalar
         >>> reference = scalar.MLP(3, [4, 4, 1], rng=0)
@@ -234,7 +235,7 @@ class MLP(Module):
         return twin
 
     def to_scalar(self) -> scalar.MLP:
-        """Return the scalar twin: same weights, and activations that must also take a Value."""
+        """Return the same network for the scalar engine; custom activations must take a Value."""
         twin = scalar.MLP(1, [])
         twin.layers = [layer.to_scalar() for layer in self.layers]
         return twin
@@ -248,7 +249,7 @@ def _name(function: Activation) -> str:
 
 
 def _counterpart(function: Any, known: Mapping[str, Any], counterparts: Mapping[str, Any]) -> Any:
-    """The other engine's activation of the same name; a function without a name is shared."""
+    """Return the other engine's activation of the same name; return any other function itself."""
     for name, candidate in known.items():
         if candidate is function:
             return counterparts.get(name, function)
@@ -261,14 +262,14 @@ def _fill(neuron: scalar.Neuron, row: Sequence[float]) -> scalar.Neuron:
     return neuron
 
 
-# -- vectors by number
+# -- embeddings
 
 
 def embedding(index: Any, weight: Any, padding_idx: int | None = None) -> Tensor:
-    """Return the rows of `weight`, shape (count, size), that an array of integers names.
+    """Return the rows of `weight`, shape (count, size), at the indices in an array of integers.
 
-    The result has the shape of `index`, and at the end an axis of length `size`. The row
-    `padding_idx` gets no gradient. Raises IndexError for an index that is negative or too large.
+    The result has shape (*index.shape, size). The row `padding_idx` gets no gradient. Raises
+    IndexError for an index that is negative or too large.
 
     >>> tg.nn.embedding([[0, 2]], np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]))
     array([[[1., 2.],
@@ -300,15 +301,15 @@ def _rows_at_back(g: Any, _y: Any, _weight: Any, index: Any, padding_idx: int | 
 @differentiable(_rows_at_back, form="linear")
 @shown_as("embedding")
 def _rows_at(weight: Any, index: Any, _padding_idx: int | None) -> Any:
-    return np.take(weight, index, axis=0, mode="clip")  # it has been checked
+    return np.take(weight, index, axis=0, mode="clip")  # the index has been checked
 
 
 class Embedding(Module):
-    """A table of vectors: an array of integers becomes that of the rows they name.
+    """A table of vectors: it replaces each integer by the row of the weight with that index.
 
-    The weight has shape (num_embeddings, embedding_dim) and starts normal with variance 1, as in
-    PyTorch; the row `padding_idx`, which may count from the end, is zero and gets no gradient.
-    `rng` is a NumPy Generator or a seed.
+    The weight has shape (num_embeddings, embedding_dim), and starts standard normal, as in PyTorch.
+    The row `padding_idx`, which may be negative to count from the end, starts as zeros and gets no
+    gradient. `rng` is a NumPy Generator or a seed.
 
     >>> table = tg.nn.Embedding(10, 3, padding_idx=0, rng=0)
     >>> table, table([[1, 2, 0], [4, 0, 0]]).shape, table(0)
@@ -331,7 +332,7 @@ class Embedding(Module):
         self.weight = Tensor(rows, dtype, requires_grad=True)
 
     def __call__(self, index: Any) -> Tensor:
-        """Return the vectors for an array of integers, or a list."""
+        """Return the vectors for an array or list of integers."""
         return embedding(index, self.weight, self.padding_idx)
 
     def __repr__(self) -> str:
@@ -342,17 +343,16 @@ class Embedding(Module):
 
 
 def dropout(x: Any, p: float = 0.5, training: bool = True, rng: RNG = None) -> Tensor:
-    """Return `x` with each element replaced by 0 with probability `p`, the others over 1 - p.
+    """Set each element of `x` to 0 with probability `p`, and divide the others by 1 - p.
 
-    Without `training`, `x` as it is. `rng` is a NumPy Generator, which moves on, or a seed. Which
-    elements are kept depends on the shape alone, and not on the dtype. Srivastava and others,
+    Without `training`, return `x` unchanged. `rng` is a NumPy Generator, which advances, or a seed.
+    Which elements are dropped depends on the shape, but not on the dtype. Srivastava and others,
     Dropout, 2014.
 
     >>> tg.nn.dropout(np.ones(6), rng=1)
     array([0., 2., 2., 2., 0., 0.])
     """
-    if not 0 <= p <= 1:
-        raise ValueError(f"dropout: a probability p of {p}")
+    _require_probability("dropout", p)
     x = as_input(x)
     if not training or p == 0:
         return x
@@ -360,8 +360,13 @@ def dropout(x: Any, p: float = 0.5, training: bool = True, rng: RNG = None) -> T
     return x * (kept * np.asarray(1 / (1 - p) if p < 1 else 0, floating(x.dtype)))
 
 
+def _require_probability(name: str, p: float) -> None:
+    if not 0 <= p <= 1:
+        raise ValueError(f"{name}: p={p} is not a probability: it must be from 0 to 1")
+
+
 def _random(rng: RNG, shape: tuple[int, ...]) -> Any:
-    """Numbers from 0 to 1; a compiled function draws others in each call, but those of a seed."""
+    """Draw from 0 to 1; a compiled function draws again in each call, except from a seed."""
     trace = mode.get().trace
     generator = np.random.default_rng(rng)
     if trace is None or isinstance(rng, int):
@@ -370,9 +375,9 @@ def _random(rng: RNG, shape: tuple[int, ...]) -> Any:
 
 
 class Dropout(Module):
-    """A layer that computes `dropout` while it is being trained, by a Generator of its own.
+    """A layer that computes `dropout` in training, and returns its input after `eval()`.
 
-    `rng` is a NumPy Generator, which it then shares, or a seed.
+    `rng` is a NumPy Generator, which several layers may share, or a seed.
 
     >>> layer = tg.nn.Dropout(0.5, rng=1)
     >>> layer(np.ones(6)), layer.eval()(np.ones(6))
@@ -380,13 +385,12 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float = 0.5, rng: RNG = None) -> None:
-        if not 0 <= p <= 1:
-            raise ValueError(f"Dropout: a probability p of {p}")
+        _require_probability("Dropout", p)
         self.p = p
         self.rng = np.random.default_rng(rng)
 
     def __call__(self, x: Any) -> Tensor:
-        """Return `x`, in training with elements replaced by 0."""
+        """Return `x`, in training with some elements set to 0."""
         return dropout(x, self.p, self.training, self.rng)
 
     def __repr__(self) -> str:
@@ -397,7 +401,7 @@ class Dropout(Module):
 
 
 class Flatten(Module):
-    """A layer that makes one axis of those from `start_dim` to `end_dim`: by default, all but one.
+    """A layer that merges the axes from `start_dim` to `end_dim`: by default, all but the first.
 
     >>> tg.nn.Flatten()(np.ones((5, 3, 4, 4))).shape
     (5, 48)
@@ -408,11 +412,14 @@ class Flatten(Module):
         self.end_dim = end_dim
 
     def __call__(self, x: Any) -> Tensor:
-        """Return the elements of `x`, in C order, in the shape with fewer axes."""
+        """Return `x` with fewer axes, its elements in C order."""
         x = as_input(x)
         axes = range(x.ndim)
         if not (-x.ndim <= self.start_dim < x.ndim and -x.ndim <= self.end_dim < x.ndim):
-            raise ValueError(f"{self}: an input of shape {x.shape} has no such axes")
+            raise ValueError(
+                f"{self}: an input of shape {x.shape} does not have the axes {self.start_dim} and "
+                f"{self.end_dim}"
+            )
         start, end = axes[self.start_dim], axes[self.end_dim] + 1
         return x.reshape(*x.shape[:start], math.prod(x.shape[start:end]), *x.shape[end:])
 

@@ -1,9 +1,9 @@
-"""Losses: functions of predictions and targets whose value training makes smaller.
+"""Losses: functions of predictions and targets that training minimizes.
 
-Names, parameters, defaults and formulas are those of `torch.nn.functional`, with `axis` for `dim`.
-Tensors, arrays and lists go in. `reduction` says what becomes of the losses of the elements or
-samples: their "mean", their "sum", or "none", to have them as they are. A term with
-probability or weight 0 counts 0, even if its logarithm or its loss is infinite.
+Names, parameters, defaults and formulas are those of `torch.nn.functional`; `dim` is called `axis`.
+Arguments are tensors, arrays or lists. `reduction` is "mean", "sum", or "none", which returns the
+loss of each element or sample. A term with probability or weight 0 is 0, even if its logarithm or
+its loss is infinite.
 """
 
 import functools
@@ -49,7 +49,7 @@ def _pair(name: str, prediction: Any, target: Any) -> tuple[Any, Any]:
 
 
 def _product(share: Any, x: Any) -> Any:
-    """The product share * x, which is 0 for the share 0, unless x is NaN."""
+    """share * x, but 0 where share is 0 and x is infinite."""
     return np.where((share == 0) & (x == x), 0, share * x)
 
 
@@ -59,13 +59,13 @@ def _weighted(share: Any, x: Any) -> Any:
     return _product(share, x)
 
 
-# -- distances
+# -- regression
 
 
 def mse_loss(prediction: Any, target: Any, reduction: Reduction = "mean") -> Tensor:
-    """Return the mean of the squared differences, for two of one shape.
+    """Return the mean squared difference.
 
-    Raises ValueError for two shapes, also where NumPy would broadcast.
+    Raises ValueError for two different shapes, even if NumPy would broadcast them.
 
     >>> tg.nn.mse_loss(np.array([1.0, 2.0]), [1.0, 4.0])
     np.float64(2.0)
@@ -88,9 +88,9 @@ def _mean_square(x: Any, t: Any) -> Any:
 
 
 def l1_loss(prediction: Any, target: Any, reduction: Reduction = "mean") -> Tensor:
-    """Return the mean of the absolute differences, for two of one shape.
+    """Return the mean absolute difference; its derivative at a difference of 0 is 0.
 
-    Where they agree the derivative is 0. Raises ValueError for two shapes.
+    Raises ValueError for two different shapes.
 
     >>> tg.nn.l1_loss(np.array([1.0, 2.0]), [1.0, 4.0])
     np.float64(1.0)
@@ -102,10 +102,10 @@ def l1_loss(prediction: Any, target: Any, reduction: Reduction = "mean") -> Tens
 def huber_loss(
     prediction: Any, target: Any, reduction: Reduction = "mean", delta: float = 1.0
 ) -> Tensor:
-    """Return half the squared difference up to `delta`, and a straight line beyond: the mean.
+    """Return the mean of d² / 2 for differences |d| <= delta, and delta * (|d| - delta / 2) beyond.
 
-    The line goes on with the slope `delta`, so that outliers pull no harder. Huber, Robust
-    Estimation of a Location Parameter, 1964. Raises ValueError for two shapes.
+    So outliers have gradients of at most `delta`. Huber, Robust Estimation of a Location Parameter,
+    1964. Raises ValueError for two different shapes.
 
     >>> tg.nn.huber_loss(np.array([1.0, 3.0]), [0.0, 0.0], reduction="none")
     array([0.5, 2.5])
@@ -127,22 +127,22 @@ def _huber(x: Any, delta: float) -> Any:
 def smooth_l1_loss(
     prediction: Any, target: Any, reduction: Reduction = "mean", beta: float = 1.0
 ) -> Tensor:
-    """Return the absolute difference with its corner rounded within `beta`: the mean.
+    """Return the mean of d² / (2 * beta) for differences |d| <= beta, and |d| - beta / 2 beyond.
 
-    It is `huber_loss` with delta `beta`, divided by `beta`; for `beta` 0, it is `l1_loss`.
+    It is `huber_loss` with delta=beta, divided by `beta`; with beta=0, it is `l1_loss`.
 
     >>> tg.nn.smooth_l1_loss(np.array([1.0, 3.0]), [0.0, 0.0], reduction="none", beta=2.0)
     array([0.25, 2.  ])
     """
     if not beta >= 0:
-        raise ValueError(f"smooth_l1_loss: beta must not be negative, but is {beta}")
+        raise ValueError(f"smooth_l1_loss: beta must be at least 0, not {beta}")
     prediction, target = _pair("smooth_l1_loss", prediction, target)
     if beta == 0:
         return l1_loss(prediction, target, reduction)
     return huber_loss(prediction, target, reduction, delta=beta) / beta
 
 
-# -- one of several classes
+# -- several classes
 
 
 def cross_entropy(
@@ -153,15 +153,15 @@ def cross_entropy(
     reduction: Reduction = "mean",
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """Return the mean of minus the logarithm of the softmax at the target's class.
+    """Return the mean of -log(softmax(prediction)) at the class of the target.
 
-    The prediction holds scores (logits) of C classes: shape (n, C), (C,) or (n, C, d1, ...). A
-    target of integers holds classes from 0 to C - 1, shape (n,), () or (n, d1, ...); where it is
-    `ignore_index`, the sample does not count. A floating target holds the probability of every
-    class, in the prediction's shape. `label_smoothing` moves so much of the target's probability
-    to all classes equally. `weight`, shape (C,), weighs the classes: of integers, the mean is then
-    the weighted one. Right for scores of any size. Raises IndexError for a class that there is not,
-    and ValueError for shapes that do not fit.
+    The prediction holds logits of C classes: shape (n, C), (C,) or (n, C, d1, ...). A target of
+    integers holds classes from 0 to C - 1: shape (n,), () or (n, d1, ...). Samples with the class
+    `ignore_index` are ignored. A floating target holds the probability of every class, in the shape
+    of the prediction. `label_smoothing` is the part of the target's probability that is distributed
+    equally over all classes. `weight`, shape (C,), holds a weight for each class; for a target of
+    integers, the mean is then the weighted mean. Large logits do not overflow. Raises IndexError
+    for a class out of range, and ValueError for shapes that do not match.
 
     >>> scores = np.array([[0.0, 0.0], [1e4, -1e4]])
     >>> tg.nn.cross_entropy(scores, [1, 1], reduction="none")
@@ -173,17 +173,14 @@ def cross_entropy(
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"cross_entropy: label_smoothing of {label_smoothing}, not from 0 to 1")
     scores, target, weight = _by_class("cross_entropy", prediction, target, weight)
-    count = scores.shape[-1]
     if target.dtype.kind == "f":
-        p = (1 - label_smoothing) * target + label_smoothing / count
+        p = _smoothed(target, label_smoothing)
         return _reduced(_expected_loss(scores, p, weight), reduction)
-    scores, classes, weights, known = _samples(
-        "cross_entropy", scores, target, weight, ignore_index
-    )
+    samples = _samples("cross_entropy", scores, target, weight, ignore_index)
+    scores, classes, weights, known = samples
     total = 1 if reduction != "mean" else len(classes) if weights is None else np.sum(weights)
     if label_smoothing:
-        p = one_hot(classes, count, scores.dtype)
-        p = (1 - label_smoothing) * p + label_smoothing / count
+        p = _smoothed(one_hot(classes, scores.shape[-1], scores.dtype), label_smoothing)
         losses = _expected_loss(scores, p, weight)
         if known is not None and mode.get().trace is not None:
             losses = losses * known
@@ -192,6 +189,10 @@ def cross_entropy(
         axis = () if reduction == "none" else None
         losses = _class_loss(scores, classes, weights, total, axis)
     return _restored(losses, known, target.shape) if reduction == "none" else losses
+
+
+def _smoothed(p: Any, label_smoothing: float) -> Any:
+    return (1 - label_smoothing) * p + label_smoothing / p.shape[-1]
 
 
 def _class_loss_back(
@@ -204,7 +205,7 @@ def _class_loss_back(
 @shown_as("cross_entropy")
 def _class_loss(x: Any, classes: Any, weights: Any, total: Any, axis: Any) -> Any:
     x = x - np.maximum.reduce(x, axis=1, keepdims=True)
-    chosen = x.take(_places(x, classes), mode="clip")  # they have been checked
+    chosen = x.take(_flat_indices(x, classes), mode="clip")  # classes have been checked
     losses = np.log(np.add.reduce(np.exp(x), axis=1)) - chosen
     if weights is None:
         return np.add.reduce(losses, axis=axis) / total
@@ -219,8 +220,8 @@ def _weighted_sum(weights: Any, losses: Any, axis: Any) -> Any:
     return np.add.reduce(_product(weights, losses), axis=axis)
 
 
-def _places(x: Any, classes: Any) -> Any:
-    """Where the classes of samples are in the flattened scores: a third of the time of a pair."""
+def _flat_indices(x: Any, classes: Any) -> Any:
+    """The indices of the classes in the flat scores, three times faster than a pair of indices."""
     return classes + _starts(*x.shape)
 
 
@@ -243,18 +244,18 @@ def _class_error_back_scale(g: Any, _y: Any, x: Any, _scale: Any, classes: Any) 
 @silent(_class_error_back, _class_error_back_scale, form=None)
 @shown_as("cross_entropy")
 def _class_error(x: Any, scale: Any, classes: Any) -> Any:
-    """The derivative of the losses: scale * (softmax(x) - one_hot(classes)), without the latter."""
+    """The gradient of the losses, scale * (softmax(x) - one_hot(classes))."""
     error = np.exp(x - np.maximum.reduce(x, axis=1, keepdims=True))
     scales = np.expand_dims(scale / np.add.reduce(error, axis=1), -1)
-    # A compiled function has these exponentials already, from the loss, if they stay as they are.
+    # A compiled function reuses the exponentials of the loss, if these are not overwritten.
     error = np.multiply(error, scales, out=error if mode.get().trace is None else None)
     flat = error.reshape(-1)
-    np.subtract.at(flat, _places(x, classes), scale)
+    np.subtract.at(flat, _flat_indices(x, classes), scale)
     return flat.reshape(x.shape)
 
 
 def _expected_loss(scores: Any, p: Any, weight: Any) -> Any:
-    """The losses of all classes, weighed by their probabilities in the target."""
+    """The sum of -log(softmax(scores)) over all classes, weighted by the target probabilities p."""
     return _soft_loss(scores, p if weight is None else weight * p)
 
 
@@ -279,10 +280,10 @@ def nll_loss(
     ignore_index: int = -100,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    """Return the mean of minus the prediction at the target's class.
+    """Return the mean of minus the prediction at the class of the target.
 
-    The prediction holds logarithms of probabilities, as `log_softmax(x, axis=1)` returns. The rest
-    is as for `cross_entropy` with a target of integers.
+    The prediction holds logarithms of probabilities, as from `log_softmax(x, axis=1)`. All else is
+    as in `cross_entropy` with a target of integers.
 
     >>> tg.nn.nll_loss(np.log([[0.5, 0.5], [0.25, 0.75]]), [0, 0], reduction="none")
     array([0.69314718, 1.38629436])
@@ -306,52 +307,63 @@ def _picked_loss_back(g: Any, _y: Any, _x: Any, classes: Any, weights: Any) -> A
 @silent(_picked_loss_back, form=None)
 @shown_as("nll_loss")
 def _picked_loss(x: Any, classes: Any, weights: Any) -> Any:
-    return -_product(weights, x.take(_places(x, classes), mode="clip"))  # they have been checked
+    return -_product(weights, x.take(_flat_indices(x, classes), mode="clip"))  # see _class_loss
 
 
 def _by_class(name: str, prediction: Any, target: Any, weight: Any) -> tuple[Any, Any, Any]:
     """The scores and the target with the classes on the last axis, and the weight; all checked."""
     scores, target = as_input(prediction), as_input(target)
+    of_probabilities = _check_target(name, scores, target)
+    if weight is not None:
+        weight = _class_weight(name, weight, scores)
+    if scores.ndim > 2:
+        scores = np.moveaxis(scores, 1, -1)
+        target = np.moveaxis(target, 1, -1) if of_probabilities else target
+    return scores, target if of_probabilities else plain(target), weight
+
+
+def _check_target(name: str, scores: Any, target: Any) -> bool:
+    """Check dtype and shapes; return whether the target holds probabilities, and not classes."""
     if not scores.ndim:
         raise ValueError(f"{name}: a prediction of shape (): it must have an axis of classes")
-    if target.dtype.kind not in "iuf":
-        cure = "np.unique(target, return_inverse=True)[1]" if target.dtype.kind in "OUT" else ""
+    kind = target.dtype.kind
+    if kind not in "iuf":
+        cure = "np.unique(target, return_inverse=True)[1]" if kind in "OUT" else ""
         raise TypeError(
             f"{name}: a target of dtype {target.dtype}; use {cure or 'target.astype(int)'}"
         )
-    count = scores.shape[min(1, scores.ndim - 1)]
-    of_shares = target.dtype.kind == "f"
-    expected = scores.shape if of_shares else scores.shape[:1][: scores.ndim - 1] + scores.shape[2:]
+    classes_shape = scores.shape[:1][: scores.ndim - 1] + scores.shape[2:]
+    expected = scores.shape if kind == "f" else classes_shape
     if target.shape != expected:
         raise ValueError(
             f"{name}: a prediction of shape {scores.shape} needs a target of "
-            f"{'probabilities' if of_shares else 'classes'} of shape {expected}, not "
+            f"{'probabilities' if kind == 'f' else 'classes'} of shape {expected}, not "
             f"{target.shape}"
-            + "; classes must be integers: use target.astype(int)" * of_shares
+            + "; classes must be integers: use target.astype(int)" * (kind == "f")
             + "; probabilities must be floating: use target.astype(float)"
             * (target.shape == scores.shape)
         )
-    if weight is not None:
-        dtype = floating(scores.dtype)
-        weight, trace = as_input(weight, dtype), mode.get().trace
-        if trace is not None and isinstance(weight, np.ndarray):
-            weight = trace.state(weight)  # read where it is, in each call
-        weight = weight.astype(dtype, copy=False)
-        if weight.shape != (count,):
-            raise ValueError(f"{name}: a weight of shape {weight.shape} for {count} classes")
-    if scores.ndim > 2:
-        scores = np.moveaxis(scores, 1, -1)
-        target = np.moveaxis(target, 1, -1) if of_shares else target
-    return scores, target if of_shares else plain(target), weight
+    return kind == "f"
+
+
+def _class_weight(name: str, weight: Any, scores: Any) -> Any:
+    dtype, count = floating(scores.dtype), scores.shape[min(1, scores.ndim - 1)]
+    weight, trace = as_input(weight, dtype), mode.get().trace
+    if trace is not None and isinstance(weight, np.ndarray):
+        weight = trace.state(weight)  # an array that each call reads again
+    weight = weight.astype(dtype, copy=False)
+    if weight.shape != (count,):
+        raise ValueError(f"{name}: a weight of shape {weight.shape} for {count} classes")
+    return weight
 
 
 def _samples(
     name: str, scores: Any, classes: Any, weight: Any, ignore_index: int
 ) -> tuple[Any, Any, Any, Any]:
-    """The samples that count, shapes (n, C) and (n,), their weights, and which these are.
+    """Drop the ignored samples; return scores (n, C), classes (n,), weights, and which were kept.
 
-    None for weights of 1, and for all samples. Arrays of a compiled function keep their shapes:
-    there all samples are left, and those that do not count have the weight 0.
+    The weights are None if all are 1, and the last result is None if all samples were kept. In a
+    compiled function, where shapes are fixed, all samples are kept, and ignored ones get weight 0.
     """
     count, known = scores.shape[-1], None
     classes = classes.astype(np.intp, copy=False)
@@ -376,23 +388,23 @@ def _samples(
 
 
 def _restored(losses: Any, known: Any, shape: tuple[int, ...]) -> Any:
-    """The losses of all samples, of which those that do not count are 0."""
+    """The losses of all samples; those of ignored samples are 0."""
     every = known is None or mode.get().trace is not None
     return losses.reshape(shape) if every else scatter(losses, known, shape)
 
 
-# -- yes or no
+# -- two classes
 
 
 def binary_cross_entropy(
     prediction: Any, target: Any, weight: Any = None, reduction: Reduction = "mean"
 ) -> Tensor:
-    """Return the mean of -(t * log(p) + (1 - t) * log(1 - p)), for probabilities of one shape.
+    """Return the mean of -(t * log(p) + (1 - t) * log(1 - p)), for predictions p and targets t.
 
-    No logarithm counts below -100, so that a sure and wrong prediction has the loss 100, and the
-    denominator p * (1 - p) of the derivative not below 1e-12. `weight` weighs the losses, and
-    broadcasts. Raises ValueError for a prediction outside of 0 and 1, and for two shapes. For
-    scores in place of probabilities, `binary_cross_entropy_with_logits` is exact.
+    Logarithms are at least -100, so that a certain but wrong prediction has the loss 100; in the
+    derivative, the denominator p * (1 - p) is at least 1e-12. The losses are multiplied by
+    `weight`, which broadcasts. For logits, `binary_cross_entropy_with_logits` is more precise.
+    Raises ValueError for a prediction outside the range 0 to 1, and for two different shapes.
 
     >>> tg.nn.binary_cross_entropy(np.array([0.5, 0.0]), [1.0, 1.0], reduction="none")
     array([  0.69314718, 100.        ])
@@ -407,8 +419,8 @@ def binary_cross_entropy(
 def _check_probabilities(prediction: Any) -> None:
     if np.any((prediction < 0) | (prediction > 1)):
         raise ValueError(
-            "binary_cross_entropy: a prediction outside of 0 and 1: probabilities are needed; "
-            "for other scores use binary_cross_entropy_with_logits"
+            "binary_cross_entropy: a prediction outside the range 0 to 1, which is no probability: "
+            "for logits, use binary_cross_entropy_with_logits"
         )
 
 
@@ -439,10 +451,10 @@ def binary_cross_entropy_with_logits(
     reduction: Reduction = "mean",
     pos_weight: Any = None,
 ) -> Tensor:
-    """Return `binary_cross_entropy` of the sigmoid of the prediction, exact for every score.
+    """Return `binary_cross_entropy` of the sigmoid of the prediction, without loss of precision.
 
-    The first term, that of the target 1, is weighed by `pos_weight`, and the loss by `weight`; both
-    broadcast. Raises ValueError for two shapes.
+    The term of target 1 is multiplied by `pos_weight`, and the loss by `weight`; both broadcast.
+    Raises ValueError for two different shapes.
 
     >>> scores = np.array([0.0, -1e4])
     >>> tg.nn.binary_cross_entropy_with_logits(scores, [1.0, 1.0], reduction="none")
@@ -482,10 +494,11 @@ def _logit_loss(x: Any, t: Any, positive: Any) -> Any:
 
 
 def hinge_loss(prediction: Any, target: Any, reduction: Reduction = "mean") -> Tensor:
-    """Return the mean of max(0, 1 - target * prediction), for two of one shape.
+    """Return the mean of max(0, 1 - target * prediction).
 
-    A target is the class -1 or 1, and a prediction a score, right with margin if beyond it. Raises
-    ValueError for two shapes, and for another target.
+    Each target is a class, -1 or 1. A loss is 0 where the prediction has the sign of the target and
+    an absolute value of at least 1. Raises ValueError for two different shapes, and for other
+    targets.
 
     >>> tg.nn.hinge_loss(np.array([-3.0, 0.5]), [-1, 1])
     np.float64(0.25)
@@ -498,11 +511,11 @@ def hinge_loss(prediction: Any, target: Any, reduction: Reduction = "mean") -> T
 def _check_signs(name: str, target: Any) -> None:
     if not np.all(np.abs(target) == 1):
         raise ValueError(
-            f"{name}: a target other than -1 and 1; make classes 0 and 1 such by 2 * target - 1"
+            f"{name}: a target other than -1 and 1; for classes 0 and 1, use 2 * target - 1"
         )
 
 
-# -- distributions and directions
+# -- distributions, and angles between vectors
 
 
 def kl_div(
@@ -511,11 +524,12 @@ def kl_div(
     reduction: Literal["mean", "sum", "none", "batchmean"] = "mean",
     log_target: bool = False,
 ) -> Tensor:
-    """Return the mean of t * (log(t) - prediction): of the Kullback-Leibler divergence's terms.
+    """Return the mean of the terms t * (log(t) - prediction) of the Kullback-Leibler divergence.
 
-    The prediction holds logarithms of probabilities; the target, of the same shape, probabilities
-    t, or with `log_target` their logarithms. The divergence itself is the sum: "batchmean" is the
-    sum divided by the length of the first axis. Raises ValueError for two shapes.
+    The prediction holds logarithms of probabilities. The target, of the same shape, holds
+    probabilities t, or with `log_target` their logarithms. The divergence of one sample is the sum
+    of its terms: "batchmean" is the sum of all terms divided by the length of the first axis.
+    Raises ValueError for two different shapes.
 
     >>> p, t = np.array([[0.5, 0.5]]), np.array([[0.0, 1.0]])
     >>> print(f"{tg.nn.kl_div(np.log(p), t, reduction='batchmean'):.4f}")
@@ -550,9 +564,9 @@ def _log_divergence(x: Any, t: Any) -> Any:
 
 @guided
 def cosine_similarity(x1: Any, x2: Any, axis: int = 1, eps: float = 1e-8) -> Tensor:
-    """Return the cosine of the angle between vectors, which lie along an axis.
+    """Return the cosine of the angle between vectors along an axis, x1 @ x2 / (|x1| * |x2|).
 
-    The two broadcast. A norm counts as `eps` at least, so that the zero vector gives 0.
+    The arguments broadcast. Norms are at least `eps`, so that a zero vector gives 0.
 
     >>> tg.nn.cosine_similarity(np.array([[1.0, 0.0], [0.0, 0.0]]), np.array([[2.0, 2.0]]))
     array([0.70710678, 0.        ])
@@ -565,10 +579,10 @@ def cosine_similarity(x1: Any, x2: Any, axis: int = 1, eps: float = 1e-8) -> Ten
 def cosine_embedding_loss(
     x1: Any, x2: Any, target: Any, margin: float = 0.0, reduction: Reduction = "mean"
 ) -> Tensor:
-    """Return the mean of 1 - cos for pairs of target 1, and of max(0, cos - margin) for -1.
+    """Return the mean of 1 - cos for pairs of target 1, and of max(0, cos - margin) for target -1.
 
-    The vectors have shape (n, d) or (d,), the target (n,) or (). Raises ValueError for other
-    shapes, and for another target.
+    The vectors have shape (n, d) or (d,), and the target (n,) or (). Raises ValueError for other
+    shapes, and for other targets.
 
     >>> up, aside = np.array([[0.0, 1.0]]), np.array([[1.0, 0.0]])
     >>> tg.nn.cosine_embedding_loss(up, aside, [1]), tg.nn.cosine_embedding_loss(up, up, [-1])

@@ -21,7 +21,7 @@ Axes: TypeAlias = tuple[int, ...]
 
 
 def _sum(axes: Axes, *arrays: Any, keepdims: bool = False) -> Any:
-    """The sum over axes of the product of arrays of one shape, without an array for the product."""
+    """Sum the product of arrays of one shape over axes, without an array for the product."""
     every = range(arrays[0].ndim)
     summed = normalize_axis_tuple(axes, len(every))
     terms = [term for a in arrays for term in (a, every)]
@@ -43,7 +43,7 @@ def _standardized_back(g: Any, results: Any, _x: Any, axes: Axes, eps: float) ->
 @differentiable(_standardized_back)
 @shown_as("batch_norm or layer_norm")
 def _standardized(x: Any, axes: Axes, eps: float) -> tuple[Any, Any, Any]:
-    """(x - mean) / sqrt(variance + eps), and mean and variance, with axes of length 1."""
+    """(x - mean) / sqrt(variance + eps), and mean and variance, with `axes` of length 1."""
     wide = x.astype(np.result_type(x.dtype, np.float32), copy=False)
     count = math.prod([x.shape[i] for i in axes])
     mean = _sum(axes, wide, keepdims=True) / count
@@ -54,7 +54,7 @@ def _standardized(x: Any, axes: Axes, eps: float) -> tuple[Any, Any, Any]:
 
 
 def _along(weight: Any, axes: Axes) -> Any:
-    """The weight, or a number, with axes of length 1."""
+    """The weight with `axes` of length 1 inserted; a number stays as it is."""
     return np.expand_dims(weight, axes) if np.ndim(weight) else weight
 
 
@@ -65,7 +65,7 @@ def _along(weight: Any, axes: Axes) -> Any:
 )
 @shown_as("batch_norm or layer_norm")
 def _scaled(y: Any, weight: Any, bias: Any, axes: Axes) -> Any:
-    """Weight times y plus bias, whose axes are those of y without `axes`; or which are numbers."""
+    """weight * y + bias. Weight and bias are numbers, or have the axes of y without `axes`."""
     dtype = np.result_type(y, weight, bias)
     z = np.multiply(y, _along(weight, axes), dtype=dtype)
     z += _along(bias, axes)
@@ -78,11 +78,11 @@ def _affine(y: Any, weight: Any, bias: Any, axes: Axes) -> Any:
     return _scaled(y, 1.0 if weight is None else weight, 0.0 if bias is None else bias, axes)
 
 
-def _parameters(who: Any, x: Any, shape: tuple[int, ...], **given: Any) -> list[Any]:
-    """What is given as arrays, which must have this shape, but for what is None."""
+def _parameters(who: Any, x: Any, shape: tuple[int, ...], **values: Any) -> list[Any]:
+    """The values as arrays, which must have this shape; None stays None."""
     arrays = {
         name: None if value is None else as_input(value, floating(x.dtype))
-        for name, value in given.items()
+        for name, value in values.items()
     }
     for name, array in arrays.items():
         if array is not None and array.shape != shape:
@@ -97,11 +97,11 @@ def layer_norm(
     bias: Any = None,
     eps: float = 1e-5,
 ) -> Tensor:
-    """Return `x` with mean 0 and variance 1 over its last axes, times a weight, plus a bias.
+    """Return (x - mean) / sqrt(variance + eps) over the last axes of `x`, times weight, plus bias.
 
-    `normalized_shape` is the shape of these axes, and that of weight and bias. The variance, to
-    which `eps` is added, is divided by the number of elements. Ba, Kiros and Hinton, Layer
-    Normalization, 2016. Raises ValueError for other shapes.
+    `normalized_shape` is the shape of these axes, and the shape of weight and bias. The variance is
+    the biased one, divided by the number of elements. Ba, Kiros and Hinton, Layer Normalization,
+    2016. Raises ValueError for other shapes.
 
     >>> tg.nn.layer_norm(np.array([[1.0, 3.0], [0.0, 8.0]]), 2, eps=0)
     array([[-1.,  1.],
@@ -120,7 +120,7 @@ def _layer_norm(
     x = as_input(x, getattr(weight, "dtype", None))
     if not shape or x.shape[-len(shape) :] != shape:
         raise ValueError(
-            f"{who}: an input of shape {x.shape}; its last axes must be those of {shape}"
+            f"{who}: an input of shape {x.shape}; the shape of its last axes must be {shape}"
         )
     weight, bias = _parameters(who, x, shape, weight=weight, bias=bias)
     y = _standardized(x, tuple(range(-len(shape), 0)), eps)[0]
@@ -128,7 +128,7 @@ def _layer_norm(
 
 
 class LayerNorm(Module):
-    """A layer that computes `layer_norm` with its weight, of ones at first, and bias, of zeros.
+    """A layer that computes `layer_norm`. Its weight starts as ones, and its bias as zeros.
 
     `normalized_shape` is the shape of the last axes of an input.
 
@@ -178,14 +178,13 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """Return `x`, (n, channels, *sizes), with mean 0 and variance 1 in each channel of the batch.
+    """Return (x - mean) / sqrt(variance + eps) in each channel, times weight, plus bias.
 
-    It is then multiplied by a weight and added to a bias, both of shape (channels,). In training,
-    and where there are no running statistics, mean and variance are those of the batch, the
-    variance divided by the number of elements; otherwise, those given. In training the given ones,
-    tensors or arrays, move by the fraction `momentum` towards the batch's, in place; there the
-    variance is divided by the number of elements less one. Ioffe and Szegedy, Batch Normalization,
-    2015.
+    `x` has shape (n, channels, *sizes); weight and bias have shape (channels,). With `training`, or
+    without running statistics, the mean and the biased variance are those of the batch; otherwise
+    they are `running_mean` and `running_var`. With `training`, these two, tensors or arrays, are
+    updated in place: running += momentum * (batch - running), where the variance is the unbiased
+    one. Ioffe and Szegedy, Batch Normalization, 2015.
 
     >>> tg.nn.batch_norm(np.array([[1.0, 0.0], [3.0, 8.0]]), training=True, eps=0)
     array([[-1., -1.],
@@ -211,7 +210,7 @@ def _batch_norm(
     weight, bias = _parameters(who, x, x.shape[1:2], weight=weight, bias=bias)
     axes = (0, *range(2, x.ndim))
     if not training and running_mean is not None:
-        # Copies, for training goes on to change the statistics where they are.
+        # Copies, because training updates the statistics in place.
         scale = (np.copy(running_var) + eps) ** -0.5
         scale = scale if weight is None else scale * weight
         shift = -np.copy(running_mean) * scale
@@ -224,11 +223,14 @@ def _batch_norm(
         )
     y, mean, variance = _standardized(x, axes, eps)
     if training and running_mean is not None:
-        unbiased = count / (count - 1)
-        for running, new in (running_mean, mean), (running_var, unbiased * variance):
-            kept, new = plain(running), plain(new).reshape(-1)
-            kept += (momentum * (new - kept)).astype(kept.dtype)
+        _update(running_mean, mean, momentum)
+        _update(running_var, count / (count - 1) * variance, momentum)
     return _affine(y, weight, bias, axes)
+
+
+def _update(running: Any, batch: Any, momentum: float) -> None:
+    mean, batch = plain(running), plain(batch).reshape(-1)
+    mean += (momentum * (batch - mean)).astype(mean.dtype)
 
 
 class _BatchNorm(Module):
@@ -285,11 +287,12 @@ class _BatchNorm(Module):
 
 
 class BatchNorm1d(_BatchNorm):
-    """A layer that computes `batch_norm` of shapes (n, num_features) and (n, num_features, length).
+    """A layer that computes `batch_norm` of inputs (n, num_features) or (n, num_features, length).
 
-    The weight starts as ones and the bias as zeros. In training, the running mean and variance
-    follow those of the batches by `momentum`, or are their mean if it is None; in use, after
-    `eval()`, they take their place. Without `track_running_stats` there are none.
+    The weight starts as ones and the bias as zeros. In training, the statistics of each batch
+    normalize it, and update the running mean and variance with the factor `momentum`; if that is
+    None, these are the means over all batches. After `eval()`, the running statistics normalize.
+    Without `track_running_stats`, there are none, and those of the batch are used.
 
     >>> layer = tg.nn.BatchNorm1d(2, momentum=None)
     >>> layer([[1.0, 2.0], [3.0, 2.0]]).shape, layer.running_mean, layer.running_var
@@ -300,9 +303,9 @@ class BatchNorm1d(_BatchNorm):
 
 
 class BatchNorm2d(_BatchNorm):
-    """A layer that computes `batch_norm` of shape (n, num_features, height, width).
+    """A layer that computes `batch_norm` of inputs (n, num_features, height, width).
 
-    Parameters are those of `BatchNorm1d`.
+    The parameters are those of `BatchNorm1d`.
 
     >>> tg.nn.BatchNorm2d(3)(np.ones((2, 3, 4, 4))).shape
     (2, 3, 4, 4)

@@ -1,8 +1,8 @@
-"""Recurrent layers, which read a sequence step by step and remember.
+"""Recurrent layers, which read a sequence step by step and keep a state.
 
-The input's products are taken for all steps at once. What remains, the walk through time, is one
-recorded operation: its derivative computes the gates again, for all steps at once, and walks back
-through a short linear recurrence.
+The products of the input and its weight are computed for all steps at once. The rest, a loop over
+the steps, is one recorded operation. Its derivative computes the gates of all steps again, at once,
+and then loops back over a short linear recurrence.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from .activations import linear
 from .layers import Dropout
 from .module import Module, as_input, called, uniform, uniform_weight
 
-# -- the walk through time: x is (length, batch, gates * hidden), and a state (batch, hidden)
+# -- the loops over the steps: x is (length, batch, gates * hidden), and a state (batch, hidden)
 
 
 def _before(start: Any, states: Any) -> Any:
-    """The states before each step, from those after."""
+    """The state before each step, from the states after each step."""
     return np.concatenate([start[None], states[:-1]])
 
 
@@ -37,12 +37,12 @@ def _rows(a: Any) -> Any:
 
 
 def _times(a: Any, matrix: Any) -> Any:
-    """The matrix product, of all steps as one."""
+    """a @ matrix, as one product for all steps."""
     return (_rows(a) @ matrix).reshape(*a.shape[:-1], matrix.shape[-1])
 
 
 def _sigmoid(x: Any) -> Any:
-    return np.tanh(0.5 * x) * 0.5 + 0.5  # exact to rounding, and neither overflows nor warns
+    return np.tanh(0.5 * x) * 0.5 + 0.5  # precise, and it never overflows or warns
 
 
 def _rnn_back(g: Any, out: Any, _x: Any, h: Any, weight: Any, rectify: bool = False) -> Any:
@@ -61,7 +61,7 @@ def _rnn_back(g: Any, out: Any, _x: Any, h: Any, weight: Any, rectify: bool = Fa
 @differentiable(together=_rnn_back)
 @shown_as("RNN")
 def rnn_walk(x: Any, h: Any, weight: Any, rectify: bool = False) -> Any:
-    """Return the states after each step, of h = tanh(x + weight h) or, to `rectify`, relu."""
+    """Return the state after each step, h = tanh(x + weight h); with `rectify`, h = relu(...)."""
     transposed, states = weight.mT, []
     for step in x:
         h = step + h @ transposed
@@ -94,10 +94,10 @@ def _gru_back(g: Any, out: Any, x: Any, h: Any, weight: Any, bias: Any) -> Any:
 @differentiable(together=_gru_back)
 @shown_as("GRU")
 def gru_walk(x: Any, h: Any, weight: Any, bias: Any) -> Any:
-    """Return the states after each step, of h = (1 - z) n + z h.
+    """Return the state after each step, h = (1 - z) n + z h.
 
-    The gates r, z = sigmoid(x + weight h + bias) and n = tanh(x + r (weight h + bias)) lie one
-    after the other on the last axis of `x`.
+    r, z = sigmoid(x + weight h + bias) and n = tanh(x + r (weight h + bias)). The last axis of `x`
+    holds the inputs of r, z and n, one after another.
     """
     transposed, size, states = weight.mT, h.shape[1], []
     for gates, new in zip(*np.split(x, [2 * size], -1)):
@@ -133,12 +133,12 @@ def _lstm_back(g: Any, out: Any, x: Any, h: Any, c: Any, weight: Any) -> Any:
 @differentiable(together=_lstm_back)
 @shown_as("LSTM")
 def lstm_walk(x: Any, h: Any, c: Any, weight: Any) -> Any:
-    """Return the states after each step, of h = o tanh(c) and c = f c + i n.
+    """Return the states after each step, c = f c + i n and h = o tanh(c).
 
-    The gates i, f, n, o lie one after the other on the last axis of `x`: the sigmoid of
-    x + weight h, but for n, its tanh.
+    i, f, o = sigmoid(x + weight h) and n = tanh(x + weight h). The last axis of `x` holds the
+    inputs of i, f, n and o, one after another.
     """
-    # All gates by one tanh: sigmoid(x) = tanh(x / 2) / 2 + 1 / 2
+    # One tanh computes all gates: sigmoid(x) = tanh(x / 2) / 2 + 1 / 2
     size = h.shape[1]
     slope = np.repeat(np.array([0.5, 0.5, 1, 0.5], x.dtype), size)
     shift = slope * (slope < 1)
@@ -152,11 +152,11 @@ def lstm_walk(x: Any, h: Any, c: Any, weight: Any) -> Any:
     return np.stack(states), np.stack(cells)
 
 
-# -- what cells and layers share
+# -- base classes of cells and layers
 
 
 def _projected(x: Any, weight: Any, bias: Any) -> Any:
-    """The products of all steps with the weight of the input, plus the bias."""
+    """x @ weight.T + bias, as one product for all steps."""
     return affine(_rows(x), weight, bias).reshape(*x.shape[:-1], len(weight))
 
 
@@ -177,7 +177,7 @@ class _Recurrent(Module):
         self.bias = bias
 
     def walk(self, x: Any, start: Any, w_ih: Any, w_hh: Any, b_ih: Any = 0, b_hh: Any = 0) -> Any:
-        """Return the states after each step of `x`, which is (length, batch, features)."""
+        """Return the states after each step of `x`, whose shape is (length, batch, features)."""
         raise NotImplementedError
 
     def _names(self, suffix: str) -> list[str]:
@@ -197,15 +197,15 @@ class _Recurrent(Module):
             setattr(self, name, make(rng, bound, shape, dtype))
 
     def _start(self, hx: Any, shape: tuple[int, ...], dtype: DTypeLike) -> list[Any]:
-        """The states to start from, each of this shape: those given, or zeros."""
+        """The initial states, `hx` or zeros, each of this shape."""
         if hx is None:
             return [np.zeros(shape, dtype)] * self.states
         start = [as_input(h, dtype) for h in (hx if self.states > 1 else [hx])]
         if [h.shape for h in start] != [shape] * self.states:
-            wanted = f"a pair (h, c), each of shape {shape}" if self.states > 1 else f"{shape}"
+            wanted = "a pair (h, c), each of" if self.states > 1 else "of"
             raise ValueError(
                 f"{self}: initial states of shapes {[h.shape for h in start]}; with this input "
-                f"the state must be {wanted}"
+                f"the state must be {wanted} shape {shape}"
             )
         return start
 
@@ -229,7 +229,7 @@ class _Cell(_Recurrent):
         self._add_weights("", input_size, dtype, np.random.default_rng(rng))
 
     def __call__(self, x: Any, hx: Any = None) -> Any:
-        """Return the state after one step; without `hx`, the state before it is zero."""
+        """Return the state after one step; the state before it is `hx`, by default zero."""
         weights = self._weights("")
         x = as_input(x, weights[0].dtype)
         if x.ndim not in (1, 2) or x.shape[-1] != self.input_size:
@@ -267,8 +267,8 @@ class _Layers(_Recurrent):
         self.dropout = Dropout(dropout, rng=rng)
         if dropout and num_layers == 1:
             warn(
-                f"{type(self).__name__}: dropout={dropout} drops between layers, but there is only "
-                "one: pass num_layers=2 or more, or put a Dropout after it"
+                f"{type(self).__name__}: dropout={dropout} acts between layers, but there is only "
+                "one layer: pass num_layers=2 or more, or add a Dropout after it"
             )
         directions = ["", "_reverse"] if bidirectional else [""]
         self._suffixes = [[f"_l{i}{way}" for way in directions] for i in range(num_layers)]
@@ -278,30 +278,41 @@ class _Layers(_Recurrent):
             input_size = hidden_size * len(directions)
 
     def __call__(self, x: Any, hx: Any = None) -> tuple[Tensor, Any]:
-        """Return the last layer's outputs at all steps, and every layer's state after the last.
+        """Return the last layer's outputs at all steps, and the last states of all layers.
 
-        Without `hx`, the states before the first step are zero.
+        `hx` holds the states before the first step, by default zeros.
         """
-        dtype = self._weights("_l0")[0].dtype
-        x = as_input(x, dtype)
+        weight = self._weights("_l0")[0]
+        x = self._checked(as_input(x, weight.dtype))
         single = x.ndim == 2
+        if single:
+            x = x[:, None]
+        elif self.batch_first:
+            x = np.swapaxes(x, 0, 1)
+        if not len(x):
+            raise ValueError(f"{self}: a sequence of length 0; it must have at least one step")
+        count, batch = sum(map(len, self._suffixes)), x.shape[1]
+        shape = (count, self.hidden_size) if single else (count, batch, self.hidden_size)
+        start = self._start(hx, shape, weight.dtype)
+        x, ends = self._run(x, [h.reshape(count, batch, self.hidden_size) for h in start])
+        last = tuple([np.stack(states).reshape(shape) for states in zip(*ends)])
+        if single:
+            x = x[:, 0]
+        elif self.batch_first:
+            x = np.swapaxes(x, 0, 1)
+        return x, last if self.states > 1 else last[0]
+
+    def _checked(self, x: Any) -> Any:
         if x.ndim not in (2, 3) or x.shape[-1] != self.input_size:
             axes = "batch, length" if self.batch_first else "length, batch"
             raise ValueError(
                 f"{self}: an input of shape {x.shape}; pass a batch of sequences, of shape "
                 f"({axes}, {self.input_size}), or one, of shape (length, {self.input_size})"
             )
-        if single:
-            x = x[:, None]
-        elif self.batch_first:
-            x = np.swapaxes(x, 0, 1)
-        if not len(x):
-            raise ValueError(f"{self}: a sequence of length 0; it must have one step at least")
-        count = sum(map(len, self._suffixes))
-        shape = (count, *x.shape[1 + single : -1], self.hidden_size)
-        start = [
-            h.reshape(count, x.shape[1], self.hidden_size) for h in self._start(hx, shape, dtype)
-        ]
+        return x
+
+    def _run(self, x: Any, start: list[Any]) -> tuple[Any, list[list[Any]]]:
+        """Run all layers on (length, batch, features); return the outputs and the last states."""
         ends: list[list[Any]] = []
         for i, suffixes in enumerate(self._suffixes):
             x = self.dropout(x) if i else x
@@ -313,12 +324,7 @@ class _Layers(_Recurrent):
                 ends.append([s[-1] for s in states])
                 outputs.append(ordered(states[0]))
             x = np.concatenate(outputs, -1) if len(outputs) > 1 else outputs[0]
-        last = tuple([np.stack(states).reshape(shape) for states in zip(*ends)])
-        if single:
-            x = x[:, 0]
-        elif self.batch_first:
-            x = np.swapaxes(x, 0, 1)
-        return x, last if self.states > 1 else last[0]
+        return x, ends
 
 
 def _flipped(x: Any) -> Any:
@@ -362,10 +368,11 @@ class _LSTM(_Recurrent):
 class RNNCell(_RNN, _Cell):
     """One step of a recurrent network: h = tanh(weight_ih x + bias_ih + weight_hh h + bias_hh).
 
-    With `nonlinearity="relu"`, relu in place of tanh. An input is (batch, input_size) or
-    (input_size,), and the state (batch, hidden_size) or (hidden_size,). The weights, of shapes
-    (hidden_size, input_size), (hidden_size, hidden_size) and (hidden_size,) twice, start uniform in
-    +-1/sqrt(hidden_size); without `bias`, there are two. `rng` is a NumPy Generator or a seed.
+    With `nonlinearity="relu"`, relu replaces tanh. An input is (batch, input_size) or
+    (input_size,), and the state is (batch, hidden_size) or (hidden_size,). `weight_ih` has shape
+    (hidden_size, input_size), `weight_hh` (hidden_size, hidden_size), and the biases
+    (hidden_size,). All start uniform in +-1/sqrt(hidden_size). Without `bias`, there are only the
+    weights. `rng` is a NumPy Generator or a seed.
 
     >>> cell = tg.nn.RNNCell(3, 4)
     >>> h = cell(np.ones((2, 3)))
@@ -390,10 +397,10 @@ class RNNCell(_RNN, _Cell):
 class GRUCell(_GRU, _Cell):
     """One step of a gated recurrent unit: h = (1 - z) n + z h.
 
-    The gates are r = sigmoid(x_r + h_r), z = sigmoid(x_z + h_z) and n = tanh(x_n + r h_n), where
-    x_r, x_z, x_n are the thirds of weight_ih x + bias_ih, and h_r, h_z, h_n those of
-    weight_hh h + bias_hh. Cho and others, Learning Phrase Representations using RNN
-    Encoder-Decoder, 2014. Otherwise as `RNNCell`, with three times as many rows in each weight.
+    r = sigmoid(x_r + h_r), z = sigmoid(x_z + h_z) and n = tanh(x_n + r h_n), where x_r, x_z, x_n
+    are the thirds of weight_ih x + bias_ih, and h_r, h_z, h_n the thirds of weight_hh h + bias_hh.
+    Cho and others, Learning Phrase Representations using RNN Encoder-Decoder, 2014. All else is as
+    in `RNNCell`, with three times as many rows in each weight.
 
     >>> cell = tg.nn.GRUCell(3, 4)
     >>> h = cell(np.ones((2, 3)))
@@ -405,10 +412,10 @@ class GRUCell(_GRU, _Cell):
 class LSTMCell(_LSTM, _Cell):
     """One step of a long short-term memory: h = o tanh(c), where c = f c + i n.
 
-    The gates i, f, n, o are the quarters of weight_ih x + bias_ih + weight_hh h + bias_hh: of n,
-    the tanh, and of the others, the sigmoid. The state is a pair (h, c). Hochreiter and
-    Schmidhuber, Long Short-Term Memory, 1997. Otherwise as `RNNCell`, with four times as many rows
-    in each weight.
+    The quarters of weight_ih x + bias_ih + weight_hh h + bias_hh are the inputs of the gates i, f,
+    n and o: n is their tanh, and i, f and o are their sigmoid. The state is a pair (h, c).
+    Hochreiter and Schmidhuber, Long Short-Term Memory, 1997. All else is as in `RNNCell`, with four
+    times as many rows in each weight.
 
     >>> cell = tg.nn.LSTMCell(3, 4)
     >>> h, c = cell(np.ones((2, 3)))
@@ -422,16 +429,19 @@ class RNN(_RNN, _Layers):
     """A recurrent network: layers of an `RNNCell`, each of which reads the outputs of the last.
 
     An input is (length, batch, input_size), with `batch_first` (batch, length, input_size), or
-    (length, input_size) for one sequence. The result is a pair: the last layer's outputs at all
-    steps, in the same layout with hidden_size features; and the states after the last step, of
-    shape (num_layers, batch, hidden_size), or (num_layers, hidden_size) for one sequence, which
-    the next call takes as `hx` to go on. With `bidirectional`, each layer has a second set of
-    weights that reads the sequence backwards: twice as many features, first those of the way
-    forward, and twice as many states, in the order layer 0, layer 0 backwards, layer 1 ... In
-    training, elements of the outputs between layers are dropped with the probability `dropout`;
-    with one layer there are none, and a UserWarning says so.
-    Names of weights end in the number of the layer, `weight_ih_l0`, and `_reverse`; they start
-    uniform in +-1/sqrt(hidden_size). `rng` is a NumPy Generator or a seed.
+    (length, input_size) for one sequence. The result is a pair. The first part is the outputs of
+    the last layer at all steps, in the layout of the input, with hidden_size features. The second
+    part is the states after the last step, which the next call takes as `hx` to continue: shape
+    (num_layers, batch, hidden_size), or (num_layers, hidden_size) for one sequence.
+
+    With `bidirectional`, each layer has a second set of weights, which reads the sequence
+    backwards. There are twice as many features, first those of the forward direction, and twice as
+    many states: layer 0 forward, layer 0 backward, layer 1 forward, and so on.
+
+    In training, elements of the outputs between layers are dropped with probability `dropout`; a
+    single layer gives a UserWarning, because nothing is dropped. Names of weights end in the number
+    of the layer, as in `weight_ih_l0`, and backwards in `_reverse`. All weights start uniform in
+    +-1/sqrt(hidden_size). `rng` is a NumPy Generator or a seed.
 
     >>> net = tg.nn.RNN(3, 4, num_layers=2, bidirectional=True)
     >>> output, h = net(np.ones((7, 5, 3)))
@@ -453,22 +463,13 @@ class RNN(_RNN, _Layers):
         rng: RNG = None,
     ) -> None:
         _check_nonlinearity("RNN", nonlinearity)
-        super().__init__(
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            dtype,
-            rng,
-        )
+        layers = num_layers, bias, batch_first, dropout, bidirectional
+        super().__init__(input_size, hidden_size, *layers, dtype, rng)
         self.nonlinearity = nonlinearity
 
 
 class GRU(_GRU, _Layers):
-    """A network of gated recurrent units: as `RNN`, with the steps of a `GRUCell`.
+    """A network of gated recurrent units: an `RNN` with the steps of a `GRUCell`.
 
     >>> net = tg.nn.GRU(3, 4, batch_first=True)
     >>> output, h = net(np.ones((5, 7, 3)))
@@ -478,9 +479,9 @@ class GRU(_GRU, _Layers):
 
 
 class LSTM(_LSTM, _Layers):
-    """A network of long short-term memories: as `RNN`, with the steps of an `LSTMCell`.
+    """A network of long short-term memories: an `RNN` with the steps of an `LSTMCell`.
 
-    The states are a pair (h, c), of the shape of the states of an `RNN` each.
+    The states are a pair (h, c). Each has the shape of the states of an `RNN`.
 
     >>> net = tg.nn.LSTM(3, 4)
     >>> output, (h, c) = net(np.ones((7, 5, 3)))
