@@ -1,6 +1,6 @@
 """Data: batches, splits, scaling, one-hot vectors, and generated data sets.
 
-Wherever something is random, `rng` is a NumPy Generator or a seed.
+The source of randomness, `rng`, is a NumPy Generator or a seed.
 """
 
 from __future__ import annotations
@@ -45,7 +45,10 @@ RNG: TypeAlias = "np.random.Generator | int | None"  # a string: numpy.random is
 
 
 class Batches:
-    """Arrays of one length, cut into batches: what `batches` returns. It has a length."""
+    """Arrays of one length, cut into batches: what `batches` returns.
+
+    Its attributes can be changed between epochs. `len()` is the number of batches in an epoch.
+    """
 
     def __init__(
         self,
@@ -66,10 +69,13 @@ class Batches:
             raise ValueError(f"batches: batch_size must be at least 1, not {batch_size}")
         self.batch_size = batch_size
         self.drop_last = drop_last
-        self._rng = np.random.default_rng(rng) if shuffle else None
+        self.shuffle = shuffle
+        self.rng = rng
         self._seed = 0  # of the order of this epoch
-        self._taken = 0  # batches of this epoch
+        self._taken = 0  # the number of batches taken in this epoch
         self._resumes = False
+        if shuffle:
+            self._generator()
 
     def __len__(self) -> int:
         """The number of batches in an epoch."""
@@ -77,35 +83,41 @@ class Batches:
         return n // self.batch_size if self.drop_last else math.ceil(n / self.batch_size)
 
     def __iter__(self) -> Iterator[Any]:
-        """Begin an epoch, or go on with the one that `load_state_dict` set."""
+        """Begin an epoch, or continue the one that `load_state_dict` set."""
         if not self._resumes:
             self._taken = 0
-            if self._rng is not None:
-                self._seed = int(self._rng.integers(1 << 63))
+            if self.shuffle:
+                self._seed = int(self._generator().integers(1 << 63))
         self._resumes = False
         n = len(self.arrays[0])
-        order = None if self._rng is None else np.random.default_rng(self._seed).permutation(n)
+        order = np.random.default_rng(self._seed).permutation(n) if self.shuffle else None
         for i in range(self._taken, len(self)):
             part: Any = slice(i * self.batch_size, (i + 1) * self.batch_size)
             part = part if order is None else order[part]
             self._taken = i + 1
             yield self.arrays[0][part] if self._alone else tuple([a[part] for a in self.arrays])
 
+    def _generator(self) -> np.random.Generator:
+        """Return `rng` as a Generator; where it is a seed, replace it."""
+        self.rng = np.random.default_rng(self.rng)
+        return self.rng
+
     def state_dict(self) -> dict[str, Any]:
-        """The position: plain numbers, that `load_state_dict` takes."""
-        generator = None if self._rng is None else self._rng.bit_generator.state
+        """The position, as plain numbers for `load_state_dict`."""
+        generator = self._generator().bit_generator.state if self.shuffle else None
         return {"taken": self._taken, "seed": self._seed, "generator": generator}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to a position: the next iteration goes on with the batch that came next then.
+        """Return to a saved position: the next iteration starts with the batch that came next.
 
-        After the last batch of an epoch, this is the first of a new one.
+        After the last batch of an epoch, that is the first batch of a new epoch. Raises ValueError,
+        and changes nothing, if only one of the two is shuffled, or for another kind of Generator.
         """
         taken, seed, generator = state["taken"], state["seed"], state["generator"]
-        if (generator is None) != (self._rng is None):
+        if (generator is not None) != self.shuffle:
             raise ValueError("load_state_dict: only one of the two, batches and state, is shuffled")
-        if self._rng is not None:
-            self._rng.bit_generator.state = generator  # refuses that of another kind
+        if self.shuffle:
+            self._generator().bit_generator.state = generator  # raises for another kind
         self._taken, self._seed = taken, seed
         self._resumes = 0 < taken < len(self)
 
@@ -120,11 +132,12 @@ def batches(
 ) -> Batches:
     """Return an iterable of the batches of an array, or of several arrays of one length.
 
-    A tuple or a list of arrays gives tuples. Each iteration is an epoch, in the order of the arrays
-    with views of them, or with `shuffle` in a new order, drawn from `rng`. The last batch may be
-    shorter, unless `drop_last`. `state_dict()` and `load_state_dict()` save and restore the
-    position, so that training continues bit for bit in the middle of an epoch. Raises ValueError
-    for arrays of different lengths.
+    A tuple or a list of arrays gives batches that are tuples. Each iteration is an epoch. By
+    default, batches are views, in the order of the arrays; with `shuffle`, they are copies, in an
+    order that is drawn from `rng` for each epoch. The last batch may be shorter; with `drop_last`,
+    it is then left out. `state_dict()` and `load_state_dict()` save and restore the position, so
+    that training can continue exactly in the middle of an epoch. Raises ValueError for arrays of
+    different lengths.
 
     >>> x = np.arange(5.0)
     >>> [batch for batch in tg.data.batches(x, 2)]
@@ -157,23 +170,26 @@ def train_test_split(
     rng: RNG = None,
     stratify: ArrayLike | None = None,
 ) -> list[Any]:
-    """Return each array's training samples and its test samples, in one random order for all.
+    """Return the training samples and the test samples of each array, all in one random order.
 
-    `test_size` is a share (rounded up) or a number of samples. `stratify`, a class for each sample,
-    makes both parts hold the classes in the same proportions, up to one sample of each. The results
-    are in scikit-learn's order. Raises ValueError for different lengths, and for an empty part.
+    `test_size` is a fraction, which is rounded up to a number of samples, or a number of samples.
+    `stratify` holds a class for each sample: then both parts have the classes in the same
+    proportions, up to one sample of each class. The results are in scikit-learn's order: x_train,
+    x_test, y_train, y_test. Raises ValueError for different lengths, and for an empty part.
 
     >>> x, y = np.arange(8.0), np.array([0, 1] * 4)
     >>> x_train, x_test, y_train, y_test = tg.data.train_test_split(x, y, rng=0, stratify=y)
     >>> x_train.shape, sorted(y_test)
     ((6,), [np.int64(0), np.int64(1)])
     """
-    given = _of_one_length("train_test_split", arrays)
-    n = len(given[0])
-    is_share = isinstance(test_size, (float, np.floating))
-    count = np.ceil(test_size * n) if is_share else test_size
+    samples = _of_one_length("train_test_split", arrays)
+    n = len(samples[0])
+    is_fraction = isinstance(test_size, (float, np.floating))
+    count = np.ceil(test_size * n) if is_fraction else test_size
     if not 0 < count < n:
-        raise ValueError(f"train_test_split: test_size {test_size} of {n} samples: an empty part")
+        raise ValueError(
+            f"train_test_split: test_size={test_size} of {n} samples leaves a part empty"
+        )
     order = np.random.default_rng(rng).permutation(n)
     is_test = np.arange(n) < count
     if stratify is not None:
@@ -181,11 +197,11 @@ def train_test_split(
         if classes.shape != (n,):
             raise ValueError(f"train_test_split: stratify of shape {classes.shape}, not {(n,)}")
         is_test = np.argsort(np.argsort(_quantiles(classes[order]), kind="stable")) < count
-    return [a[order[part]] for a in given for part in (~is_test, is_test)]
+    return [a[order[part]] for a in samples for part in (~is_test, is_test)]
 
 
 def _quantiles(classes: Array) -> Array:
-    """How far down its class each sample comes, between 0 and 1."""
+    """The rank of each sample within its class, scaled to between 0 and 1."""
     _, number, sizes = np.unique(classes, return_inverse=True, return_counts=True)
     by_class = np.argsort(number, kind="stable")
     rank = np.empty(len(classes))
@@ -194,25 +210,25 @@ def _quantiles(classes: Array) -> Array:
 
 
 class Standard(NamedTuple):
-    """The scale of each feature: what `standardize` returns."""
+    """A linear scale for each feature: what `standardize` returns."""
 
     mean: Array
     std: Array
 
     def __call__(self, x: Any) -> Any:
-        """Return data on this scale."""
+        """Convert data to this scale."""
         return (x - self.mean) / self.std
 
     def inverse(self, z: Any) -> Any:
-        """Return data from this scale in its own units."""
+        """Convert data from this scale back to the original units."""
         return z * self.std + self.mean
 
 
 def standardize(x: ArrayLike) -> Standard:
-    """Return the function that gives each feature of `x` the mean 0 and the standard deviation 1.
+    """Return a function that scales each feature of `x` to mean 0 and standard deviation 1.
 
-    Samples lie along the first axis. Call it on the training data and on all that the model is to
-    see; its `inverse` leads back. A feature that never changes becomes 0.
+    The first axis is that of the samples. Compute it from the training data, and apply it to all
+    inputs of the model. Its `inverse` converts back. A constant feature becomes 0.
 
     >>> scale = tg.data.standardize([[1.0, 5.0], [3.0, 5.0]])
     >>> scale(np.array([[1.0, 5.0], [5.0, 6.0]]))
@@ -222,15 +238,16 @@ def standardize(x: ArrayLike) -> Standard:
     x = np.asarray(x)
     if not (x.ndim and len(x)):
         raise ValueError(f"standardize: no samples in an array of shape {x.shape}")
-    constant = np.ptp(x, axis=0) == 0  # rounding may leave it a deviation
+    constant = np.ptp(x, axis=0) == 0  # its std may be above 0, by rounding
     return Standard(np.where(constant, x[0], x.mean(axis=0)), np.where(constant, 1, x.std(axis=0)))
 
 
 def one_hot(classes: ArrayLike, num_classes: int | None = None, dtype: DTypeLike = float) -> Array:
     """Return a vector for each class, along a new last axis: 1 at the class, and 0 elsewhere.
 
-    Classes are integers from 0 to `num_classes` - 1; by default, to the largest there is. Raises
-    IndexError for another one, TypeError for other dtypes, and ValueError for no classes at all.
+    Classes are integers from 0 to `num_classes` - 1, by default to the largest class. Raises
+    IndexError for a class out of range, TypeError for other dtypes, and ValueError for an empty
+    array without `num_classes`.
 
     >>> tg.data.one_hot([0, 2])
     array([[1., 0., 0.],
@@ -241,7 +258,9 @@ def one_hot(classes: ArrayLike, num_classes: int | None = None, dtype: DTypeLike
         raise TypeError(f"one_hot: classes of dtype {array.dtype}; use classes.astype(int)")
     if num_classes is None:
         if not array.size:
-            raise ValueError("one_hot: no classes, of which to find the largest: pass num_classes")
+            raise ValueError(
+                "one_hot: there are no classes to find the largest of: pass num_classes"
+            )
         num_classes = int(array.max()) + 1
     check_classes("one_hot", array, num_classes)
     is_class: Array = array[..., None] == np.arange(num_classes)
@@ -249,13 +268,13 @@ def one_hot(classes: ArrayLike, num_classes: int | None = None, dtype: DTypeLike
 
 
 def check_classes(name: str, classes: Array, count: int) -> None:
-    """Raise IndexError if not all of an array of classes lie from 0 to `count` - 1."""
+    """Raise IndexError unless all classes are from 0 to `count` - 1."""
 
     def check(classes: Array) -> None:
         if not within(classes, count):
-            place = tuple(np.argwhere((classes < 0) | (classes >= count))[0].tolist())
+            index = tuple(np.argwhere((classes < 0) | (classes >= count))[0].tolist())
             raise IndexError(
-                f"{name}: target {classes[place]} at index {place}, of {count} classes: "
+                f"{name}: target {classes[index]} at index {index}, of {count} classes: "
                 f"they are numbered from 0 to {count - 1}"
             )
 
@@ -263,8 +282,8 @@ def check_classes(name: str, classes: Array, count: int) -> None:
 
 
 def within(numbers: Any, count: int) -> Any:
-    """Whether all of an array of integers lie from 0 to `count` - 1."""
-    # The bits of a negative number are those of a large one.
+    """Whether all integers of an array are from 0 to `count` - 1."""
+    # As an unsigned integer, a negative number is a large one.
     bits = numbers.view(f"u{numbers.dtype.itemsize}")
     return not numbers.size or np.maximum.reduce(bits, axis=None) < count
 
@@ -275,9 +294,10 @@ def within(numbers: Any, count: int) -> Any:
 def moons(n: int, noise: float = 0.1, rng: RNG = None) -> tuple[Array, Array]:
     """Return `n` points on two interleaved half circles, and the class of each.
 
-    The points have shape (n, 2), dtype float64; the classes, 0 and 1 in turn, shape (n,). Class 0
-    lies on the upper half of the unit circle, class 1 on the lower half of the unit circle around
-    (1, 0.5). `noise` is the standard deviation of what is added to every coordinate.
+    The points have shape (n, 2) and dtype float64. The classes, 0 and 1 alternately, have shape
+    (n,). Class 0 is the upper half of the unit circle, and class 1 the lower half of the unit
+    circle around (1, 0.5). Normal noise with standard deviation `noise` is added to each
+    coordinate.
 
     >>> points, classes = tg.data.moons(4, noise=0.0, rng=0)
     >>> classes
@@ -290,7 +310,7 @@ def moons(n: int, noise: float = 0.1, rng: RNG = None) -> tuple[Array, Array]:
     angles = rng.uniform(0, np.pi, n)
     upper = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     points = np.where(classes[:, np.newaxis] == 0, upper, (1, 0.5) - upper)
-    return points + rng.normal(0, noise, points.shape), classes
+    return _noisy(points, noise, rng), classes
 
 
 def circles(
@@ -299,9 +319,10 @@ def circles(
     rng: RNG = None,
     factor: float = 0.8,
 ) -> tuple[Array, Array]:
-    """Return `n` points on the unit circle and on one inside of it, and the class of each.
+    """Return `n` points on two concentric circles, and the class of each.
 
-    Class 0 lies on the unit circle, class 1 on that of radius `factor`. The rest is as for `moons`.
+    Class 0 is the unit circle, and class 1 the circle of radius `factor`. All else is as in
+    `moons`.
 
     >>> points, classes = tg.data.circles(4, noise=0.0, rng=0, factor=0.5)
     >>> np.round(np.hypot(*points.T), 3), classes
@@ -310,7 +331,7 @@ def circles(
     rng = np.random.default_rng(rng)
     classes = np.arange(n) % 2
     points = _polar(np.where(classes == 0, 1, factor), rng.uniform(0, 2 * np.pi, n))
-    return points + rng.normal(0, noise, points.shape), classes
+    return _noisy(points, noise, rng), classes
 
 
 def spirals(
@@ -320,10 +341,10 @@ def spirals(
     arms: int = 2,
     turns: float = 1.0,
 ) -> tuple[Array, Array]:
-    """Return `n` points on spirals that start at the origin, and the class of each: its arm.
+    """Return `n` points on spirals that start at the origin, and the class of each, its arm.
 
-    The arms, equal up to a rotation, end on the unit circle after so many `turns`. Classes come in
-    turn. The rest is as for `moons`.
+    Each of the `arms` reaches the unit circle after `turns` turns. The arms are rotated copies of
+    one spiral. The classes 0 to `arms` - 1 alternate. All else is as in `moons`.
 
     >>> points, classes = tg.data.spirals(6, noise=0.0, rng=0, arms=3)
     >>> bool(np.max(np.hypot(*points.T)) < 1), classes
@@ -333,9 +354,9 @@ def spirals(
         raise ValueError(f"spirals: arms must be at least 1, not {arms}")
     rng = np.random.default_rng(rng)
     classes = np.arange(n) % arms
-    radius = np.sqrt(rng.uniform(0, 1, n))  # as dense at the ends as at the origin
+    radius = np.sqrt(rng.uniform(0, 1, n))  # a constant density per area
     points = _polar(radius, 2 * np.pi * (turns * radius + classes / arms))
-    return points + rng.normal(0, noise, points.shape), classes
+    return _noisy(points, noise, rng), classes
 
 
 def blobs(
@@ -346,10 +367,11 @@ def blobs(
     cluster_std: float = 1.0,
     center_box: tuple[float, float] = (-10.0, 10.0),
 ) -> tuple[Array, Array]:
-    """Return `n` normally distributed points around centers, and the class of each: its center.
+    """Return `n` normally distributed points around centers, and the class of each, its center.
 
-    `centers`, if a number, are drawn within `center_box`, uniformly along each of `n_features`
-    axes; else they are points, shape (centers, features). Classes come in turn.
+    `centers` holds the centers, shape (centers, features), or is a number of centers. These are
+    then drawn uniformly: each of their `n_features` coordinates from the range `center_box`. The
+    classes alternate. `cluster_std` is the standard deviation of each coordinate.
 
     >>> points, classes = tg.data.blobs(4, [[0.0, 0.0, 0.0], [9.0, 9.0, 9.0]], rng=0)
     >>> points.shape, classes, points.mean(axis=1) > 4
@@ -360,9 +382,15 @@ def blobs(
         centers = rng.uniform(*center_box, (centers, n_features))
     centers = np.asarray(centers, float)
     if centers.ndim != 2 or not len(centers):
-        raise ValueError(f"blobs: centers of shape {centers.shape}; pass one at least, in rows")
+        raise ValueError(
+            f"blobs: centers of shape {centers.shape}; pass a matrix with a center in each row"
+        )
     classes = np.arange(n) % len(centers)
     return rng.normal(centers[classes], cluster_std), classes
+
+
+def _noisy(points: Array, noise: float, rng: np.random.Generator) -> Array:
+    return points + rng.normal(0, noise, points.shape)
 
 
 def _polar(radius: Array, angle: Array) -> Array:

@@ -85,6 +85,23 @@ def test_batches_go_on_where_they_stopped(n: int, size: int, shuffle: bool, befo
     assert [next(rest).tolist() for _ in range(10)] == expected
 
 
+def test_attributes_can_be_changed_between_epochs() -> None:
+    x = np.arange(50)
+    changed = batches(x, 50)
+    (first,) = changed
+    changed.shuffle, changed.rng, changed.batch_size, changed.drop_last = True, 3, 20, True
+    assert_array_equal(first, x)
+    for batch, expected in zip(changed, batches(x, 20, True, 3, True), strict=True):
+        assert_array_equal(batch, expected)
+    state = changed.state_dict()
+    resumed = batches(x, 20, shuffle=True, drop_last=True)
+    resumed.load_state_dict(state)
+    for batch, expected in zip(changed, resumed, strict=True):
+        assert_array_equal(batch, expected)
+    changed.shuffle = False
+    assert_array_equal(next(iter(changed)), x[:20])
+
+
 def test_a_state_of_the_other_kind_is_refused() -> None:
     state = batches(np.arange(3), 2).state_dict()
     with pytest.raises(ValueError, match="shuffled"):
@@ -169,7 +186,7 @@ def test_a_split_is_random_as_asked() -> None:
 
 def test_impossible_splits_are_refused() -> None:
     for size in 0.0, 1.0, 0, 4, -1, np.nan:
-        with pytest.raises(ValueError, match=f"test_size {size} of 4 samples"):
+        with pytest.raises(ValueError, match=f"test_size={size} of 4 samples"):
             train_test_split(np.ones(4), test_size=size)
     with pytest.raises(ValueError, match="different lengths"):
         train_test_split(np.ones(4), np.ones(5))

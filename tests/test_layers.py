@@ -98,6 +98,36 @@ def test_activations_are_pytorchs(name: str, arguments: Any) -> None:
     assert repr(pickle.loads(pickle.dumps(ours))) == repr(ours)
 
 
+@pytest.mark.parametrize(
+    ("layer", "options"),
+    [
+        (nn.CELU(), {"alpha": 0.5}),
+        (nn.ELU(2.0), {"alpha": 0.5}),
+        (nn.GELU(), {"approximate": "tanh"}),
+        (nn.Hardtanh(), {"min_val": -0.5, "max_val": 0.25}),
+        (nn.LeakyReLU(), {"negative_slope": 0.5}),
+        (nn.LogSoftmax(), {"dim": 0}),
+        (nn.Softmax(1), {"dim": 0}),
+        (nn.Softplus(), {"beta": 2.0}),
+    ],
+)
+def test_options_of_activations_are_attributes_that_can_be_changed(
+    layer: Any, options: dict[str, Any]
+) -> None:
+    x = np.random.default_rng(0).normal(size=(3, 4))
+    compiled = tg.compile(lambda x: layer(x))
+    before, _ = layer(x), compiled(x)
+    for name, value in options.items():
+        assert getattr(layer, name) != value
+        setattr(layer, name, value)
+    twin = type(layer)(**options)
+    assert repr(layer) == repr(twin)
+    assert not np.allclose(before, layer(x))
+    assert_array_equal(layer(x), twin(x))
+    assert_array_equal(copy.deepcopy(layer)(x), twin(x))
+    assert_allclose(compiled(x), twin(x), rtol=1e-12)
+
+
 def test_activations_take_the_parameters_of_their_functions() -> None:
     x = np.array([-2.0, 3.0])
     assert_array_equal(nn.LeakyReLU(0.5)(x), nn.leaky_relu(x, 0.5))

@@ -198,14 +198,17 @@ FAULTS: list[tuple[Callable[[], Any], str]] = [
     (lambda: nn.LSTM(2, 3)(np.ones((4, 5))), r"LSTM\(2, 3\): an input of shape \(4, 5\)"),
     (lambda: nn.GRU(2, 3, batch_first=True)(np.ones(2)), r"\(batch, length, 2\), or one"),
     (lambda: nn.RNN(2, 3)(np.ones((0, 1, 2))), "length 0"),
-    (lambda: nn.RNN(2, 3)(np.ones((5, 4, 2)), np.ones((1, 3))), r"\(1, 3\).* be \(1, 4, 3\)"),
+    (
+        lambda: nn.RNN(2, 3)(np.ones((5, 4, 2)), np.ones((1, 3))),
+        r"\(1, 3\).* be of shape \(1, 4, 3\)",
+    ),
     (lambda: nn.LSTM(2, 3)(np.ones((5, 4, 2)), np.ones((1, 4, 3))), r"pair .* \(1, 4, 3\)"),
     (lambda: nn.GRUCell(2, 3)(np.ones((5, 4, 2))), r"GRUCell\(2, 3\): .* \(5, 4, 2\)"),
     (lambda: nn.LSTMCell(2, 3)(np.ones(2), (np.ones(3), np.ones(2))), "LSTMCell.* pair"),
     (lambda: nn.RNNCell(0, 3), r"RNNCell\(0, 3\): every size"),
     (lambda: nn.RNN(2, 3, 0), "num_layers must be at least 1"),
     (lambda: nn.RNN(2, 3, nonlinearity="gelu"), '"tanh" or "relu", not \'gelu\''),
-    (lambda: nn.RNN(2, 3, dropout=2.0), "probability p of 2"),
+    (lambda: nn.RNN(2, 3, dropout=2.0), "Dropout: p=2.0 is not a probability"),
 ]
 
 
