@@ -69,7 +69,7 @@ from .transforms import (
 from .version import __version__ as __version__
 
 __all__ = [
-    *array_api.__all__,
+    *array_api.__all__,  # type: ignore[attr-defined]
     "MLP",
     "AnomalyError",
     "Checkpoint",

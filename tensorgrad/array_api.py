@@ -1,10 +1,10 @@
 """The functions, constants and dtypes of the Python array API standard, version 2024.12.
 
-They are NumPy's own, `tensorgrad.sin is numpy.sin`, because NumPy hands every call on a tensor to
-the tensor. Defined here are those that have no tensor among their arguments, and so must make one,
-and those in which NumPy's arguments or results differ from the standard's.
+Most are NumPy's own, `tensorgrad.sin is numpy.sin`, because NumPy passes a call with a tensor to
+the tensor. Two kinds are defined here: functions without a tensor argument, which NumPy would
+return as arrays, and functions whose parameters or results differ from the standard in NumPy.
 
-Those that Python's builtins have too, as `abs` and `max`, are not in `__all__`.
+Each name stands here once. `__all__` has all but those of Python's builtins, such as `abs`.
 """
 
 from __future__ import annotations
@@ -17,88 +17,53 @@ import numpy as np
 
 # isort: off
 from numpy import (
-    linalg,
-    e, inf, nan, newaxis, pi,
-    complex64, complex128, float32, float64,
-    int8, int16, int32, int64, uint8, uint16, uint32, uint64,
-    can_cast, isdtype, result_type,
-    nonzero, unique_all, unique_counts, unique_inverse, unstack,
+    linalg as linalg,
+    # constants
+    e as e, inf as inf, nan as nan, newaxis as newaxis, pi as pi,
+    # dtypes
+    complex64 as complex64, complex128 as complex128, float32 as float32, float64 as float64,
+    int8 as int8, int16 as int16, int32 as int32, int64 as int64,
+    uint8 as uint8, uint16 as uint16, uint32 as uint32, uint64 as uint64,
+    # functions that return no tensors, or several
+    can_cast as can_cast, isdtype as isdtype, result_type as result_type, nonzero as nonzero,
+    unique_all as unique_all, unique_counts as unique_counts, unique_inverse as unique_inverse,
+    unstack as unstack,
 )  # fmt: skip
 # isort: on
 
-from . import fft
-from .engine.tensor import Tensor, asarray
+from . import fft as fft
+from .engine.tensor import Tensor, asarray as asarray
 from .guide import guided
+from .namespaces import completed, numpys
 
-if TYPE_CHECKING:
-    # The functions that are imported below: NumPy's stubs say that they return arrays.
-    _function: Callable[..., Tensor] = asarray  # any function that returns a tensor
-    empty_like = full_like = ones_like = tril = triu = zeros_like = astype = acos = _function
-    acosh = add = asin = asinh = atan = atan2 = atanh = bitwise_and = bitwise_invert = _function
-    bitwise_left_shift = bitwise_or = bitwise_right_shift = bitwise_xor = ceil = conj = _function
-    copysign = cos = cosh = divide = equal = exp = expm1 = floor = floor_divide = _function
-    greater = greater_equal = hypot = imag = isfinite = isinf = isnan = less = _function
-    less_equal = log = log1p = log2 = log10 = logaddexp = logical_and = logical_not = _function
-    logical_or = logical_xor = maximum = minimum = multiply = negative = nextafter = _function
-    not_equal = positive = real = reciprocal = remainder = sign = signbit = sin = sinh = _function
-    sqrt = square = subtract = tan = tanh = trunc = take = take_along_axis = argmax = _function
-    argmin = count_nonzero = searchsorted = where = unique_values = matmul = _function
-    matrix_transpose = tensordot = vecdot = broadcast_to = concat = expand_dims = flip = _function
-    moveaxis = permute_dims = repeat = reshape = roll = squeeze = tile = cumulative_prod = _function
-    cumulative_sum = mean = prod = std = var = diff = abs = all = any = max = min = pow = _function
-    round = sum = _function
-else:  # isort: off
-    from numpy import (
-        empty_like, full_like, ones_like, tril, triu, zeros_like, astype, acos, acosh, add, asin,
-        asinh, atan, atan2, atanh, bitwise_and, bitwise_invert, bitwise_left_shift, bitwise_or,
-        bitwise_right_shift, bitwise_xor, ceil, conj, copysign, cos, cosh, divide, equal, exp,
-        expm1, floor, floor_divide, greater, greater_equal, hypot, imag, isfinite, isinf, isnan,
-        less, less_equal, log, log1p, log2, log10, logaddexp, logical_and, logical_not,
-        logical_or, logical_xor, maximum, minimum, multiply, negative, nextafter, not_equal,
-        positive, real, reciprocal, remainder, sign, signbit, sin, sinh, sqrt, square, subtract,
-        tan, tanh, trunc, take, take_along_axis, argmax, argmin, count_nonzero, searchsorted,
-        where, unique_values, matmul, matrix_transpose, tensordot, vecdot, broadcast_to, concat,
-        expand_dims, flip, moveaxis, permute_dims, repeat, reshape, roll, squeeze, tile,
-        cumulative_prod, cumulative_sum, mean, prod, std, var, diff, abs, all, any, max, min, pow,
-        round, sum,
-    )  # fmt: skip
-# isort: on
+# -- NumPy's functions
 
-__all__ = [  # noqa: RUF022 (the standard's chapters)
-    "fft", "linalg",
-    # constants
-    "e", "inf", "nan", "newaxis", "pi",
-    # dtypes
-    "complex64", "complex128", "float32", "float64",
-    "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
-    # creation
-    "arange", "asarray", "empty", "empty_like", "eye", "from_dlpack", "full", "full_like",
-    "linspace", "meshgrid", "ones", "ones_like", "tril", "triu", "zeros", "zeros_like",
-    # dtypes of arrays
-    "astype", "can_cast", "finfo", "iinfo", "isdtype", "result_type",
-    # element by element
-    "acos", "acosh", "add", "asin", "asinh", "atan", "atan2", "atanh", "bitwise_and",
-    "bitwise_invert", "bitwise_left_shift", "bitwise_or", "bitwise_right_shift", "bitwise_xor",
-    "ceil", "clip", "conj", "copysign", "cos", "cosh", "divide", "equal", "exp", "expm1", "floor",
-    "floor_divide", "greater", "greater_equal", "hypot", "imag", "isfinite", "isinf", "isnan",
-    "less", "less_equal", "log", "log1p", "log2", "log10", "logaddexp", "logical_and",
-    "logical_not", "logical_or", "logical_xor", "maximum", "minimum", "multiply", "negative",
-    "nextafter", "not_equal", "positive", "real", "reciprocal", "remainder", "sign",
-    "signbit", "sin", "sinh", "sqrt", "square", "subtract", "tan", "tanh", "trunc",
-    # indexing, searching, sorting, sets
-    "take", "take_along_axis", "argmax", "argmin", "count_nonzero", "nonzero", "searchsorted",
-    "where", "argsort", "sort", "unique_all", "unique_counts", "unique_inverse", "unique_values",
-    # linear algebra
-    "matmul", "matrix_transpose", "tensordot", "vecdot",
-    # shapes
-    "broadcast_arrays", "broadcast_to", "concat", "expand_dims", "flip", "moveaxis", "permute_dims",
-    "repeat", "reshape", "roll", "squeeze", "stack", "tile", "unstack",
-    # statistics and utilities
-    "cumulative_prod", "cumulative_sum", "mean", "prod", "std", "var",
-    "diff",
-]  # fmt: skip
+# creation, and dtypes of arrays
+empty_like = full_like = ones_like = zeros_like = tril = triu = astype = numpys
+# element by element
+acos = acosh = add = asin = asinh = atan = atan2 = atanh = bitwise_and = bitwise_invert = numpys
+bitwise_left_shift = bitwise_or = bitwise_right_shift = bitwise_xor = ceil = conj = numpys
+copysign = cos = cosh = divide = equal = exp = expm1 = floor = floor_divide = greater = numpys
+greater_equal = hypot = imag = isfinite = isinf = isnan = less = less_equal = log = numpys
+log1p = log2 = log10 = logaddexp = logical_and = logical_not = logical_or = logical_xor = numpys
+maximum = minimum = multiply = negative = nextafter = not_equal = positive = real = numpys
+reciprocal = remainder = sign = signbit = sin = sinh = sqrt = square = subtract = numpys
+tan = tanh = trunc = abs = pow = round = numpys
+# indexing, searching and sets
+take = take_along_axis = argmax = argmin = count_nonzero = searchsorted = where = numpys
+unique_values = numpys
+# linear algebra
+matmul = matrix_transpose = tensordot = vecdot = numpys
+# shapes
+broadcast_to = concat = expand_dims = flip = moveaxis = permute_dims = repeat = reshape = numpys
+roll = squeeze = tile = numpys
+# statistics and utilities
+all = any = cumulative_prod = cumulative_sum = diff = max = mean = min = prod = std = sum = numpys
+var = numpys
 
 __array_api_version__ = "2024.12"
+
+# -- functions defined here
 
 
 def _in_a_tensor(create: Callable[..., Any]) -> Callable[..., Tensor]:
@@ -234,3 +199,7 @@ def argsort(x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool
         backwards = np.argsort(flip(x, axis=axis), axis=axis, stable=stable)
         return x.shape[axis] - 1 - flip(backwards, axis=axis)  # type: ignore[no-any-return]
     return np.argsort(x, axis=axis, stable=stable)  # type: ignore[return-value]
+
+
+if not TYPE_CHECKING:  # type checkers take every name without an underscore
+    __all__ = completed(globals(), np)

@@ -2,55 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from .engine.tensor import Tensor, asarray
+from .namespaces import completed, numpys
 
-if TYPE_CHECKING:
-    # The functions that are imported below: NumPy's stubs say that they return arrays.
-    _function: Callable[..., Tensor] = asarray  # any function that returns a tensor
-    fft = fftn = fftshift = hfft = ifft = ifftn = ifftshift = ihfft = irfft = _function
-    irfftn = rfft = rfftn = _function
-else:
-    from numpy.fft import (
-        fft,
-        fftn,
-        fftshift,
-        hfft,
-        ifft,
-        ifftn,
-        ifftshift,
-        ihfft,
-        irfft,
-        irfftn,
-        rfft,
-        rfftn,
-    )
-
-__all__ = [
-    "fft",
-    "fftfreq",
-    "fftn",
-    "fftshift",
-    "hfft",
-    "ifft",
-    "ifftn",
-    "ifftshift",
-    "ihfft",
-    "irfft",
-    "irfftn",
-    "rfft",
-    "rfftfreq",
-    "rfftn",
-]
-
-
-def __dir__() -> list[str]:
-    return __all__
+fft = fftn = fftshift = hfft = ifft = ifftn = ifftshift = ihfft = irfft = irfftn = numpys
+rfft = rfftn = numpys
 
 
 def fftfreq(
@@ -73,3 +34,10 @@ def rfftfreq(
     Tensor([0. , 0.5, 1. ])
     """
     return asarray(np.fft.rfftfreq(n, d, device=device), dtype)
+
+
+if not TYPE_CHECKING:  # type checkers take every name without an underscore
+    __all__ = completed(globals(), np.fft)
+
+    def __dir__() -> list[str]:
+        return __all__

@@ -21,6 +21,7 @@ PACKAGE = Path(tensorgrad.__file__).parent
 LAYERS = [
     {"approximations", "errors", "version", "scalar", "doctor", "guide"},
     {"engine"},
+    {"namespaces"},
     {"structure", "special", "data", "fft", "interop", "storage"},
     {"rules", "transforms", "checkpoint", "diagnostics"},
     {"gradcheck", "nn", "array_api", "optim", "compiler"},
