@@ -11,7 +11,7 @@ What happens when a function is called with arguments of a new kind, file by fil
     folding     biases become a part of the weights of small layers
     chains      element-wise calls over large arrays go through them together, block by block
     bundles     calls that do the same to several small arrays become one
-    layout      each array gets a place in one block of memory, which memory packs
+    buffers     each array gets a place in one block of memory
     spelling    each call becomes its cheapest line of Python
     plan        the lines become functions; report prints and times them
     arguments   what of a call's arguments is its signature, and where the arrays are

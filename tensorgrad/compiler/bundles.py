@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -28,91 +28,123 @@ class _Bundle(NamedTuple):
     padding: Any
 
 
-def bundled(calls: Sequence[Call], kept: Collection[Value]) -> list[Call]:
-    """With calls of element-wise functions that differ in one small array put together."""
-    calls = [*calls]
-    bundles: dict[tuple[Value, ...], _Bundle] = {}
+_Bundles: TypeAlias = dict[tuple[Value, ...], _Bundle]
+
+
+def bundled(calls: Sequence[Call], kept: Iterable[Value]) -> list[Call]:
+    """With calls of element-wise functions that differ in one small array put together.
+
+        a = tanh(x)              xy = [x, y]
+        b = tanh(y)              ab = tanh(xy)
+                                 a, b = parts of ab
+
+    The first of them takes along those whose operands are there before it.
+    """
     taken = {v.storage for v in kept}
-    while group := _group(calls, bundles, taken):
-        operands = tuple(v for call in group if (v := _operand(call)) is not None)
-        padding = _padding(operands, bundles)
-        if operands not in bundles:
-            whole = _side_by_side(operands, [v.storage.owner.size for v in operands])
-            bundles[operands] = _Bundle(whole, padding)
-        given = bundles[operands].whole
-        results = tuple(call.results[0] for call in group)
-        starts = [*map(_start, operands), given.size]
-        whole = _side_by_side(results, np.diff(starts))
-        bundles[results] = _Bundle(whole, _padding_after(group[0], padding))
-        args = tuple(given if a is operands[0] else a for a in group[0].args)
-        first = group[0]
-        joined = Call("pure", first.fun, args, results=(whole,), place=first.place)
-        joined.errors, whole.call = first.errors, joined
-        parts = []
-        for result in results:
-            where = (_start(result), result.shape, order_of(result.array))
-            view = Call("view", part, (whole, *where), results=(result,))
-            result.call, view.place = view, first.place
-            parts.append(view)
-        i = calls.index(first)
-        rest = [call for call in calls[i + 1 :] if call not in group]
-        calls = [*views_settled([*calls[:i], joined, *parts, *rest])]
-    return calls
-
-
-def _group(
-    calls: Sequence[Call], bundles: Mapping[tuple[Value, ...], _Bundle], taken: Collection[Storage]
-) -> list[Call]:
-    """The first calls that can be made as one, or none."""
-    alike: dict[Any, list[Call]] = defaultdict(list)
-    made: dict[Value, int] = {r: i for i, call in enumerate(calls) for r in call.results}
-    placed = {v for values in bundles for v in values}
-    for i, call in enumerate(calls):
-        operand = _operand(call)
-        if operand is None or call.results[0].storage in taken:
+    operands = {
+        call: operand
+        for call in calls
+        if (operand := _operand(call)) is not None and call.results[0].storage not in taken
+    }
+    kinds = {call: _kind(call, operand) for call, operand in operands.items()}
+    readers: dict[Value, list[Call]] = defaultdict(list)
+    for call, operand in operands.items():
+        readers[operand].append(call)
+    ready: dict[Any, list[Call]] = defaultdict(list)  # by kinds, those whose operands are there
+    alone: set[Any] = set()  # kinds of which a call went without others: so do those after it
+    numbers = {call: i for i, call in enumerate(calls)}
+    bundles: _Bundles = {}
+    placed: set[Value] = set()  # in bundles
+    left: list[Call] = []
+    joined: set[Call] = set()
+    for call in calls:
+        if call in joined:
             continue
-        others = tuple(
-            (a.dtype, a.array.tobytes()) if isinstance(a, Value) else (type(a), repr(a))
-            for a in call.args
-            if a is not operand
-        )
-        position = call.args.index(operand)
-        errors = tuple((call.errors or {}).items())
-        group = alike[call.fun, position, others, operand.dtype, call.results[0].dtype, errors]
-        if not group or made.get(operand, i) < calls.index(group[0]):
-            group.append(call)
-    for group in alike.values():
-        operands = tuple(v for call in group if (v := _operand(call)) is not None)
-        free = all(
-            v.storage not in taken
-            and v not in placed
-            and v.call is not None
-            and v.call.kind != "view"
-            and spelling(v.call) is not None
-            for v in operands
-        )
-        distinct = len(set(operands)) == len(group) > 1
-        if distinct and (operands in bundles or free):
-            try:
-                _padding_after(group[0], _padding(operands, bundles))
-            except FloatingPointError:
-                continue
-            return group
-    return []
+        made, group = [call], [call]
+        if call in operands and kinds[call] not in alone:
+            group = sorted(ready.pop(kinds[call]), key=numbers.__getitem__)
+            values = tuple(operands[c] for c in group)
+            free = placed.isdisjoint(values) and all(_is_free(v, taken) for v in values)
+            if _is_one(group, values, bundles, free):
+                joined.update(group)
+                made = _joined(group, values, bundles)
+                placed.update(values, (c.results[0] for c in group))
+            else:
+                alone.add(kinds[call])
+                group = [call]
+        left += made
+        for reader in (reader for c in group for r in c.results for reader in readers[r]):
+            ready[kinds[reader]].append(reader)
+    return [*views_settled(left)]
 
 
-def _padding(operands: tuple[Value, ...], bundles: Mapping[tuple[Value, ...], _Bundle]) -> Any:
+def _kind(call: Call, operand: Value) -> Any:
+    """What calls have in common that can be made as one."""
+    others = tuple(
+        (a.dtype, a.array.tobytes()) if isinstance(a, Value) else (type(a), repr(a))
+        for a in call.args
+        if a is not operand
+    )
+    position = [*call.args].index(operand)
+    errors = tuple((call.errors or {}).items())
+    return call.fun, position, others, operand.dtype, call.results[0].dtype, errors
+
+
+def _is_free(operand: Value, taken: Collection[Storage]) -> bool:
+    """Whether a value may lie elsewhere."""
+    return (
+        operand.storage not in taken
+        and operand.call is not None
+        and operand.call.kind != "view"
+        and spelling(operand.call) is not None
+    )
+
+
+def _is_one(
+    group: Sequence[Call], operands: tuple[Value, ...], bundles: _Bundles, free: bool
+) -> bool:
+    """Whether calls of a kind can be made as one, if `free` operands can lie side by side."""
+    if not len({*operands}) == len(group) > 1 or not (free or operands in bundles):
+        return False
+    try:
+        _padding_after(group[0], operands[0], _padding(operands, bundles))
+    except FloatingPointError:
+        return False
+    return True
+
+
+def _joined(group: Sequence[Call], operands: tuple[Value, ...], bundles: _Bundles) -> list[Call]:
+    """One call for all of a group, and the views that are its results."""
+    first, padding = group[0], _padding(operands, bundles)
+    if operands not in bundles:
+        whole = _side_by_side(operands, [v.storage.owner.size for v in operands])
+        bundles[operands] = _Bundle(whole, padding)
+    given = bundles[operands].whole
+    results = tuple(call.results[0] for call in group)
+    whole = _side_by_side(results, np.diff([*map(_start, operands), given.size]))
+    bundles[results] = _Bundle(whole, _padding_after(first, operands[0], padding))
+    args = tuple(given if a is operands[0] else a for a in first.args)
+    joined = Call("pure", first.fun, args, results=(whole,), place=first.place)
+    joined.errors, whole.call = first.errors, joined
+    parts = []
+    for result in results:
+        where = (_start(result), result.shape, order_of(result.array))
+        result.call = Call("view", part, (whole, *where), results=(result,), place=first.place)
+        parts.append(result.call)
+    return [joined, *parts]
+
+
+def _padding(operands: tuple[Value, ...], bundles: _Bundles) -> Any:
     """The number behind some of the arrays, or None."""
     if operands in bundles:
         return bundles[operands].padding
     return next((v.dtype.type(1) for v in operands if v.storage.home == "padded"), None)
 
 
-def _padding_after(call: Call, padding: Any) -> Any:
+def _padding_after(call: Call, operand: Value, padding: Any) -> Any:
     """What an element-wise call makes of the number behind its operand."""
     if padding is None:
         return None
-    operand = _operand(call)
     args = [
         a if not isinstance(a, Value) else padding if a is operand else a.array for a in call.args
     ]

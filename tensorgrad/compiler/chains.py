@@ -138,22 +138,25 @@ def in_two_threads(chain: Callable[[int, int, int], None], middle: int, stop: in
 
 def chained(calls: Sequence[Call], kept: Iterable[Value]) -> list[Call]:
     """With each run of element-wise calls over large arrays as one call of a `Chain`."""
-    kept = set(kept)
+    last = {v: i for i, call in enumerate(calls) for v in call.reads}  # that reads a value
+    last |= dict.fromkeys(kept, len(calls))
     left: list[Call] = []
     run: list[Call] = []
 
-    def end(rest: Sequence[Call]) -> None:
+    def end(stop: int) -> None:
+        """Join the calls of the run, which ends before the call with that number."""
         if len(run) > 1:
-            left.append(_joined(run, kept.union(v for c in rest for v in c.reads)))
+            left.append(_joined(run, [r for c in run for r in c.results if last.get(r, 0) >= stop]))
         else:
             left.extend(run)
         run.clear()
 
     for i, call in enumerate(calls):
-        if run and not (_is_link(call) and _goes_on(run[-1], call)):
-            end(calls[i:])
-        (run if _is_link(call) else left).append(call)
-    end([])
+        is_link = _is_link(call)
+        if run and not (is_link and _goes_on(run[-1], call)):
+            end(i)
+        (run if is_link else left).append(call)
+    end(len(calls))
     return left
 
 
@@ -185,10 +188,9 @@ def _goes_on(last: Call, call: Call) -> bool:
     return same and last.errors == call.errors
 
 
-def _joined(run: Sequence[Call], wanted: set[Value]) -> Call:
-    made = [r for c in run for r in c.results]
+def _joined(run: Sequence[Call], results: Sequence[Value]) -> Call:
+    made = {r for c in run for r in c.results}
     given = [v for v in dict.fromkeys(v for c in run for v in c.reads) if v not in made]
-    results = [r for r in made if r in wanted]
     chain = Chain([*run])
     joined = Call("pure", chain, given, results=results, place=run[0].place, errors=run[0].errors)
     for result in results:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,34 +28,46 @@ FEW = 32  # columns of an argument, at most, whose copy by columns takes no long
 
 
 def folded(calls: Sequence[Call], kept: Iterable[Value]) -> list[Call]:
-    """With products that include the biases, where that saves time."""
-    calls, kept = [*calls], [*kept]
+    """With products that include the biases, where that saves time.
+
+    y = x @ w                x1 = [x, 1]
+    z = y + b                z = x1 @ [w, b]
+    """
+    kept = [*kept]
     layers = _layers(calls, kept)
     if not layers:
-        return calls
+        return [*calls]
     turned = _turned(calls, kept, {layer.x for layer in layers})
     extended: dict[Value, Value] = {}  # the inputs of layers, with their ones
+    # Copies of arguments, and views with ones, by the calls that they come after.
+    more: dict[Call | None, list[Call]] = defaultdict(list)
     for x, layer in {layer.x: layer for layer in layers}.items():
+        later = more[x.call]
         if x in turned:
             given = x
         elif x.storage.home == "input" and x.size <= min(COPIED, layer.add.results[0].size):
             given = Value(x.array, x.storage)
             given.call = Call("pure", np.copy, (x,), results=(given,), place=layer.product.place)
-            calls.insert(_after(x, calls), given.call)
+            later.append(given.call)
         else:
             continue
         few = x.shape[1] <= FEW and layer.add.results[0] in turned
-        order = "F" if x in turned or few else "C"
-        extended[x] = _extend(given, order, calls)
+        extended[x], view = _extended(given, "F" if x in turned or few else "C")
+        later.append(view)
     for value in turned.difference(extended):
         value.array = np.empty(value.shape, value.dtype, "F")
         value.storage = Storage("temporary", value.array)
-    _retake_views(calls)
+    needless = set()
     for layer in layers:
         if layer.x in extended:
             layer.add.fun, layer.add.args = np.matmul, (extended[layer.x], layer.weights)
-            calls.remove(layer.product)
-    return _gradients_folded(calls, extended)
+            needless.add(layer.product)
+    left = [*more[None]]
+    for call in calls:
+        left += [] if call in needless else [call]
+        left += more.get(call, [])
+    _retake_views(left)
+    return _gradients_folded(left, extended)
 
 
 class _Layer(NamedTuple):
@@ -69,6 +82,7 @@ class _Layer(NamedTuple):
 def _layers(calls: Sequence[Call], kept: Iterable[Value]) -> list[_Layer]:
     uses = uses_of(calls, kept)
     makers = {r: (i, call) for i, call in enumerate(calls) for r in call.results}
+    changes = [*accumulate(c.target is not None or c.kind == "host" for c in calls)]  # so far
     layers = []
     for j, call in enumerate(calls):
         if call.fun is not np.add or call.kwargs or call.kind != "pure":
@@ -81,8 +95,7 @@ def _layers(calls: Sequence[Call], kept: Iterable[Value]) -> list[_Layer]:
                 continue
             x, w = product.args
             weights = _together(w, w.array.T if product.fun is np.inner else w.array, b)
-            changes = any(c.target is not None or c.kind == "host" for c in calls[i:j])
-            if x.ndim == 2 and weights is not None and not changes:
+            if x.ndim == 2 and weights is not None and changes[i] == changes[j]:
                 layers.append(_Layer(product, call, x, weights))
     return layers
 
@@ -163,41 +176,30 @@ def _sums_rows(call: Call) -> bool:
     return sums_along(call, 0, (0,))
 
 
-def _extend(value: Value, order: Any, calls: list[Call]) -> Value:
-    """Let ones follow a value in memory, where they stay; return it with them."""
+def _extended(value: Value, order: Any) -> tuple[Value, Call]:
+    """Let ones follow a value in memory, where they stay; return a view of both, and its call."""
     rows, columns = value.shape
     owner = np.ones((rows, columns + 1), value.dtype, order)
     value.array, value.storage = owner[:, :-1], Storage("padded", owner)
-    return _view(with_ones, value, calls, _after(value, calls))
-
-
-def _after(value: Value, calls: Iterable[Call]) -> int:
-    """The number of the call after the one that makes a value; an argument is there before all."""
-    return next((i + 1 for i, call in enumerate(calls) if value in call.results), 0)
+    return _view(with_ones, value)
 
 
 def _view(
-    fun: Function,
-    base: Value,
-    calls: list[Call],
-    position: int,
-    *more: Any,
-    result: Value | None = None,
-) -> Value:
-    """Make a view of a value, or let `result` be it, by a call at that position."""
+    fun: Function, base: Value, *more: Any, result: Value | None = None
+) -> tuple[Value, Call]:
+    """A view of a value, and the call that makes it; or let `result` be it."""
     array = fun(base.array, *more)
     result = result or Value(array, base.storage)
-    result.call = Call("view", fun, (base, *more), results=(result,))
+    result.call = call = Call("view", fun, (base, *more), results=(result,))
     result.array, result.storage = array, base.storage
-    calls.insert(position, result.call)
-    return result
+    return result, call
 
 
 def _retake_views(calls: Iterable[Call]) -> None:
     """Take views of what lies elsewhere now anew."""
     for call in calls:
         if call.kind == "view":
-            base = next(values_in((call.args, call.kwargs)))
+            base = values_in((call.args, call.kwargs))[0]
             if any(r.storage is not base.storage for r in call.results):
                 args, kwargs = mapped((call.args, call.kwargs), Value, lambda v: v.array)
                 arrays: list[Array] = []
@@ -206,13 +208,15 @@ def _retake_views(calls: Iterable[Call]) -> None:
                     result.array, result.storage = array, base.storage
 
 
-def _gradients_folded(calls: list[Call], extended: Mapping[Value, Value]) -> list[Call]:
+def _gradients_folded(calls: Sequence[Call], extended: Mapping[Value, Value]) -> list[Call]:
     """With one product for the gradients by weights and bias, where they go to one place."""
+    numbers = {call: i for i, call in enumerate(calls)}
     readers = defaultdict(list)
     for call in calls:
         for v in call.reads:
             readers[v].append(call)
     sums = {call.args[0]: call for call in calls if _sums_rows(call)}
+    instead: dict[Call, list[Call]] = {}
     for product in [call for call in calls if is_product(call) and call.args[1] in extended]:
         transposed, x = product.args
         total = sums.get(transposed.call.args[0]) if _transposes(transposed.call) else None
@@ -223,24 +227,25 @@ def _gradients_folded(calls: list[Call], extended: Mapping[Value, Value]) -> lis
         if len(copies) != 2 or not all(map(_fills, copies)):
             continue
         place = _together(copies[0].args[0], copies[0].args[0].array.T, copies[1].args[0])
-        first, last = sorted(map(calls.index, copies))
-        start = max(map(calls.index, (product, total)))
-        if place is None or first < start or not all(map(_fills, calls[first:last])):
+        first, last = sorted(copies, key=numbers.__getitem__)
+        other, final = sorted((product, total), key=numbers.__getitem__)
+        between = calls[numbers[first] : numbers[last]]
+        if place is None or numbers[first] < numbers[final] or not all(map(_fills, between)):
             continue
         array = np.empty(place.shape, by_weights.dtype)
         whole = Value(array, Storage("temporary", array))
-        calls[first] = Call("write", assign_at, (place, ..., whole), target=place)
-        del calls[last]
-        whole.call = Call("pure", np.matmul, (), results=(whole,), place=product.place)
+        x_ones, turning = _view(attribute("mT"), extended[x])
+        args = x_ones, total.args[0]
+        whole.call = Call("pure", np.matmul, args, results=(whole,), place=product.place)
         whole.call.errors = product.errors
-        calls[start] = whole.call
-        x_ones = _view(attribute("mT"), extended[x], calls, start)
-        whole.call.args = x_ones, total.args[0]
-        rows = _view(getitem, whole, calls, start + 2, slice(-1))
-        _view(attribute("mT"), rows, calls, start + 3, result=by_weights)
-        _view(getitem, whole, calls, start + 4, -1, result=by_bias)
-        calls.remove(product if product in calls else total)  # `whole` is in the other's place
-    return calls
+        rows, cutting = _view(getitem, whole, slice(-1))
+        _, turning_back = _view(attribute("mT"), rows, result=by_weights)
+        _, taking = _view(getitem, whole, -1, result=by_bias)
+        instead[other] = []
+        instead[final] = [turning, whole.call, cutting, turning_back, taking]
+        instead[first] = [Call("write", assign_at, (place, ..., whole), target=place)]
+        instead[last] = []
+    return [new for call in calls for new in instead.get(call, [call])]
 
 
 def _transposes(call: Call | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,13 +20,12 @@ from ..engine.views import owner_of
 from ..errors import TraceError
 from ..structure import Structure
 from .arguments import Arguments
+from .buffers import Buffers, Recycled
 from .bundles import bundled
 from .chains import Chain, chained
 from .folding import folded
 from .functions import FIXED_SHAPE
-from .layout import Layout
-from .memory import Recycled
-from .program import Call, Value, mapped, values_in
+from .program import Call, Storage, Value, mapped, values_in
 from .report import Profile, Step, Undo, listing
 from .rewriting import has_effects, simplified, spread_out
 from .spelling import (
@@ -97,25 +97,25 @@ class Plan:
         spellings = {c: s for c in calls if c.kind != "view" and (s := _spelling(c)) is not None}
         _give_away(given, gradients, {r for c in spellings for r in c.results})
         apart = _values(v for node, v in final.items() if node in earlier)
-        layout = Layout(calls, spellings, kept, apart)
-        self.peak_bytes, self.lower_bound = layout.peak_bytes, layout.lower_bound
+        buffers = Buffers(calls, spellings, kept, apart)
+        self.peak_bytes, self.lower_bound = buffers.peak_bytes, buffers.lower_bound
 
         self._code = code = Code(_names(token))
         self._inputs = [code.local(v, f"a{i}") for i, v in enumerate(trace.inputs)]
-        taken = _earlier_gradients(code, earlier, final, given, layout.calls)
-        for v in [*kept, *(v for call in layout.calls for v in call.reads)]:
+        taken = _earlier_gradients(code, earlier, final, given, buffers.calls)
+        for v in [*kept, *(v for call in buffers.calls for v in call.reads)]:
             if v.storage.home in ("state", "constant") and not code.knows(v):
                 code.bind(v, v.array)
         body, late = [], False
-        for call in layout.calls:
-            body.append((call, _lines(code, call, spellings, layout, late)))
+        for call in buffers.calls:
+            body.append((call, _lines(code, call, spellings, buffers, late)))
             late = late or has_effects(call)
-        self.steps = [_step(call, lines, layout) for call, lines in body if lines]
+        self.steps = [_step(call, lines, buffers) for call, lines in body if lines]
         self._holds = _conditions(code, trace, modules)
         self._begin = [
             *taken,
             *_same_strides(code, counting),
-            *_apart_from_state(code, trace, layout, given, gradients),
+            *_apart_from_state(code, trace, buffers, given, gradients),
         ]
         self._adds_up = bool(taken)
         self._body = _in_settings(body)
@@ -129,13 +129,17 @@ class Plan:
             *_answer(code, self.outputs, structure),
         ]
         self.source = function("run", self._inputs, lines)
-        self.run = code.defined(self.source)
         self.replay = self._entry(arguments, lines)
         self._scan: Function | None = None
         held = [array for v in gradients if (array := code.fixed(v)) is not None]
-        self._undo = Undo(trace.inputs, layout.calls, held)
-        for call in layout.calls:
+        self._undo = Undo(trace.inputs, buffers.calls, held)
+        for call in buffers.calls:
             _forget(call)
+
+    @functools.cached_property
+    def run(self) -> Function:
+        """Make one call: most calls come by `replay`, so it is defined when it is needed."""
+        return self._code.defined(self.source)
 
     def _entry(self, arguments: Arguments, lines: Sequence[str]) -> Function:
         """`run` for a tuple of arguments, which have the plan's signature, or MISS is returned."""
@@ -245,10 +249,10 @@ def _spelling(call: Call) -> Spelling | None:
 
 
 def _lines(
-    code: Code, call: Call, spellings: Mapping[Call, Spelling], layout: Layout, late: bool
+    code: Code, call: Call, spellings: Mapping[Call, Spelling], buffers: Buffers, late: bool
 ) -> list[str]:
     """The lines of a call. Views of memory that stays in place are taken now."""
-    sources = [*values_in((call.args, call.kwargs))]
+    sources = values_in((call.args, call.kwargs))
     if call.kind == "view" and len(sources) == 1 and code.fixed(sources[0]) is not None:
         args, kwargs = mapped((tuple(call.args), dict(call.kwargs)), Value, code.fixed)
         views: list[Array] = []
@@ -259,7 +263,7 @@ def _lines(
                     code.bind(result, view)
             return []
     for v in sources:
-        array = None if code.knows(v) else layout.array_of(v)
+        array = None if code.knows(v) else buffers.array_of(v)
         if array is not None:
             code.bind(v, array)
     spell = spellings.get(call)
@@ -270,7 +274,7 @@ def _lines(
         return [f"{code.local(call.results[0])} = {code.function(np.asarray)}({number})"]
     lines, outs = [], []
     for result in call.results:
-        array = layout.array_of(result)
+        array = buffers.array_of(result)
         if array is not None:
             code.bind(result, array)
         else:
@@ -305,35 +309,31 @@ def _earlier_gradients(
     calls: Sequence[Call],
 ) -> list[str]:
     """Lines that take the gradients which leaves have from before the call."""
+    made: dict[Storage, int] = {}  # the number of the first call that makes something in it
+    read: dict[Storage, int] = {}  # the number of the last call that reads something of it
+    for i, call in enumerate(calls if earlier else ()):
+        read |= dict.fromkeys((v.storage for v in call.reads), i)
+        for r in call.results:
+            made.setdefault(r.storage, i)
+    read |= dict.fromkeys((v.storage for v in given), len(calls))
     lines = []
     for i, (node, v) in enumerate(earlier.items()):
         lines.append(f"{code.local(v, f'g{i}')} = {code.name(node, 'node')}.grad")
         lines.append(f"if g{i} is None: return MISS")
-        if _is_read_late(calls, given, v, final.get(node)):
+        new = final.get(node)
+        if new is not None and made.get(new.storage, len(calls)) < read.get(v.storage, 0):
             lines.append(f"g{i} = {code.function(copied)}(g{i})")
     return lines
 
 
-def _is_read_late(
-    calls: Sequence[Call], given: Sequence[Value], slot: Value, final: Value | None
-) -> bool:
-    """Whether a gradient from before the call is read, or returned, after the new one is made."""
-    if final is None:
-        return False
-    made = [i for i, c in enumerate(calls) if any(r.storage is final.storage for r in c.results)]
-    read = [i for i, c in enumerate(calls) if any(v.storage is slot.storage for v in c.reads)]
-    read += [len(calls) for v in given if v.storage is slot.storage]
-    return bool(made and read) and max(read) > made[0]
-
-
 def _apart_from_state(
-    code: Code, trace: Trace, layout: Layout, given: Sequence[Value], gradients: Sequence[Value]
+    code: Code, trace: Trace, buffers: Buffers, given: Sequence[Value], gradients: Sequence[Value]
 ) -> list[str]:
     """Lines that copy arguments which lie where the program writes before it last reads them."""
     first: dict[int, int] = {}  # the number of the first call that changes what lies in an array
-    last = {v.storage: i for i, call in enumerate(layout.calls) for v in call.reads}
-    last |= {v.storage: len(layout.calls) for v in given}
-    for i, call in enumerate(layout.calls):
+    last = {v.storage: i for i, call in enumerate(buffers.calls) for v in call.reads}
+    last |= {v.storage: len(buffers.calls) for v in given}
+    for i, call in enumerate(buffers.calls):
         for v in call.results if call.target is None else [call.target]:
             array = code.fixed(v) if code.knows(v) else None
             if array is not None:
@@ -372,7 +372,7 @@ def _shape_checks(code: Code, call: Call, late: bool) -> list[str]:
     return [f"if {code.text(r)}.shape != {code.text(r.shape)}: raise {way_out}" for r in own]
 
 
-def _step(call: Call, lines: list[str], layout: Layout) -> Step:
+def _step(call: Call, lines: list[str], buffers: Buffers) -> Step:
     changed = [call.target] if call.target is not None else call.results
     made = ", ".join(f"{v.dtype}{[*v.shape]}" for v in changed)
     first = changed[0] if changed else None
@@ -380,7 +380,7 @@ def _step(call: Call, lines: list[str], layout: Layout) -> Step:
         lines,
         made,
         sum(v.nbytes for v in changed),
-        None if first is None else layout.offsets.get(first.storage),
+        None if first is None else buffers.offsets.get(first.storage),
         call.place,
         _in_settings([(call, lines)]),
         call.kind == "host" and not call.results,

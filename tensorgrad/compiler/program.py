@@ -7,7 +7,7 @@ and makes new ones, or writes into one. The order of calls is the order in which
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -117,8 +117,13 @@ class Call:
     @property
     def reads(self) -> list[Value]:
         """The values among the arguments; the target too, as most calls change what is there."""
-        found = [*values_in(self.args), *values_in(self.kwargs)]
-        return found if self.target is None else [*found, self.target]
+        found: list[Value] = []
+        _collect(self.args, found)
+        if self.kwargs:
+            _collect(self.kwargs.values(), found)
+        if self.target is not None:
+            found.append(self.target)
+        return found
 
     @property
     def is_elementwise(self) -> bool:
@@ -147,7 +152,7 @@ def views_settled(calls: Sequence[Call]) -> Sequence[Call]:
     """The calls, with views in the storage of what they are views of, if that has another now."""
     for call in calls:
         if call.kind == "view":
-            base = next(values_in((call.args, call.kwargs)))
+            base = values_in((call.args, call.kwargs))[0]
             for result in call.results:
                 if result.call is call:
                     result.storage = base.storage
@@ -158,6 +163,8 @@ def mapped(nested: Any, kind: type | tuple[type, ...], function: Function) -> An
     """Nested lists, tuples, dicts and slices, with `function` applied to what is of a kind."""
     if isinstance(nested, kind):
         return function(nested)
+    if type(nested) in _ATOMS:
+        return nested
     if isinstance(nested, (list, tuple)):
         parts = [mapped(part, kind, function) for part in nested]
         return type(nested)(*parts) if hasattr(nested, "_fields") else type(nested)(parts)
@@ -169,17 +176,30 @@ def mapped(nested: Any, kind: type | tuple[type, ...], function: Function) -> An
     return nested
 
 
-def values_in(nested: Any) -> Iterator[Value]:
+def values_in(nested: Any) -> list[Value]:
     """The values in nested lists, tuples, dicts and slices."""
-    if isinstance(nested, Value):
-        yield nested
-    elif isinstance(nested, (list, tuple)):
-        for part in nested:
-            yield from values_in(part)
-    elif isinstance(nested, Mapping):
-        yield from values_in([*nested.values()])
-    elif isinstance(nested, slice):
-        yield from values_in((nested.start, nested.stop, nested.step))
+    found: list[Value] = []
+    _collect((nested,), found)
+    return found
+
+
+def _collect(parts: Iterable[Any], found: list[Value]) -> None:
+    for part in parts:
+        kind = type(part)
+        if kind is Value:
+            found.append(part)
+        elif kind in _ATOMS:
+            pass
+        elif isinstance(part, (list, tuple)):
+            _collect(part, found)
+        elif isinstance(part, Mapping):
+            _collect(part.values(), found)
+        elif kind is slice:
+            _collect((part.start, part.stop, part.step), found)
+
+
+# What most arguments are that hold nothing: to find that out by abstract base classes is slow.
+_ATOMS = frozenset({bool, int, float, complex, str, type(None), type(...), type, np.ndarray})
 
 
 def make_writeable(arrays: Iterable[Array]) -> None:

@@ -44,7 +44,7 @@ def _constants_folded(calls: Iterable[Call]) -> list[Call]:
                 continue  # a view of what stays where it is was taken while tracing
             # Of an array of zeros like another one, the shape counts alone.
             args = call.args[1:] if call.fun in LIKE else call.args
-            reads = [*values_in((args, call.kwargs))]
+            reads = values_in((args, call.kwargs))
             if all(v.is_constant for v in reads) and not any(r.storage.writes for r in own):
                 for r in own:
                     r.storage.home = "constant"
@@ -151,25 +151,29 @@ def _decisions_first(calls: Sequence[Call]) -> list[Call]:
     Where a decision is another one, the program stops, and must not have changed anything.
     """
     first = next((i for i, call in enumerate(calls) if has_effects(call)), len(calls))
-    before, after = [*calls[:first]], [*calls[first:]]
-    for decision in [call for call in after if call.fun is bool]:
-        needed = {v.storage for v in decision.reads}
-        moved = [decision]
-        for call in reversed(after[: after.index(decision)]):
-            if needed.intersection(r.storage for r in call.results) or (
-                call.target is not None and call.target.storage in needed
-            ):
-                moved.append(call)
-                needed.update(v.storage for v in call.reads)
-        if any(has_effects(call) for call in moved):
+    before, moved, after = [*calls[:first]], list[Call](), list[Call]()
+    needed: dict[Storage, Call] = {}  # what calls that move read, and the decision that needs it
+    written: dict[Storage, Call] = {}  # what they write to: who reads it before, moves with them
+    for call in reversed(calls[first:]):
+        reads = [v.storage for v in call.reads]
+        changed = [v.storage for v in (*call.results, call.target) if v is not None]
+        decisions = [call] if call.fun is bool else []
+        decisions += [needed[s] for s in changed if s in needed]
+        decisions += [written[s] for s in reads if s in written]
+        if not decisions:
+            after.append(call)
+            continue
+        if has_effects(call):
             raise TraceError(
-                f"{decision.place}: a decision by elements cannot be compiled after "
+                f"{decisions[0].place}: a decision by elements cannot be compiled after "
                 f"{calls[first].place} has changed what outlives the call, and it depends on that: "
                 "change it later"
             )
-        before += moved[::-1]
-        after = [call for call in after if call not in moved]
-    return before + after
+        moved.append(call)
+        needed |= dict.fromkeys(reads, decisions[0])
+        if call.target is not None:
+            written[call.target.storage] = decisions[0]
+    return [*before, *moved[::-1], *after[::-1]]
 
 
 def has_effects(call: Call) -> bool:

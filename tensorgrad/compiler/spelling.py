@@ -84,7 +84,7 @@ class Code:
             return repr(part)
         if type(part) is slice:
             return f"slice({self.text(part.start)}, {self.text(part.stop)}, {self.text(part.step)})"
-        if type(part) in (tuple, list) and any(True for _ in values_in(part)):
+        if type(part) in (tuple, list) and values_in(part):
             inner = ", ".join(map(self.text, part))
             return f"[{inner}]" if type(part) is list else f"({inner},)"
         if type(part) is tuple and all(type(p) in (int, type(None)) for p in part):
@@ -127,13 +127,10 @@ class Code:
         return bound
 
     def defined(self, source: str) -> Function:
-        """The function that the source defines, with all names as variables of its own."""
-        name = source.removeprefix("def ").partition("(")[0]
-        maker = function("make", [*self.names], [*source.split("\n"), f"return {name}"])
-        space: dict[str, Any] = {}
-        exec(maker, space)
-        made: Function = space["make"](**self.names)
-        return made
+        """The function that the source defines, with all names as its global variables."""
+        made: dict[str, Function] = {}
+        exec(source, {**self.names}, made)  # many variables of a closure compile slowly
+        return made.popitem()[1]
 
 
 def function(name: str, parameters: Sequence[str], lines: Sequence[str]) -> str:
@@ -388,7 +385,7 @@ def arrays_in(result: Any) -> list[Array]:
 def _assignment(code: Code, call: Call) -> str:
     array, index, value = call.args
     fixed = code.fixed(array)
-    basic = not any(True for _ in values_in((index,)))
+    basic = not values_in(index)
     if fixed is not None and basic:
         view = fixed[index]
         if isinstance(view, np.ndarray) and np.may_share_memory(view, fixed):

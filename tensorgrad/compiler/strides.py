@@ -8,7 +8,7 @@ argument, the plan holds for such strides only.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -48,26 +48,24 @@ def copied(array: Array) -> Array:
 
 
 def whose_strides_count(
-    calls: Iterable[Call], inputs: Iterable[Value], given: Iterable[Value]
+    calls: Sequence[Call], inputs: Iterable[Value], given: Iterable[Value]
 ) -> list[Value]:
     """The inputs whose strides matter: to a call, or in the results that are `given` away.
 
     An input's strides also matter if those of a value made of it do.
     """
-    made_of = {v: {v} for v in inputs if v.size > 1}
-    found: set[Value] = set()
-    for call in calls:
-        sources = {source for v in call.reads for source in made_of.get(v, ())}
-        regardless = _is_regardless(call)
-        if not regardless:
-            found |= sources
-        for result in call.results:
-            by_rows = result.ndim == 1 or (result.ndim == 2 and call.fun in PRODUCTS)
-            new = regardless and call.kind == "pure" and result.call is call
-            if result.size > 1 and not (new and by_rows):
-                made_of[result] = sources
-    found.update(source for v in given if v.ndim > 1 for source in made_of.get(v, ()))
-    return [v for v in inputs if v in found]
+    counting = {v for v in given if v.ndim > 1}
+    for call in reversed(calls):
+        handed_on = (r for r in call.results if r in counting and r.size > 1)
+        if not _is_regardless(call) or not all(_lies_by_rows(call, r) for r in handed_on):
+            counting.update(call.reads)
+    return [v for v in inputs if v.size > 1 and v in counting]
+
+
+def _lies_by_rows(call: Call, result: Value) -> bool:
+    """Whether a call makes a new array that lies by rows, as its arguments may or may not."""
+    is_new = call.kind == "pure" and result.call is call
+    return is_new and (result.ndim == 1 or (result.ndim == 2 and call.fun in PRODUCTS))
 
 
 def _is_regardless(call: Call) -> bool:
