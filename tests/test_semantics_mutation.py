@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import tensorgrad as tg
-from tensorgrad.engine.lending import loans
+from tensorgrad.engine.exposed import exposed
 
 from .oracles import leaf
 
@@ -411,20 +411,20 @@ def test_data_read_and_written_in_several_threads() -> None:
 
 
 def test_nothing_stays_lent_once_no_graph_needs_it() -> None:
-    loans.clear()
+    exposed.clear()
     p = leaf([1.0, 2.0])
     loss = np.sum(np.exp(p))
     _ = p.data
-    assert len(loans) == 1
+    assert len(exposed) == 1
     loss.backward()
-    assert not loans
+    assert not exposed
     p.data += 1
-    assert not loans
+    assert not exposed
     y = np.exp(p)
     _ = p.data, y.data
-    assert len(loans) == 2
+    assert len(exposed) == 2
     del y, p, loss
-    assert not loans
+    assert not exposed
 
 
 def test_data_changed_keeps_grad_and_requires_grad() -> None:

@@ -7,7 +7,7 @@ Read the files in this order; each imports only from those above it.
     arrays       which arrays are accepted; reversing broadcasting (`unbroadcast`)
     modes        what is recorded (`no_grad`), which hooks are called
     registry     `rule`: the derivatives of a function, and what they read
-    lending      arrays that users hold while a graph needs them
+    exposed      arrays that users have read while a graph needs them
     graph        `Node`, and the walk back (`backpropagate`)
     views        layouts: how arrays share memory
     variable     `Variable`: an array with its node; families that share memory

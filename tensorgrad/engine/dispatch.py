@@ -97,7 +97,7 @@ def _operand(a: Any, fun: Function, name: str) -> tuple[Node | None, Any]:
 
 
 def _frozen(parameter: Any) -> Any:
-    """Return an axis, a shape or an index that nobody can change before the backward pass."""
+    """Return an axis, a shape or an index that cannot change before the backward pass."""
     if type(parameter) in NESTED:
         return tuple([_frozen(p) for p in parameter])
     return parameter.copy() if isinstance(parameter, np.ndarray) else parameter
@@ -198,9 +198,9 @@ def _apply_without_rule(fun: Function, args: Sequence[Any], kwargs: Mapping[str,
         return _apply_composite(fun, args, kwargs)
     if _late_rules_loaded():
         return apply(fun, args, kwargs)
-    given = f"({', '.join(f'{name}=' for name in kwargs)})" if kwargs else ""
+    shown = f"({', '.join(f'{name}=' for name in kwargs)})" if kwargs else ""
     raise NoRuleError(
-        f"{name_of(fun)}{given} has no derivative rule: write its derivative with "
+        f"{name_of(fun)}{shown} has no derivative rule: write its derivative with "
         f"tensorgrad.differentiable, {OR_DETACH}"
     )
 

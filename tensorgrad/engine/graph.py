@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import GraphError
 from .arrays import Spec, as_array, unbroadcast
-from .lending import loans, use, written
+from .exposed import exposed, note_use, was_written
 from .modes import mode
 from .registry import NO_KWARGS, PART, Rule, Together
 from .typing import Array, Function, Line
@@ -125,8 +125,8 @@ def node_of(
     out: Any = None,
 ) -> Node:
     """Make a node; by default, that of a leaf. A call of the class would take a third longer."""
-    if loans:
-        use(parents)
+    if exposed:
+        note_use(parents)
     node = _new(Node)
     node.shape = shape
     node.dtype = dtype
@@ -169,7 +169,7 @@ def ancestors(*roots: Node, since: int = 0) -> list[Node]:
             if parent not in seen:
                 seen.add(parent)
                 found.append(parent)
-    if loans:
+    if exposed:
         for node in found:
             require_unwritten(node, "backward")
     found.sort(key=_by_serial, reverse=True)
@@ -178,7 +178,7 @@ def ancestors(*roots: Node, since: int = 0) -> list[Node]:
 
 def require_unwritten(node: Node, name: str) -> None:
     """Raise if the user wrote an element into an array that the graph needs."""
-    if written(node) is not None:
+    if was_written(node):
         what = "leaf tensor" if node.rule is None else "computed tensor"
         cure = (
             "change it after backward(), or compute the output again"
@@ -295,7 +295,7 @@ def _pull(
             and parent in targets
             and (contribution.base is not None or sys.getrefcount(contribution) > _REFERENCES)
         ):
-            contribution = contribution.copy()  # it may lie in another array's memory
+            contribution = contribution.copy()  # it may share another array's memory
         cotangents[parent] = contribution
 
 

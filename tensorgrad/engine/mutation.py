@@ -58,7 +58,7 @@ def become(target: Variable, fun: Function, args: tuple[Any, ...], written: Any 
         if not np.can_cast(value.dtype, target.dtype, "same_kind"):
             raise TypeError(f"{name_of(fun)}: cannot cast {value.dtype} in place to {target.dtype}")
         value = value.astype(target.dtype)
-    if layouts or not _lie_alike(target, value):
+    if layouts or not _same_layout(target, value):
         _write_through(target, value, layouts or {target: layout_of(target._array)})
     else:
         _take(target, value)
@@ -86,7 +86,7 @@ def _take(t: Any, value: Variable) -> None:
         epoch[0] += 1
 
 
-def _lie_alike(t: Variable, value: Variable) -> bool:
+def _same_layout(t: Variable, value: Variable) -> bool:
     """Return whether a new value has the strides of the old one, or the old elements overlap."""
     array, other = concrete(t._array), concrete(value._array)
     if not hasattr(array, "strides"):  # another library's

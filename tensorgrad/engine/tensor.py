@@ -15,9 +15,9 @@ from ..errors import GraphError, PrecedenceError
 from ..guide import check_keywords, guide, guided
 from .arrays import as_array
 from .dispatch import apply, apply_numpy_function
+from .exposed import UNUSED, expose, exposed, forget_unused, references
 from .frames import warn
 from .graph import accumulate, ancestors, backpropagate, node_of
-from .lending import UNUSED, lend, loans, references, settle
 from .methods import NumpyMethods
 from .modes import epoch, mode
 from .mutation import become, restore_layout, set_item, share_memory_again
@@ -41,7 +41,7 @@ _Operator: TypeAlias = "Callable[[Tensor, Any], Tensor]"
 
 
 def _operators(fun: Function) -> tuple[_Operator, _Operator, _Operator]:
-    """The methods of one binary operator: plain, reflected and in place."""
+    """Return the methods of one binary operator: plain, reflected and in place."""
 
     def plain(self: Tensor, other: Any) -> Tensor:
         if type(other) in PLAIN or isinstance(other, Tensor) or is_operand(other):
@@ -64,9 +64,9 @@ class Tensor(Variable, NumpyMethods):
     """An array that can remember how it was computed, and take gradients.
 
     `data` (anything that `np.array` accepts, or another library's array that speaks NumPy's
-    protocols) is copied; `asarray(data, copy=False)` shares it. The dtype is NumPy's choice unless
-    given; only a real floating tensor can require a gradient. NumPy functions and Python operators
-    on a tensor return tensors.
+    protocols) is copied; `asarray(data, copy=False)` shares it. Without `dtype`, NumPy chooses it.
+    Only a real floating tensor can require a gradient. NumPy functions and Python operators on a
+    tensor return tensors.
 
     Writing to a tensor, as in `t[i] = v` or `t += x`, changes it and all views of the same array,
     as in NumPy. Gradients stay exact, and what was computed before keeps its value, as do detached
@@ -113,7 +113,7 @@ class Tensor(Variable, NumpyMethods):
         """The array itself. Assigning copies the value, unless it is this very array, as in `+=`.
 
         Assigning to a leaf that requires grad keeps its shape and dtype, and makes `backward()`
-        through an earlier graph raise an error. A leaf in an optimizer stays in its memory.
+        through an earlier graph raise an error. A leaf in an optimizer keeps its memory.
 
         Writing an element (`t.data[0] = 1`) counts as a change too if the array was read while a
         graph needed it; such a read copies the array. A change goes unnoticed if the array was read
@@ -129,7 +129,7 @@ class Tensor(Variable, NumpyMethods):
             return trace.tensor(self)
         is_used = node is not None and (node.rule is not None or references(node) > UNUSED)
         if is_used or has_views:
-            lend(self)
+            expose(self)
         return self._array
 
     @data.setter
@@ -149,17 +149,17 @@ class Tensor(Variable, NumpyMethods):
             if node is not None and array.shape != node.shape:
                 raise ValueError(f"cannot assign data of shape {array.shape} to a {node}")
             if node is None or node.out is None:
-                by_columns = node is not None and self._array.flags.fnc  # as is best for a layer
+                column_major = node is not None and self._array.flags.fnc  # as is best for a layer
                 dtype = array.dtype if node is None else node.dtype
-                self._array = array.astype(dtype, order="F" if by_columns else "K")
+                self._array = array.astype(dtype, order="F" if column_major else "K")
                 self._family = None
                 epoch[0] += 1
             else:
                 node.out[...] = array
         if node is not None:
             node.touch()
-            if loans:
-                loans.pop(id(node), None)  # all graphs that used it are stale
+            if exposed:
+                exposed.pop(id(node), None)  # all graphs that used it are stale
 
     @property
     def grad(self) -> Array | Any:  # not `| None`: checkers would demand a test for it at each use
@@ -230,7 +230,8 @@ class Tensor(Variable, NumpyMethods):
     def backward(self, gradient: ArrayLike | None = None, retain_graph: bool = False) -> None:
         """Add the derivative of this tensor to the `grad` of every leaf it was computed from.
 
-        `gradient`, of this tensor's shape, weighs its elements; it may be left out for one element.
+        `gradient` holds a weight for each element, in this tensor's shape; a tensor of one element
+        needs none.
         The graph is freed on the way unless `retain_graph`. Raises GraphError without a graph, for
         a graph already freed, and for a leaf whose data was changed since it was used.
 
@@ -265,9 +266,9 @@ class Tensor(Variable, NumpyMethods):
             for node in nodes:
                 node.retained = True
         accumulate(backpropagate(nodes, {self._node: seed}, targets, free=not retain_graph))
-        if loans:
+        if exposed:
             del nodes, targets
-            settle()
+            forget_unused()
 
     def zero_grad(self) -> None:
         """Forget the gradient: `grad` is None again."""
@@ -341,7 +342,7 @@ class Tensor(Variable, NumpyMethods):
     def transpose(self, *axes: Any) -> Tensor:
         """Return the tensor with its axes permuted, by default reversed.
 
-        Unlike in PyTorch, the order of all axes is given: its `x.transpose(0, 1)` is
+        Unlike in PyTorch, the new order of all axes is an argument: its `x.transpose(0, 1)` is
         `t.swapaxes(0, 1)`.
         """
         if len(axes) == 2 < self.ndim:
@@ -356,7 +357,7 @@ class Tensor(Variable, NumpyMethods):
         return np.astype(self, np.dtype(dtype), copy=copy)  # type: ignore[call-overload]
 
     def copy(self, order: Literal["C", "F", "A", "K"] = "C") -> Tensor:
-        """Return a copy, to which the gradient passes; by rows, unless another order is given."""
+        """Return a copy, to which the gradient passes; in row-major order by default."""
         return np.copy(self, order)  # type: ignore[return-value]
 
     @guided

@@ -94,7 +94,7 @@ def relate(results: Any, args: Sequence[Any]) -> None:
     if isinstance(results, Variable):
         try:
             base, home = args[0], results._array.base
-        except AttributeError:  # another library's array: where it lies, only that library knows
+        except AttributeError:  # another library's array, whose memory is unknown
             return
         near = home is not None and isinstance(base, Variable)  # nearly always; no search
         if not near or (home is not base._array and home is not base._array.base):

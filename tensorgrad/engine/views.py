@@ -1,7 +1,7 @@
-"""Where arrays lie in memory, and the values of views after a write to one of them.
+"""Layouts: which part of a memory an array covers, and the values of views after a write.
 
-NumPy decides which results are views, and where they lie. A write never changes existing memory:
-each tensor that it affects gets new memory, with the same layout as before. So the layouts of all
+NumPy decides which results are views, and of which part of the memory. A write never changes
+existing memory: each affected tensor gets new memory with the same layout. So the layouts of all
 views of one array can be compared at any time.
 """
 
@@ -19,7 +19,7 @@ from .typing import Array
 
 
 def owner_of(array: Array) -> Array:
-    """The array that owns the memory of an array."""
+    """Return the array that owns the memory of an array."""
     base: Any = array.base
     while base is not None:
         if isinstance(base, np.ndarray):
@@ -31,12 +31,12 @@ def owner_of(array: Array) -> Array:
 
 
 def concrete(array: Any) -> Array:
-    """The array itself; of a traced one, the array that it was while tracing."""
+    """Return the array itself; for a traced one, the array that it stood for while tracing."""
     return array if type(array) is np.ndarray else getattr(array, "concrete", array)
 
 
 class Layout(NamedTuple):
-    """Where the elements of an array lie in memory of `nbytes` bytes.
+    """The position of an array in memory of `nbytes` bytes; `start` is that of its first element.
 
     If it is not `writeable`, NumPy made it a read-only view.
     """
@@ -49,18 +49,18 @@ class Layout(NamedTuple):
     writeable: bool
 
     def meets(self, other: Layout) -> bool:
-        """Whether the elements of two arrays may overlap."""
+        """Return whether the elements of two arrays may overlap."""
         (a, b), (c, d) = _reach(self), _reach(other)
         return a < d and c < b and 0 not in self.shape and 0 not in other.shape
 
     def covers(self, other: Layout) -> bool:
-        """Whether the elements of another array lie between the first and the last of this one."""
+        """Return whether this array's first to last byte include all elements of another array."""
         (a, b), (c, d) = _reach(self), _reach(other)
         return a <= c and d <= b
 
     @property
     def repeats(self) -> bool:
-        """Whether two elements may lie in the same place, as in a broadcast array."""
+        """Whether two elements may share memory, as in a broadcast array."""
         return 0 not in self.shape and _repeats(self.shape, self.strides, self.dtype.itemsize)
 
     @property
@@ -68,8 +68,8 @@ class Layout(NamedTuple):
         """Whether the elements fill the memory."""
         return math.prod(self.shape) * self.dtype.itemsize == self.nbytes and not self.repeats
 
-    def counting(self) -> Layout:
-        """The same places, for integers instead of elements."""
+    def as_integers(self) -> Layout:
+        """Return the same layout for 64-bit integers instead of elements."""
         size, kind = self.dtype.itemsize, np.dtype(np.int64)
         start, nbytes, *strides = (
             n * kind.itemsize // size for n in (self.start, self.nbytes, *self.strides)
@@ -78,7 +78,7 @@ class Layout(NamedTuple):
 
 
 def _reach(layout: Layout) -> tuple[int, int]:
-    """The first byte of the elements, and the one after the last byte."""
+    """Return the first byte of the elements, and the byte after the last one."""
     low, high = layout.start, layout.start + layout.dtype.itemsize
     for n, stride in zip(layout.shape, layout.strides):
         if stride < 0:
@@ -99,22 +99,24 @@ def _repeats(shape: tuple[int, ...], strides: tuple[int, ...], size: int) -> boo
 
 
 def layout_of(array: Any) -> Layout:
-    """The layout of an array in its own memory, or in that of the array that it is a view of."""
+    """Return the layout of an array in its own memory, or in that of the array it is a view of."""
     array = concrete(array)
     shape, strides, dtype = array.shape, array.strides, array.dtype
     if array.base is None:
         return Layout(shape, strides, dtype, 0, array.nbytes, True)
     owner = owner_of(array)
     low, high = _address(owner), owner.nbytes
-    if not owner.flags.owndata:  # but lies in what is no array
+    if not owner.flags.owndata:  # what owns it is no array
         low, high = byte_bounds(owner)
         high -= low
-    writeable = array.flags.writeable or not owner.flags.writeable  # an owner is locked for a time
+    writeable = (
+        array.flags.writeable or not owner.flags.writeable
+    )  # `guard` locks an owner for a time
     return Layout(shape, strides, dtype, _address(array) - low, high, writeable)
 
 
 def coincide(a: Array, b: Array) -> bool:
-    """Whether two arrays have the same layout, each in its memory, and can be written to."""
+    """Return whether two arrays have the same layout, each in its memory, and are writeable."""
     if (a.shape, a.strides, a.dtype) != (b.shape, b.strides, b.dtype):
         return False
     if a.base is b.base and a.flags.writeable and 0 not in a.strides:
@@ -128,14 +130,14 @@ def _address(array: Array) -> int:
 
 
 def view_in(memory: Array, layout: Layout) -> Array:
-    """The array with this layout in memory."""
+    """Return the array with this layout in memory."""
     if not memory.flags.c_contiguous:  # but in another order
         memory = memory.ravel("K")
     return np.ndarray(layout.shape, layout.dtype, memory, layout.start, layout.strides)
 
 
 def memory_with(array: Any, layout: Layout) -> Array:
-    """New memory that holds the elements of an array in this layout, and zeros elsewhere."""
+    """Return new memory with the elements of an array in this layout, and zeros elsewhere."""
     memory = np.zeros(layout.nbytes, np.uint8)
     view_in(memory, layout)[...] = array
     return memory
@@ -143,7 +145,7 @@ def memory_with(array: Any, layout: Layout) -> Array:
 
 @shown_as("view")
 def part(x: Any, of_part: Layout, of_x: Layout) -> Any:
-    """The elements at one layout of the memory in which `x` lies at another one, or zeros there.
+    """Return the part in the layout `of_part` of memory that holds `x` in `of_x`, and zeros.
 
     >>> from tensorgrad.engine.views import layout_of, part
     >>> x = np.arange(6.0).reshape(2, 3)
@@ -157,7 +159,7 @@ def part(x: Any, of_part: Layout, of_x: Layout) -> Any:
 
 @shown_as("setitem")
 def overlaid(under: Any, over: Any, of_under: Layout, of_over: Layout) -> Any:
-    """The value of `under` after `over` was written into the memory that they share.
+    """Return the value of `under` after `over` was written into the memory that they share.
 
     >>> from tensorgrad.engine.views import layout_of, overlaid
     >>> x = np.arange(6.0).reshape(2, 3)
@@ -175,7 +177,7 @@ def overlaid(under: Any, over: Any, of_under: Layout, of_over: Layout) -> Any:
 
 
 def positions(of_under: Layout, of_over: Layout) -> Array:
-    """For each element of one array, the index of the other's element in its place, or -1."""
+    """Return the index in one array of each element of another that shares memory, or -1."""
     numbers = np.arange(math.prod(of_over.shape)).reshape(of_over.shape)
     none = np.full(of_under.shape, -1)
-    return overlaid(none, numbers, of_under.counting(), of_over.counting())  # type: ignore[no-any-return]
+    return overlaid(none, numbers, of_under.as_integers(), of_over.as_integers())  # type: ignore[no-any-return]
