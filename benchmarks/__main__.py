@@ -1,7 +1,8 @@
-"""Measure tensorgrad: each benchmark checks its results, prints a table and writes it as CSV."""
+"""Measure tensorgrad: each benchmark checks its results, prints a table and writes it as JSON."""
 
 import argparse
 import contextlib
+import itertools
 import multiprocessing
 import os
 import sys
@@ -38,34 +39,34 @@ def main() -> None:
         epilog="\n".join(f"{name:11} {text}" for name, text in BENCHMARKS.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("benchmark", nargs="?", choices=BENCHMARKS, default="scalar")
+    parser.add_argument("benchmarks", nargs="+", choices=BENCHMARKS, metavar="NAME")
     parser.add_argument("--quick", action="store_true", help="smaller sizes: a few seconds")
     parser.add_argument(
         "--threads",
         type=int,
         nargs="+",
+        default=[1],
         metavar="N",
-        help="for every library's matrix products, one run for each N (default: all cores; "
-        "1 and 2 for peers)",
+        help="for every library's matrix products, one run for each N (default: 1)",
     )
     parser.add_argument(
         "--output",
         type=Path,
-        default=Path(__file__).parent / "results",
+        default=Path("build/benchmarks"),
         metavar="DIR",
-        help="where the CSV files and pictures go (default: benchmarks/results)",
+        help="where the files of results go (default: build/benchmarks, which git ignores)",
     )
     options = parser.parse_args()
-    counts = options.threads or ([1, 2] if options.benchmark == "peers" else [os.cpu_count() or 1])
-    if min(counts) < 1:
-        parser.error(f"--threads must be at least 1, not {min(counts)}")
+    if min(options.threads) < 1:
+        parser.error(f"--threads must be at least 1, not {min(options.threads)}")
     _choose_kernel(seconds=1.0 if options.quick else 6.0)
-    for count in counts:
-        output = options.output / f"threads_{count}" if len(counts) > 1 else options.output
+    for count, benchmark in itertools.product(options.threads, options.benchmarks):
+        several = len(options.threads) > 1
+        output = options.output / f"threads_{count}" if several else options.output
         output.mkdir(parents=True, exist_ok=True)
         # In a new process, for NumPy and the others read the environment as they load.
         os.environ.update(dict.fromkeys(THREADS, str(count)))
-        arguments = options.benchmark, options.quick, output
+        arguments = benchmark, options.quick, output
         process = multiprocessing.get_context("spawn").Process(target=run, args=arguments)
         process.start()
         with contextlib.suppress(KeyboardInterrupt):  # it gets one, too
@@ -73,6 +74,7 @@ def main() -> None:
         process.join()
         if process.exitcode:
             sys.exit(process.exitcode)
+        print()
 
 
 def _choose_kernel(seconds: float) -> None:

@@ -240,7 +240,7 @@ def run(quick: bool, output: Path) -> None:
     engines = dict(installed(ENGINES))
     table = Table(
         {"": 44} | dict.fromkeys(engines, 16),
-        output / "derivatives.csv",
+        output / "derivatives.json",
         ["problem", "engine", "microseconds", "ratio to tensorgrad"],
     )
     for problem in _problems():

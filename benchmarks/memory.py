@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import itertools
-import time
 import tracemalloc
 from array import array
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 
 from tensorgrad import Tensor, nn
 
-from .timing import Table, digits, introduce, note, require_equal
+from .timing import Table, clock, digits, introduce, note, require_equal
 
 WARM_UP = 100  # steps, after which every cache is filled
 
@@ -26,7 +25,7 @@ def run(quick: bool, output: Path) -> None:
     )
     table = Table(
         {"": 46, "measured": 10, "unit": 7, "target": 10},
-        output / "memory.csv",
+        output / "memory.json",
         ["quantity", "measured", "unit", "target"],
     )
 
@@ -56,13 +55,13 @@ def run(quick: bool, output: Path) -> None:
 def _chain(operations: int) -> tuple[float, float]:
     """The seconds that the forward and the backward pass of a chain of additions take."""
     x = Tensor(1.0, requires_grad=True)
-    start = time.perf_counter()
+    start = clock()
     y = x
     for _ in range(operations):
         y = y + 1.0
-    forward = time.perf_counter()
+    forward = clock()
     y.backward()
-    backward = time.perf_counter()
+    backward = clock()
     require_equal("chain of additions: value and gradient", [y.data, x.grad], [1 + operations, 1])
     return forward - start, backward - forward
 

@@ -122,7 +122,7 @@ def run(quick: bool, output: Path) -> None:
     )
     table = Table(
         {"": 40} | dict.fromkeys(ENGINES, 17),
-        output / "optimizers.csv",
+        output / "optimizers.json",
         ["parameters", "dtype", "engine", "microseconds", "ratio to by hand"],
     )
     for network, shapes in NETWORKS.items():

@@ -184,7 +184,7 @@ def run(quick: bool, output: Path) -> None:
     def table(path: str, columns: Iterable[Any]) -> Table:
         print()
         widths = {"": 36} | {str(column): 16 for column in columns}
-        return Table(widths, output / f"{path}.csv", fields)
+        return Table(widths, output / f"{path}.json", fields)
 
     def measured(works: Iterable[Any]) -> dict[Any, dict[str, float]]:
         return {work: _measured(work, engines, 0.3 if quick else 10.0) for work in works}
@@ -227,8 +227,12 @@ def _report(
     """A block of lines, one for each engine; its cells are empty where it was not measured."""
     table.line(title, *[""] * len(columns))
     for name in engines:
-        rows = [(w, name, us[name], us[name] / us[BASE]) for w, us in columns.items() if name in us]
+        rows = [
+            (str(work), name, us[name], us[name] / us[BASE])
+            for work, us in columns.items()
+            if name in us
+        ]
         cells = {work: f"{digits(us)} ({ratio:.2f})" for work, _, us, ratio in rows}
         if cells:
-            table.line(f"  {name}", *(cells.get(work, "") for work in columns))
+            table.line(f"  {name}", *(cells.get(str(work), "") for work in columns))
             table.record(rows)

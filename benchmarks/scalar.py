@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from tensorgrad import nn
-from tensorgrad.errors import optional
 
-from .timing import Table, Turn, digits, fastest, introduce, note, require_equal
+from .timing import Table, Turn, clock, digits, fastest, introduce, note, require_equal
 
 RATE = 0.05
 STEPS = {"scalar": 1, "tensor": 20}  # in each engine's turn
@@ -35,8 +33,7 @@ def run(quick: bool, output: Path) -> None:
     )
     fields = ["growing", "width", "batch", "phase", "scalar seconds", "tensor seconds", "ratio"]
     widths = dict.fromkeys(["growing", "width", "batch", "phase", "scalar", "tensor", "ratio"], 9)
-    table = Table(widths, output / "scalar.csv", fields)
-    rows = []
+    table = Table(widths, output / "scalar.json", fields)
     for growing, sizes in (QUICK_SERIES if quick else SERIES).items():
         for width, batch in sizes:
             note(f"measuring width {width}, batch {batch}")
@@ -47,8 +44,6 @@ def run(quick: bool, output: Path) -> None:
                     *map(str, row[:4]), digits(slow * 1e3), digits(fast * 1e3), digits(slow / fast)
                 )
                 table.record([row])
-                rows.append(row)
-    _draw(rows, output)
 
 
 def _turns(width: int, batch: int) -> dict[str, Turn]:
@@ -85,41 +80,14 @@ def _turn(net: Any, loss: Callable[[], Any], steps: int) -> Turn:
     net.zero_grad()
 
     def step() -> tuple[float, float, float]:
-        start = time.perf_counter()
+        start = clock()
         value = loss()
-        forward = time.perf_counter()
+        forward = clock()
         value.backward()
-        backward = time.perf_counter()
+        backward = clock()
         for p in parameters:
             p.data += -RATE * p.grad
         net.zero_grad()
-        return forward - start, backward - forward, time.perf_counter() - start
+        return forward - start, backward - forward, clock() - start
 
     return lambda: [min(times) for times in zip(*(step() for _ in range(steps)))]
-
-
-def _draw(rows: list[tuple[Any, ...]], output: Path) -> None:
-    try:
-        Figure = optional("matplotlib.figure", "the picture").Figure
-    except ImportError as error:
-        print(f"\nNo picture was drawn: {error}")
-        return
-    figure = Figure(figsize=(9, 4), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
-    for growing, axes in zip(SERIES, panels):
-        series = [row for row in rows if row[0] == growing]
-        sizes = sorted({row[1 if growing == "width" else 2] for row in series})
-        for i, (engine, color) in enumerate([("scalar", "C1"), ("tensor", "C0")], start=4):
-            for phase, style in zip(PHASES, (":", "--", "-")):
-                seconds = [row[i] for row in series if row[3] == phase]
-                axes.loglog(sizes, seconds, f"{color}o{style}", label=f"{engine} {phase}")
-        fixed = f"width {series[0][1]}" if growing == "batch" else f"batch {series[0][2]}"
-        axes.set(xlabel=f"{growing} ({fixed})", xticks=sizes, xticklabels=sizes)
-        axes.minorticks_off()
-        axes.grid(alpha=0.3)
-    panels[0].set_ylabel("seconds")
-    panels[1].legend(ncols=2, fontsize="small")
-    figure.suptitle("One training step: one number at a time, and as matrices")
-    for suffix in ("svg", "png"):
-        figure.savefig(output / f"scalar.{suffix}", dpi=150)
-    print(f"\nPictures: {output / 'scalar.svg'} and .png")

@@ -1,16 +1,20 @@
-"""What the benchmarks share: a start, a timer, a check, the machine's description, tables, CSV."""
+"""What the benchmarks share: a start, a timer, a check, tables, and files of results."""
 
 from __future__ import annotations
 
-import csv
+import datetime
 import gc
 import importlib
+import importlib.metadata
 import itertools
+import json
 import os
 import platform
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -24,6 +28,9 @@ WARM_UP = 30e-3
 MEASURE = 30e-3  # after that, in each turn
 SAMPLE = 2e-3  # long beside the clock's resolution, short beside what other programs do
 
+# Distributions whose versions are recorded, where they are installed.
+LIBRARIES = ("numpy", "torch", "jax", "autograd", "mygrad", "tinygrad")
+
 Turn: TypeAlias = Callable[[], Sequence[float]]
 E = TypeVar("E")
 
@@ -35,7 +42,17 @@ def run(benchmark: str, quick: bool, output: Path) -> None:
     except UnequalError as error:
         sys.exit(f"error: not timed, for the work is not equal: {error}")
     except KeyboardInterrupt:
-        sys.exit("interrupted: the rows above are in the CSV file")
+        sys.exit("interrupted: the rows above are in the file of results")
+
+
+def threads() -> int:
+    """The number of threads that every library was told to use."""
+    return int(os.environ["OPENBLAS_NUM_THREADS"])
+
+
+def clock() -> float:
+    """Seconds: of CPU time with one thread, which other programs disturb least; else elapsed."""
+    return time.process_time() if threads() == 1 else time.perf_counter()
 
 
 def fastest(turns: dict[str, Turn], seconds: float) -> dict[str, list[float]]:
@@ -58,10 +75,10 @@ def turn_of(function: Callable[..., Any], *args: Any) -> Turn:
     """A turn of many calls, which returns the least time of one of them: a mean over a sample."""
 
     def seconds_of(calls: int) -> float:
-        start = time.perf_counter()
+        start = clock()
         for _ in itertools.repeat(None, calls):
             function(*args)
-        return time.perf_counter() - start
+        return clock() - start
 
     def turn() -> Sequence[float]:
         calls, warm = 0, 0.0
@@ -92,41 +109,68 @@ def require_equal(what: str, got: Any, expected: Any, tolerance: float = 0.0) ->
         raise UnequalError(f"{what}: off by {difference:.2g}, where the norm is {norm:.2g}")
 
 
-def machine() -> str:
-    """What the measurements depend on, in one line."""
+def environment() -> dict[str, Any]:
+    """What the measurements depend on."""
     blas = doctor.blas()
-    return ", ".join(
-        [
-            f"NumPy {np.__version__}",
-            f"{blas.name} {blas.version}" + (f" as {blas.kernel}" if blas.kernel else ""),
-            f"{os.environ['OPENBLAS_NUM_THREADS']} thread(s)",
-            f"Python {platform.python_version()}",
-            f"{doctor.processor()} ({os.cpu_count()} cores)",
-        ]
-    )
+    return {
+        "processor": doctor.processor(),
+        "cores": os.cpu_count(),
+        "system": platform.system(),
+        "threads": threads(),
+        "clock": "CPU time" if threads() == 1 else "elapsed time",
+        "python": platform.python_version(),
+        "blas": f"{blas.name} {blas.version}" + (f" as {blas.kernel}" if blas.kernel else ""),
+        "versions": dict(_versions()),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "commit": _commit(),
+    }
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    for name in LIBRARIES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            yield name, importlib.metadata.version(name)
+
+
+def _commit() -> str | None:
+    """The commit that is checked out, with a `+` if sources differ from it; None without git."""
+
+    def git(*command: str) -> str:
+        result = subprocess.run(
+            ["git", *command], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        )
+        return result.stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ":/*.py")
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def introduce(*lines: str) -> None:
     """Print what is measured, how, on what machine, and whether it was in use."""
-    print(*lines, machine(), sep="\n", flush=True)
+    about = environment()
+    machine = [f"NumPy {np.__version__}", about["blas"], f"{threads()} thread(s), {about['clock']}"]
+    machine += [f"Python {about['python']}", f"{about['processor']} ({about['cores']} cores)"]
+    print(*lines, ", ".join(machine), sep="\n", flush=True)
     if hasattr(os, "getloadavg") and (load := os.getloadavg()[0]) > 0.5:
         print(f"The machine was busy (load {load:.1f}): expect noise, and more of it with threads.")
     print()
 
 
 class Table:
-    """Lines printed aligned as they are measured, and the figures behind them as CSV.
+    """Lines printed aligned as they are measured, and the figures behind them in a file of results.
 
     `widths` gives each column's heading and width; the first column is aligned left, the others
-    right. The CSV file has its own columns, `fields`, and the machine's description.
+    right. The file is JSON with its own columns, `fields`, and what the figures depend on.
     """
 
     def __init__(self, widths: dict[str, int], path: Path, fields: Sequence[str]) -> None:
         self._widths = [max(width, len(name)) for name, width in widths.items()]
         self._path = path
-        self._machine = machine()
-        with path.open("w", newline="") as file:
-            csv.writer(file).writerow([*fields, "machine"])
+        self._head = environment() | {"fields": list(fields)}
+        self._rows: list[str] = []
         self.line(*widths)
         self.line(*("-" * width for width in self._widths))
 
@@ -139,8 +183,17 @@ class Table:
         print("  ".join([first, *others]), flush=True)
 
     def record(self, rows: Iterable[Sequence[Any]]) -> None:
-        with self._path.open("a", newline="") as file:
-            csv.writer(file).writerows([*row, self._machine] for row in rows)
+        """Add rows to the file. It is written again, so that it is whole after each call."""
+        self._rows += [json.dumps([_rounded(value) for value in row]) for row in rows]
+        head = [f" {json.dumps(key)}: {json.dumps(value)}" for key, value in self._head.items()]
+        rows = ' "rows": [\n  ' + ",\n  ".join(self._rows) + "\n ]"
+        text = ",\n".join([*head, rows])
+        self._path.write_text(f"{{\n{text}\n}}\n", encoding="utf-8")
+
+
+def _rounded(value: Any) -> Any:
+    """The value; of a float, four digits, as more are noise."""
+    return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
 def installed(engines: Mapping[str, Callable[[], E]]) -> Iterator[tuple[str, E]]:
