@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from . import approximations
+from .engine.arrays import sum_axes
 from .engine.custom import differentiable
 from .engine.registry import Form, shown_as
 from .engine.tensor import Tensor
@@ -246,9 +247,7 @@ def kl_div(x: Any, y: Any) -> Tensor:
 
 
 def _sum(x: Any, axis: Axis) -> Any:
-    """The sum, with the summed axes as axes of length 1: of float16 in float32."""
-    dtype = np.float32 if x.dtype.char == "e" else None
-    return np.add.reduce(x, axis=axis, dtype=dtype, keepdims=True)
+    return sum_axes(x, axis, keepdims=True)
 
 
 def _largest(x: Any, axis: Axis) -> Any:

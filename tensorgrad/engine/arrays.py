@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .typing import Array
+from .typing import Array, Axis, Function
 
+_add: Function = np.add.reduce
 _FLOATS = frozenset({np.float64, np.float32})  # what NumPy returns instead of 0-d arrays
 ALIGNMENT = 64  # bytes: of 8,192 numbers, NumPy multiplies aligned ones in half of the time
 
@@ -84,16 +85,24 @@ def spec_of(a: Any) -> Any:
     return Spec(a.shape, a.dtype) if hasattr(a, "shape") else a
 
 
+@functools.cache
+def working_dtype(*dtypes: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype to compute in: the common one, but float32 for float16.
+
+    In float16, long sums lose their digits, and squares underflow.
+    """
+    return np.result_type(*dtypes, np.float32)
+
+
+def sum_axes(a: Any, axes: Axis, keepdims: bool = False) -> Any:
+    """Return the sum over axes, computed in the `working_dtype`."""
+    dtype = working_dtype(a.dtype)
+    needed = None if dtype == a.dtype else dtype
+    return _add(a, axis=axes, dtype=needed, keepdims=keepdims)
+
+
 # --------------------------------------------------------------------------------------------
 # Broadcasting, reversed
-
-
-def accumulation_dtype(dtype: np.dtype[Any]) -> Any:
-    """Return the dtype to sum in: float32 for float16, whose sums lose digits; else None.
-
-    None lets NumPy choose.
-    """
-    return np.float32 if dtype.char == "e" else None
 
 
 def unbroadcast(g: Any, like: Spec) -> Any:
@@ -122,7 +131,7 @@ def _expand(scalar: Any, shape: tuple[int, ...]) -> Any:
 def _sum_rows(matrix: Any) -> Any:
     if type(matrix) is np.ndarray and matrix.size <= 1 << 16 and matrix.dtype.char in "fd":
         return _ones(len(matrix), matrix.dtype).dot(matrix)  # BLAS: a sixth of reduce's time
-    return np.add.reduce(matrix, axis=0, dtype=accumulation_dtype(matrix.dtype))
+    return sum_axes(matrix, 0)
 
 
 @functools.lru_cache(maxsize=16)
@@ -142,6 +151,6 @@ def _sum_to_shape(g: Any, shape: tuple[int, ...]) -> Any:
     lengths = enumerate(zip(g.shape[extra:], shape[len(shape) - g.ndim + extra :]), extra)
     axes = (*range(extra), *(i for i, (n, wanted) in lengths if wanted == 1 != n))
     if axes:
-        g = np.add.reduce(g, axis=axes, dtype=accumulation_dtype(g.dtype), keepdims=True)
+        g = sum_axes(g, axes, keepdims=True)
         g = g.reshape(g.shape[extra:])
     return g if g.shape == shape else np.broadcast_to(g, shape)

@@ -22,6 +22,7 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import DTypeLike
 
 from ..data import RNG
+from ..engine.arrays import working_dtype
 from ..engine.custom import differentiable
 from ..engine.modes import mode
 from ..engine.registry import shown_as
@@ -200,7 +201,7 @@ def _by_weight(g: Any, _y: Any, x: Any, _w: Any, _bias: Any, *how: Any) -> Any:
 
 
 def _by_bias(g: Any, _y: Any, _x: Any, _w: Any, _bias: Any, *_how: Any) -> Any:
-    dtype = np.result_type(g.dtype, np.float32)
+    dtype = working_dtype(g.dtype)
     return np.einsum(g, range(g.ndim), [1], dtype=dtype)  # a quarter of the time of np.sum
 
 
@@ -235,7 +236,7 @@ def _input_back(y: Any, w: Any, shape: tuple[int, ...], windows: Windows, groups
     outputs = y.shape[2:]
     dtype = np.result_type(y.dtype, w.dtype)
     padded = [size + sum(pad) for size, pad in zip(sizes, windows.padding)]
-    x, grouped = _new(n, padded, groups, channels, np.result_type(dtype, np.float32), y, w)
+    x, grouped = _new(n, padded, groups, channels, working_dtype(dtype), y, w)
     rows = _grouped(y, groups).reshape(groups, n * math.prod(outputs), len(w) // groups)
     matrices = _matrices(w, groups).reshape(groups, -1, w.shape[1], rows.shape[-1])
     for i, position in enumerate(windows.positions()):
@@ -260,7 +261,7 @@ def _weight_back(y: Any, x: Any, windows: Windows, groups: int) -> Any:
     dtype = np.result_type(y.dtype, x.dtype)
     nout, channels = y.shape[1] // groups, x.shape[1] // groups
     width = math.prod(windows.kernel) * channels
-    w = _zeros((groups, width, nout), np.result_type(dtype, np.float32), y, x)
+    w = _zeros((groups, width, nout), working_dtype(dtype), y, x)
     rows = _grouped(y, groups)
     for part, columns in _columns(x, windows, groups):
         w += (columns.mT @ rows[:, part].reshape(*columns.shape[:3], nout)).sum(axis=1)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 from numpy.typing import DTypeLike
 
+from ..engine.arrays import working_dtype
 from ..engine.custom import differentiable
 from ..engine.registry import shown_as
 from ..engine.tensor import Tensor
@@ -25,7 +26,7 @@ def _sum(axes: Axes, *arrays: Any, keepdims: bool = False) -> Any:
     every = range(arrays[0].ndim)
     summed = normalize_axis_tuple(axes, len(every))
     terms = [term for a in arrays for term in (a, every)]
-    dtype = np.result_type(*[a.dtype for a in arrays], np.float32)
+    dtype = working_dtype(*[a.dtype for a in arrays])
     total = np.einsum(*terms, [i for i in every if i not in summed], dtype=dtype)
     return np.expand_dims(total, axes) if keepdims else total
 
@@ -44,7 +45,7 @@ def _standardized_back(g: Any, results: Any, _x: Any, axes: Axes, eps: float) ->
 @shown_as("batch_norm or layer_norm")
 def _standardized(x: Any, axes: Axes, eps: float) -> tuple[Any, Any, Any]:
     """(x - mean) / sqrt(variance + eps), and mean and variance, with `axes` of length 1."""
-    wide = x.astype(np.result_type(x.dtype, np.float32), copy=False)
+    wide = x.astype(working_dtype(x.dtype), copy=False)
     count = math.prod([x.shape[i] for i in axes])
     mean = _sum(axes, wide, keepdims=True) / count
     y = wide - mean

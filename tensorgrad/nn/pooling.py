@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ..engine.arrays import working_dtype
 from ..engine.custom import differentiable
 from ..engine.registry import shown_as
 from ..engine.tensor import Tensor
@@ -58,7 +59,7 @@ def _spread(y: Any, which: Any, shape: tuple[int, ...], windows: Windows) -> Any
     axes = len(windows.kernel)
     sizes, outputs = shape[-axes:], y.shape[-axes:]
     padded = [n + sum(pad) for n, pad in zip(sizes, windows.padding)]
-    dtype = np.result_type(y.dtype, np.float32)
+    dtype = working_dtype(y.dtype)
     x: Any = np.zeros_like(y, dtype, shape=(*shape[:-axes], *padded))
     for i, position in enumerate(windows.positions()):
         x[(..., *windows.elements(position, outputs))] += _counted(y, which, i)

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from ..engine.arrays import working_dtype
 from ..engine.modes import mode
 from ..engine.tensor import Tensor
 from ..engine.typing import Array
 from ..engine.variable import plain
-from .flat import by_dtype, distinct, views, working_dtype
+from .flat import by_dtype, distinct, views
 
 
 class ExponentialMovingAverage:

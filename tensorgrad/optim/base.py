@@ -10,12 +10,13 @@ from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
+from ..engine.arrays import working_dtype
 from ..engine.modes import enable_grad, mode
 from ..engine.tensor import Tensor
 from ..engine.typing import Array
 from ..errors import TraceError
 from ..guide import guide, guided
-from .flat import Flat, Part, by_dtype, distinct, listed, working_dtype
+from .flat import Flat, Part, by_dtype, distinct, listed
 
 Parameters: TypeAlias = "Iterable[Tensor] | Iterable[dict[str, Any]]"
 Options: TypeAlias = Mapping[str, Any]

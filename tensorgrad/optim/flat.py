@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.arrays import aligned, order_of
+from ..engine.arrays import aligned, order_of, working_dtype
 from ..engine.graph import now
 from ..engine.modes import epoch, mode
 from ..engine.mutation import move
@@ -75,11 +75,6 @@ def views(vector: Array, arrays: Sequence[Array]) -> list[Array]:
         vector[start:stop].reshape(a.shape, order=order_of(a))
         for a, start, stop in zip(arrays, edges, edges[1:])
     ]
-
-
-def working_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The dtype to compute in: float32 for float16, in which squares of gradients underflow."""
-    return np.result_type(dtype, np.float32)
 
 
 class Vectors(dict[str, Array]):

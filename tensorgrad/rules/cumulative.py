@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
+from ..engine.arrays import working_dtype
 from ..engine.dispatch import apply
 from ..engine.registry import composite, rule
 from ..engine.tensor import asarray
@@ -37,7 +38,7 @@ def _suffix_sums(terms: Any, factors: Any) -> Any:
 
 def _accumulated_sum_back(g: Any, _y: Any, _x: Any, *, axis: int = 0, **_dtype: Any) -> Any:
     backwards = along_axis(axis % g.ndim, slice(None, None, -1))
-    dtype = np.result_type(g.dtype, np.float32)
+    dtype = working_dtype(g.dtype)
     return np.add.accumulate(g[backwards], axis=axis, dtype=dtype)[backwards]
 
 
@@ -45,7 +46,7 @@ def _accumulated_product_back(g: Any, y: Any, x: Any, *, axis: int = 0, **_dtype
     """`g[i] + x[i+1] * (g[i+1] + x[i+2] * (...))`, times the product of the elements before i."""
     if not x.size:
         return g
-    dtype = np.result_type(g.dtype, np.float32)
+    dtype = working_dtype(g.dtype)
     g, y, x = (np.moveaxis(a, axis, 0).astype(dtype) for a in (g, y, x))
     before = np.concatenate([np.ones((1, *x.shape[1:]), dtype), y[:-1]])
     return np.moveaxis(before * _suffix_sums(g, x[1:]), 0, axis)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from ..engine.arrays import as_array
+from ..engine.arrays import as_array, working_dtype
 from ..engine.custom import differentiable
 from ..engine.dispatch import apply
 from ..engine.primitives import assign
@@ -35,18 +35,13 @@ def scatter(values: Any, index: Any, shape: tuple[int, ...]) -> Any:
         out = np.zeros(shape, values.dtype) if plain else np.zeros_like(values, shape=shape)
         out[index] = values
         return out
-    out = np.zeros_like(values, shape=shape, dtype=wide(values), order="C")
+    out = np.zeros_like(values, shape=shape, dtype=working_dtype(values.dtype), order="C")
     flat = _flat_index(index, shape, values.size)
     if flat is None:
         np.add.at(out, index, values)
     else:
         np.add.at(out.reshape(-1), flat.reshape(-1), values.reshape(-1))
     return out.astype(values.dtype, copy=False)
-
-
-def wide(a: Any) -> Any:
-    """The dtype to add up in: float16 is too short for long sums."""
-    return np.result_type(a.dtype, np.float32)
 
 
 def _is_unique(index: Any) -> bool:

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
+from ..engine.arrays import working_dtype
 from ..engine.dispatch import apply
 from ..engine.registry import composite, rule, shown_as
 from ..engine.typing import Axis, Function
 from ..special import softmax
-from .indexing import wide
 from .selection import attains
 
 _add: Function = np.add.reduce
@@ -104,7 +104,7 @@ def _product_back(
         return np.zeros_like(g, shape=x.shape)
     axes = axes_of(x, axis)
     rows = rows_of(x if where is True else np.where(where, x, 1), axes)
-    one = np.ones((len(rows), 1), wide(g))
+    one = np.ones((len(rows), 1), working_dtype(g.dtype))
     before = np.multiply.accumulate(np.concatenate([one, rows[:, :-1]], axis=1), axis=1)
     after = np.multiply.accumulate(np.concatenate([one, rows[:, :0:-1]], axis=1), axis=1)[:, ::-1]
     g = keep_axes(g if initial is None else g * initial, x, axis)
@@ -160,7 +160,7 @@ def _extremum_back(
         x = x.astype(y.dtype)
     g, y = (keep_axes(a, x, axis) for a in (g, y))
     chosen = attains(x, y) if where is True else attains(x, y) & where
-    count = _add(chosen, axis=axis, keepdims=True, dtype=wide(g))
+    count = _add(chosen, axis=axis, keepdims=True, dtype=working_dtype(g.dtype))
     if initial is not None:
         count = count + attains(np.asarray(initial, y.dtype), y)
     return np.where(chosen, g / count, 0)
@@ -210,7 +210,7 @@ def _mean_back(
     g = keep_axes(g, _x, axis)
     if where is True and g.dtype.char in "fd":
         return g / max(_x.size // max(_y.size, 1), 1)
-    count = _count(_x, _y, axis, where, wide(g))
+    count = _count(_x, _y, axis, where, working_dtype(g.dtype))
     return _selected(g / np.maximum(count, 1), where)
 
 
@@ -263,7 +263,7 @@ def _dispersion_back(
     """The cotangent of `x`. Through the mean comes nothing, as the deviations from it sum to 0."""
     if fun in (np.nanvar, np.nanstd):
         where = (x == x) & where
-    dtype = np.result_type(x.dtype, g.dtype, np.float32)
+    dtype = working_dtype(x.dtype, g.dtype)
     count = _count(x, y, axis, where, dtype)
 
     def centered(a: Any) -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 from numpy.lib.stride_tricks import sliding_window_view
 
+from ..engine.arrays import working_dtype
 from ..engine.custom import differentiable
 from ..engine.dispatch import apply
 from ..engine.operands import as_operand
@@ -20,7 +21,7 @@ from ..engine.typing import Axis, Function
 from ..engine.variable import plain
 from ..engine.views import concrete
 from ..errors import OR_DETACH, NoRuleError
-from .indexing import along_axis, scatter, wide
+from .indexing import along_axis, scatter
 
 # -- one array, in another shape
 
@@ -301,7 +302,7 @@ def _repeat_back(g: Any, _y: Any, _a: Any, repeats: Any, axis: int | None = None
         origins = np.repeat(np.arange(shape[axis]), repeats)
         return scatter(g, along_axis(axis, origins), shape).reshape(_a.shape)
     each = (*shape[: axis + 1], np.ravel(repeats)[0], *shape[axis + 1 :])
-    return np.sum(g.reshape(each), axis + 1, dtype=wide(g)).reshape(_a.shape)
+    return np.sum(g.reshape(each), axis + 1, dtype=working_dtype(g.dtype)).reshape(_a.shape)
 
 
 rule(np.repeat, _repeat_back, form="linear")
@@ -328,7 +329,7 @@ def _tile(A: Any, reps: Any) -> Any:  # noqa: N803
 @shown_as("sliding_window_view")
 def _overlaid(windows: Any, window: Any, axes: Any, shape: tuple[int, ...]) -> Any:
     """Add each window to an array of zeros at the position that it was taken from."""
-    out = np.zeros(shape, wide(windows))
+    out = np.zeros(shape, working_dtype(windows.dtype))
     lengths = windows.shape[: len(shape)]
     for offsets in np.ndindex(*window):
         starts = [0] * len(shape)
