@@ -305,7 +305,7 @@ def test_safe_where_of_arrays_and_numbers() -> None:
     assert_array_equal(out, [0, 0.5])
     assert_array_equal(tg.safe_where([True, False], np.exp, 0.0), [1, 0])
     assert_array_equal(tg.safe_where(False, np.log, leaf(-1.0)).data, 0)
-    with pytest.raises(ValueError, match=r"shape \(1,\), f returned shape \(\)"):
+    with pytest.raises(ValueError, match=r"f returned shape \(\) for an array of shape \(1,\)"):
         tg.safe_where(True, np.sum, leaf(1.0))
 
 
