@@ -1,8 +1,8 @@
-"""`python -m tensorgrad [--seed N]`: two networks learn, in a few seconds.
+"""`python -m tensorgrad [--seed N]`: train two networks, in a few seconds.
 
-`python -m tensorgrad support [NAME ...]`: which NumPy functions have derivatives.
+`python -m tensorgrad support [NAME ...]`: list which NumPy functions have derivatives.
 
-`python -m tensorgrad doctor`: what NumPy multiplies matrices with, and if it could be faster.
+`python -m tensorgrad doctor`: measure NumPy's matrix products, and say how to speed them up.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from .data import moons
 from .engine.typing import Array
 from .nn import MLP, hinge_loss
 
-# What a shell reports of a program that a signal ended: Ctrl-C, or the end of a pipe.
+# The exit statuses that shells report for a program that a signal ended: Ctrl-C, or a closed pipe.
 INTERRUPTED, NO_READER = 130, 141
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the tour or print a report; `argv` are the arguments of the command line."""
+    """Run the tour or print a report; `argv` is the list of command-line arguments."""
     try:
         try:
             answer(argv)
@@ -37,14 +37,31 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what Python itself flushes in the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes once more at exit
         sys.exit(NO_READER if isinstance(error, BrokenPipeError) else f"error: {error}")
 
 
 def answer(argv: Sequence[str] | None) -> None:
     """Do what the arguments ask for."""
+    parser = argument_parser()
+    arguments = parser.parse_args(argv)
+    width = max(shutil.get_terminal_size((96, 24)).columns, 24)
+    if arguments.report == "support":
+        print_support(arguments.names, min(width, 96))
+    elif arguments.report == "doctor":
+        print_doctor(width)
+    elif arguments.seed < 0:
+        parser.error(f"argument --seed: {arguments.seed} is negative")
+    else:
+        rng = np.random.default_rng(arguments.seed)
+        learn_four_samples(rng)
+        learn_two_moons(rng, min(width - 2, 64))
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m tensorgrad", description="Train two small networks, and show how it went."
+        prog="python -m tensorgrad", description="Train two small networks, and print the results."
     )
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="seed of all random numbers (default: 0)"
@@ -56,28 +73,20 @@ def answer(argv: Sequence[str] | None) -> None:
         "names", nargs="*", metavar="NAME", help="a function, such as tanh or numpy.linalg.svd"
     )
     reports.add_parser("doctor", help="how fast NumPy multiplies matrices, and how to speed it up")
-    arguments = parser.parse_args(argv)
-    width = max(shutil.get_terminal_size((96, 24)).columns, 24)
-    if arguments.report == "support":
-        tell_support(arguments.names, min(width, 96))
-        return
-    if arguments.report == "doctor":
-        try:
-            for line in doctor.report(width=width):
-                print(line, flush=True)
-        except RuntimeError as error:
-            sys.exit(f"error: {error}")
-        return
-    seed = arguments.seed
-    if seed < 0:
-        parser.error(f"argument --seed: {seed} is negative")
-    rng = np.random.default_rng(seed)
-    learn_four_samples(rng)
-    learn_two_moons(rng, min(width - 2, 64))
+    return parser
 
 
-def tell_support(names: Sequence[str], width: int) -> None:
-    """Print which functions have derivatives, by default all of NumPy's."""
+def print_doctor(width: int) -> None:
+    """Print which kernel multiplies matrices fastest."""
+    try:
+        for line in doctor.report(width=width):
+            print(line, flush=True)
+    except RuntimeError as error:
+        sys.exit(f"error: {error}")
+
+
+def print_support(names: Sequence[str], width: int) -> None:
+    """Print which functions have derivatives, by default for all functions of NumPy."""
     if not names:
         print(support.report(width))
         return
@@ -114,7 +123,7 @@ def learn_four_samples(rng: np.random.Generator, steps: int = 100) -> None:
 
 
 def learn_two_moons(rng: np.random.Generator, width: int, steps: int = 1000) -> None:
-    """Tell two classes of points apart, and compare the speed of the two engines at it."""
+    """Classify points of two classes, and compare the speed of the two engines."""
     points, classes = moons(100, noise=0.1, rng=rng)
     targets = 2.0 * classes[:, np.newaxis] - 1
     net = MLP(2, [16, 16, 1], output_activation="linear", rng=rng)
@@ -141,7 +150,7 @@ def descend(net: Any, loss: Any, rate: float) -> None:
 
 
 def draw(net: MLP, points: Array, classes: Array, width: int, height: int = 16) -> str:
-    """Draw the points of class 0 as `o`, of class 1 as `x`, and dots where the network says 1."""
+    """Draw class 0 as `o`, class 1 as `x`, and dots where the network predicts class 1."""
     low, high = points.min(axis=0) - 0.2, points.max(axis=0) + 0.2
     across, down = np.linspace(low[0], high[0], width), np.linspace(high[1], low[1], height)
     with no_grad():
@@ -153,7 +162,7 @@ def draw(net: MLP, points: Array, classes: Array, width: int, height: int = 16) 
 
 
 def compare_engines(reference: scalar.MLP, points: Array, targets: Array) -> None:
-    """Time the same step of training on both engines, if they agree on the loss."""
+    """Time the same training step on both engines; both must compute the same loss."""
     net = MLP.from_scalar(reference)
     xs, ts = points.tolist(), targets[:, 0].tolist()
 
@@ -169,9 +178,9 @@ def compare_engines(reference: scalar.MLP, points: Array, targets: Array) -> Non
         return float(loss.data)
 
     for _ in range(2):  # the second loss depends on every gradient of the first
-        ours, theirs = tensor_step(), scalar_step()
-        if not math.isclose(ours, theirs, rel_tol=1e-9):
-            raise AssertionError(f"the engines disagree on the loss: {ours} and {theirs}")
+        loss, expected = tensor_step(), scalar_step()
+        if not math.isclose(loss, expected, rel_tol=1e-9):
+            raise AssertionError(f"the engines compute different losses: {loss} and {expected}")
     slow, fast = best_time(scalar_step, 1), best_time(tensor_step, 200)
     print("  The same step on all points, with equal losses:")
     print(f"  scalar engine {slow * 1e3:.0f} ms, tensor engine {fast * 1e3:.3f} ms: ", end="")
@@ -179,7 +188,7 @@ def compare_engines(reference: scalar.MLP, points: Array, targets: Array) -> Non
 
 
 def best_time(step: Callable[[], Any], number: int) -> float:
-    """Return the seconds that a step takes: the mean of `number`, the least of three means."""
+    """Return the seconds of a step: the shortest of three means over `number` steps."""
     return min(timeit.repeat(step, number=number, repeat=3)) / number
 
 

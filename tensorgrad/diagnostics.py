@@ -1,4 +1,4 @@
-"""Looking into a computation: where a NaN comes from, and what each operation costs."""
+"""Diagnostics: which operation made the first NaN, and what each operation costs."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ P = ParamSpec("P")
 def detect_anomaly() -> set_mode:
     """Raise an AnomalyError where a NaN or an infinity first appears, forward or backward.
 
-    The error names the operation and the line that called it. Within the `with` block, or the
-    decorated function, every recorded operation is looked at, and each step of `backward()`; this
-    costs time.
+    The error names the operation and the line that called it. Use it in a `with` block, or as a
+    decorator of a function. There, the results of every recorded operation and of every step of
+    `backward()` are checked, which takes time.
 
     >>> x = tg.Tensor([0.0, 1.0], requires_grad=True)
     >>> try:
@@ -37,9 +37,9 @@ def detect_anomaly() -> set_mode:
 
 
 def _look_forward(node: Node, arrays: Sequence[Any]) -> None:
-    given, results = arrays[: len(node.args)], arrays[len(node.args) :]
+    inputs, results = arrays[: len(node.args)], arrays[len(node.args) :]
     for out in results:
-        if not _finite(out) and all(map(_finite, given)):
+        if not _finite(out) and all(map(_finite, inputs)):
             raise AnomalyError(f"forward: {node} returned {_first(out)} for finite arguments")
 
 
@@ -58,14 +58,17 @@ def _finite(value: Any) -> bool:
 
 
 def _first(array: Any) -> str:
-    """The first element that is not finite, and where it is."""
+    """The first element that is not finite, and its index."""
     array = plain(array)
     index = np.argwhere(~np.isfinite(array))[0]
     return f"{array[tuple(index)]} at index {tuple(index.tolist())}"
 
 
 class Operation(NamedTuple):
-    """One recorded operation: seconds forward and backward, and the bytes it keeps in between."""
+    """One recorded operation: its seconds forward and backward, and the bytes that it saves.
+
+    `place` is the line of the call, and `shape` the shape of the result.
+    """
 
     name: str
     place: str
@@ -76,7 +79,7 @@ class Operation(NamedTuple):
 
 
 class Profile(NamedTuple):
-    """What `profile` found: the function's result, and its operations in order."""
+    """The report of `profile`: the function's result, and its operations in order."""
 
     result: Any
     operations: list[Operation]
@@ -84,7 +87,7 @@ class Profile(NamedTuple):
     def __str__(self) -> str:
         """A table: microseconds, bytes, and the line of the call."""
         rows: list[tuple[str, ...]] = [
-            ("operation", "shape", "forward us", "backward us", "kept bytes", "called at")
+            ("operation", "shape", "forward us", "backward us", "saved bytes", "called at")
         ]
         total = Operation(
             "total",
@@ -111,9 +114,11 @@ class Profile(NamedTuple):
 def profile(f: Callable[P, Any], repeats: int = 5) -> Callable[P, Profile]:
     """Return a function that calls `f` and reports what each recorded operation costs.
 
-    Afterwards every operation, and its derivative, is run again by itself, and the least time of
-    `repeats` is taken. The bytes are those of arrays that only the graph keeps alive, each counted
-    where it is kept first. Of arguments of `f`, tensors that require grad are tracked.
+    After the call, each operation and its derivative are run `repeats` times by themselves, and the
+    shortest time counts. The bytes are those of the arrays that an operation saves for its
+    derivative, without the arguments of `f` and leaves; an array that several operations save
+    counts for the first of them. Operations are recorded for tensors that require grad: arguments
+    of `f`, or tensors that it uses, such as parameters.
 
     >>> w = tg.Tensor(np.ones((3, 2)), requires_grad=True)
     >>> report = tg.profile(lambda x: np.sum(np.tanh(x @ w)))(np.ones((5, 3)))
@@ -131,8 +136,8 @@ def profile(f: Callable[P, Any], repeats: int = 5) -> Callable[P, Profile]:
 
         with set_mode(hooks=(note,)):
             result = f(*args, **kwargs)
-        given, _ = flatten((args, kwargs), "profile", anything=True)
-        seen = {id(_owner(plain(a))) for a in given if hasattr(plain(a), "dtype")}
+        leaves, _ = flatten((args, kwargs), "profile", anything=True)
+        seen = {id(_owner(plain(a))) for a in leaves if hasattr(plain(a), "dtype")}
         operations = []
         with np.errstate(all="ignore"):
             for node, arrays in zip(nodes, operands, strict=True):

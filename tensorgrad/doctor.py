@@ -1,8 +1,8 @@
-"""`python -m tensorgrad doctor`: what NumPy multiplies matrices with, and if it could be faster.
+"""`python -m tensorgrad doctor`: which BLAS NumPy multiplies matrices with, and how to speed it up.
 
-OpenBLAS, the library of products in most builds of NumPy, holds a kernel for each family of
-processors. It picks one as it is loaded, at times a slow one, unless the variable OPENBLAS_CORETYPE
-of the environment names another. So each kernel gets a child process: this file, run as a script.
+OpenBLAS, the BLAS of most builds of NumPy, has kernels for several families of processors. When it
+is loaded, it selects one, sometimes a slow one, unless the environment variable OPENBLAS_CORETYPE
+names another. So each kernel is measured in a child process, which runs this file as a script.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from statistics import geometric_mean
 from typing import Any, NamedTuple
@@ -27,23 +27,23 @@ import numpy as np
 
 VARIABLE = "OPENBLAS_CORETYPE"
 
-# The kernels worth a try: an older one than these is not faster where one of these runs.
+# The kernels to try. Older ones are not faster on processors that can run one of these.
 X86_64 = ("SapphireRapids", "Cooperlake", "SkylakeX", "Zen", "Haswell")
 ARM64 = ("NEOVERSEV1", "NEOVERSEN2", "NEOVERSEN1", "ARMV8SVE", "ARMV8")
 FAMILIES = {"x86_64": X86_64, "amd64": X86_64, "aarch64": ARM64, "arm64": ARM64}
 
-# Few: a turn must outlast the 30 ms for which idle threads of the turn before it may still spin.
+# Few rounds, so that each turn takes long: threads of the turn before may still spin for 30 ms.
 ROUNDS = 4
 
-# A kernel must take less than this of the present one's time: on a quiet machine, a kernel measured
-# again came within 2% of itself.
+# A kernel is recommended if it takes less than this fraction of the present kernel's time. On a
+# quiet machine, repeated measurements of one kernel differ by up to 2%.
 WORTHWHILE = 0.95
 
 WINDOWS_ILLEGAL_INSTRUCTION = 0xC000001D
 
 
 class Blas(NamedTuple):
-    """NumPy's BLAS; the kernel and the threads are None where it does not tell."""
+    """NumPy's BLAS; the kernel and the number of threads are None if they are unknown."""
 
     name: str
     version: str
@@ -52,7 +52,7 @@ class Blas(NamedTuple):
 
 
 class Product(NamedTuple):
-    """The product of two square matrices; `threads` is None where BLAS does not tell how many."""
+    """A product of two square matrices; `threads` is None if their number is unknown."""
 
     dtype: str
     threads: int | None
@@ -63,10 +63,10 @@ class Product(NamedTuple):
 
 
 class Kernel(NamedTuple):
-    """The seconds of each product with one kernel of BLAS.
+    """The seconds that each product takes with one kernel of the BLAS.
 
-    `setting` is the value of OPENBLAS_CORETYPE that selects it, None for the environment as it is;
-    `name` is None where BLAS does not tell.
+    `setting` is the value of OPENBLAS_CORETYPE that selects it, or None for the present
+    environment. `name` is None if it is unknown.
     """
 
     setting: str | None
@@ -75,21 +75,21 @@ class Kernel(NamedTuple):
 
 
 class Kernels(NamedTuple):
-    """The measured kernels, the present one first; and why others, by setting, are passed over."""
+    """The measured kernels, the present one first, and why others, by setting, were skipped."""
 
     measured: list[Kernel]
-    passed_over: dict[str, str]
+    skipped: dict[str, str]
 
 
 def blas() -> Blas:
-    """What NumPy multiplies matrices with, in this process.
+    """Return the BLAS that NumPy multiplies matrices with, in this process.
 
     >>> from tensorgrad import doctor
     >>> doctor.blas().threads != 0
     True
     """
     config: Any = np.show_config(mode="dicts")
-    built = config["Build Dependencies"].get("blas", {})  # NumPy leaves out what it does not know
+    built = config["Build Dependencies"].get("blas", {})  # absent if NumPy does not know it
     built = built.get("name", "unknown"), built.get("version", "")
     name, threads = _openblas("get_corename"), _openblas("get_num_threads")
     if name is None or threads is None:
@@ -99,10 +99,10 @@ def blas() -> Blas:
 
 
 def _openblas(name: str) -> Any:
-    """A function of the OpenBLAS that NumPy has loaded; None where there is no such.
+    """Return a function of the OpenBLAS that NumPy has loaded, or None.
 
-    The extension that needs the library finds its symbols, wherever it lies, but not on Windows:
-    there it lies beside NumPy.
+    Except on Windows, the symbols are found through NumPy's own extension module, wherever the
+    library is. On Windows, the library is in a folder next to NumPy's.
     """
     extension = sys.modules["numpy._core._multiarray_umath"].__file__
     beside = Path(np.__file__).parents[1].glob("numpy.libs/*openblas*")
@@ -116,7 +116,7 @@ def _openblas(name: str) -> Any:
 
 
 def processor() -> str:
-    """The processor's name, as far as the system tells."""
+    """Return the processor's name, as far as the system knows it."""
     with suppress(OSError, StopIteration):  # Linux
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
@@ -126,16 +126,21 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-class PassedOverError(Exception):
-    """A child process cannot measure; the message says why."""
+class SkippedError(Exception):
+    """A kernel cannot be measured; the message says why."""
 
 
 class _Child(subprocess.Popen[str]):
-    """A fresh Python, with a BLAS of that setting, which multiplies matrices when told to."""
+    """A new Python process with a setting of the BLAS, which measures products on request."""
 
     def __init__(self, setting: str | None, size: int) -> None:
         super().__init__(
-            [sys.executable, "-P", __file__, str(size)],  # -P: no module here hides one of Python's
+            [
+                sys.executable,
+                "-P",
+                __file__,
+                str(size),
+            ],  # -P: no file in this folder may hide a standard module
             env=os.environ | ({} if setting is None else {VARIABLE: setting}),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -143,85 +148,96 @@ class _Child(subprocess.Popen[str]):
             text=True,
         )
 
-    def tell(self, seconds: float) -> None:
-        """Have it measure for so long; the answer is a list of [dtype, threads, seconds]."""
+    def request(self, seconds: float) -> None:
+        """Ask it to measure for `seconds`; it answers with a list of [dtype, threads, seconds]."""
         assert self.stdin is not None
         try:
             print(seconds, file=self.stdin, flush=True)
-        except OSError:  # it has ended, and its answer() says how
+        except OSError:  # the process has ended, and answer() says how
             with suppress(OSError):
                 self.stdin.close()
 
     def answer(self) -> Any:
-        """The next line it prints, read as JSON; the first one is the name of its kernel."""
+        """Read the next line that it prints, as JSON. The first is the name of its kernel."""
         assert self.stdout is not None and self.stderr is not None
         if line := self.stdout.readline():
             try:
                 return json.loads(line)
             except ValueError:
-                raise PassedOverError(f"it printed {line.strip()!r}") from None
+                raise SkippedError(f"it printed {line.strip()!r}") from None
         last_words = self.stderr.read().strip().rpartition("\n")[2]
         status = self.wait()
         if status in (-signal.SIGILL, WINDOWS_ILLEGAL_INSTRUCTION):
-            raise PassedOverError("the processor lacks its instructions")
-        raise PassedOverError(last_words or f"it ended with status {status}")
+            raise SkippedError("the processor lacks its instructions")
+        raise SkippedError(last_words or f"it ended with status {status}")
 
 
 def kernels(size: int = 512, seconds: float = 6.0, names: Sequence[str] | None = None) -> Kernels:
-    """Measure products of matrices of `size` x `size` with each kernel of this processor's family.
+    """Measure products of `size` x `size` matrices with each kernel for this kind of processor.
 
-    They are float32 and float64, on one thread and on as many as BLAS takes at present. The kernels
-    take turns for about `seconds` altogether, and what counts is the least time of each. `names`
-    are the values of OPENBLAS_CORETYPE to try, by default those of the processor's family. Where
-    BLAS is not OpenBLAS, only the present setting is measured, on its own number of threads.
+    Products are measured in float32 and float64, on one thread and on all threads that the BLAS
+    uses. The kernels take turns, for about `seconds` in total, and the shortest time of each
+    counts. `names` are the values of OPENBLAS_CORETYPE to try, by default those for the family of
+    the processor. If the BLAS is not OpenBLAS, only the present setting is measured.
 
-    Raises RuntimeError if a fresh Python cannot multiply, or multiplies wrongly, as things are set.
+    Raises RuntimeError if products fail, or are wrong, with the present setting.
 
     >>> from tensorgrad import doctor
-    >>> measured, passed_over = doctor.kernels(size=16, seconds=0.01, names=["Imaginary"])
-    >>> [kernel.setting for kernel in measured], list(passed_over)
+    >>> measured, skipped = doctor.kernels(size=16, seconds=0.01, names=["Imaginary"])
+    >>> [kernel.setting for kernel in measured], list(skipped)
     ([None], ['Imaginary'])
     """
     if blas().kernel is None:
         names = ()
     elif names is None:
         names = FAMILIES.get(platform.machine().lower(), ())
-    measured: list[Kernel] = []
-    passed_over: dict[str, str] = {}
-
-    def pass_over(setting: str | None, error: PassedOverError) -> None:
-        if setting is None:
-            raise RuntimeError(f"NumPy cannot be measured as it is set up: {error}") from error
-        passed_over[setting] = str(error)
-
+    skipped: dict[str, str] = {}
     with ExitStack() as stack:
         children = {name: stack.enter_context(_Child(name, size)) for name in (None, *names)}
-        for setting, child in children.items():
-            try:
-                name = child.answer()
-                if setting is not None and name.lower() != setting.lower():
-                    raise PassedOverError(f"OpenBLAS takes {name} in its place")
-            except PassedOverError as error:
-                pass_over(setting, error)
-            else:
-                if name not in [kernel.name for kernel in measured]:
-                    measured.append(Kernel(setting, name, {}))
+        measured = _distinct_kernels(children, skipped)
         turn = seconds / ROUNDS / len(measured)
         for kernel in measured * ROUNDS:
-            if kernel.setting in passed_over:
-                continue
-            try:
-                children[kernel.setting].tell(turn)
-                for dtype, threads, least in children[kernel.setting].answer():
-                    product = Product(dtype, threads)
-                    kernel.seconds[product] = min(kernel.seconds.get(product, math.inf), least)
-            except PassedOverError as error:
-                pass_over(kernel.setting, error)
-    return Kernels([k for k in measured if k.setting not in passed_over], passed_over)
+            if kernel.setting not in skipped:
+                with _skipping(kernel.setting, skipped):
+                    _measure(kernel, children[kernel.setting], turn)
+    return Kernels([k for k in measured if k.setting not in skipped], skipped)
+
+
+@contextmanager
+def _skipping(setting: str | None, skipped: dict[str, str]) -> Iterator[None]:
+    """Note why a setting is skipped; the present one cannot be."""
+    try:
+        yield
+    except SkippedError as error:
+        if setting is None:
+            raise RuntimeError(f"NumPy cannot be measured as it is set up: {error}") from error
+        skipped[setting] = str(error)
+
+
+def _distinct_kernels(
+    children: Mapping[str | None, _Child], skipped: dict[str, str]
+) -> list[Kernel]:
+    """The kernels of the child processes, each once."""
+    found: list[Kernel] = []
+    for setting, child in children.items():
+        with _skipping(setting, skipped):
+            name = child.answer()
+            if setting is not None and name.lower() != setting.lower():
+                raise SkippedError(f"OpenBLAS uses {name} instead")
+            if name not in [kernel.name for kernel in found]:
+                found.append(Kernel(setting, name, {}))
+    return found
+
+
+def _measure(kernel: Kernel, child: _Child, seconds: float) -> None:
+    child.request(seconds)
+    for dtype, threads, shortest in child.answer():
+        product = Product(dtype, threads)
+        kernel.seconds[product] = min(kernel.seconds.get(product, math.inf), shortest)
 
 
 def share(kernel: Kernel, present: Kernel) -> float:
-    """The share of the present kernel's time that products take: the geometric mean over them.
+    """The time of a kernel over that of the present one: the geometric mean over all products.
 
     >>> from tensorgrad.doctor import Kernel, share
     >>> haswell = Kernel(None, "Haswell", {("float32", 1): 4.0, ("float64", 1): 8.0})
@@ -232,10 +248,10 @@ def share(kernel: Kernel, present: Kernel) -> float:
 
 
 def best_kernel(measured: Sequence[Kernel]) -> Kernel:
-    """The kernel with the fastest products, the present one unless another is clearly faster.
+    """Return the fastest kernel, or the present one if no other is clearly faster.
 
-    `measured` are those of `kernels()`. The `setting` of the best is the value to give to
-    OPENBLAS_CORETYPE before Python starts; None means to leave the environment alone.
+    `measured` is the list from `kernels()`. Set OPENBLAS_CORETYPE to the kernel's `setting` before
+    Python starts; if that is None, leave the environment as it is.
 
     >>> from tensorgrad.doctor import Kernel, best_kernel
     >>> haswell = Kernel(None, "Haswell", {("float32", 1): 3.3, ("float64", 1): 6.8})
@@ -249,10 +265,10 @@ def best_kernel(measured: Sequence[Kernel]) -> Kernel:
 
 
 def advice(measured: Sequence[Kernel]) -> str:
-    """What to set and what it gains, in a sentence."""
+    """Say in a sentence what to set, and how much faster products become."""
     present, best = measured[0], best_kernel(measured)
     if best is not present:
-        gain = f"products take {share(best, present):.2f} of their time"
+        gain = f"products take {share(best, present):.2f} of the time"
         return f"Set {VARIABLE}={best.setting} before Python starts: {gain}."
     if len(measured) == 1:
         return "Nothing to set: no other kernel was found for this processor."
@@ -260,20 +276,29 @@ def advice(measured: Sequence[Kernel]) -> str:
 
 
 def report(size: int = 512, seconds: float = 6.0, width: int = 100) -> Iterator[str]:
-    """The lines of what `python -m tensorgrad doctor` prints, each as soon as it is known.
+    """Yield the lines that `python -m tensorgrad doctor` prints, each as soon as it is known.
 
-    Where the table is wider than `width` characters, each number has a line.
+    If the table is wider than `width` characters, each number gets a line.
     """
-    library, asked = blas(), os.environ.get(VARIABLE)
+    library, setting = blas(), os.environ.get(VARIABLE)
     yield f"Python     {platform.python_version()}, {platform.system()} {platform.machine()}"
     yield f"NumPy      {np.__version__}"
     yield f"BLAS       {library.name} {library.version}"
     yield f"Kernel     {library.kernel or 'unknown'}"
-    yield f"Setting    {VARIABLE}{' is not set' if asked is None else f'={asked}'}"
+    yield f"Setting    {VARIABLE}{' is not set' if setting is None else f'={setting}'}"
     yield f"Threads    {library.threads or 'unknown'}"
     yield f"Processor  {processor()}, {os.cpu_count()} logical cores"
-    yield f"\nProducts of {size} x {size} matrices: milliseconds (share of the present kernel's)\n"
-    measured, passed_over = kernels(size, seconds)
+    yield f"\nProducts of {size} x {size} matrices: milliseconds (ratio to the present kernel)\n"
+    measured, skipped = kernels(size, seconds)
+    yield from _table(measured, width)
+    yield ""
+    if library.kernel is None:
+        yield "NumPy's BLAS does not name its kernel: only the present setting was measured."
+    yield from (f"{setting} was skipped: {why}." for setting, why in skipped.items())
+    yield advice(measured)
+
+
+def _table(measured: Sequence[Kernel], width: int) -> list[str]:
     present = measured[0].seconds
     rows = [("kernel", *map(str, present))]
     rows += [
@@ -284,38 +309,33 @@ def report(size: int = 512, seconds: float = 6.0, width: int = 100) -> Iterator[
         for kernel in measured
     ]
     lines = ["  ".join([f"{first:14}", *(f"{cell:>19}" for cell in rest)]) for first, *rest in rows]
-    if len(lines[0]) > width:
-        lines = [
-            line
-            for kernel, *cells in rows[1:]
-            for line in (kernel, *(f"  {p:19} {cell}" for p, cell in zip(rows[0][1:], cells)))
-        ]
-    yield from lines
-    yield ""
-    if library.kernel is None:
-        yield "NumPy has no OpenBLAS that tells its kernel: only the present setting was measured."
-    yield from (f"{setting} is passed over: {why}." for setting, why in passed_over.items())
-    yield advice(measured)
+    if len(lines[0]) <= width:
+        return lines
+    return [
+        line
+        for kernel, *cells in rows[1:]
+        for line in (kernel, *(f"  {p:19} {cell}" for p, cell in zip(rows[0][1:], cells)))
+    ]
 
 
-def _least_seconds(x: Any, y: Any, out: Any, seconds: float) -> float:
-    """The least time of x @ y, of those done in so many seconds."""
-    least, stop = math.inf, time.perf_counter() + seconds
+def _shortest_time(x: Any, y: Any, out: Any, seconds: float) -> float:
+    """Compute x @ y repeatedly for `seconds`; return the shortest time of one product."""
+    shortest, stop = math.inf, time.perf_counter() + seconds
     while True:
         start = time.perf_counter()
         np.matmul(x, y, out=out)
         end = time.perf_counter()
-        least = min(least, end - start)
+        shortest = min(shortest, end - start)
         if end >= stop:
-            return least
+            return shortest
 
 
 def _serve(size: int) -> None:
-    """Be a child: print the kernel, then the least times of products for each line of seconds."""
+    """Run as a child process: print the kernel, then shortest times for each line of seconds."""
     rng = np.random.default_rng(0)
     a, b = rng.integers(-8, 9, (2, size, size))
     v = rng.integers(-8, 9, size)
-    a_b_v = a @ (b @ v)  # integers take no BLAS, and a @ b is exact even in float32
+    a_b_v = a @ (b @ v)  # integer products do not use BLAS; a @ b is exact even in float32
     kernel, threads = blas()[2:]
     set_threads = _openblas("set_num_threads")
     counts = [None] if threads is None else sorted({1, threads})
@@ -328,10 +348,10 @@ def _serve(size: int) -> None:
             if count is not None:
                 set_threads(count)
             out = np.empty_like(factors[dtype][0])
-            least = _least_seconds(*factors[dtype], out, float(line) / len(products))
+            shortest = _shortest_time(*factors[dtype], out, float(line) / len(products))
             if not np.array_equal(out.astype(np.int64) @ v, a_b_v):
                 sys.exit(f"its {dtype} products are wrong")
-            times.append([dtype, blas().threads, least])
+            times.append([dtype, blas().threads, shortest])
         print(json.dumps(times), flush=True)
 
 

@@ -1,11 +1,11 @@
-"""The errors that are the library's own; each is also the built-in error it resembles."""
+"""The library's own errors. Each is also a subclass of the built-in error that is closest to it."""
 
 from __future__ import annotations
 
 import importlib
 from typing import Any
 
-# How messages end that first name what keeps the gradient.
+# The end of messages that first name a function with a gradient.
 OR_DETACH = "or take t.detach(), through which no gradient goes"
 
 
@@ -14,7 +14,7 @@ class TensorgradError(Exception):
 
 
 class GraphError(TensorgradError, RuntimeError):
-    """The graph cannot answer: there is none, it was freed, or a leaf was changed under it."""
+    """`backward` is impossible: there is no graph, it was freed, or a leaf was changed since."""
 
 
 class NoRuleError(TensorgradError, TypeError):
@@ -22,7 +22,7 @@ class NoRuleError(TensorgradError, TypeError):
 
 
 class PrecedenceError(TensorgradError, TypeError):
-    """The class of an operand takes precedence over tensors, but has no result for both."""
+    """The class of an operand takes precedence over tensors, but cannot compute with them."""
 
 
 class GradcheckError(TensorgradError, AssertionError):
@@ -30,17 +30,17 @@ class GradcheckError(TensorgradError, AssertionError):
 
 
 class AnomalyError(TensorgradError, FloatingPointError):
-    """An operation made a NaN or an infinity of finite numbers."""
+    """An operation returned a NaN or an infinity for finite numbers."""
 
 
 class TraceError(TensorgradError, TypeError):
-    """A function cannot be compiled, for a reason that the message names together with the cure."""
+    """A function cannot be compiled; the message names the reason and the cure."""
 
 
 class CheckpointError(TensorgradError, ValueError):
-    """A file cannot be loaded: it is damaged, or its content does not fit.
+    """A file cannot be loaded: it is damaged, or its content does not match.
 
-    `file` and `array` (or another part, or None) say where, `expected` and `found` say why.
+    `file`, and `array` or another part of it, say where; `expected` and `found` say why.
     """
 
     def __init__(self, array: str | None, expected: str, found: str, file: str = "") -> None:

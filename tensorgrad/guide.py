@@ -1,7 +1,8 @@
 """Names from other libraries, and what to write here instead: the table that errors quote.
 
-Each cure is a line of Python, perhaps with a comment, or a comment alone. In it, `t` is a tensor,
-`a` a square matrix, `net` a module, `x` and `y` are arrays, and `f` is a function of arrays.
+Each cure is a line of Python, which may end in a comment, or just a comment. In it, `t` is a
+tensor, `a` a square matrix, `net` a module, `x` and `y` are arrays, and `f` is a function of
+arrays.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ import numpy as np
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C")
 
-_CPU = "# leave it out: tensors are NumPy's arrays, on the CPU"
+_CPU = "# leave it out: tensors are NumPy arrays, on the CPU"
 _DTYPE = "t.astype(np.{})"
 _RNG = "tg.Tensor(np.random.default_rng(0).{})"
-_HOOK = "# there are no hooks: call your function on the layer's output, in forward()"
-_PARAMETER = "tg.Tensor(np.zeros(3), requires_grad=True)  # as an attribute of a module"
+_HOOK = "# there are no hooks: call your function on the output of the layer, in forward()"
+_PARAMETER = "tg.Tensor(np.zeros(3), requires_grad=True)  # an attribute of a module"
 _LOSS = "tg.nn.{}  # a function of prediction and target"
 _LAMBDA = "tg.optim.LambdaLR(optimizer, lambda t: 1 / (1 + t))  # any function of the step"
 _BATCHES = "tg.data.batches((x, y), batch_size=32, shuffle=True)"
-_OWN = "# it is not here: a Module of one's own may call any of NumPy"
+_OWN = "# not available: write a Module that calls NumPy functions"
 _SCALAR = "tensorgrad.scalar.{}  # one number at a time; tg.Tensor is for arrays"
 
 CURES: dict[str, dict[str, str]] = {
@@ -44,11 +45,11 @@ CURES: dict[str, dict[str, str]] = {
         "repeat_interleave": "t.repeat(2, axis=0)",
         "unflatten": "t.reshape(2, 3, 2, 2)",
         "chunk": "np.array_split(t, 3, axis=-1)",
-        "split tensor_split": "np.split(t, [1, 3], axis=-1)  # where to cut, not how long",
+        "split tensor_split": "np.split(t, [1, 3], axis=-1)  # the indices of the cuts, not sizes",
         "unbind": "np.unstack(t, axis=0)",
         "dim ndimension": "t.ndim",
         "numel nelement": "t.size",
-        "contiguous is_contiguous": "# leave it out: operations copy where they have to",
+        "contiguous is_contiguous": "# leave it out: operations copy if they must",
         "stride": "t.data.strides  # t.data is the array",
         "narrow": "t[:, 1:3]",
         "select": "t[:, 1]",
@@ -56,20 +57,20 @@ CURES: dict[str, dict[str, str]] = {
         "gather take_along_dim": "np.take_along_axis(t, index, axis=0)",
         "scatter scatter_ put_ index_copy_": "t[0] = 1.0  # an index may be an array",
         "scatter_add scatter_add_ index_add index_add_": (
-            "np.eye(5)[[0, 0, 2]].T @ t[0]  # the rows are added up at 0, 0 and 2"
+            "np.eye(5)[[0, 0, 2]].T @ t[0]  # adds the three rows to rows 0, 0 and 2"
         ),
-        "at": "t[0] = 1.0  # on a copy, t.copy(), if the old value is needed",
+        "at": "t[0] = 1.0  # of t.copy(), if the old value is needed",
         "masked_fill": "np.where(t > 0, 0.0, t)",
         "masked_fill_": "t[t > 0] = 0.0",
         "masked_select": "t[t > 0]",
         "where": "np.where(t > 0, t, 0.0)",
-        "flat": "t.reshape(-1)  # it is a view where NumPy's is",
+        "flat": "t.reshape(-1)  # a view where possible",
         "unfold": "np.lib.stride_tricks.sliding_window_view(t, 2, axis=-1)",
         # memory
         "clone": "t.copy()",
         "cpu cuda pin_memory share_memory_ is_cuda to_sparse block_until_ready layout "
         "devices": _CPU,
-        "to": "t.astype(np.float32)  # tensors are NumPy's arrays, on the CPU",
+        "to": "t.astype(np.float32)  # tensors are NumPy arrays, on the CPU",
         "float": _DTYPE.format("float32"),
         "double": _DTYPE.format("float64"),
         "half": _DTYPE.format("float16"),
@@ -86,7 +87,7 @@ CURES: dict[str, dict[str, str]] = {
         "new_tensor": "tg.Tensor([1.0, 2.0], dtype=t.dtype)",
         # gradients
         "requires_grad_": "w.requires_grad = True",
-        "grad_fn": "t.is_leaf  # False if it was computed by an operation",
+        "grad_fn": "t.is_leaf  # False if an operation computed it",
         "detach_": "t = t.detach()",
         "register_hook": "# there are no hooks: tg.differentiable gives a function its derivative",
         # in place
@@ -160,19 +161,19 @@ CURES: dict[str, dict[str, str]] = {
     },
     "Module": {
         "cpu cuda to": _CPU,
-        "float double half": "tg.nn.Linear(3, 2, dtype=np.float32)  # the dtype is chosen at first",
-        "register_buffer": "net.mean = tg.Tensor(np.zeros(3))  # a tensor that needs no gradient",
+        "float double half": "tg.nn.Linear(3, 2, dtype=np.float32)  # choose the dtype there",
+        "register_buffer": "net.mean = tg.Tensor(np.zeros(3))  # it does not require grad",
         "register_parameter": "net.scale = " + _PARAMETER,
         "add_module register_module": "net.head = tg.nn.Linear(3, 2)  # an attribute is enough",
         "register_forward_hook register_forward_pre_hook register_full_backward_hook": _HOOK,
-        "children named_children": "net.named_modules()  # at every depth",
+        "children named_children": "net.named_modules()  # all of them, at every depth",
         "named_buffers": "net.state_dict()",
         "apply init": "[m for m in net.modules() if isinstance(m, tg.nn.Linear)]",
         "fit": "tg.fit(net, tg.nn.mse_loss, batches, epochs=1, progress=False)",
         "predict": "net.eval()(x)",
         "score": "tg.training.accuracy(net(x), np.zeros(12, int))",
         "evaluate": "tg.training.evaluate(net, tg.nn.mse_loss, batches)",
-        "compile": "tg.compile(step)  # of a function that takes a step; tg.fit does it by itself",
+        "compile": "tg.compile(step)  # a function of a training step; tg.fit compiles by itself",
         "get_weights": "net.state_dict()",
         "set_weights load_weights": "net.load_state_dict(net.state_dict())",
         "trainable_variables trainable_weights": "net.parameters()",
@@ -187,10 +188,10 @@ CURES: dict[str, dict[str, str]] = {
     "Optimizer": {
         "lr learning_rate": "optimizer.param_groups[0]['lr'] = 0.01",
         "minimize apply_gradients": "optimizer.step()  # after zero_grad() and loss.backward()",
-        "init update": "optimizer.step()  # it changes the parameters where they are",
+        "init update": "optimizer.step()  # updates the parameters in place",
     },
     "History": {
-        "history loss epoch": "history['loss']  # a dict of columns, one row an epoch",
+        "history loss epoch": "history['loss']  # a list with one value for each epoch",
     },
     "tensorgrad": {
         # PyTorch
@@ -254,7 +255,7 @@ CURES: dict[str, dict[str, str]] = {
         "make_hvp hessian_vector_product": "tg.hvp(f, (x,), (x,))",
         "remat": "tg.checkpoint(f)",
         "make_jaxpr eval_shape": "print(tg.compile(f).lower(x))",
-        "disable_jit": "# call the function itself, not what tg.compile made of it",
+        "disable_jit": "# call the function itself, not the result of tg.compile",
         "pure_callback": "tg.differentiable(lambda g, out, x: g * np.cos(x))(np.sin)",
         "block_until_ready devices default_backend": _CPU,
         "Array": "tg.Tensor([1.0, 2.0])",
@@ -264,10 +265,10 @@ CURES: dict[str, dict[str, str]] = {
         "flatten": "t.reshape(len(t), -1)",
         "ravel_pytree flatten_util": "tg.ravel({'w': x})",
         "tree tree_map tree_util": "{k: v - 0.1 * v for k, v in {'w': x}.items()}  # by hand",
-        "lax": "# write Python's for and if, and np.where; tg.compile(step).scan takes many steps",
+        "lax": "# write Python for loops and np.where; tg.compile(step).scan makes many steps",
         "scan": "tg.compile(step).scan(x, y)",
         "cond": "np.where(t > 0, t, 0.0)",
-        "while_loop fori_loop": "# write Python's while and for",
+        "while_loop fori_loop": "# write a Python while or for loop",
         "numpy": "import numpy as np  # its functions take tensors",
         "np": "import numpy as np  # its functions take tensors",
         "Value": _SCALAR.format("Value"),
@@ -283,12 +284,12 @@ CURES: dict[str, dict[str, str]] = {
     "tensorgrad.nn": {
         "functional F": "tg.nn.softmax(t, axis=1)  # functions are in tg.nn itself",
         "Parameter": _PARAMETER,
-        "ModuleList ParameterList": "[tg.nn.Linear(3, 3) for _ in range(2)]  # a list will do",
-        "ModuleDict ParameterDict": "{'head': tg.nn.Linear(3, 2)}  # a dict will do",
+        "ModuleList ParameterList": "[tg.nn.Linear(3, 3) for _ in range(2)]  # a list is enough",
+        "ModuleDict ParameterDict": "{'head': tg.nn.Linear(3, 2)}  # a dict is enough",
         "init initializers": "w.data = rng.normal(0, 0.02, size=w.shape)",
         "utils": "tg.optim.clip_grad_norm(net.parameters(), 1.0)",
         "Dense": "tg.nn.Linear(3, 2)",
-        "LazyLinear": "tg.nn.Linear(3, 2)  # sizes are given",
+        "LazyLinear": "tg.nn.Linear(3, 2)  # with the sizes",
         "tanh": "np.tanh(t)",
         "swish": "tg.nn.silu(t)",
         "pad": "np.pad(t, 1)",
@@ -323,7 +324,7 @@ CURES: dict[str, dict[str, str]] = {
         "Adamax NAdam RAdam Adadelta": "tg.optim.Adam(net.parameters(), lr=0.001)",
         "LambdaScheduler PolynomialLR MultiplicativeLR CyclicLR ConstantLR": _LAMBDA,
         "CosineAnnealingWarmRestarts": _LAMBDA,
-        "ChainedScheduler": "# call step() of each: the rates multiply",
+        "ChainedScheduler": "# call step() of each: their factors multiply",
         "sgd": "tg.optim.SGD(net.parameters(), lr=0.1)",
         "adam": "tg.optim.Adam(net.parameters(), lr=0.001)",
         "adamw": "tg.optim.AdamW(net.parameters(), lr=0.001)",
@@ -346,19 +347,19 @@ CURES: dict[str, dict[str, str]] = {
 }  # fmt: skip
 
 
-# Methods that exist in PyTorch too, but have NumPy's meaning here.
+# Methods that exist in PyTorch, too, but mean here what they mean in NumPy.
 MEANINGS = {
     "T": "all axes are reversed; PyTorch's `x.mT` is `t.mT`",
     "argsort": "in descending order it is `tg.argsort(t, descending=True)`",
-    "flatten": "it is always of one axis; PyTorch's `x.flatten(1)` is `t.reshape(len(t), -1)`",
-    "max": "the values alone; PyTorch's indices are `t.argmax(axis=1)`",
-    "min": "the values alone; PyTorch's indices are `t.argmin(axis=1)`",
+    "flatten": "the result has one axis; PyTorch's `x.flatten(1)` is `t.reshape(len(t), -1)`",
+    "max": "only the values are returned; PyTorch's indices are `t.argmax(axis=1)`",
+    "min": "only the values are returned; PyTorch's indices are `t.argmin(axis=1)`",
     "nonzero": "an array for each axis; PyTorch's matrix is `np.argwhere(t)`",
     "repeat": "each element is repeated; PyTorch's `x.repeat(2, 1, 1)` is `np.tile(t, (2, 1, 1))`",
-    "size": "it is the number of elements; PyTorch's `x.size()` is `t.shape`",
-    "sort": "in place, and None is returned; PyTorch's `x.sort()` is `np.sort(t), t.argsort()`",
+    "size": "the number of elements; PyTorch's `x.size()` is `t.shape`",
+    "sort": "sorts in place, and returns None; PyTorch's `x.sort()` is `np.sort(t), t.argsort()`",
     "std": "`ddof` is 0; PyTorch's is `t.std(ddof=1)`",
-    "transpose": "all axes are named; PyTorch's `x.transpose(0, 1)` is `t.swapaxes(0, 1)`",
+    "transpose": "takes all axes; PyTorch's `x.transpose(0, 1)` is `t.swapaxes(0, 1)`",
     "var": "`ddof` is 0; PyTorch's is `t.var(ddof=1)`",
 }  # fmt: skip
 
@@ -366,12 +367,12 @@ KEYWORDS = {
     "dim dims": "use axis=, as in NumPy",
     "keepdim": "use keepdims=, as in NumPy",
     "unbiased": "use ddof=1, or ddof=0, as in NumPy",
-    "descending": "use tg.sort or tg.argsort, which take it",
+    "descending": "use tg.sort or tg.argsort, which have it",
     "random_state seed": "use rng=, a seed or a NumPy Generator",
     "argnum argnames": "use argnums=",
-    "donate_argnums donate_argnames": "leave it out: memory is planned once, and used again",
+    "donate_argnums donate_argnames": "leave it out: compiled functions reuse their memory",
     "inplace": "leave it out: the result is a new tensor",
-    "set_to_none": "leave it out: grad is None afterwards",
+    "set_to_none": "leave it out: grad is None after zero_grad()",
     "start_dim end_dim": "use t.reshape(len(t), -1) to keep the first axis",
     "create_graph": "use tg.grad(tg.grad(f)), tg.hessian(f) or tg.hvp for second derivatives",
     "batch_size": "use tg.data.batches((x, y), batch_size=32) as the data",
@@ -379,13 +380,13 @@ KEYWORDS = {
     "validation_data validation_split": "use validation=[(x_test, y_test)], or other batches",
     "verbose": "use progress=",
     "num_epochs n_epochs": "use epochs=",
-    "num_workers pin_memory persistent_workers": "leave it out: arrays are cut in this process",
+    "num_workers pin_memory persistent_workers": "leave it out: batches are made in this process",
 }
 _CURE_OF_KEYWORD = {name: cure for names, cure in KEYWORDS.items() for name in names.split()}
 
 
 def check_keywords(name: str, keywords: Iterable[str], known: Collection[str] = ()) -> None:
-    """Raise a TypeError with the cure if a keyword is another library's."""
+    """Raise a TypeError with the cure if a keyword belongs to another library."""
     for wrong in keywords:
         if wrong in _CURE_OF_KEYWORD and wrong not in known:
             raise TypeError(
@@ -394,7 +395,7 @@ def check_keywords(name: str, keywords: Iterable[str], known: Collection[str] = 
 
 
 def guided(fun: F) -> F:
-    """Decorate a function so that the error for another library's keyword names the cure."""
+    """Decorate a function: its error for a keyword of another library then names the cure."""
     known = inspect.signature(fun).parameters
 
     @functools.wraps(fun)
@@ -407,7 +408,7 @@ def guided(fun: F) -> F:
 
 
 def cures(where: str) -> Iterator[tuple[str, str]]:
-    """The absent names of a class or a module, and the cure for each."""
+    """Yield the absent names of a class or a module, with the cure for each."""
     for names, cure in CURES[where].items():
         for name in names.split():
             yield name, cure
@@ -418,26 +419,26 @@ def _said(cure: str) -> str:
 
 
 class _Absent:
-    """A class attribute that stands for an absent name: reading it raises an AttributeError.
+    """A descriptor in place of an absent attribute: reading it raises an AttributeError.
 
-    Unlike `__getattr__`, this costs nothing when an attribute exists.
+    Unlike `__getattr__`, it costs nothing if the attribute exists.
     """
 
     def __init__(self, name: str, cure: str) -> None:
         self.name, self.cure = name, cure
 
     def __get__(self, instance: Any, owner: type) -> Any:
-        for found in _found(self.name, owner):  # another class, that comes later, may have it
+        for found in _found(self.name, owner):  # a base class may have it
             return found.__get__(instance, owner) if hasattr(found, "__get__") else found
         message = f"{owner.__name__!r} object has no attribute {self.name!r}: {_said(self.cure)}"
-        raise AttributeError(message, name=self.name)  # without obj: nothing else was meant
+        raise AttributeError(message, name=self.name)  # no obj: no suggestions
 
     def __repr__(self) -> str:
         return f"<not here: {_said(self.cure)}>"
 
 
 def guide(cls: type[C]) -> type[C]:
-    """Decorate a class so that the error for an absent attribute names the cure."""
+    """Decorate a class: its errors for absent attributes then name the cure."""
     for name, cure in cures(cls.__name__):
         if not hasattr(cls, name):
             setattr(cls, name, _Absent(name, cure))
@@ -452,13 +453,13 @@ def guide(cls: type[C]) -> type[C]:
 
 
 def _found(name: str, cls: type) -> Iterator[Any]:
-    """The values under a name in a class and its bases, without `_Absent`."""
-    places = (vars(kind) for kind in cls.__mro__)
-    return (p[name] for p in places if name in p and not isinstance(p[name], _Absent))
+    """The attributes of that name in a class and its bases, without `_Absent`."""
+    members = (vars(kind) for kind in cls.__mro__)
+    return (m[name] for m in members if name in m and not isinstance(m[name], _Absent))
 
 
 def of_module(module: str) -> Callable[[str], NoReturn]:
-    """The `__getattr__` of a module: it raises the error for an absent name, with the cure."""
+    """Return the `__getattr__` of a module: it raises an error that names the cure."""
 
     def absent(name: str) -> NoReturn:
         cure = None if name.startswith("_") else _cure(module, name)
@@ -467,7 +468,7 @@ def of_module(module: str) -> Callable[[str], NoReturn]:
             raise AttributeError(message, name=name, obj=sys.modules[module])
         message = f"{message}: {_said(cure)}"
         if _is_from_import(sys._getframe(1)):
-            raise ImportError(message, name=module)  # for an AttributeError, Python says its own
+            raise ImportError(message, name=module)  # Python would replace an AttributeError
         raise AttributeError(message, name=name)
 
     return absent
@@ -477,12 +478,12 @@ def _cure(module: str, name: str) -> str | None:
     tables = {where: dict(cures(where)) for where in CURES if where.startswith("tensorgrad")}
     if name in tables.get(module, ()):
         return tables[module][name]
-    for place in "", ".nn", ".optim", ".data", ".training", ".special":
-        other = f"tensorgrad{place}"
+    for namespace in "", ".nn", ".optim", ".data", ".training", ".special":
+        other = f"tensorgrad{namespace}"
         if other != module and name in importlib.import_module(other).__all__:
-            return f"tg{place}.{name}"
+            return f"tg{namespace}.{name}"
     elsewhere = (table[name] for table in tables.values() if name in table)
-    in_numpy = f"np.{name}  # NumPy's functions take tensors" if name in np.__all__ else None
+    in_numpy = f"np.{name}  # NumPy functions take tensors" if name in np.__all__ else None
     return next(elsewhere, in_numpy)
 
 

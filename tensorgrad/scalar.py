@@ -1,7 +1,7 @@
-"""The reference: networks trained one number at a time, in plain Python.
+"""The reference engine: networks trained one number at a time, in plain Python.
 
-Slow, and short enough to be seen to be right: the tensor engine is checked against it. It computes
-with floats, or exactly with `fractions.Fraction`.
+It is slow, but so short that it is easy to see that it is correct, and the tensor engine is tested
+against it. It computes with floats, or exactly with `fractions.Fraction`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
-_NUMBERS = float, int, Number  # the first two only because they are recognized sooner
+_NUMBERS = float, int, Number  # the first two only make isinstance faster
 
 _Operator: TypeAlias = "Callable[[Value, Any], Value]"
 
@@ -39,7 +39,7 @@ def _operators(
             z = fun(x, y)
             return Value(z, (self, other), (left(x, y, z), right(x, y, z)))
         if not isinstance(other, _NUMBERS):
-            return NotImplemented  # an array, say, which then asks for each of its elements
+            return NotImplemented  # an array then calls this for each of its elements
         z = fun(x, other)
         return Value(z, (self,), (left(x, other, z),))
 
@@ -59,9 +59,9 @@ def _power_exponent(x: Any, _p: Any, z: Any) -> Any:
 
 
 class Value:
-    """A number that remembers how it was computed, and takes a gradient.
+    """A number that records how it was computed, and has a gradient.
 
-    A computed value keeps its parents, and its derivative with respect to each of them.
+    A computed value holds its parents, and its derivative with respect to each of them.
 
     >>> from tensorgrad.scalar import Value
     >>> a, b = Value(2.0), Value(-3.0)
@@ -70,7 +70,7 @@ class Value:
     >>> c, a.grad, b.grad
     (Value(data=3.0, grad=1), -3.0, -4.0)
 
-    Exactly, and in NumPy, which calls an object's own methods:
+    Fractions give exact results, and NumPy functions call the methods of the values:
 
     >>> from fractions import Fraction
     >>> x = Value(Fraction(1, 3))
@@ -94,7 +94,8 @@ class Value:
     def backward(self) -> None:
         """Add the derivative of this value to the `grad` of every value it was computed from.
 
-        Only the values that were given, not computed, add up over several calls: until set to 0.
+        Several calls accumulate in the values that were not computed, until their `grad` is set to
+        0. In computed values, each call starts at 0.
         """
         graph, uses = [self], {self: 0}
         for value in graph:
@@ -145,7 +146,7 @@ class Value:
 
     def sigmoid(self) -> Value:
         """The logistic function, 1 / (1 + exp(-x))."""
-        e = math.exp(-abs(self.data))  # never overflows
+        e = math.exp(-abs(self.data))  # cannot overflow
         y = (1 if self.data >= 0 else e) / (1 + e)
         return Value(y, (self,), (y * (1 - y),))
 
@@ -207,7 +208,7 @@ class Neuron(_Module):
     def __call__(self, x: Sequence[Any]) -> Value:
         """Return the output for one sample: a sequence of numbers or values."""
         if len(x) != len(self.w):
-            raise ValueError(f"a neuron of {len(self.w)} inputs was given {len(x)}")
+            raise ValueError(f"a neuron with {len(self.w)} inputs cannot take {len(x)} numbers")
         return self.activation(sum((wi * xi for wi, xi in zip(self.w, x)), self.b))
 
     def parameters(self) -> list[Value]:
@@ -216,7 +217,7 @@ class Neuron(_Module):
 
 
 class Layer(_Module):
-    """A list of `nout` neurons that see the same `nin` inputs."""
+    """A list of `nout` neurons with the same `nin` inputs."""
 
     def __init__(
         self,
@@ -229,20 +230,20 @@ class Layer(_Module):
         self.neurons = [Neuron(nin, activation, rng) for _ in range(nout)]
 
     def __call__(self, x: Any) -> Any:
-        """Return the list of the neurons' outputs; of a single neuron, its output itself."""
+        """Return the list of the outputs; for a single neuron, return just its output."""
         inputs = [x] if isinstance(x, Value) else x
         outputs = [neuron(inputs) for neuron in self.neurons]
         return outputs[0] if len(outputs) == 1 else outputs
 
     def parameters(self) -> list[Value]:
-        """The parameters of every neuron in turn."""
+        """The parameters of all neurons, in order."""
         return [p for neuron in self.neurons for p in neuron.parameters()]
 
 
 class MLP(_Module):
-    """Layers of `nouts[0]`, `nouts[1]` ... neurons, each fed by the one before it.
+    """A multi-layer perceptron: one `Layer` after another, of `nouts[0]`, `nouts[1]` ... neurons.
 
-    The last layer has `output_activation`; by default, that of the others.
+    The last layer has the `output_activation`, by default that of the others.
 
     >>> from tensorgrad.scalar import MLP
     >>> net = MLP(3, [4, 4, 1], rng=0)
@@ -274,7 +275,7 @@ class MLP(_Module):
         return x
 
     def parameters(self) -> list[Value]:
-        """The parameters of every layer in turn."""
+        """The parameters of all layers, in order."""
         return [p for layer in self.layers for p in layer.parameters()]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from inspect import isclass, ismodule
 
 import numpy as np
@@ -16,11 +16,11 @@ from .engine.typing import Function
 from .guide import CURES, cures
 from .rules.constants import DESCRIPTIONS
 
-# A deprecated alias of vstack, which NumPy does not hand over itself.
+# A deprecated alias of vstack: a call of it reaches tensors as a call of vstack.
 DIFFERENTIABLE = "row_stack"
 
-# Functions that make arrays of numbers or of other objects, tell facts, or set NumPy up: none of
-# them follows the values of an array.
+# Functions whose results do not depend on the values of a tensor: they make arrays of numbers or
+# of other objects, return information, or configure NumPy.
 CONSTANT = """
     arange bartlett blackman diag_indices empty eye fft.fftfreq fft.rfftfreq fromfunction hamming
     hanning identity indices mask_indices ones tri tril_indices triu_indices zeros
@@ -33,7 +33,7 @@ CONSTANT = """
     test linalg.test fft.test
 """
 
-# Functions that a tensor which requires grad is refused by, and why.
+# Functions that raise an error for a tensor that requires grad, by the reason.
 NOT_SUPPORTED = {
     "made for plain arrays: use tensorgrad.asarray, numpy.copy or numpy.stack": """
         array asanyarray asarray asarray_chkfinite ascontiguousarray asfortranarray asmatrix bmat
@@ -44,18 +44,18 @@ NOT_SUPPORTED = {
         is_busday isnat ix_ lcm left_shift packbits ravel_multi_index right_shift unpackbits
         unravel_index""",
     "deprecated: use isin, and trapezoid": "in1d trapz",
-    "counts jump, and the edges of bins move: use t.detach()": """
+    "counts in bins have no useful derivative: use t.detach()": """
         histogram histogram2d histogram_bin_edges histogramdd""",
 }
 
-# What a user should know of a derivative, and of which functions.
+# Conventions of derivatives, and the functions that they are about.
 CONVENTIONS = {
     "only one triangle of the matrix is read, so the gradient g is 0 in the other; for symmetric "
     "matrices, use (g + g.mT) / 2, which PyTorch and JAX return": """
         linalg.cholesky linalg.eigh linalg.eigvalsh linalg.pinv(hermitian=True)
         linalg.svd(hermitian=True)""",
-    "the signs of vectors are NumPy's choice; results that use the vectors of equal values have "
-    "the derivative NaN": "linalg.eig linalg.eigh linalg.qr linalg.svd",
+    "the signs of vectors are NumPy's choice; results that depend on the vectors of equal values "
+    "have the derivative NaN": "linalg.eig linalg.eigh linalg.qr linalg.svd",
 }
 
 
@@ -104,9 +104,9 @@ def support() -> dict[str, list[str]]:
 
 
 def about(name: str) -> str:
-    """Describe the functions of that name, with or without the module before it.
+    """Describe the functions of that name, which may begin with a module.
 
-    LookupError, with close matches, if there is none.
+    Raises LookupError, with similar names, if there is none.
 
     >>> from tensorgrad.support import about
     >>> print(about("np.ceil"))
@@ -119,7 +119,7 @@ def about(name: str) -> str:
     if found:
         return "\n".join(found)
     end = name.rpartition(".")[2]
-    cure = next((said for place in CURES for theirs, said in cures(place) if theirs == end), None)
+    cure = next((cure for where in CURES for theirs, cure in cures(where) if theirs == end), None)
     ends = {full.rpartition(".")[2]: full for full in known}
     close = [ends[match] for match in difflib.get_close_matches(end, ends)]
     raise LookupError(
@@ -132,7 +132,7 @@ def about(name: str) -> str:
 def _known() -> dict[str, str]:
     """The description of each function, by its full name."""
     kinds = {name: kind for kind, names in support().items() for name in names}
-    said = {}
+    descriptions = {}
     for name, fun in functions().items():
         kind = kinds[name]
         reasons = [r for r, names in NOT_SUPPORTED.items() if name in names.split()]
@@ -142,19 +142,19 @@ def _known() -> dict[str, str]:
             for listed_name, _, options in [item.partition("(") for item in listed.split()]
             if listed_name == name
         ]
-        text = "; ".join([f"{kind}{MEANING[kind]}", *reasons])
-        said[f"numpy.{name}"] = "\n  ".join([f"numpy.{name}: {text}", *notes])
+        description = "; ".join([f"{kind}{MEANING[kind]}", *reasons])
+        descriptions[f"numpy.{name}"] = "\n  ".join([f"numpy.{name}: {description}", *notes])
         for method in METHODS if isinstance(fun, np.ufunc) and kind == "differentiable" else ():
             if getattr(np.ufunc, method) in COMPOSITES or getattr(fun, method) in RULES:
-                said[f"numpy.{name}.{method}"] = f"numpy.{name}.{method}: differentiable"
+                descriptions[f"numpy.{name}.{method}"] = f"numpy.{name}.{method}: differentiable"
     for module in nn, special:
         for name in dir(module):
             if name.islower() and not name.startswith("_"):
                 note = f"; {NEEDS_SCIPY}" if module is special and special.needs_scipy(name) else ""
-                said[f"{module.__name__}.{name}"] = (
+                descriptions[f"{module.__name__}.{name}"] = (
                     f"{module.__name__}.{name}: differentiable{note}"
                 )
-    return said
+    return descriptions
 
 
 NEEDS_SCIPY = "it needs SciPy: python -m pip install scipy"
@@ -163,43 +163,41 @@ METHODS = "outer", "reduce", "accumulate", "reduceat", "at"
 
 def report(width: int = 96) -> str:
     """The table as text, in lines of at most `width` characters."""
+    lines = [f"The {len(functions())} functions of NumPy {np.__version__}, and their derivatives"]
+    for indent, title, names in _sections():
+        lines += ["", f"{indent}{title}"]
+        lines += [f"    {' '.join(names)}"] if names else []
+    return "\n".join(_filled(line, width) for line in lines)
+
+
+def _sections() -> Iterator[tuple[str, str, list[str]]]:
+    """The indent, the title and the names of each section of the report."""
     table = support()
-    title = f"The {len(functions())} functions of NumPy {np.__version__}, and their derivatives"
-    lines = [textwrap.fill(title, width)]
-
-    def filled(text: str, indent: str) -> str:
-        return textwrap.fill(
-            text,
-            width,
-            initial_indent=indent,
-            subsequent_indent=indent,
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-
-    def section(title: str, names: Iterable[str], indent: str = "") -> None:
-        lines.extend(["", filled(title, indent), filled(" ".join(names), "    ")])
-
-    def headed(kind: str) -> str:
-        return f"{kind[0].upper()}{kind[1:]} ({len(table[kind])}){MEANING[kind]}"
-
+    titles = {k: f"{k[0].upper()}{k[1:]} ({len(table[k])}){MEANING[k]}" for k in table}
     for kind in "differentiable", "piecewise constant", "constant":
-        section(f"{headed(kind)}{':.'[bool(MEANING[kind])]}", table[kind])
-    lines.extend(["", filled(f"{headed('not supported')}.", "")])
+        yield "", titles[kind] + (":" if not MEANING[kind] else "."), table[kind]
+    yield "", f"{titles['not supported']}.", []
     for reason, listed in NOT_SUPPORTED.items():
         if names := {*listed.split()} & {*table["not supported"]}:
-            section(reason, sorted(names), "  ")
-    lines.extend(["", "Conventions of derivatives:"])
+            yield "  ", reason, sorted(names)
+    yield "", "Conventions of derivatives:", []
     for convention, listed in CONVENTIONS.items():
-        section(convention, listed.split(), "  ")
-    section(
-        "Methods of the ufuncs: like the ufunc, also with where= and dtype=; not at, which writes.",
-        [m for m in METHODS if getattr(np.ufunc, m) in COMPOSITES],
-    )
+        yield "  ", convention, listed.split()
+    methods = [m for m in METHODS if getattr(np.ufunc, m) in COMPOSITES]
+    yield "", "Methods of ufuncs, also with where= and dtype=; but not at, which writes:", methods
     array = np.empty(0)
     missing = {*dir(array)} - {*dir(Tensor(array))}
-    section(
-        "Attributes of ndarray that a tensor lacks:",
-        [a for a in sorted(missing) if not a.startswith("_") and hasattr(array, a)],
+    attributes = [a for a in sorted(missing) if not a.startswith("_") and hasattr(array, a)]
+    yield "", "Attributes of ndarray that a tensor lacks:", attributes
+
+
+def _filled(line: str, width: int) -> str:
+    indent = " " * (len(line) - len(line.lstrip()))
+    return textwrap.fill(
+        line.lstrip(),
+        width,
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
     )
-    return "\n".join(lines)

@@ -61,12 +61,12 @@ def test_each_kernel_is_measured_in_both_dtypes_on_one_and_on_all_threads(
 ) -> None:
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
     threads = min(2, os.cpu_count() or 1)
-    measured, passed_over = kernels(256, 0.1, [OTHER])
+    measured, skipped = kernels(256, 0.1, [OTHER])
     assert [(k.setting, (k.name or "").lower()) for k in measured] == [
         (None, (BLAS.kernel or "").lower()),
         (OTHER, OTHER.lower()),
     ]
-    assert passed_over == {}
+    assert skipped == {}
     expected = {(dtype, n) for dtype in ("float32", "float64") for n in (1, threads)}
     for kernel in measured:
         assert set(kernel.seconds) == expected
@@ -76,7 +76,7 @@ def test_each_kernel_is_measured_in_both_dtypes_on_one_and_on_all_threads(
 
 
 @openblas
-def test_kernels_that_cannot_be_measured_are_passed_over(
+def test_kernels_that_cannot_be_measured_are_skipped(
     in_children: Callable[[str], None],
 ) -> None:
     in_children(f"""
@@ -98,26 +98,26 @@ if setting == {OTHER!r}:
     np.matmul = wrong
 """)
     names = ["Illegal", "Silent", "Failing", "Chatty", "Imaginary", OTHER]
-    measured, passed_over = kernels(16, 0.01, names)
+    measured, skipped = kernels(16, 0.01, names)
     assert [kernel.setting for kernel in measured] == [None]
-    assert passed_over == {
+    assert skipped == {
         "Illegal": "the processor lacks its instructions",
         "Silent": "it ended with status 3",
         "Failing": "SystemExit: no such thing",
         "Chatty": "it printed 'hello'",
-        "Imaginary": passed_over["Imaginary"],
+        "Imaginary": skipped["Imaginary"],
         OTHER: "its float32 products are wrong",
     }
-    assert re.fullmatch(r"OpenBLAS takes \w+ in its place", passed_over["Imaginary"])
+    assert re.fullmatch(r"OpenBLAS uses \w+ instead", skipped["Imaginary"])
 
 
-def test_a_child_that_ends_between_two_turns_is_passed_over() -> None:
+def test_a_child_that_ends_between_two_turns_is_skipped() -> None:
     with doctor._Child(None, 16) as child:
         child.answer()
         child.kill()
         child.wait()
-        child.tell(0.01)
-        with pytest.raises(doctor.PassedOverError, match="it ended with status"):
+        child.request(0.01)
+        with pytest.raises(doctor.SkippedError, match="it ended with status"):
             child.answer()
 
 
@@ -158,7 +158,7 @@ PRESENT = made_up(None, 1e-3, 2e-3, 5e-4)
             "Fast",
             "Set OPENBLAS_CORETYPE=Fast before Python starts",
         ),
-        ([made_up("Fast", 5e-4, 1e-3, 25e-5)], "Fast", "products take 0.50 of their time"),
+        ([made_up("Fast", 5e-4, 1e-3, 25e-5)], "Fast", "products take 0.50 of the time"),
         (
             [made_up("Fast", 4e-4, 1e-3, 25e-5), made_up("Best", 5e-4, 5e-4, 25e-5)],
             "Best",
@@ -178,14 +178,14 @@ def test_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (
         "\n".join(doctor.report(300)).partition("\n\n")[2]
         == """\
-Products of 300 x 300 matrices: milliseconds (share of the present kernel's)
+Products of 300 x 300 matrices: milliseconds (ratio to the present kernel)
 
 kernel            float32, 1 thread    float64, 1 thread   float32, 8 threads
 Haswell                1.000 (1.00)         2.000 (1.00)         0.500 (1.00)
 SkylakeX               0.500 (0.50)         0.900 (0.45)         0.300 (0.60)
 
-Zen is passed over: it is not.
-Set OPENBLAS_CORETYPE=SkylakeX before Python starts: products take 0.51 of their time."""
+Zen was skipped: it is not.
+Set OPENBLAS_CORETYPE=SkylakeX before Python starts: products take 0.51 of the time."""
     )
 
 
@@ -227,7 +227,7 @@ def test_the_report(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     assert [first[0].lower(), second[0]] == [OTHER.lower(), BLAS.kernel]
     assert len(first) == len(second) == len(head)
     assert gap == [""]
-    assert re.fullmatch(r"Imaginary is passed over: OpenBLAS takes \w+ in its place\.", lines[-2])
+    assert re.fullmatch(r"Imaginary was skipped: OpenBLAS uses \w+ instead\.", lines[-2])
     assert re.match(r"Nothing to set|Set OPENBLAS_CORETYPE=", lines[-1])
 
 
@@ -244,5 +244,5 @@ def test_without_openblas_the_present_setting_alone_is_measured(
     assert "Threads    unknown" in lines
     assert re.split(" {2,}", lines[10])[1:] == ["float32, all threads", "float64, all threads"]
     assert lines[11].startswith("unknown")
-    assert lines[-2].startswith("NumPy has no OpenBLAS that tells its kernel")
+    assert lines[-2].startswith("NumPy's BLAS does not name its kernel")
     assert lines[-1].startswith("Nothing to set: no other kernel")

@@ -335,7 +335,7 @@ def test_zero_grad_and_training_as_written() -> None:
 
 
 def test_errors_say_what_is_wrong() -> None:
-    with pytest.raises(ValueError, match="a neuron of 3 inputs was given 2"):
+    with pytest.raises(ValueError, match="a neuron with 3 inputs cannot take 2 numbers"):
         MLP(3, [4, 1])([1.0, 2.0])
     with pytest.raises(ValueError, match=r"'tahn'.*'tanh', 'relu', 'sigmoid', 'linear'"):
         MLP(3, [4, 1], activation="tahn")

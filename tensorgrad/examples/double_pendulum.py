@@ -15,7 +15,7 @@ GRAVITY, LENGTHS, MASSES = 9.81, np.array([1.0, 0.7]), np.array([1.0, 0.5])  # S
 
 def energies(q: Any, v: Any) -> tuple[Any, Any]:
     """Return kinetic and potential energy for the angles `q` and their velocities `v`."""
-    vx = np.cumsum(LENGTHS * np.cos(q) * v)  # of both masses: the second one hangs on the first
+    vx = np.cumsum(LENGTHS * np.cos(q) * v)  # of both masses; the second hangs on the first
     vy = np.cumsum(LENGTHS * np.sin(q) * v)
     height = np.cumsum(-LENGTHS * np.cos(q))
     return np.sum(MASSES * (vx**2 + vy**2)) / 2, GRAVITY * np.sum(MASSES * height)

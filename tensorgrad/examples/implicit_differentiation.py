@@ -1,7 +1,7 @@
 """Tune a regularizer by the derivative of the validation loss, through the whole training.
 
-Training ends at weights w(s) where the gradient of the loss by w is zero, for a strength s. By the
-implicit function theorem, dw/ds = -H^-1 (d2 loss / dw ds), whatever steps the solver took.
+For a strength s, training ends at weights w(s) where the gradient of the loss by w is zero. By the
+implicit function theorem, dw/ds = -H^-1 (d2 loss / dw ds), whichever steps the solver took.
 """
 
 from typing import Any
@@ -29,7 +29,7 @@ slope, curvature = tg.grad(objective), tg.hessian(objective)
 
 
 def implicit(g: Any, w: Any, log_strength: Any) -> Any:
-    """Return the derivative by `log_strength`, given that by the weights, `g`."""
+    """Return the derivative by `log_strength` from the derivative by the weights, `g`."""
     return -tg.jacobian(slope, 1)(w, log_strength) @ np.linalg.solve(curvature(w, log_strength), g)
 
 

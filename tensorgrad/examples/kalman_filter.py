@@ -1,7 +1,7 @@
 """A Kalman filter that learns how noisy the process and the measurements are.
 
-It tracks position and velocity from noisy positions. Newton's method maximizes the likelihood,
-whose gradient and Hessian go through all time steps.
+It tracks position and velocity from noisy positions. Newton's method maximizes the likelihood.
+The gradient and the Hessian are those of a function of all time steps.
 """
 
 from typing import Any
@@ -36,7 +36,7 @@ def log_likelihood(log_deviations: Any, measured: Any) -> Any:
 
 
 def learn(measured: Any, p: Any, steps: int = 6) -> Any:
-    """Return the log deviations that make the measurements most likely, searched from `p` on."""
+    """Return the log deviations that make the measurements most likely, starting from `p`."""
     slope, curvature = tg.grad(log_likelihood), tg.hessian(log_likelihood)
     for _ in range(steps):
         p = p - np.linalg.solve(curvature(p, measured), slope(p, measured))

@@ -1,7 +1,7 @@
 """The gradient of each sample by itself, in one pass: it shows which labels are wrong.
 
-A network that has learned from data with a few wrong labels pulls hardest at just those. The same
-gradients, clipped one by one, are what differentially private training adds up.
+After training on data with a few wrong labels, these samples have the longest gradients.
+Differentially private training adds up the same gradients, after it has clipped each of them.
 """
 
 from typing import Any
