@@ -6,7 +6,10 @@ What happens when a function is called with arguments of a new kind, file by fil
     functions   what is known of NumPy's functions, and those that programs call besides
     strides     how arrays lie in memory, where that decides between a view and a copy
     tracing     the function runs once, on arrays that note each call
-    watching    what it changes of Python's, which no program could repeat, is found and undone
+    executed    the code that runs meanwhile, and what it names
+    objects     what Python's objects hold, found without running code of theirs
+    snapshot    what the function changes of Python's, which no program could repeat, is undone
+    guards      what it has read of Python's is tested in each call
     rewriting   calls that are constant, the same or needless are left out, others made cheaper
     folding     biases become a part of the weights of small layers
     chains      element-wise calls over large arrays go through them together, block by block

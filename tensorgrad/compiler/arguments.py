@@ -72,6 +72,15 @@ class Arguments:
         self.arrays.append(array)
         return _Input(is_tensor, array.shape, array.dtype)
 
+    @property
+    def things(self) -> list[Any]:
+        """The arguments that are no inputs of the program, static ones among them."""
+        return [
+            leaf.value if type(leaf) is _Static else leaf
+            for leaf, kind in zip(self.leaves, self._kinds, strict=True)
+            if not isinstance(kind, _Input)
+        ]
+
     def traced(self, trace: Trace) -> tuple[Any, list[tuple[Tensor, Any]]]:
         """The arguments as the traced function gets them; and the tensors among them."""
         arrays = iter(self.arrays)

@@ -24,10 +24,12 @@ from ..errors import GraphError, TraceError
 from ..guide import guided
 from ..structure import flatten
 from .arguments import Arguments, difference, require_untouched
+from .guards import Guards
+from .objects import attributes_of
 from .plan import MISS, Diverged, Output, Plan, no_entry
 from .program import make_writeable
+from .snapshot import Snapshot
 from .tracing import Trace, Tracer, place_of
-from .watching import Watch, attributes_of
 
 PLANS = 32  # that are kept, those used last
 _REST = "what it relies on, or how an argument lies in memory,"
@@ -92,10 +94,14 @@ def compile(  # noqa: A001
     numbers among them, and those in `static_argnums` and `static_argnames`, are part of the
     signature: another value is traced anew. So is another mode of a module, training or not.
 
-    Arrays from outside are read in each call where they meet arguments or tensors; what is computed
-    of them alone is computed once. Variables of the function, attributes of modules and of other
-    objects in its variables are looked at in each call; what lies deeper in containers, and what
-    installed packages keep for themselves, is taken as it was when traced.
+    What the function has read of Python's state is tested in each call, and if it is another, the
+    function is traced anew: global variables and those of outer functions, defaults, attributes of
+    objects, classes and modules that its code names, and all items of lists, dicts and other
+    containers there. Arrays from outside are read in each call where they meet arguments or
+    tensors. What is computed of them alone is computed once, until their elements change: of those
+    up to 4 KB, and of those that meet nothing else. Not seen are changes of what installed packages
+    and NumPy define, of layers' attributes around `__setattr__` (by `vars(layer)`), of files, the
+    time, the environment, and the state of libraries in C.
 
     What a program cannot repeat raises TraceError with the cure: decisions by elements (`if loss >
     0`, `float(t)`), a number or list of Python's that the function changes, random numbers drawn by
@@ -284,42 +290,46 @@ class Compiled:
         becomes a plan only where the supervisor says so.
         """
         before = mode.get()
-        trace, watch = Trace(), Watch(self._fun, call.leaves)
-        for t in watch.tensors:
+        roots = [self._fun, *call.things]
+        trace, snapshot = Trace(), Snapshot(*roots, call.leaves)
+        for t in snapshot.tensors:
             trace.follow(t)
-        for expression, things in watch.variables:
-            trace.require(expression, *things)
         (args, kwargs), tensors = call.traced(trace)
         given = flatten((args, kwargs), self._name, anything=True, modules=False)[0]
         try:
             with self._supervisor:
-                y = self._run(trace, watch, args, kwargs)
+                y = self._run(trace, snapshot, args, kwargs)
                 require_untouched(self._name, given, (args, kwargs), tensors)
                 leaves, structure = flatten(y, self._name, anything=True, modules=False)
-                watch.require_unchanged(trace.drawn)
-                own = {id(t) for t in watch.tensors}
+                snapshot.require_unchanged(trace.drawn)
+                own = {id(t) for t in snapshot.tensors}
                 outputs = [_output(trace, leaf, own) for leaf in leaves]
                 del y, args, kwargs, given, tensors, leaves
-                final = trace.settle(watch.tensors)
+                final = trace.settle(snapshot.tensors)
                 trace.require_nothing_kept()
                 results = [_first(output) for output in outputs]
                 plan = None
                 if not keep or self._supervisor.may_plan(call.key, len(trace.calls)):
-                    plan = Plan(trace, watch.modules, outputs, structure, final, call, self._token)
+                    guards = Guards(roots, trace.executed.codes, snapshot, trace.is_read)
+                    for t in guards.tensors:
+                        trace.watch(t)
+                    trace.require("{}()", guards.function())
+                    trace.settled = guards.settled()
+                    plan = Plan(trace, outputs, structure, final, call, self._token)
         except BaseException:  # Ctrl-C among them, at any place
             mode.set(before)
             trace.undo()
-            watch.restore()
+            snapshot.restore()
             raise
         if not keep:
             trace.undo()
-            watch.restore()
+            snapshot.restore()
         return plan, structure.build(results)
 
-    def _run(self, trace: Trace, watch: Watch, args: Any, kwargs: Any) -> Any:
-        watch.protect()
+    def _run(self, trace: Trace, snapshot: Snapshot, args: Any, kwargs: Any) -> Any:
+        snapshot.protect()
         try:
-            with set_mode(trace=trace):
+            with trace.executed, set_mode(trace=trace):
                 y = self._fun(*args, **kwargs)
                 trace.finish()
                 return y
@@ -337,7 +347,7 @@ class Compiled:
                 ) from error
             raise
         finally:
-            make_writeable([*watch.protected, *trace.protected])
+            make_writeable([*snapshot.protected, *trace.protected])
 
     def lower(self, *args: Any, **kwargs: Any) -> Plan:
         """Return the plan for such arguments: nothing is changed, and nothing kept.
@@ -378,20 +388,26 @@ class Compiled:
                 "length, of at least 1, along which the calls are"
             )
         count, done = lengths.pop(), 0
-        results = _Stacked(count)
-        while done < count:
-            args = structure.build(
-                tensor_of(a[done, ...], None) if isinstance(leaf, Tensor) else a[done, ...]
+
+        def item(i: int) -> Any:
+            return structure.build(
+                tensor_of(a[i, ...], None) if isinstance(leaf, Tensor) else a[i, ...]
                 for a, leaf in zip(arrays, leaves, strict=True)
             )
+
+        if mode.get().trace is not None:  # another compiled function makes all of the calls
+            calls = [flatten(self._fun(*item(i)), "scan") for i in range(count)]
+            return calls[0][1].build(map(np.stack, zip(*[leaves for leaves, _ in calls])))
+        results = _Stacked(count)
+        while done < count:
+            args = item(done)
             results.put(done, self.dispatch(args, {}))
             done += 1
-            if mode.get().trace is None:
-                with self._alone():
-                    plan = self._latest
-                    fits = plan in self._plans.get(self._taken_apart(args, {}).key, ())
-                    if plan is not None and fits:
-                        done = plan.scan(arrays, results.arrays, done)
+            with self._alone():
+                plan = self._latest
+                fits = plan in self._plans.get(self._taken_apart(args, {}).key, ())
+                if plan is not None and fits:
+                    done = plan.scan(arrays, results.arrays, done)
         return results.stacked()
 
 

@@ -40,7 +40,6 @@ from .spelling import (
 )
 from .strides import copied, pattern, whose_strides_count
 from .tracing import Trace
-from .watching import unchanged
 
 LARGE = 1 << 12  # bytes: larger results get memory of their own at each call, smaller are copied
 RECYCLED = 1 << 24  # bytes: larger results lie where earlier ones did, if nobody has these
@@ -75,7 +74,6 @@ class Plan:
     def __init__(
         self,
         trace: Trace,
-        modules: Sequence[Any],
         outputs: Sequence[Output],
         structure: Structure,
         final: Mapping[Node, Value | None],
@@ -111,7 +109,7 @@ class Plan:
             body.append((call, _lines(code, call, spellings, buffers, late)))
             late = late or has_effects(call)
         self.steps = [_step(call, lines, buffers) for call, lines in body if lines]
-        self._holds = _conditions(code, trace, modules)
+        self._holds = _conditions(code, trace)
         self._begin = [
             *taken,
             *_same_strides(code, counting),
@@ -398,9 +396,10 @@ def _give_away(given: Sequence[Value], gradients: Sequence[Value], made: set[Val
             s.home = "result"
 
 
-def _conditions(code: Code, trace: Trace, modules: Sequence[Any]) -> str:
+def _conditions(code: Code, trace: Trace) -> str:
     """An expression that is true as long as all that the plan relies on is what it was."""
     tensors, attributes = [*trace.tensors.values()], trace.attributes
+    settled = trace.settled
     seen = [-1]  # not yet looked
 
     def look() -> bool:
@@ -408,7 +407,7 @@ def _conditions(code: Code, trace: Trace, modules: Sequence[Any]) -> str:
         same = (
             all(t._array is array and t._node is node for t, array, node in tensors)
             and all(getattr(owner, name) is value for owner, name, value in attributes)
-            and unchanged(modules)
+            and settled()
         )
         if same:
             seen[:] = now

@@ -129,7 +129,9 @@ class Code:
     def defined(self, source: str) -> Function:
         """The function that the source defines, with all names as its global variables."""
         made: dict[str, Function] = {}
-        exec(source, {**self.names}, made)  # many variables of a closure compile slowly
+        exec(
+            source, {**self.names, "__name__": __name__}, made
+        )  # many variables of a closure compile slowly
         return made.popitem()[1]
 
 

@@ -36,6 +36,7 @@ from ..engine.typing import Array, Function
 from ..engine.views import layout_of, memory_with, owner_of, view_in
 from ..errors import TraceError
 from ..transforms import vjp
+from .executed import executed
 from .functions import (
     BY_METHOD,
     FACTS,
@@ -374,6 +375,7 @@ class Trace:
         # attributes that must be what they are: an object, a name and a value.
         self.conditions: list[tuple[str, tuple[Any, ...]]] = []
         self.attributes: list[tuple[Any, str, Any]] = []
+        self.settled: Callable[[], bool] = lambda: True  # a test for when `epoch` has grown
         # By id, the generators drawn from, and the arrays that may be written to.
         self.drawn: set[int] = set()
         self.followed: set[int] = set()
@@ -384,6 +386,7 @@ class Trace:
         self._undo: list[Callable[[], Any]] = []
         self._saved: set[int] = set()
         self._errors = np.geterr()
+        self.executed = executed()
         self._place: str | None = None  # of the node whose derivative is being computed
 
     # -- arrays that come from outside
@@ -568,6 +571,20 @@ class Trace:
                 f"{place()}: {name_of(fun)} of a traced array, where nothing is traced: the array "
                 "was kept beyond the call, or a function keeps it that is called as a whole"
             )
+        self.executed.pause()  # what runs in here runs in each call
+        try:
+            return self._record(fun, args, kwargs, target, kind)
+        finally:
+            self.executed.resume()
+
+    def _record(
+        self,
+        fun: Function,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        target: Any,
+        kind: Kind | None,
+    ) -> Any:
         kinds = (Tracer, np.ndarray, Tensor, Node)
         if target is None and not isinstance(fun, np.ufunc) and fun is not np.copy:
             args, kwargs = mapped((tuple(args), dict(kwargs)), Tracer, self._viewable)
@@ -672,15 +689,23 @@ class Trace:
         for array in writes:
             self.save(array)
             self.state(array).value.storage.writes += 1
-        with _untraced():
-            result = fun(*mapped(given, Value, lambda v: v.array))
+        self.executed.pause()
+        try:
+            with _untraced():
+                result = fun(*mapped(given, Value, lambda v: v.array))
+        finally:
+            self.executed.resume()
         self.calls.append(Call("host", fun, given, place=self._place or place()))
         return result
 
     def inline(self, line: str, *things: Any) -> None:
         """Run a line of Python now and at this point of each call; things fill its gaps, `{}`."""
         names = {f"thing{i}": thing for i, thing in enumerate(things)}
-        exec(line.format(*names), names)
+        self.executed.pause()
+        try:
+            exec(line.format(*names), names)
+        finally:
+            self.executed.resume()
         self.calls.append(Call("host", Inline(line), things, place=self._place or place()))
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Tracer:
@@ -695,6 +720,14 @@ class Trace:
     def require(self, expression: str, *things: Any) -> None:
         """Let the program hold only where an expression is true; things fill its gaps, `{}`."""
         self.conditions.append((expression, things))
+
+    def is_read(self, array: Array) -> bool:
+        """Whether the program reads an array from outside in each call."""
+        return id(owner_of(array)) in self._storages
+
+    def watch(self, t: Tensor) -> None:
+        """Let the program hold only as long as a tensor has its array and its node."""
+        self.tensors.setdefault(id(t), (t, t._array, t._node))
 
     def guard(self, owner: Any, attribute: str) -> None:
         """Let the program hold only as long as an attribute is what it is now.

@@ -97,6 +97,10 @@ class Module:
         super().__setattr__(name, value)
         epoch[0] += 1
 
+    def __delattr__(self, name: str) -> None:
+        super().__delattr__(name)
+        epoch[0] += 1
+
     def named_parameters(self) -> list[tuple[str, Tensor]]:
         """Every parameter once, with the dotted path on which it is found first."""
         return [(path, p) for path, p in _tensors(self) if _is_parameter(p)]

@@ -13,7 +13,7 @@ from ..engine.modes import mode
 from ..engine.tensor import Tensor
 from ..engine.typing import Array
 from ..engine.variable import plain
-from .flat import by_dtype, distinct, views
+from .flat import by_dtype, distinct, require_untraced, views
 
 
 class ExponentialMovingAverage:
@@ -89,10 +89,12 @@ class ExponentialMovingAverage:
 
     def state_dict(self) -> dict[str, Any]:
         """Copies of the average and the decay."""
+        require_untraced("ExponentialMovingAverage.state_dict")
         return {"decay": self.decay, "average": [mean.copy() for mean in self._means]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state_dict` returned; ValueError for arrays of other shapes."""
+        require_untraced("ExponentialMovingAverage.load_state_dict")
         shapes = [mean.shape for mean in self._means], [np.shape(a) for a in state["average"]]
         if shapes[0] != shapes[1]:
             raise ValueError(

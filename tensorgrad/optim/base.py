@@ -16,7 +16,7 @@ from ..engine.tensor import Tensor
 from ..engine.typing import Array
 from ..errors import TraceError
 from ..guide import guide, guided
-from .flat import Flat, Part, by_dtype, distinct, listed
+from .flat import Flat, Part, by_dtype, distinct, listed, require_untraced
 
 Parameters: TypeAlias = "Iterable[Tensor] | Iterable[dict[str, Any]]"
 Options: TypeAlias = Mapping[str, Any]
@@ -285,6 +285,7 @@ class Optimizer:
         `"state"` maps the number of each parameter to its count of steps and its arrays by name.
         `"param_groups"` holds the options; its parameters are replaced by their numbers.
         """
+        require_untraced(f"{type(self).__name__}.state_dict")
         states = {
             id(p): state
             for flat in itertools.chain(*self._flats)
@@ -303,6 +304,7 @@ class Optimizer:
         Raises ValueError, and changes nothing, if the groups, the shapes or the kind of optimizer
         differ, or if an option is out of its range.
         """
+        require_untraced(f"{type(self).__name__}.load_state_dict")
         groups, states = state["param_groups"], state["state"]
         sizes = [len(g["params"]) for g in self.param_groups], [len(g["params"]) for g in groups]
         if sizes[0] != sizes[1]:

@@ -14,6 +14,7 @@ from ..engine.modes import epoch, mode
 from ..engine.mutation import move
 from ..engine.tensor import Tensor
 from ..engine.typing import Array
+from ..errors import TraceError
 
 # Elements. The arrays of one block fit into the cache together, so that only the first call reads
 # them from memory: a step of Adam on 2,000,000 numbers of float64 takes 0.65 of the time. Shorter
@@ -50,6 +51,12 @@ def _require_parameter(p: Tensor, name: str) -> None:
             f"{name}: parameters must be real floating arrays of NumPy, "
             f"not {type(p._array).__name__} of dtype {p.dtype}"
         )
+
+
+def require_untraced(name: str) -> None:
+    """Raise a TraceError in a compiled function, which would do this in its first call alone."""
+    if mode.get().trace is not None:
+        raise TraceError(f"{name} cannot be compiled: call it outside of the compiled function")
 
 
 def by_dtype(parameters: Iterable[Tensor]) -> list[list[Tensor]]:

@@ -1,0 +1,156 @@
+"""Which code a function runs, and what it names: nothing else can matter to a later call."""
+
+from __future__ import annotations
+
+import dis
+import functools
+import random
+import sys
+import threading
+from collections.abc import Iterable
+from types import CodeType, FrameType
+from typing import Any, ClassVar, NamedTuple
+
+# The code that asks the system for random numbers, as generators without a seed do.
+_ENTROPY = random.SystemRandom.getrandbits.__code__
+
+
+# What reads any attribute of an object, by names that the code does not show.
+_REFLECTIVE = {
+    "vars", "dir", "attrgetter", "methodcaller", "asdict", "astuple", "getmembers", "deepcopy",
+    "__dict__", "__getattribute__", "__getstate__", "__reduce_ex__", "AttributeError",
+}  # fmt: skip
+
+
+class Loads(NamedTuple):
+    """What a code names: variables, attributes, modules it imports, and what it asks getattr for.
+
+    `reflects` says whether it can read any attribute.
+    """
+
+    variables: frozenset[str]
+    attributes: frozenset[str]
+    modules: frozenset[str]
+    asked: frozenset[str]
+    reflects: bool
+
+
+@functools.lru_cache(maxsize=4096)
+def loads_of(code: CodeType) -> Loads:
+    """What a code names."""
+    found: dict[str, set[str]] = {"GLOBAL": set(), "ATTR": set(), "IMPORT": set()}
+    asked: set[str | None] = set()
+    lines = [*dis.get_instructions(code)]
+    for i, line in enumerate(lines):
+        if line.opname in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"):
+            found["GLOBAL"].add(line.argval)
+            if line.argval in ("getattr", "hasattr"):
+                asked.add(_second_argument(lines[i + 1 :]))
+        elif line.opname in ("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR", "IMPORT_FROM"):
+            found["ATTR"].add(line.argval)
+        elif line.opname == "IMPORT_NAME":
+            found["IMPORT"].add(line.argval)
+    names = {name for name in asked if name is not None}
+    reflects = None in asked or bool(_REFLECTIVE & (found["GLOBAL"] | found["ATTR"]))
+    variables, attributes, modules = map(frozenset, found.values())
+    return Loads(variables, attributes, modules, frozenset(names), reflects)
+
+
+def _second_argument(lines: Iterable[dis.Instruction]) -> str | None:
+    """The second argument of a call whose function has just been loaded, if it is a text."""
+    depth = 0
+    for line in lines:
+        before, depth = depth, depth + dis.stack_effect(line.opcode, line.arg, jump=False)
+        if depth >= 2:
+            is_text = before == 1 and line.opname == "LOAD_CONST" and isinstance(line.argval, str)
+            return line.argval if is_text else None
+    return None
+
+
+class Executed:
+    """A `with` block that notes the code which runs in it, with the global variables of each.
+
+    Between `pause` and `resume`, what runs need not be noted. `entropy` counts how often the system
+    was asked for random numbers. This class does it by a profile function, and calls one that the
+    user has set, too.
+    """
+
+    def __init__(self) -> None:
+        self.codes: dict[CodeType, dict[str, Any]] = {}
+        self.entropy = 0
+        self._outer: Any = None
+        self._is_on = False
+
+    def __enter__(self) -> None:
+        self._outer = sys.getprofile()
+        self._is_on = True
+        sys.setprofile(self._profile)
+
+    def __exit__(self, *_error: object) -> None:
+        self.pause()
+        self._is_on = False
+
+    def pause(self) -> None:
+        """Let code run without being noted, which takes less time."""
+        if self._is_on and (self._outer is None or callable(self._outer)):
+            sys.setprofile(self._outer)
+        elif self._is_on:  # a profiler written in C
+            self._outer.enable()
+
+    def resume(self) -> None:
+        """Note code again."""
+        if self._is_on:
+            sys.setprofile(self._profile)
+
+    def _profile(self, frame: FrameType, event: str, arg: Any) -> None:
+        if event == "call":
+            self.note(frame)
+        if callable(self._outer):
+            self._outer(frame, event, arg)
+
+    def note(self, frame: FrameType) -> None:
+        """Note the code of a frame that begins."""
+        self.codes.setdefault(frame.f_code, frame.f_globals)
+        self.entropy += frame.f_code is _ENTROPY
+
+
+class Monitored(Executed):
+    """The same by `sys.monitoring`, from Python 3.12 on, which calls once for each code.
+
+    It notes what all threads run.
+    """
+
+    _blocks: ClassVar[list[Monitored]] = []
+    _lock = threading.Lock()
+    _tool = 4  # a number that is no debugger's, profiler's or coverage tool's
+
+    def __enter__(self) -> None:
+        monitoring: Any = vars(sys)["monitoring"]
+        with self._lock:
+            if not self._blocks:
+                monitoring.use_tool_id(self._tool, __package__)
+                event = monitoring.events.PY_START
+                monitoring.register_callback(self._tool, event, self._start)
+                monitoring.set_events(self._tool, event)
+            self._blocks.append(self)
+            monitoring.restart_events()
+
+    def __exit__(self, *_error: object) -> None:
+        monitoring: Any = vars(sys)["monitoring"]
+        with self._lock:
+            if self in self._blocks:
+                self._blocks.remove(self)
+                if not self._blocks:
+                    monitoring.set_events(self._tool, 0)
+                    monitoring.free_tool_id(self._tool)
+
+    @classmethod
+    def _start(cls, _code: CodeType, _offset: int) -> Any:
+        for block in cls._blocks:
+            block.note(sys._getframe(1))
+        return vars(sys)["monitoring"].DISABLE
+
+
+def executed() -> Executed:
+    """A new block, of the kind that this version of Python has."""
+    return Monitored() if hasattr(sys, "monitoring") else Executed()

@@ -1,0 +1,490 @@
+"""Guards: what of Python's state a program relies on, and the function that tests it.
+
+A traced function has read variables, attributes and items. A later call may find others there. So
+each is looked up again, as the function's own code did, and compared with what it was: the same
+object, or an equal number or text. What counts is read off the code that has run, which `executed`
+knows: the variables that it loads, and the attributes that it names, of all objects in reach. Of
+lists, dicts and other containers in reach, all items count.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextvars
+import functools
+import gc
+import operator
+import os
+import re
+import sys
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from keyword import iskeyword
+from types import (
+    CellType,
+    CodeType,
+    FunctionType,
+    GetSetDescriptorType,
+    MemberDescriptorType,
+    MethodType,
+    ModuleType,
+)
+from typing import Any
+
+import numpy as np
+
+from ..engine.tensor import Tensor
+from ..structure import CONTAINERS
+from .executed import loads_of
+from .objects import (
+    attributes_of,
+    function_of,
+    has_type,
+    is_installed,
+    is_librarys,
+    is_plain,
+    is_value,
+    module_of,
+    parts_of,
+    same,
+    same_elements,
+    same_items,
+    same_parts,
+    slots_of,
+)
+from .program import PACKAGE
+from .snapshot import FOLLOWED, Snapshot
+
+_LIBRARY = __package__.partition(".")[0]
+_FEW = 8  # items, up to which each is tested by a line of its own
+_SMALL = 1 << 12  # bytes of a plain array, up to which its elements are always compared
+_REFLECTIVE_TYPES = (operator.attrgetter, operator.methodcaller)
+_REFLECTIVE_MODULES = {"copy", "dataclasses", "inspect", "pickle"}
+# What an optimizer or a schedule does in a compiled function without telling what it holds.
+_STEPS = {"step", "zero_grad", "update", "copy_to", "applied"}
+_CONTAINERS: tuple[Any, ...] = (list, tuple, dict, deque, set, frozenset, Mapping)
+_ABSENT = object()
+
+
+class Guards:
+    """What a program relies on of Python's state; `function` tests it.
+
+    `roots` are the traced function, and the objects among its arguments; `codes` is the code that
+    ran, with its global variables; `snapshot` is from before the call; `is_read` says of a plain
+    array whether the program reads it in each call. `tensors` are those that were found.
+    """
+
+    def __init__(
+        self,
+        roots: Iterable[Any],
+        codes: Mapping[CodeType, dict[str, Any]],
+        snapshot: Snapshot,
+        is_read: Callable[[Any], bool],
+    ) -> None:
+        self.tensors: list[Tensor] = []
+        self._is_read = is_read
+        self._before = snapshot.before()
+        self._reads_followed = False  # whether the user looks into an optimizer or a schedule
+        self._tests: dict[str, None] = {}  # in each call, and those after `epoch` has grown
+        self._settled: dict[str, None] = {}
+        self._variables: dict[int, tuple[dict[str, Any], list[str]]] = {}
+        self._cells: dict[str, CellType] = {}
+        self._names: dict[int, str] = {}
+        self._seen: dict[int, Any] = {}
+        self._todo: list[Any] = [*roots]
+        self._note_names(codes)
+        for code, variables in self._users.items():
+            self._visit_variables(code, variables)
+        ours = [code for code in codes if code.co_filename.startswith(PACKAGE)]
+        if any({"errstate", "seterr"} & {*code.co_names} for code in (*ours, *self._users)):
+            self._test("{}() == {}", np.geterr, np.geterr())
+        self._visit_all()
+        self._todo = self._unknown_functions()
+        self._visit_all()
+        if self._reads_followed:
+            for holder, before in snapshot.moved():
+                home = module_of(type(holder))
+                if home.startswith(FOLLOWED) and home != f"{FOLLOWED}flat":  # which counts steps
+                    self._test("{}({}, {})", same_parts, holder, before)
+
+    def settled(self) -> Callable[[], bool]:
+        """A function that says whether all is what it was, of what counts its `epoch`."""
+        contents = {name: cell.cell_contents for name, cell in self._cells.items()}
+        return _defined(self._settled, contents, {})
+
+    def function(self) -> Callable[[], bool]:
+        """A function that says whether all else is what it was.
+
+        It lies in the user's own module, and so looks its variables up in the fastest way.
+        """
+        *others, (variables, tests) = sorted(
+            [({}, []), *self._variables.values()], key=lambda scope: len(scope[1])
+        )
+        tests = [*tests, *self._tests]
+        for more, own in others:
+            if own:
+                tests.append(f"{self._name(_defined(own, more, self._cells))}()")
+        return _defined(tests, variables, self._cells)
+
+    # -- the tests
+
+    def _name(self, thing: Any) -> str:
+        """The name of a thing in the tests."""
+        if id(thing) not in self._names:
+            self._names[id(thing)] = name = f"_guarded_{len(self._cells)}"
+            self._cells[name] = CellType(thing)  # which keeps it, so that its id is its own
+        return self._names[id(thing)]
+
+    def _test(self, expression: str, *things: Any, settled: bool = False) -> None:
+        """Require that an expression is true; things fill its gaps, `{}`.
+
+        It is `settled` if whatever changes its value counts that in `epoch`.
+        """
+        tests = self._settled if settled else self._tests
+        tests[expression.format(*map(self._name, things))] = None
+
+    def _require(self, expression: str, value: Any, *things: Any, settled: bool = False) -> None:
+        """Require that an expression is the same value, or an equal number or text."""
+        text = self._is(expression.format(*map(self._name, things)), value)
+        self._test(text.replace("{", "{{").replace("}", "}}"), settled=settled)
+
+    def _is(self, text: str, value: Any) -> str:
+        expected = self._name(value)
+        equal = f" or {self._name(same)}({text}, {expected})" if is_value(value) else ""
+        return f"{text} is {expected}{equal}"
+
+    def _require_variable(self, variables: dict[str, Any], name: str, value: Any) -> None:
+        _, tests = self._variables.setdefault(id(variables), (variables, []))
+        if value is _ABSENT:
+            tests.append(f"{name!r} not in {self._name(variables)}")
+        elif name.isidentifier():
+            tests.append(self._is(name, value))
+
+    def _require_content(self, cell: CellType, value: Any) -> None:
+        name = f"_guarded_{len(self._cells)}"
+        self._cells[name] = cell
+        self._tests[self._is(name, value)] = None
+
+    # -- what was read
+
+    def _note_names(self, codes: Mapping[CodeType, dict[str, Any]]) -> None:
+        """The attributes that the code names: the user's, that of layers, and that of others."""
+        self._users = {c: v for c, v in codes.items() if not _is_librarys_code(c, v)}
+        loads = [*map(loads_of, self._users)]
+        self._attributes = {name for load in loads for name in load.attributes | load.asked}
+        self._asked = {name for load in loads for name in load.asked}
+        self._reflects = any(load.reflects for load in loads)
+        others = [code for code in codes if code not in self._users]
+        layers = [code for code in others if code.co_filename.startswith(f"{PACKAGE}nn")]
+        self._of_layers = {name for code in layers for name in code.co_names}
+        self._lists_modules = any(
+            "vars" in c.co_names for c in layers if os.path.basename(c.co_filename) == "module.py"
+        )
+        foreign = [code for code in others if not code.co_filename.startswith(PACKAGE)]
+        self._of_libraries = {
+            name for code in foreign for name in code.co_names if not name.startswith("__")
+        }
+
+    def _visit_variables(self, code: CodeType, variables: dict[str, Any]) -> None:
+        """The global variables that a code loads, and the modules that it imports."""
+        load = loads_of(code)
+        names = load.variables | ({*variables} if "globals" in load.variables else set())
+        for name in sorted(names):
+            value = variables.get(name, getattr(builtins, name, _ABSENT))
+            self._require_variable(variables, name, value)
+            if value is not _ABSENT:
+                self._todo.append(value)
+                self._reflects = self._reflects or _can_reflect(value)
+        package = variables.get("__package__")
+        for name in (*load.modules, *(f"{package}.{name}" for name in load.attributes)):
+            self._todo.append(sys.modules.get(name))
+
+    def _visit_all(self) -> None:
+        while self._todo:
+            thing = self._todo.pop()
+            if id(thing) not in self._seen and not is_plain(thing):
+                self._seen[id(thing)] = thing
+                self._visit(thing)
+
+    def _visit(self, thing: Any) -> None:
+        if has_type(thing, Tensor):
+            self.tensors.append(thing)
+        elif has_type(thing, np.ndarray):
+            self._visit_array(thing)
+        elif has_type(thing, FunctionType):
+            self._visit_function(thing)
+        elif has_type(thing, MethodType):
+            self._todo += thing.__self__, thing.__func__
+        elif has_type(thing, functools.partial):
+            self._todo += thing.func, thing.args, thing.keywords
+        elif has_type(thing, ModuleType):
+            if not is_librarys(thing):
+                self._visit_attributes(thing, attributes_of(thing) or {}, self._attributes)
+        elif has_type(thing, type):
+            self._visit_class(thing)
+        elif has_type(thing, weakref.ref):
+            self._require("{}()", thing(), thing)
+            self._todo.append(thing())
+        elif has_type(thing, contextvars.ContextVar):
+            value = thing.get(_ABSENT)
+            self._require("{}.get({})", value, thing, _ABSENT)
+            self._todo.append(value)
+        elif _of_class(type(thing), "cache_info") is not _ABSENT:  # of functools
+            self._require("{}.cache_info()[1]", thing.cache_info()[1], thing)
+            self._todo.append(thing.__wrapped__)
+        elif _of_class(type(thing), "__next__") is _ABSENT:
+            self._visit_object(thing)
+
+    def _visit_array(self, array: Any) -> None:
+        """A plain array, whose elements the program may have read once and for all."""
+        if array.dtype.hasobject:
+            self._todo += array.ravel().tolist()
+        holders = [array]
+        while isinstance(holders[-1].base, np.ndarray):
+            holders.append(holders[-1].base)
+        if not any(a.flags.writeable for a in holders) and holders[-1].flags.owndata:
+            return
+        if array.nbytes <= _SMALL:
+            self._require("{}.shape", array.shape, array)
+            self._test("{}.tobytes() == {}", array, array.tobytes())
+        elif not self._is_read(array):
+            self._test("{}({}, {})", same_elements, array, array.copy())
+
+    def _visit_function(self, function: FunctionType) -> None:
+        code = function.__code__
+        if is_librarys(function) and not code.co_filename.startswith(PACKAGE):
+            return
+        cells = zip(code.co_freevars, function.__closure__ or ())
+        contents = [(cell, held) for _, cell in cells if (held := parts_of(cell))]
+        self._todo += (
+            vars(function).get("__wrapped__"),
+            *(held["cell_contents"] for _, held in contents),
+        )
+        if code not in self._users:
+            self._todo += function.__defaults__ or ()
+            return
+        self._require("{}.__code__", code, function)
+        if function.__defaults__ or function.__kwdefaults__:
+            self._require("{}.__defaults__", function.__defaults__, function)
+            self._require("{}.__kwdefaults__", function.__kwdefaults__, function)
+            self._todo += function.__defaults__, function.__kwdefaults__
+        for cell, held in contents:
+            self._require_content(cell, held["cell_contents"])
+        self._visit_attributes(function, vars(function), self._attributes)
+
+    def _unknown_functions(self) -> list[Any]:
+        """The functions whose code has run, but which were not found."""
+        known = {c for code in self._users for c in code.co_consts if isinstance(c, CodeType)}
+        known |= {f.__code__ for f in self._seen.values() if has_type(f, FunctionType)}
+        lost = self._users.keys() - known
+        return [f for f in gc.get_referrers(*lost) if type(f) is FunctionType] if lost else []
+
+    def _visit_class(self, kind: type) -> None:
+        """The attributes that the user's code names, and the methods that ran."""
+        if is_librarys(kind):
+            return
+        self._todo += (type(kind), *kind.__mro__)
+        self._require("{}.__mro__", kind.__mro__, kind)
+        for name in {name for base in kind.__mro__ for name in vars(base)}:
+            base = next(base for base in kind.__mro__ if name in vars(base))
+            part = vars(base)[name]
+            function = function_of(part)
+            every = self._reflects and not name.startswith("__") and not is_librarys(base)
+            if name in self._attributes or every or _code_of(function) in self._users:
+                self._todo += part, function
+                if type(kind) is type and has_type(part, FunctionType):
+                    self._require(f"{{}}.{name}", part, kind)
+                    continue
+                self._require(f"{{}}[{name!r}]", part, vars(base))
+                for above in kind.__mro__[: kind.__mro__.index(base)]:
+                    self._test(f"{name!r} not in {{}}", vars(above))
+        if self._reflects:
+            self._test(f"len({{}}) == {len(vars(kind))}", vars(kind))
+
+    def _visit_object(self, thing: Any) -> None:
+        kind, held = type(thing), attributes_of(thing)
+        parts = self._before.get(id(thing), parts_of(thing)) or {}
+        is_container = self._visit_container(thing, parts)
+        if held is None and not slots_of(thing):
+            if not is_container:
+                self._visit_opaque(thing)
+            return
+        own, is_ours = (held or {}) | slots_of(thing), module_of(kind).startswith(_LIBRARY)
+        if module_of(kind).startswith(FOLLOWED):
+            if not is_container:
+                self._visit_followed(thing, parts)
+        elif has_type(thing, tuple(CONTAINERS)):
+            self._visit_module(thing, own)
+        elif not is_librarys(kind):
+            self._require("{}({})", kind, type, thing)
+            self._todo.append(kind)
+            self._visit_attributes(thing, own, self._attributes)
+        elif is_ours:  # as another compiled function
+            self._todo.append(own.get("__wrapped__"))
+        else:
+            self._visit_attributes(thing, own, self._attributes | self._of_libraries)
+
+    def _visit_module(self, module: Any, own: dict[str, Any]) -> None:
+        """A module, which counts in `epoch` what is set.
+
+        What the user's own class reads is looked up in each call: it may be set in another way.
+        """
+        kind, names = type(module), self._attributes | self._of_layers
+        self._require("{}({})", kind, type, module, settled=True)
+        self._todo.append(kind)
+        self._visit_attributes(module, own, names, self._lists_modules, settled=True)
+        held = attributes_of(module) or {}
+        if not is_librarys(kind):
+            for name in sorted(held.keys() & names):
+                self._require(f"{{}}[{name!r}]", held[name], held)
+
+    def _visit_container(self, thing: Any, parts: dict[Any, Any]) -> bool:
+        """The items of a container; return whether it is one."""
+        if not has_type(thing, _CONTAINERS):
+            return False
+        values = [*parts.values()]
+        self._todo += (*parts, *values)
+        self._reads_followed |= id(thing) in self._before and any(map(is_value, values))
+        if has_type(thing, (tuple, frozenset)):
+            return True
+        if type(thing) is list:
+            self._visit_sequence("{}", "{}[{}]", range(len(values)), values, thing)
+        elif type(thing) is dict and all(type(key) is str for key in parts):
+            self._require("(*{},)", (*parts,), thing)
+            self._visit_sequence("{}.values()", "{}[{}]", [*parts], values, thing)
+        else:
+            self._test("{}({}, {})", same_parts, thing, parts)
+        return True
+
+    def _visit_sequence(
+        self, every: str, one: str, keys: Sequence[Any], values: list[Any], thing: Any
+    ) -> None:
+        """Require items to be the same: one by one or, if they are many, in a loop."""
+        if len(values) > _FEW:
+            self._test(f"{{}}({every}, {{}})", same_items, thing, values)
+            return
+        self._test(f"{len(values)} == {{}}({{}})", len, thing)
+        for key, value in zip(keys, values, strict=True):
+            self._require(
+                one.format("{}", repr(key).replace("{", "{{").replace("}", "}}")), value, thing
+            )
+
+    def _visit_opaque(self, thing: Any) -> None:
+        """An object of C, that tells what it holds as a buffer, or to the garbage collector."""
+        if is_librarys(type(thing)) and module_of(type(thing)).startswith("numpy"):
+            return
+        try:
+            data = bytes(memoryview(thing))
+        except TypeError:
+            self._todo += gc.get_referents(thing)
+        else:
+            self._require("{}({}({}))", data, bytes, memoryview, thing)
+
+    def _visit_followed(self, thing: Any, parts: dict[str, Any]) -> None:
+        """What the user's code reads of an optimizer or a schedule, as it was before the call."""
+        asked = self._attributes - _STEPS
+        tells = any(_of_class(type(thing), n) is not _ABSENT for n in asked - parts.keys())
+        for name in parts if tells else asked & parts.keys():
+            self._reads_followed |= is_value(parts[name])
+            self._require(f"{{}}.{name}", parts[name], thing)
+            self._todo.append(parts[name])
+
+    def _visit_attributes(
+        self,
+        thing: Any,
+        held: Mapping[str, Any],
+        names: set[str],
+        every: bool = False,
+        settled: bool = False,
+    ) -> None:
+        """The attributes of these names, or of all; and that the names of others are still free."""
+        own = attributes_of(thing)
+        every = every or (self._reflects and not is_librarys(type(thing)))
+        if every and own is not None:
+            self._test(f"{len(own)} == {{}}({{}})", len, own, settled=settled)
+        for name in sorted(held.keys() & ({*held} if every else names)):
+            if _is_read_plainly(thing, name):
+                self._require(f"{{}}.{name}", held[name], thing, settled=settled)
+            else:
+                holder = held if own is None else own
+                self._require(f"{{}}[{name!r}]", held[name], holder, settled=settled)
+            self._todo.append(held[name])
+        if own is not None and not has_type(thing, (ModuleType, FunctionType)):
+            self._visit_absent(thing, own, names - own.keys(), settled)
+
+    def _visit_absent(
+        self, thing: Any, own: dict[str, Any], names: set[str], settled: bool
+    ) -> None:
+        """The attributes of these names that an object has of its class, or has not."""
+        kind, free = type(thing), False
+        is_open = _of_class(kind, "__getattr__") is not _ABSENT
+        for name in sorted(names):
+            part = _of_class(kind, name)
+            is_data = part is not _ABSENT and _of_class(type(part), "__get__") is _ABSENT
+            if is_data and _is_read_plainly(thing, name):
+                self._require(f"{{}}.{name}", part, thing, settled=settled)
+            elif name in self._attributes and (part is not _ABSENT or is_open):
+                free = True
+                self._test(f"{name!r} not in {{}}", own, settled=settled)
+            elif name in self._asked:
+                self._require(f"{{}}({{}}, {name!r}, {{}})", _ABSENT, getattr, thing, _ABSENT)
+        if free and has_type(_of_class(kind, "__dict__"), GetSetDescriptorType):
+            self._require("{}.__dict__", own, thing, settled=settled)
+
+
+def _can_reflect(thing: Any) -> bool:
+    """Whether a function or a module can read attributes by names that no code shows."""
+    if has_type(thing, ModuleType):
+        return str((attributes_of(thing) or {}).get("__name__")) in _REFLECTIVE_MODULES
+    is_function = has_type(thing, FunctionType) and module_of(thing) in _REFLECTIVE_MODULES
+    return is_function or has_type(thing, _REFLECTIVE_TYPES)
+
+
+def _code_of(thing: Any) -> CodeType | None:
+    return thing.__code__ if has_type(thing, FunctionType) else None
+
+
+def _of_class(kind: type, name: str) -> Any:
+    """The attribute of a class as it is stored there, or `_ABSENT`."""
+    return next((vars(base)[name] for base in kind.__mro__ if name in vars(base)), _ABSENT)
+
+
+def _is_librarys_code(code: CodeType, variables: dict[str, Any]) -> bool:
+    """Whether code is a library's; that of named tuples and dataclasses lies in no file."""
+    name = str(variables.get("__name__"))
+    made = code.co_filename == "<string>" and name.startswith(("namedtuple_", _LIBRARY))
+    return made or is_installed(code.co_filename)
+
+
+def _is_read_plainly(thing: Any, name: str) -> bool:
+    """Whether `thing.name` is what the object itself holds, and runs no code of its class."""
+    kind = type(thing)
+    part = _of_class(kind, name)
+    own = attributes_of(thing) or {}
+    is_slot = has_type(part, MemberDescriptorType) and name not in own
+    reader: Any = kind.__getattribute__
+    plain = reader in (object.__getattribute__, ModuleType.__getattribute__)
+    return (
+        name.isidentifier()
+        and not iskeyword(name)
+        and plain
+        and (is_slot or _of_class(type(part), "__set__") is _ABSENT)
+    )
+
+
+def _defined(
+    tests: Iterable[str], variables: dict[str, Any], cells: Mapping[str, CellType]
+) -> FunctionType:
+    """A function with these global variables and cells that says whether all tests are true."""
+    text = " and ".join(f"({test})" for test in tests) or "True"
+    names = sorted(cells.keys() & {*re.findall(r"\w+", text)})
+    source = (
+        f"def make({', '.join(names)}):\n def guard():\n  try:\n   return {text}\n"
+        "  except Exception:\n   return False\n return guard"
+    )
+    made: dict[str, Any] = {}
+    exec(compile(source, __file__, "exec"), made)
+    (code,) = (c for c in made["make"].__code__.co_consts if isinstance(c, CodeType))
+    closure = tuple(cells[name] for name in code.co_freevars)
+    return FunctionType(code, variables, "guard", None, closure)
