@@ -1,16 +1,17 @@
 """Special functions in plain NumPy, under SciPy's names, for when SciPy is not installed.
 
-Arrays are of a floating dtype; everything is computed in float64. The relative error of a value is
-4 * 2**-52 at most, with these exceptions: near the zeros of `gammaln`, `digamma` and `polygamma` at
-negative numbers it is relative to the terms that cancel there, that of `betaln` to the terms
-`gammaln` of it, and that of `beta` to 1 + abs(betaln). `special` makes operations of the functions;
-their derivatives are in `rules/special.py`.
+Arrays must have a floating dtype; everything is computed in float64. The relative error is at most
+4 * 2**-52, with these exceptions. Near the zeros of `gammaln`, `digamma` and `polygamma` at
+negative numbers, the error is relative to the terms that cancel there. That of `betaln` is relative
+to its terms `gammaln`, and that of `beta` to 1 + abs(betaln). `special` makes operations of these
+functions; their derivatives are in `rules/special.py`.
 
-The coefficients in `_FITTED` are our own, found with mpmath in 60 digits: the quotient of two
-polynomials equals the function at as many points as there are coefficients, Chebyshev's points of
-the interval, mapped by a logarithm or the like so that they are closer where the function bends
-more. Between the points, each is exact to 5e-17. The other coefficients are those of series in the
-Digital Library of Mathematical Functions (DLMF), https://dlmf.nist.gov.
+The coefficients in `_FITTED` were computed for this library with mpmath in 60 digits. Each is a
+quotient of two polynomials that equals the function at as many points as it has coefficients. The
+points are the Chebyshev points of the interval, mapped, for example by a logarithm, so that they
+are denser where the function bends more. Between the points, the relative error is below 5e-17. The
+other coefficients are those of series in the Digital Library of Mathematical Functions (DLMF),
+https://dlmf.nist.gov.
 """
 
 import functools
@@ -49,7 +50,7 @@ _LOG_ROOT_2PI = math.log(2 * math.pi) / 2
 
 # Numerators and denominators, lowest power first.
 _FITTED = {
-    "erfcx": (  # of x from 0 to infinity
+    "erfcx": (  # a function of x from 0 to infinity
         (1.0, 2.4476224235593778, 2.95754126678082, 2.2878172531491066, 1.2449264860276257,
          0.496202881330291, 0.14665358595096778, 0.03180944834139292, 0.004871520088777491,
          0.0004801270329063535, 2.3519478642197267e-05),
@@ -110,9 +111,9 @@ _BERNOULLI = (  # B_2, B_4 ...
 
 
 def _polynomials(x: Any, *coefficients: Sequence[float]) -> list[Any]:
-    """The polynomials of these coefficients, lowest power first.
+    """The values of polynomials with these coefficients, lowest power first.
 
-    Horner's rule sums up every fourth term, so that fewer roundings follow each other.
+    Horner's rule is applied to every fourth term, so that fewer rounding errors accumulate.
     """
     square = x * x
     fourth = square * square
@@ -137,14 +138,14 @@ def _fitted(name: str, x: Any) -> Any:
     return above / below
 
 
-_BLOCK = 8192  # elements: a dozen arrays of as many stay in the cache
+_BLOCK = 8192  # elements: a dozen such arrays fit in the cache
 
 
 def _in_double(fun: Callable[..., Any]) -> Any:
-    """Make a function of float64 arrays one of arrays of any real floating dtype.
+    """Make a function of float64 arrays accept arrays of any real floating dtype.
 
-    A large first array is taken block by block, where the others are numbers: that takes less than
-    half the time.
+    If the first array is large and the others are numbers, it is computed block by block, in less
+    than half of the time.
     """
 
     @functools.wraps(fun)
@@ -171,13 +172,13 @@ def _in_double(fun: Callable[..., Any]) -> Any:
 
 
 def _lost(x: Any, square: Any) -> Any:
-    """What x * x, rounded to `square`, has lost."""
-    short = x.astype(np.float32).astype(np.float64)  # of few bits: its square is exact
+    """The rounding error of `square`, which is x * x: the exact value minus the rounded one."""
+    short = x.astype(np.float32).astype(np.float64)  # few bits, so that its square is exact
     return (short * short - square) + (x - short) * (x + short)
 
 
 def _bell(x: Any, scale: float) -> Any:
-    """exp(scale * x**2), also where a small error of the square is a large one of the result."""
+    """exp(scale * x**2), corrected for the rounding error of x**2, which exp would enlarge."""
     square = x * x
     y = np.exp(scale * square)
     return y + y * (scale * _lost(x, square))
@@ -267,9 +268,9 @@ def ndtri(p: Any) -> Any:
 
 
 def _reduced(x: Any) -> tuple[Any, Any, Any]:
-    """For x from -0.5 to 8: t, a and b such that gamma(x) = gamma(2 + t) * a / b.
+    """Return t, a and b such that gamma(x) = gamma(2 + t) * a / b, for x from -0.5 to 8.
 
-    t is from -1 to 1 and exact; a and b are products of exact numbers.
+    t is between -1 and 1, and exact; a and b are products of exact numbers.
     """
     t = np.where(x < 0.5, x, np.where(x < 1, x - 1, np.where(x < 3, x - 2, x - np.floor(x))))
     a: Any = 1.0
@@ -279,13 +280,13 @@ def _reduced(x: Any) -> tuple[Any, Any, Any]:
 
 
 def _stirling(x: Any) -> Any:
-    """log(gamma(x)) - ((x - 1/2) * log(x) - x + log(2 * pi) / 2), of x >= 8 (DLMF 5.11.1)."""
+    """log(gamma(x)) - ((x - 1/2) * log(x) - x + log(2 * pi) / 2) for x >= 8 (DLMF 5.11.1)."""
     terms = [b / (2 * k * (2 * k - 1)) for k, b in enumerate(_BERNOULLI, 1)]
     return _polynomial(terms, 1 / (x * x)) / x
 
 
 def _sin_pi(x: Any) -> Any:
-    """sin(pi * x), 0 at whole numbers."""
+    """sin(pi * x), exactly 0 at integers."""
     nearest = np.rint(x)
     return np.sin(np.pi * (x - nearest)) * (1 - 2 * np.absolute(np.fmod(nearest, 2)))
 
@@ -357,7 +358,11 @@ psi = digamma
 
 
 def _zeta(s: Any, q: Any) -> Any:
-    """The sum of (q + k)**-s for k = 0, 1 ..., of q > 0: the first, and Euler and Maclaurin's."""
+    """Hurwitz's zeta function, the sum of (q + k)**-s for k = 0, 1 ..., for q > 0.
+
+    The first terms, and the Euler-Maclaurin formula for the others, as in Johansson, "Rigorous
+    high-precision computation of the Hurwitz zeta function and its derivatives" (2015).
+    """
     count = 10
     total = 0.0
     for k in range(count):
@@ -374,10 +379,10 @@ def _zeta(s: Any, q: Any) -> Any:
 
 @_in_double
 def polygamma(n: Any, x: Any) -> Any:
-    """Derivative n of `digamma`, by Hurwitz's zeta function (DLMF 25.11.12)."""
+    """The n-th derivative of `digamma`, by Hurwitz's zeta function (DLMF 25.11.12)."""
     s = n + 1
     above = np.floor(x) + 1 - x
-    # A negative x has a whole number of terms less than 0 and, seen from there, their mirror image.
+    # A negative x adds finitely many terms (x + k)**-s with x + k < 0: a difference of two sums.
     sign = np.where(np.fmod(n, 2) == 0, -1, 1)
     start = np.where(x < 0, x - np.floor(x), x)
     total = _zeta(s, start)
@@ -390,14 +395,14 @@ def polygamma(n: Any, x: Any) -> Any:
 
 
 def _shrinkage(a: Any, b: Any) -> Any:
-    """log(gamma(b) / gamma(a + b)) + a * log(a + b), of b >= 8."""
+    """log(gamma(b) / gamma(a + b)) + a * log(a + b) for b >= 8."""
     return a - (b - 0.5) * np.log1p(a / b) + _stirling(b) - _stirling(a + b)
 
 
 def _limits(a: Any, b: Any) -> tuple[Any, Any, Any, Any]:
-    """The smaller and the greater number, a sign, and `beta` where it is 0 or infinite, else NaN.
+    """The smaller number, the larger one, a sign, and `beta` where it is 0 or infinite, else NaN.
 
-    Of a whole number a <= 0, the limit is infinite, unless b is one too and 0 < b <= -a: there it
+    For an integer a <= 0, the limit is infinite, unless b is an integer with 0 < b <= -a: then it
     is (-1)**b * beta(1 - a - b, b).
     """
     a, b = np.minimum(a, b), np.maximum(a, b)
@@ -442,20 +447,20 @@ def betaln(a: Any, b: Any) -> Any:
 
 @_in_double
 def bessel_i(x: Any, n: int, scaled: bool = False) -> Any:
-    """The function of a small whole order n, over exp(abs(x)) if it is scaled."""
+    """The function of a small integer order n; if it is scaled, divided by exp(abs(x))."""
     n = abs(n)
     z = np.absolute(x)
-    # The power series (DLMF 10.25.2) has no negative terms. Of 20 or more, the asymptotic one
-    # (10.40.1) has 26 terms before they grow.
+    # The power series (DLMF 10.25.2) has no negative terms. From 20 on, the asymptotic expansion
+    # (10.40.1), whose first 26 terms decrease.
     half = np.minimum(z, 20) / 2
     square = half * half
     series = [1 / (math.factorial(k) * math.factorial(k + n)) for k in range(42)]
     near = half**n * _polynomial(series, square)
-    near = near + near * (_lost(half, square) / (1 + half))  # near enough to its derivative
+    near = near + near * (_lost(half, square) / (1 + half))  # about the derivative by the square
     terms = [1.0]
     for k in range(1, 26):
         terms.append(-terms[-1] * (4 * n * n - (2 * k - 1) ** 2) / (8 * k))
-    large = np.clip(z, 20, None if scaled else 1000)  # where it is infinite in either precision
+    large = np.clip(z, 20, None if scaled else 1000)  # 1000: infinite in every precision
     far = _polynomial(terms, 1 / large) / (math.sqrt(2 * math.pi) * np.sqrt(large))
     if scaled:
         y = np.where(z < 20, near * np.exp(-2 * half), far)

@@ -67,13 +67,13 @@ __array_api_version__ = "2024.12"
 
 
 def _in_a_tensor(create: Callable[..., Any]) -> Callable[..., Tensor]:
-    """Let a function that makes a new array return it as a tensor."""
+    """Make a function that creates an array return a tensor."""
 
     @functools.wraps(create)
     def creation(*args: Any, **kwargs: Any) -> Tensor:
         if "requires_grad" in kwargs:
             raise TypeError(
-                f"{create.__name__}: there is no requires_grad=; for a parameter, write "
+                f"{create.__name__}: requires_grad= is not a parameter; for a leaf, write "
                 f"tg.Tensor(np.{create.__name__}(...), requires_grad=True)"
             )
         if create in (np.empty, np.ones, np.zeros) and len(args) > 1 and isinstance(args[1], int):
@@ -97,7 +97,7 @@ zeros = _in_a_tensor(np.zeros)
 def full(shape: Any, fill_value: Any, dtype: Any = None, device: Any = None) -> Tensor:
     """Return a new tensor of this shape, filled with `fill_value`.
 
-    The value broadcasts, and may be a tensor, or nested lists of them: gradients reach it.
+    The value broadcasts. If it is a tensor, or nested lists of tensors, gradients flow to it.
 
     >>> tg.grad(lambda x: np.sum(tg.full((2, 3), x)))(0.5)
     array(6.)
@@ -118,7 +118,7 @@ def stack(arrays: Any, /, *, axis: int = 0) -> Tensor:
 
 
 def meshgrid(*arrays: Any, indexing: str = "xy") -> list[Tensor]:
-    """Return the coordinates of a grid as a list, where `numpy.meshgrid` returns a tuple.
+    """Return the coordinates of a grid in a list; `numpy.meshgrid` returns a tuple.
 
     >>> [x.shape for x in tg.meshgrid(tg.arange(3), tg.arange(2), indexing="ij")]
     [(3, 2), (3, 2)]
@@ -127,7 +127,7 @@ def meshgrid(*arrays: Any, indexing: str = "xy") -> list[Tensor]:
 
 
 def broadcast_arrays(*arrays: Any) -> list[Tensor]:
-    """Return the arrays in their common shape as a list, where NumPy returns a tuple.
+    """Return the arrays broadcast to their common shape, in a list; NumPy returns a tuple.
 
     >>> [x.shape for x in tg.broadcast_arrays(tg.ones(3), tg.ones((2, 1)))]
     [(2, 3), (2, 3)]
@@ -136,7 +136,7 @@ def broadcast_arrays(*arrays: Any) -> list[Tensor]:
 
 
 class FloatInfo(NamedTuple):
-    """The limits of a floating dtype as Python numbers."""
+    """The limits of a floating dtype, as Python numbers."""
 
     bits: int
     eps: float
@@ -147,7 +147,9 @@ class FloatInfo(NamedTuple):
 
 
 def finfo(kind: Any, /) -> FloatInfo:
-    """Return the limits of a floating dtype, or of an array's; of the parts, for a complex one.
+    """Return the limits of a floating dtype, or of an array's dtype.
+
+    For a complex dtype, they are those of the real and imaginary parts.
 
     >>> tg.finfo(tg.ones(3, dtype=tg.float32)).eps == 2**-23
     True
@@ -158,7 +160,7 @@ def finfo(kind: Any, /) -> FloatInfo:
 
 
 def iinfo(kind: Any, /) -> np.iinfo[Any]:
-    """Return the limits of an integer dtype, or of an array's.
+    """Return the limits of an integer dtype, or of an array's dtype.
 
     >>> tg.iinfo(tg.asarray([1, 2], dtype=tg.int8)).max
     127
@@ -195,7 +197,7 @@ def argsort(x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool
     >>> tg.argsort(tg.asarray([2, 3, 1, 3]), descending=True)
     Tensor([1, 3, 0, 2])
     """
-    if descending:  # of the reversed array, so that equal elements end up in their first order
+    if descending:  # sort the reversed array, so that equal elements keep their order
         backwards = np.argsort(flip(x, axis=axis), axis=axis, stable=stable)
         return x.shape[axis] - 1 - flip(backwards, axis=axis)  # type: ignore[no-any-return]
     return np.argsort(x, axis=axis, stable=stable)  # type: ignore[return-value]

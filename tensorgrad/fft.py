@@ -17,7 +17,7 @@ rfft = rfftn = numpys
 def fftfreq(
     n: int, /, *, d: float = 1.0, dtype: DTypeLike | None = None, device: Any = None
 ) -> Tensor:
-    """Return the frequency of each element of `fft`, for `n` samples at distance `d`.
+    """Return the frequency of each element of `fft`, for `n` samples `d` apart.
 
     >>> tg.fft.fftfreq(4, d=0.5)
     Tensor([ 0. ,  0.5, -1. , -0.5])
@@ -28,7 +28,7 @@ def fftfreq(
 def rfftfreq(
     n: int, /, *, d: float = 1.0, dtype: DTypeLike | None = None, device: Any = None
 ) -> Tensor:
-    """Return the frequency of each element of `rfft`, for `n` samples at distance `d`.
+    """Return the frequency of each element of `rfft`, for `n` samples `d` apart.
 
     >>> tg.fft.rfftfreq(4, d=0.5)
     Tensor([0. , 0.5, 1. ])

@@ -1,7 +1,8 @@
-"""Checking derivatives against numbers: central differences, or the complex step."""
+"""Checking derivatives numerically: by central differences, or by the complex step."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ from .engine.tensor import Tensor, asarray
 from .engine.typing import Array, Function
 from .engine.variable import plain
 from .errors import GradcheckError
+from .rules.selection import attains
 from .transforms import grad, ravel, vjp
 
 
@@ -26,21 +28,22 @@ def gradcheck(
     raise_exception: bool = True,
     order: Literal[1, 2] = 1,
 ) -> bool:
-    """Return whether the derivatives of `f` agree with numeric ones at `inputs`.
+    """Return whether the derivatives of `f` agree with numeric derivatives at `inputs`.
 
-    `inputs` is one array, or a list or tuple of arguments; arrays, tensors or numbers. Those of
-    float64 are checked, integers and booleans are constants; shorter floats hold too few digits and
-    raise a TypeError. `f` returns one array. Every element of the Jacobian must satisfy
-    `|analytic - numeric| <= atol + rtol * |numeric|`: else a GradcheckError names the worst one,
-    or, with `raise_exception=False`, the result is False. The error says so if the step leads over
-    a kink, as of `abs` at 0. With `order=2`, the derivatives of the first derivatives, weighted at
-    random, are checked too.
+    `inputs` is one array, or a list or tuple of arguments: arrays, tensors or numbers. Those of
+    float64 are checked. Integers and booleans are constants. Shorter floats have too few digits,
+    and raise a TypeError. `f` must return one array.
 
-    The numeric derivative is `(f(x + eps) - f(x - eps)) / (2 eps)`, or for `method="complex"`
+    Every element of the Jacobian must satisfy `|analytic - numeric| <= atol + rtol * |numeric|`.
+    Otherwise a GradcheckError names the worst element, or, with `raise_exception=False`, the result
+    is False. If the step crosses a kink, such as that of `abs` at 0, the error says so. With
+    `order=2`, the derivatives of a randomly weighted sum of the first derivatives are checked too.
+
+    The numeric derivative is `(f(x + eps) - f(x - eps)) / (2 eps)`. With `method="complex"` it is
     `imag(f(x + i eps)) / eps`, which loses no digits (Squire and Trapp, SIAM Review 40, 1998), but
-    needs an `f` that is analytic and accepts complex arrays. It is computed on plain arrays,
-    so that it depends on NumPy alone, or on untracked tensors if `f` raises an error for arrays.
-    The results for arrays and for tensors must agree within the same bounds.
+    needs an analytic `f` that accepts complex arrays. It is computed with plain arrays, so that it
+    depends on NumPy alone, or with untracked tensors if `f` raises an error for arrays. The results
+    for arrays and tensors must agree within the same bounds.
 
     >>> tg.gradcheck(lambda x, y: np.tanh(x @ y), [np.ones((2, 3)), np.ones(3)])
     True
@@ -54,14 +57,14 @@ def gradcheck(
     for i in checked:
         if arguments[i].dtype.kind != "f" or arguments[i].dtype.itemsize < 8:
             raise TypeError(
-                f"gradcheck: input {i} is {arguments[i].dtype}, which holds too few digits or is "
+                f"gradcheck: input {i} is {arguments[i].dtype}, which has too few digits or is "
                 "not real: pass x.astype(numpy.float64)"
             )
     if order not in (1, 2):
         raise ValueError(f"gradcheck: order must be 1 or 2, not {order!r}")
     if not checked:
         raise TypeError(
-            "gradcheck: no input is of a floating dtype: pass at least one as x.astype(float)"
+            "gradcheck: no input has a floating dtype: pass at least one as x.astype(float)"
         )
 
     def with_checked(*values: Any) -> Any:
@@ -90,13 +93,13 @@ def gradcheck(
                 return False
             worst = np.unravel_index(np.argmax(np.where(failed, error, -np.inf)), error.shape)
             x_shape = arguments[i].shape
-            place = tuple(int(k) for k in np.unravel_index(worst[1], x_shape))
+            index = tuple(int(k) for k in np.unravel_index(worst[1], x_shape))
             raise GradcheckError(
-                f"gradcheck: input {i} at index {place}, output element {worst[0]}: "
+                f"gradcheck: input {i} at index {index}, output element {worst[0]}: "
                 f"analytic {analytic[worst]:.10g}, numeric {numeric[worst]:.10g} "
                 f"({failed.sum()} of {failed.size} derivatives disagree)"
                 + (
-                    _kinks(with_checked, points, checked.index(i), place, eps)
+                    _kinks(with_checked, points, checked.index(i), index, eps)
                     or _triangle(analytic, numeric, x_shape)
                     or _choice(with_checked, points, method)
                 )
@@ -108,9 +111,9 @@ def gradcheck(
 
 
 def _of_arrays(f: Function, arguments: list[Array], checked: list[int]) -> Function:
-    """`f` as a function of plain arrays, which it may write into; or of tensors, if it needs them.
+    """Make `f` a function of the checked arguments as plain arrays that returns an array.
 
-    It receives the checked arguments, and returns an array.
+    It may write into the arrays. If `f` raises an error for arrays, it receives tensors.
     """
 
     def calling(wrap: Function, values: tuple[Array, ...]) -> Array:
@@ -138,37 +141,36 @@ def _difference(
     differs = ~np.isclose(got, wanted, rtol, atol, equal_nan=True)
     if not differs.any():
         return ""
-    place = tuple(np.argwhere(differs)[0].tolist())
+    index = tuple(np.argwhere(differs)[0].tolist())
     return (
-        f"gradcheck: the function returns {got[place]:.10g} for tensors, and {wanted[place]:.10g} "
-        f"for plain arrays, at index {place} of what it returns ({differs.sum()} of "
+        f"gradcheck: the function returns {got[index]:.10g} for tensors, and {wanted[index]:.10g} "
+        f"for plain arrays, at index {index} of the result ({differs.sum()} of "
         f"{differs.size} elements differ)"
     )
 
 
 def _weighted_derivatives(f: Function, points: list[Array]) -> Function:
-    """The derivatives of a random sum of what `f` returns, in one vector."""
+    """The gradient of a randomly weighted sum of what `f` returns, as one vector."""
     weights = np.random.default_rng(0).uniform(0.5, 1.5, asarray(f(*map(Tensor, points))).shape)
     gradient = grad(lambda *x: np.sum(weights * f(*x)), tuple(range(len(points))))
     return lambda *x: ravel(gradient(*x))[0]
 
 
-# By name, for what has a kink: on which side of it each element lies.
+def _where_extreme(extremum: Function, x: Array, axis: Any = 0, **_options: Any) -> Any:
+    return attains(x, extremum(x, axis=axis, keepdims=True))
+
+
+# For operations with a kink, by name: on which side of it each element is.
 _SIDES: dict[str, Function] = {
     **dict.fromkeys(("absolute", "fabs", "relu", "leaky_relu", "elu"), np.sign),
     **dict.fromkeys(("maximum", "minimum", "fmax", "fmin", "clip"), lambda x, y: np.sign(x - y)),
-    **dict.fromkeys(("maximum.reduce", "fmax.reduce"), lambda x, axis=0, **_: _at(x, np.max, axis)),
-    **dict.fromkeys(("minimum.reduce", "fmin.reduce"), lambda x, axis=0, **_: _at(x, np.min, axis)),
+    **dict.fromkeys(("maximum.reduce", "fmax.reduce"), partial(_where_extreme, np.max)),
+    **dict.fromkeys(("minimum.reduce", "fmin.reduce"), partial(_where_extreme, np.min)),
 }
 
 
-def _at(x: Array, extremum: Function, axis: Any) -> Array:
-    """Where the extremum is taken."""
-    return np.asarray(x == extremum(x, axis=axis, keepdims=True))
-
-
-def _kinks(f: Function, points: list[Array], k: int, place: tuple[int, ...], eps: float) -> str:
-    """What to say if the outputs for a larger and a smaller element lie on two sides of a kink."""
+def _kinks(f: Function, points: list[Array], k: int, index: tuple[int, ...], eps: float) -> str:
+    """The hint if a step of one element to either side crosses a kink, else ''."""
 
     def sides(step: float) -> list[tuple[Node, Any]]:
         found = []
@@ -179,17 +181,17 @@ def _kinks(f: Function, points: list[Array], k: int, place: tuple[int, ...], eps
                 found.append((node, side(*arrays[: len(node.args)], **node.kwargs)))
 
         moved = [Tensor(x, requires_grad=True) for x in points]
-        moved[k].data[place] += step
+        moved[k].data[index] += step
         with enable_grad(), set_mode(hooks=(note,)):
             f(*moved)
         return found
 
     for (node, below), (_, above) in zip(sides(-eps), sides(eps)):
         if np.shape(below) == np.shape(above) and np.any(below != above):
-            index = tuple(np.argwhere(below != above)[0].tolist())
+            at = tuple(np.argwhere(below != above)[0].tolist())
             return (
                 f"; the point lies within eps of a kink of {node.name} at index "
-                f"{index}, called at {node.place}: move it, or take a smaller eps"
+                f"{at}, called at {node.place}: move the point, or pass a smaller eps"
             )
     return ""
 
@@ -202,27 +204,28 @@ def _triangle(analytic: Array, numeric: Array, shape: tuple[int, ...]) -> str:
     if not np.allclose(a + a.mT, n + n.mT, rtol=1e-4, atol=1e-5):
         return ""
     return (
-        "; (g + g.T) / 2 agrees: where f reads one triangle of a symmetric matrix, as "
-        "numpy.linalg.cholesky and eigh do, its whole derivative lies in that triangle"
+        "; (g + g.T) / 2 agrees: numpy.linalg.cholesky and eigh read one triangle of a symmetric "
+        "matrix, so the whole derivative is in that triangle"
     )
 
 
-# By name of the operation: what a step may change, or, of complex numbers, the derivative.
+# Why numeric derivatives of an operation, by its name, may differ.
 _VECTORS = (
-    "the signs of vectors, and the vectors of equal values, are NumPy's choice, perhaps another "
-    "one a step away: move the point, or check what does not depend on them, as v * w @ v.T"
+    "the signs of vectors, and the vectors of equal values, are not unique, and NumPy may choose "
+    "others a step away: move the point, or check a function that does not depend on the choice, "
+    "such as v * w @ v.T"
 )
 _CHOICES = {"central": dict.fromkeys(("eigh", "eig", "svd", "qr"), _VECTORS)}
 _CHOICES["complex"] = {
     **_CHOICES["central"],
     "cholesky or eigh": (
-        'NumPy takes the conjugate of one triangle for the other: use method="central"'
+        'NumPy reads one triangle and conjugates it for the other: use method="central"'
     ),
 }
 
 
 def _choice(f: Function, points: list[Array], method: str) -> str:
-    """The hint if `f` calls a function with several right results, else ''."""
+    """The hint if `f` calls a function whose result is not unique, else ''."""
     found: list[Node] = []
     with enable_grad(), set_mode(hooks=(lambda node, _: found.append(node),)):
         f(*(Tensor(x, requires_grad=True) for x in points))
@@ -244,7 +247,7 @@ def _analytic(f: Function, points: list[Array]) -> list[Array]:
 
 def _numeric(f: Function, points: list[Array], eps: float, method: str) -> list[Array]:
     def value(k: int, index: tuple[int, ...], step: complex) -> tuple[Array, Any]:
-        """The output, flat, when one element of argument `k` moves; and by how much it moved."""
+        """The flat output after a step of one element of argument `k`; and the exact step."""
         moved = [x.astype(np.result_type(x, step)) if i == k else x for i, x in enumerate(points)]
         moved[k][index] += step
         return f(*moved).reshape(-1), moved[k][index] - points[k][index]

@@ -1,9 +1,9 @@
-"""Lets einops take tensors, although it knows the libraries it serves by name.
+"""Makes einops accept tensors.
 
-NumPy's protocols and the array API standard are enough for other libraries. einops looks for a
-subclass of its own backend class, which cannot exist before einops is imported, and it asks the
-tensor nothing before it has found one. So the subclass is made when einops is imported, before or
-after this package. Until then einops is neither imported nor looked for on disk.
+Other libraries need only NumPy's protocols and the array API standard. einops, however, looks for a
+subclass of its own backend class, which cannot be defined before einops is imported. So the
+subclass is defined when einops is imported, before or after this package. Until then, einops is
+neither imported nor searched for on disk.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _EINOPS = "einops._backends"
 
 def _serve_einops(backends: ModuleType) -> None:
     class TensorBackend(backends.NumpyBackend):  # type: ignore[misc, name-defined]
-        """einops' way of calling NumPy, which passes the call on to the tensor."""
+        """einops' backend for NumPy, whose functions pass calls on to the tensor."""
 
         framework_name = "tensorgrad"
 
@@ -39,11 +39,11 @@ def _serve_einops(backends: ModuleType) -> None:
         def reduce(self, x: Tensor, operation: str, axes: Sequence[int]) -> Any:
             return getattr(np, operation)(x, axis=tuple(axes))
 
-    backends.TensorBackend = TensorBackend  # type: ignore[attr-defined]  # lists of subclasses are weak
+    backends.TensorBackend = TensorBackend  # type: ignore[attr-defined]  # else it would be deleted
 
 
 class _EinopsFinder:
-    """Finds einops' backends as Python does, and adds ours once they have been executed."""
+    """An import hook: finds einops' backends as Python does, and adds ours after they have run."""
 
     @staticmethod
     def find_spec(

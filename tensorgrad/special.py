@@ -1,11 +1,11 @@
-"""Special functions, under the names of `scipy.special`, differentiable.
+"""Differentiable special functions, under the names of `scipy.special`.
 
-Those that have a docstring here need NumPy alone. The others are SciPy's own functions, imported
-when one is first asked for: `tg.special.erf` is `scipy.special.erf`, and either takes tensors.
-Where SciPy is not installed, these need NumPy alone, to the same digits (see `approximations`):
-beta, betaln, digamma (psi), erf, erfc, erfcinv, erfcx, erfinv, gamma, gammaln, i0, i0e, i1, i1e,
-log_ndtr, ndtr, ndtri and rgamma; the others raise an ImportError that says what to
-install. Like SciPy's, they all return infinities and NaNs without a warning.
+The functions with a docstring here need only NumPy. The others are SciPy's own functions, imported
+when one of them is first used: `tg.special.erf` is `scipy.special.erf`, and both take tensors.
+Without SciPy, the most common ones are computed in NumPy, to the same digits (see
+`approximations`): beta, betaln, digamma (psi), erf, erfc, erfcinv, erfcx, erfinv, gamma, gammaln,
+i0, i0e, i1, i1e, log_ndtr, ndtr, ndtri and rgamma. The others raise an ImportError that says what
+to install. All return infinities and NaNs without warnings, as SciPy's functions do.
 
 >>> x = tg.Tensor([0.0, 1000.0], requires_grad=True)
 >>> tg.special.logsumexp(x)
@@ -62,7 +62,7 @@ _absent = of_module(__name__)
 
 
 def __getattr__(name: str) -> Callable[..., Tensor]:
-    """Find SciPy's functions in SciPy, or their approximations."""
+    """Look up a function in SciPy, or its approximation."""
     if name not in _SCIPYS:
         return _absent(name)
     found: Any
@@ -73,7 +73,7 @@ def __getattr__(name: str) -> Callable[..., Tensor]:
             raise
         found = _operation(getattr(approximations, name))
     globals()[name] = found
-    importlib.import_module(f"{__package__}.rules.special")  # its derivatives
+    importlib.import_module(f"{__package__}.rules.special")  # registers its derivatives
     return found
 
 
@@ -82,7 +82,7 @@ def __dir__() -> list[str]:
 
 
 def needs_scipy(name: str) -> bool:
-    """Whether a function of this module is there only where SciPy is installed.
+    """Return whether a function of this module needs SciPy.
 
     >>> tg.special.needs_scipy("jv"), tg.special.needs_scipy("erf")
     (True, False)
@@ -92,16 +92,16 @@ def needs_scipy(name: str) -> bool:
 
 @functools.cache
 def _operation(fun: F) -> F:
-    """An approximation as an operation, whose derivatives follow."""
+    """Make an approximation an operation; its derivatives are set in `rules.special`."""
     return silent(*[None] * len(inspect.signature(fun).parameters))(fun)
 
 
 def silent(*vjps: Function | None, form: Form | None = "elementwise") -> Callable[[F], F]:
-    """Make a function an operation, as `differentiable` does, that computes without a warning.
+    """Make a function an operation, as `differentiable` does, that computes without warnings.
 
-    A right result needs no warning about an overflow or underflow on the way, and neither do its
-    derivatives. The function receives its arrays in one floating dtype: float64 for integers, and
-    for float16, to which the result returns, float32.
+    If the result is right, an overflow or underflow of an intermediate result needs no warning. The
+    same holds for the derivatives. The function receives its arrays in one floating dtype: float64
+    for integers, and float32 for float16; the result is converted back to float16.
     """
     quiet = np.errstate(all="ignore")
 
@@ -111,16 +111,16 @@ def silent(*vjps: Function | None, form: Form | None = "elementwise") -> Callabl
         @functools.wraps(fun)
         def computed(*args: Any, **kwargs: Any) -> Any:
             if kwargs:
-                given = parameters.bind(*args, **kwargs)
-                args, kwargs = given.args, given.kwargs
+                bound = parameters.bind(*args, **kwargs)
+                args, kwargs = bound.args, bound.kwargs
             arrays = [
                 a if hasattr(a, "dtype") or isinstance(a, (int, float)) else np.asarray(a)
                 for a in args[: len(vjps)]
             ]
             dtype = np.result_type(*arrays)
-            wide = np.float32 if dtype.char == "e" else np.result_type(dtype, 1.0)
+            work = np.float32 if dtype.char == "e" else np.result_type(dtype, 1.0)
             arrays = [
-                a.astype(wide, copy=False) if hasattr(a, "astype") else np.asarray(a, wide)
+                a.astype(work, copy=False) if hasattr(a, "astype") else np.asarray(a, work)
                 for a in arrays
             ]
             out = fun(*arrays, *args[len(vjps) :], **kwargs)
@@ -157,12 +157,12 @@ def log_expit(x: Any) -> Tensor:
 
 @silent(lambda g, _y, x: g / (x * (1 - x)))
 def logit(x: Any) -> Tensor:
-    """Return log(x / (1 - x)), the inverse of `expit`: infinite at 0 and 1, NaN outside.
+    """Return log(x / (1 - x)), the inverse of `expit`: infinite at 0 and 1, NaN beyond.
 
     >>> tg.special.logit(np.array([0.0, 0.5, 1.0]))
     array([-inf,   0.,  inf])
     """
-    # Around 1/2 the quotient is near 1, where its rounding would cost the logarithm its digits.
+    # Around 1/2 the quotient is near 1, and rounding it would cost the logarithm its digits.
     middle = (x > 0.25) & (x < 0.75)
     return np.where(middle, 2 * np.arctanh(2 * x - 1), np.log(x / (1 - x)))
 
@@ -171,7 +171,7 @@ def logit(x: Any) -> Tensor:
 
 
 def ratio(x: Any, y: Any) -> Any:
-    """The quotient x / y, which is 0 for x = 0 also where y is 0."""
+    """The quotient x / y, with 0 / 0 = 0."""
     return x / np.where((x == 0) & ~(np.absolute(y) > 0), 1, y)
 
 
@@ -179,7 +179,7 @@ def ratio(x: Any, y: Any) -> Any:
 def xlogy(x: Any, y: Any) -> Tensor:
     """Return x * log(y), which is 0 for x = 0, unless y is NaN.
 
-    The derivative by x is log(y) everywhere, -inf at y = 0, and that by y is 0 for x = 0.
+    The derivative by x is log(y) everywhere, -inf at y = 0. The derivative by y is 0 for x = 0.
 
     >>> tg.special.xlogy(np.array([0.0, 2.0]), np.array([0.0, 1.0]))
     array([0., 0.])
@@ -191,7 +191,7 @@ def xlogy(x: Any, y: Any) -> Tensor:
 def xlog1py(x: Any, y: Any) -> Tensor:
     """Return x * log(1 + y), which is 0 for x = 0, unless y is NaN.
 
-    The derivatives are as those of `xlogy`.
+    The derivatives at x = 0 and y = -1 are like those of `xlogy`.
 
     >>> tg.special.xlog1py(np.array([0.0, 1.0]), np.array([-1.0, 1e-20]))
     array([0.e+00, 1.e-20])
@@ -212,7 +212,7 @@ def entr(x: Any) -> Tensor:
 @silent(lambda g, _z, x, _y: g / x, lambda g, _z, _x, y: -g / y)
 @shown_as("rel_entr")
 def _log_ratio(x: Any, y: Any) -> Any:
-    """log(x / y), also where that is near 0, and where x / y is too large or small a number."""
+    """log(x / y), exact where it is near 0, and where x / y overflows or underflows."""
     near, quotient = np.log1p((x - y) / y), x / y
     tiny = np.finfo(quotient.dtype).tiny
     plain = (quotient > tiny) & (quotient < np.inf)
@@ -235,7 +235,7 @@ def rel_entr(x: Any, y: Any) -> Tensor:
 
 @silent(lambda g, _z, x, y: g * _log_ratio(x, y), lambda g, _z, x, y: g * (1 - ratio(x, y)))
 def kl_div(x: Any, y: Any) -> Tensor:
-    """Return x * log(x / y) - x + y: `rel_entr` and what makes its sums distances.
+    """Return x * log(x / y) - x + y, the Kullback-Leibler divergence, which is never negative.
 
     >>> tg.special.kl_div(np.array([0.0, 1.0, 1.0]), np.array([0.5, 1.0, 0.0]))
     array([0.5, 0. , inf])
@@ -257,9 +257,9 @@ def _largest(x: Any, axis: Axis) -> Any:
 @guided
 @silent(lambda g, y, _x, axis=None: y * (g - _sum(g * y, axis)), form=None)
 def softmax(x: Any, axis: Axis = None) -> Tensor:
-    """Return exp(x) / sum(exp(x)), where the sum is over `axis`: an int, a tuple, or None, for all.
+    """Return exp(x) / sum(exp(x)), where the sum is over `axis`: an int, a tuple, or None for all.
 
-    NaN where all of them are -inf. `tg.nn.softmax` is the same over the last axis.
+    NaN if all terms of a sum are exp(-inf). `tg.nn.softmax` is the same over the last axis.
 
     >>> tg.special.softmax(np.array([1e4, 1e4, -1e4]))
     array([0.5, 0.5, 0. ])
@@ -284,10 +284,10 @@ def log_softmax(x: Any, axis: Axis = None) -> Tensor:
 
 @guided
 def logsumexp(a: Any, axis: Axis = None, b: Any = None, keepdims: bool = False) -> Tensor:
-    """Return log(sum(b * exp(a))), where the sum is over `axis`: an int, a tuple, or None, for all.
+    """Return log(sum(b * exp(a))), where the sum is over `axis`: an int, a tuple, or None for all.
 
-    The weights `b` are 1 unless given, may be negative, and broadcast with `a`, which does not
-    count where they are 0. -inf where there is nothing to add, and NaN for a negative sum.
+    The weights `b` are 1 by default, may be negative, and broadcast with `a`. Elements with weight
+    0 are ignored, even infinite ones. The result is -inf for an empty sum, NaN for a negative one.
 
     >>> tg.special.logsumexp(np.array([1e4, 1e4]), b=np.array([2, -1]))
     array(10000.)
@@ -313,7 +313,7 @@ def _terms(g: Any, y: Any, a: Any, b: Any, axis: Axis, keepdims: bool) -> Any:
     if axis is not None and not keepdims:
         g, y = np.expand_dims(g, axis), np.expand_dims(y, axis)
     terms = np.exp(a - y)
-    # Their sum is 1, but for the rounding of y, which for large y costs most digits.
+    # Their sum is 1, except for the rounding error of y, which for large y costs most digits.
     total = _sum(_weigh(b, terms), axis)
     return g * (terms / np.where(np.isfinite(y), total, 1))
 
@@ -336,7 +336,7 @@ def _log_weighted_sum(a: Any, b: Any, axis: Axis, keepdims: bool) -> Any:
     return _log_of_sum(a, b, axis, keepdims)
 
 
-# -- relatives of the gamma function
+# -- functions related to the gamma function
 
 
 def multigammaln(a: Any, d: int) -> Tensor:
@@ -349,7 +349,7 @@ def multigammaln(a: Any, d: int) -> Tensor:
     array([0., 0.])
     """
     if np.size(d) != 1 or d < 1 or d != int(d):
-        raise ValueError(f"multigammaln: d must be a whole number above 0, not {d!r}")
+        raise ValueError(f"multigammaln: d must be a positive integer, not {d!r}")
     a = a if hasattr(a, "dtype") else np.asarray(a)
     gammaln = __getattr__("gammaln")
     total: Any = d * (d - 1) / 4 * math.log(math.pi)
@@ -364,7 +364,7 @@ def _polygamma_back(g: Any, _y: Any, n: Any, x: Any) -> Any:
 
 @silent(None, _polygamma_back)
 def polygamma(n: Any, x: Any) -> Tensor:
-    """Return derivative `n` (whole numbers) of `digamma` at `x`.
+    """Return the `n`-th derivative of `digamma` at `x`, where `n` are integers of 0 or more.
 
     >>> tg.grad(lambda x: tg.special.polygamma(0, x))(1.0)
     array(1.64493407)
