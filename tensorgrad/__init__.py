@@ -20,6 +20,7 @@ from . import (
     special,
     storage,
     training,
+    tree,
 )
 from .array_api import *  # noqa: F403
 from .array_api import (
@@ -110,6 +111,7 @@ __all__ = [
     "special",
     "storage",
     "training",
+    "tree",
     "value_and_grad",
     "vjp",
 ]

@@ -18,7 +18,7 @@ from .engine.tensor import Tensor
 from .engine.typing import F, Function
 from .engine.variable import plain, relate, tensor_of
 from .errors import GraphError
-from .structure import Structure, flatten
+from .tree import TreeDef, flatten, is_stateful, require_arrays
 
 
 def checkpoint(f: F) -> F:
@@ -41,7 +41,7 @@ def checkpoint(f: F) -> F:
         start = now()
         outputs, structure, tracked = _outputs(functools.partial(f, *args, **kwargs))
         if not tracked:
-            return structure.build(outputs)
+            return structure.unflatten(outputs)
         replay = _Replay(f, again, start, tracked)
         call = node_of(
             (),
@@ -55,7 +55,7 @@ def checkpoint(f: F) -> F:
             if y._family is not None:
                 relate(part, (y,))
         detached = iter(detached)
-        return structure.build(next(detached) if _is_tracked(y) else y for y in outputs)
+        return structure.unflatten(next(detached) if _is_tracked(y) else y for y in outputs)
 
     return checkpointed  # type: ignore[return-value]
 
@@ -88,7 +88,9 @@ class _Replay:
         seeds: dict[Node, Any] = {}
         for root, share in zip(_roots(outputs), g, strict=True):
             seeds[root] = share if root not in seeds else seeds[root] + share
-        found = backpropagate(nodes, seeds, self.sources, operands=revive if recorded else saved)
+        operands = revive if recorded else saved
+        # A source may have been computed from another one: that part is not ours.
+        found = backpropagate(nodes, seeds, self.sources, operands=operands, since=start)
         return [found.get(s, np.zeros(s.shape, s.dtype)) for s in self.sources]
 
 
@@ -101,7 +103,7 @@ class _State(NamedTuple):
 
 def _as_of_now(f: Function, args: Any, kwargs: Any) -> Function:
     """The same call for later, with the values that tensors among the arguments have now."""
-    leaves, structure = flatten((args, kwargs), name_of(f), anything=True, modules=False)
+    leaves, structure = flatten((args, kwargs), is_stateful)
     states = [
         _State(t._array, t._node)
         if isinstance(t, Tensor) and not (t.is_leaf and t.requires_grad)
@@ -111,7 +113,7 @@ def _as_of_now(f: Function, args: Any, kwargs: Any) -> Function:
     del args, kwargs, leaves  # a graph must not refer to tensors that may later hold its results
 
     def again() -> Any:
-        args, kwargs = structure.build(
+        args, kwargs = structure.unflatten(
             tensor_of(*state) if isinstance(state, _State) else state for state in states
         )
         return f(*args, **kwargs)
@@ -119,9 +121,10 @@ def _as_of_now(f: Function, args: Any, kwargs: Any) -> Function:
     return again
 
 
-def _outputs(run: Function) -> tuple[list[Any], Structure, list[Tensor]]:
+def _outputs(run: Function) -> tuple[list[Any], TreeDef, list[Tensor]]:
     """What a run returns: its leaves, their structure, and the tracked ones, as its own nodes."""
-    leaves, structure = flatten(run(), "checkpoint")
+    leaves, structure = flatten(run())
+    require_arrays(leaves, structure, "checkpoint", "output{}".format, "leave it out")
     return leaves, structure, [apply(alias, (y,)) for y in filter(_is_tracked, leaves)]
 
 

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple, ParamSpec
 
 import numpy as np
 
+from . import tree
 from .engine.graph import Node, saved
 from .engine.modes import set_mode
 from .engine.variable import plain
 from .errors import AnomalyError
-from .structure import flatten
 
 P = ParamSpec("P")
 
@@ -136,7 +136,7 @@ def profile(f: Callable[P, Any], repeats: int = 5) -> Callable[P, Profile]:
 
         with set_mode(hooks=(note,)):
             result = f(*args, **kwargs)
-        leaves, _ = flatten((args, kwargs), "profile", anything=True)
+        leaves = tree.leaves((args, kwargs))
         seen = {id(_owner(plain(a))) for a in leaves if hasattr(plain(a), "dtype")}
         operations = []
         with np.errstate(all="ignore"):

@@ -264,7 +264,7 @@ CURES: dict[str, dict[str, str]] = {
         "stop_gradient": "t.detach()",
         "flatten": "t.reshape(len(t), -1)",
         "ravel_pytree flatten_util": "tg.ravel({'w': x})",
-        "tree tree_map tree_util": "{k: v - 0.1 * v for k, v in {'w': x}.items()}  # by hand",
+        "tree_map tree_util pytree": "tg.tree.map(lambda w: w - 0.1 * w, {'w': x})",
         "lax": "# write Python for loops and np.where; tg.compile(step).scan makes many steps",
         "scan": "tg.compile(step).scan(x, y)",
         "cond": "np.where(t > 0, t, 0.0)",

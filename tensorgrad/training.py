@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
+from . import tree
 from .compiler import MANY, Compiled, Supervisor
 from .diagnostics import detect_anomaly
 from .engine.graph import now
@@ -32,7 +33,6 @@ from .optim import LBFGS, Adam, Optimizer, ReduceLROnPlateau, clip_grad_norm
 from .storage import Checkpoint
 from .storage.atomic import PathLike
 from .storage.nesting import has_state
-from .structure import flatten
 
 __all__ = ["EarlyStopping", "History", "accuracy", "evaluate", "fit"]
 
@@ -561,10 +561,8 @@ class _Compiled(Supervisor):
 
 
 def _holds_arrays(batch: Any) -> bool:
-    leaves, structure = flatten(batch, "fit", anything=True)
-    return structure.kind is not None and all(
-        isinstance(leaf, (np.ndarray, Tensor)) for leaf in leaves
-    )
+    leaves = tree.leaves(batch)
+    return tree.is_container(batch) and all(isinstance(a, (np.ndarray, Tensor)) for a in leaves)
 
 
 def _validate(
@@ -609,7 +607,7 @@ class _Means:
         self._count += n
         self._sums["loss"] += n * _plain(loss).item()
         if self._metrics:
-            output = _detached(output)
+            output = tree.map(lambda y: y.detach() if isinstance(y, Tensor) else y, output)
             for name, metric in self._metrics.items():
                 self._sums[name] += n * float(metric(output, batch[-1]))
 
@@ -620,12 +618,6 @@ class _Means:
                 "like a list or tg.data.batches; a generator is used up after once"
             )
         return {prefix + name: total / self._count for name, total in self._sums.items()}
-
-
-def _detached(output: Any) -> Any:
-    if isinstance(output, (tuple, list)):
-        return type(output)([_detached(part) for part in output])
-    return output.detach() if isinstance(output, Tensor) else output
 
 
 class _Watch:

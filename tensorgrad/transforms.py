@@ -1,14 +1,16 @@
 """Derivatives of functions, as functions: they nest to any order and mix with `backward()`.
 
-Arguments and results of the functions may be arrays, tensors and numbers, or nested lists, tuples,
-dicts and modules of them; what is returned has the same structure. Results are plain arrays; or
-tensors, where an argument is one, or where the function used tracked tensors from outside: then
-they can be differentiated further.
+Arguments and results of the functions are arrays, tensors and numbers, or trees of them, such as
+lists, tuples, dicts, modules and registered classes. Derivatives have the structure of the
+arguments. They are plain arrays; or tensors, where an argument is a tensor, or where the function
+used tracked tensors from outside: then they can be differentiated further.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import inspect
 import math
 import operator
 import sys
@@ -25,49 +27,52 @@ from .engine.graph import Node, ancestors, backpropagate, node_of, require_unwri
 from .engine.modes import enable_grad, mode, set_mode
 from .engine.operands import any_tracked
 from .engine.primitives import alias
-from .engine.registry import PART, RULES
+from .engine.registry import NO_KWARGS, PART, RULES
 from .engine.tensor import Tensor, asarray
 from .engine.typing import Array, Function
 from .engine.variable import plain, tensor_of
 from .errors import GraphError
 from .guide import guided
-from .structure import Structure, flatten
+from .tree import MismatchError, TreeDef, flatten, flatten_up_to, map as tree_map, require_arrays
 
 Direction = Literal["reverse", "forward"]
 P = ParamSpec("P")
 
+# What errors say to do with a leaf that has no derivative:
+_OTHER_ARGUMENT = "pass it as an argument that is not differentiated"
+_OTHER_OUTPUT = "return it as aux, with has_aux=True, or not at all"
+
 _parents = operator.attrgetter("parents")
 
 
-def _fresh(primal: Any, name: str) -> Tensor:
-    """A tensor of the primal's value with a node of its own, by which nested transforms tell it."""
-    array = as_array(plain(primal), name)
-    if array.dtype.kind != "f":
-        cure = "its real and imaginary part" if array.dtype.kind == "c" else "x.astype(float)"
-        raise TypeError(
-            f"{name}: only real floating arguments have derivatives, not {array.dtype}: pass {cure}"
-        )
-    if isinstance(primal, Tensor) and primal.requires_grad and mode.get().recording:
-        return apply(alias, (primal,))
-    return tensor_of(array, node_of(array.shape, array.dtype, RULES[alias]))
-
-
 class _Linearized:
-    """A call of a function of `primals`, one value, nested or not; and derivatives either way.
+    """A call of a function, and its derivative in both directions.
 
-    `ends` are the nodes of the primals, `roots` those of the results; `nodes` are all the nodes on
-    the ways between them, newest first.
+    The primals are the arguments at `argnums`; or all of them, if that is None: then errors call
+    them `primals`. `ends` are the nodes of their leaves, `roots` those of the results; `nodes` are
+    all the nodes between them, newest first.
     """
 
-    def __init__(self, name: str, f: Function, primals: Any, has_aux: bool = False) -> None:
-        self.name = name
+    def __init__(
+        self,
+        name: str,
+        f: Function,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any] = NO_KWARGS,
+        argnums: int | Sequence[int] | None = None,
+        has_aux: bool = False,
+    ) -> None:
+        self.name, self.f, self.args, self.argnums = name, f, args, argnums
         self.recording = mode.get().recording
-        self.primals, self.structure = flatten(primals, name)
-        inputs = [_fresh(primal, name) for primal in self.primals]
+        chosen = args if argnums is None else _choose(name, argnums, args)
+        self.primals, self.structure = flatten(chosen)
+        inputs = [self._fresh(i, primal) for i, primal in enumerate(self.primals)]
         self.ends: list[Any] = [x._node for x in inputs]
         recorded = f if self.recording else enable_grad()(f)
+        chosen = self.structure.unflatten(inputs)
+        replaced = chosen if argnums is None else _replaced(args, argnums, chosen)
         try:
-            y = recorded(self.structure.build(inputs))
+            y = recorded(*replaced, **kwargs)
         except ValueError as error:
             if isinstance(error.__cause__, TypeError):  # `array[0] = tensor`: NumPy hides our error
                 error.add_note(str(error.__cause__))
@@ -75,9 +80,40 @@ class _Linearized:
         self._aux: Any = None
         if has_aux:
             y, self._aux = y
-        results, self.y_structure = flatten(y, name)
-        self.results = [y if isinstance(y, Tensor) else asarray(y) for y in results]
+        results, self.y_structure = flatten(y)
+        try:
+            self.results = [y if isinstance(y, Tensor) else asarray(y) for y in results]
+        except TypeError:
+            require_arrays(results, self.y_structure, name, "output{}".format, _OTHER_OUTPUT)
+            raise
         self.nodes, self.roots, self.others = _ways([y._node for y in self.results], self.ends)
+
+    def _fresh(self, i: int, primal: Any) -> Tensor:
+        """A tensor with the value of a primal, and a new node, so that nested transforms differ."""
+        try:
+            array = as_array(plain(primal), self.name)
+        except TypeError:
+            require_arrays(self.primals, self.structure, self.name, self._shown, _OTHER_ARGUMENT)
+            raise
+        if array.dtype.kind != "f":
+            cure = "its real and imaginary part" if array.dtype.kind == "c" else "x.astype(float)"
+            raise TypeError(
+                f"{self.name}: only real floating arguments have derivatives, and "
+                f"{self._shown(self.structure.paths()[i])} has dtype {array.dtype}: pass {cure}"
+            )
+        if isinstance(primal, Tensor) and primal.requires_grad and self.recording:
+            return apply(alias, (primal,))
+        return tensor_of(array, node_of(array.shape, array.dtype, RULES[alias]))
+
+    def _shown(self, path: str) -> str:
+        """The path of a leaf of the primals, as the caller would write it."""
+        if self.argnums is None:
+            return f"primals{path}"
+        position = self.argnums
+        if not isinstance(position, (int, np.integer)):  # the path starts with an index into them
+            index, _, path = path[1:].partition("]")
+            position = position[int(index)]
+        return _parameter(self.f, position % len(self.args)) + path
 
     @functools.cached_property
     def tensors(self) -> bool:
@@ -87,13 +123,12 @@ class _Linearized:
     @property
     def y(self) -> Any:
         """What the function returned."""
-        return self.y_structure.build(map(self._returned, self.results))
+        return self.y_structure.unflatten(map(self._returned, self.results))
 
     @property
     def aux(self) -> Any:
         """What else the function returned."""
-        leaves, structure = flatten(self._aux, self.name, anything=True)
-        return structure.build(self._returned(a) if isinstance(a, Tensor) else a for a in leaves)
+        return tree_map(lambda a: self._returned(a) if isinstance(a, Tensor) else a, self._aux)
 
     def _returned(self, y: Tensor) -> Any:
         """A tensor that the function returned, as the caller gets it."""
@@ -155,11 +190,13 @@ class _Linearized:
         """Whether somebody outside could ask for the derivative of what is computed now."""
         return mode.get().recording and (self.others or any_tracked(given))
 
-    def like_results(self, given: Any, what: str) -> list[Any]:
-        return _like(given, self.y_structure, self.results, f"{what} of an output")
+    def cotangents(self, cotangent: Any) -> list[Any]:
+        """The leaves of a cotangent, checked against the output."""
+        return _like(self.name, "output", self.y_structure, self.results, "cotangent", cotangent)
 
-    def like_primals(self, given: Any, what: str) -> list[Any]:
-        return _like(given, self.structure, self.ends, f"{what} of a primal")
+    def tangents(self, tangents: Any) -> list[Any]:
+        """The leaves of tangents, checked against the primals."""
+        return _like(self.name, "primals", self.structure, self.ends, "tangents", tangents)
 
     def _result(self, value: Any) -> Any:
         """A computed array as the caller gets it."""
@@ -167,7 +204,7 @@ class _Linearized:
 
     def of_primals(self, values: Sequence[Any]) -> Any:
         """The cotangents of the primals in their structure: a tensor's is a tensor."""
-        return self.structure.build(
+        return self.structure.unflatten(
             [
                 _handle(v) if isinstance(primal, Tensor) else v
                 for v, primal in zip(values, self.primals)
@@ -175,7 +212,17 @@ class _Linearized:
         )
 
     def of_results(self, values: Sequence[Any]) -> Any:
-        return self.y_structure.build(map(self._result, values))
+        return self.y_structure.unflatten(map(self._result, values))
+
+
+def _parameter(f: Function, position: int) -> str:
+    """The name of a function's parameter."""
+    with contextlib.suppress(TypeError, ValueError):  # a built-in function
+        parameters = [*inspect.signature(f).parameters.values()][: position + 1]
+        by_position = parameters[-1].POSITIONAL_ONLY, parameters[-1].POSITIONAL_OR_KEYWORD
+        if len(parameters) == position + 1 and parameters[-1].kind in by_position:
+            return parameters[-1].name
+    return f"args[{position}]"
 
 
 def _handle(value: Any) -> Tensor:
@@ -208,15 +255,30 @@ def _ways(
     return nodes, [root if root in on_the_way else None for root in roots], True
 
 
-def _like(given: Any, structure: Structure, specs: Sequence[Any], what: str) -> list[Any]:
-    """The leaves of what the caller gave, checked against the structure and shapes it must have."""
-    leaves, actual = flatten(given, what)
-    if actual != structure:
-        raise TypeError(f"the {what} must have its structure, {structure}, not {actual}")
-    tensors = [asarray(leaf) for leaf in leaves]
-    for t, spec in zip(tensors, specs, strict=True):
+def _like(
+    name: str, own: str, structure: TreeDef, specs: Sequence[Any], what: str, tree: Any
+) -> list[Any]:
+    """The leaves of a tree that must have the structure, shapes and dtypes of another one.
+
+    In errors, `what` names the tree, and `own` the other one.
+    """
+    try:
+        leaves = flatten_up_to(structure, tree, exactly=True)
+    except MismatchError as error:
+        raise TypeError(
+            f"{name}: {what} and {own} must have one structure: {error.told(own, what)}"
+        ) from None
+    try:
+        tensors = [asarray(leaf) for leaf in leaves]
+    except TypeError:
+        require_arrays(leaves, structure, name, f"{what}{{}}".format, "pass an array")
+        raise
+    for i, (t, spec) in enumerate(zip(tensors, specs, strict=True)):
         if t.shape != spec.shape:
-            raise ValueError(f"the {what} of shape {spec.shape} has shape {t.shape}")
+            path = structure.paths()[i]
+            raise ValueError(
+                f"{name}: {own}{path} has shape {spec.shape}, but {what}{path} has shape {t.shape}"
+            )
     return [
         t if t.dtype == spec.dtype else t.astype(spec.dtype)
         for t, spec in zip(tensors, specs, strict=True)
@@ -314,12 +376,12 @@ def vjp(
     >>> pullback(np.array([1.0, 10.0]))
     (array([ 2., 40.]),)
     """
-    call = _Linearized("vjp", lambda given: f(*given), primals, has_aux)
+    call = _Linearized("vjp", f, primals, has_aux=has_aux)
     leaves = call.leaves()
 
     def pullback(cotangent: Any) -> Any:
         call.check(leaves)
-        return call.of_primals(call.pull(call.like_results(cotangent, "cotangent")))
+        return call.of_primals(call.pull(call.cotangents(cotangent)))
 
     return (call.y, pullback, call.aux) if has_aux else (call.y, pullback)  # type: ignore[return-value]
 
@@ -335,9 +397,8 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
     array([ 1., -2.])
     """
     _require_tuples("jvp", primals, tangents)
-    call = _Linearized("jvp", lambda given: f(*given), tuple(primals))
-    given = call.like_primals(tuple(tangents), "tangent")
-    return call.y, call.of_results(call.push(given))
+    call = _Linearized("jvp", f, tuple(primals))
+    return call.y, call.of_results(call.push(call.tangents(tuple(tangents))))
 
 
 @guided
@@ -370,7 +431,7 @@ def value_and_grad(
 def _gradient(
     f: Function, argnums: int | Sequence[int], has_aux: bool, args: tuple[Any, ...], kwargs: Any
 ) -> tuple[_Linearized, Any]:
-    call = _Linearized("grad", *_choose("grad", f, argnums, args, kwargs), has_aux)
+    call = _Linearized("grad", f, args, kwargs, argnums, has_aux)
     if len(call.results) != 1 or call.results[0].size != 1:
         shapes = ", ".join(str(y.shape) for y in call.results)
         returned = f"shape {shapes}" if shapes else "None"
@@ -420,8 +481,7 @@ def elementwise_grad(f: Function, argnums: int | Sequence[int] = 0) -> Function:
 
     @functools.wraps(f)
     def gradient(*args: Any, **kwargs: Any) -> Any:
-        chosen = _choose("elementwise_grad", f, argnums, args, kwargs)
-        return _Linearized("elementwise_grad", *chosen).gradient()
+        return _Linearized("elementwise_grad", f, args, kwargs, argnums).gradient()
 
     return gradient
 
@@ -454,7 +514,7 @@ def jacobian(
 
     @functools.wraps(f)
     def matrix(*args: Any, **kwargs: Any) -> Any:
-        call = _Linearized("jacobian", *_choose("jacobian", f, argnums, args, kwargs))
+        call = _Linearized("jacobian", f, args, kwargs, argnums)
         rows, columns = (sum(a.size for a in side) for side in (call.results, call.ends))
         is_complex = any(y.dtype.kind == "c" for y in call.results)
         if is_complex and mode == "reverse":
@@ -481,7 +541,7 @@ def jacobian(
                 ]
                 for k, y in enumerate(call.results)
             ]
-        return call.y_structure.build(map(call.of_primals, blocks))
+        return call.y_structure.unflatten(map(call.of_primals, blocks))
 
     return matrix
 
@@ -549,9 +609,9 @@ def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
     everything = tuple(range(len(primals)))
     # The Hessian is symmetric: pulling back the gradient is cheaper than pushing it forward.
     call = _Linearized(
-        "hvp", lambda given: _gradient(f, everything, False, given, {})[1], tuple(primals)
+        "hvp", lambda *given: _gradient(f, everything, False, given, {})[1], tuple(primals)
     )
-    product = call.of_primals(call.pull(call.like_primals(tuple(tangents), "tangent")))
+    product = call.of_primals(call.pull(call.tangents(tuple(tangents))))
     return product if len(primals) > 1 else product[0]
 
 
@@ -575,26 +635,28 @@ def _require_tuples(name: str, primals: Any, tangents: Any) -> None:
             )
 
 
-def _choose(
-    name: str, f: Function, argnums: int | Sequence[int], args: tuple[Any, ...], kwargs: Any
-) -> tuple[Function, Any]:
-    """`f` as a function of the argument `argnums`, or of a tuple of those, and that argument."""
-    several = not isinstance(argnums, (int, np.integer))
-    positions: Any = argnums if several else (argnums,)
+def _choose(name: str, argnums: int | Sequence[int], args: tuple[Any, ...]) -> Any:
+    """The argument `argnums`, or a tuple of those."""
+    alone = isinstance(argnums, (int, np.integer))
+    positions: Any = (argnums,) if alone else argnums
     count = len(args)
     if len({i % count for i in positions if -count <= i < count}) < len(positions):
         raise ValueError(
-            f"{name}: argnums {argnums} must name distinct ones of the {count} arguments given "
-            "by position"
+            f"{name}: argnums {argnums} must name different ones of the {count} positional "
+            "arguments"
         )
+    return args[positions[0]] if alone else tuple([args[i] for i in positions])
 
-    def of_chosen(chosen: Any) -> Any:
-        replaced = [*args]
-        for i, a in zip(positions, chosen if several else (chosen,)):
+
+def _replaced(args: tuple[Any, ...], argnums: int | Sequence[int], chosen: Any) -> list[Any]:
+    """The arguments, with others in place of those at `argnums`."""
+    replaced = [*args]
+    if isinstance(argnums, (int, np.integer)):
+        replaced[argnums] = chosen
+    else:
+        for i, a in zip(argnums, chosen):
             replaced[i] = a
-        return f(*replaced, **kwargs)
-
-    return of_chosen, tuple([args[i] for i in positions]) if several else args[positions[0]]
+    return replaced
 
 
 def ravel(params: Any) -> tuple[Any, Callable[[Any], Any]]:
@@ -609,7 +671,8 @@ def ravel(params: Any) -> tuple[Any, Callable[[Any], Any]]:
     array([[2., 2.],
            [2., 2.]])
     """
-    leaves, structure = flatten(params, "ravel")
+    leaves, structure = flatten(params)
+    require_arrays(leaves, structure, "ravel", "params{}".format, "leave it out")
     arrays = [a if isinstance(a, Tensor) else as_array(a, "ravel") for a in leaves]
     sizes = [math.prod(a.shape) for a in arrays]
     flat = np.concatenate([np.reshape(a, -1) for a in arrays]) if arrays else np.zeros(0)
@@ -618,7 +681,7 @@ def ravel(params: Any) -> tuple[Any, Callable[[Any], Any]]:
         if vector.shape != (sum(sizes),):
             raise ValueError(f"unravel: a vector of shape {vector.shape}, not ({sum(sizes)},)")
         stops = np.cumsum(sizes)
-        return structure.build(
+        return structure.unflatten(
             vector[stop - size : stop].reshape(a.shape).astype(a.dtype)
             for a, size, stop in zip(arrays, sizes, stops, strict=True)
         )

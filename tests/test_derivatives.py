@@ -151,15 +151,16 @@ def test_jacobian_of_structures() -> None:
 
 
 def test_a_tangent_of_another_structure_or_shape_is_an_error() -> None:
-    with pytest.raises(TypeError, match=r"tangent of a primal.*tuple\(0=list\(0=\*\)\)"):
+    message = r"jvp: .*: primals\[0\] is a list of length 1, but tangents\[0\] is an ndarray"
+    with pytest.raises(TypeError, match=message):
         tg.jvp(lambda s: s[0], ([X],), (X,))
-    with pytest.raises(ValueError, match=r"\(3,\).*\(2,\)"):
+    message = r"jvp: primals\[0\] has shape \(3,\), but tangents\[0\] has shape \(2,\)"
+    with pytest.raises(ValueError, match=message):
         tg.jvp(np.sum, (X,), (np.ones(2),))
     _, pullback = tg.vjp(lambda x: (x, x), X)
-    with pytest.raises(TypeError, match="cotangent of an output"):
+    message = "vjp: .*: output is a tuple of length 2, but cotangent is an ndarray"
+    with pytest.raises(TypeError, match=message):
         pullback(X)
-    with pytest.raises(TypeError, match="grad: str"):
-        tg.grad(lambda s: s[0])(["text"])
 
 
 def test_an_output_given_twice_counts_twice() -> None:
@@ -334,6 +335,15 @@ def test_checkpoint_changes_no_gradient() -> None:
     assert_array_equal(x_leaf.grad, expected[1])
     replayed = tg.hessian(lambda x: np.sum(tg.checkpoint(block)(x)))(x)
     assert_same(replayed, tg.hessian(lambda x: np.sum(block(x)))(x))
+
+
+def test_checkpoint_of_an_input_and_of_what_was_computed_from_it() -> None:
+    w = leaf(X)
+    square = w * w
+    arguments = tg.checkpoint(lambda a, b: np.sin(a) + b)(w, square)
+    outside = tg.checkpoint(lambda: w * square)()
+    np.sum(arguments + outside).backward()
+    assert_allclose(w.grad, np.cos(X) + 2 * X + 3 * X**2)
 
 
 def test_checkpoint_of_several_results() -> None:
@@ -587,7 +597,7 @@ def test_jacobian_of_a_complex_output_goes_forward() -> None:
 @pytest.mark.parametrize("f", [lambda x: x, lambda x: (x, 2 * x), lambda x: {"x": x, "y": [x]}])
 def test_checkpoint_of_a_function_that_returns_its_input(f: Any) -> None:
     def total(y: Any) -> Any:
-        return sum(np.sum(leaf**2) for leaf in tg.structure.flatten(y, "y")[0])
+        return sum(np.sum(leaf**2) for leaf in tg.tree.leaves(y))
 
     x = leaf(X)
     total(tg.checkpoint(f)(x)).backward()

@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import tree
 from ..engine.modes import mode
 from ..engine.tensor import Tensor
 from ..engine.typing import Array
 from ..engine.variable import tensor_of
 from ..errors import TraceError
-from ..structure import Structure, flatten
+from ..tree import TreeDef, flatten, is_stateful
 from .spelling import Code
 from .tracing import Trace
 
@@ -38,11 +39,11 @@ class Arguments:
             tuple([_Static(a) if i in static else a for i, a in enumerate(args)]),
             {k: _Static(a) if k in argnames else a for k, a in kwargs.items()},
         )
-        self.leaves, self._structure = flatten(given, name, anything=True, modules=False)
+        self.leaves, self._structure = flatten(given, is_stateful)
         self.arrays: list[Array] = []
         self.is_tracked = False
         self._kinds = [self._kind(leaf) for leaf in self.leaves]
-        self.key = mode.get().recording, _hashable(self._structure), *self._kinds
+        self.key = mode.get().recording, self._structure, *self._kinds
 
     def _kind(self, leaf: Any) -> Any:
         kind = type(leaf)  # an attribute of the leaf itself may raise any error
@@ -94,7 +95,7 @@ class Arguments:
             leaves.append(tensor_of(tracer, None) if kind.is_tensor else tracer)
             if kind.is_tensor:
                 tensors.append((leaves[-1], tracer))
-        return self._structure.build(leaves), tensors
+        return self._structure.unflatten(leaves), tensors
 
     def entrance(self, code: Code, names: Iterable[str]) -> list[str] | None:
         """Lines that find the arrays in a tuple `args`, or return MISS for another signature.
@@ -102,8 +103,8 @@ class Arguments:
         `names` are those that the arrays get. None is returned where lines cannot do it: for
         arguments by name, and in containers other than Python's own.
         """
-        by_position, by_name = self._structure.parts
-        if by_name.parts:
+        by_position, by_name = self._structure.children
+        if by_name.children:
             return None
         return _unpacked(code, by_position, "args", iter(self._kinds), iter(names))
 
@@ -155,10 +156,6 @@ def _is_plain(leaf: Any) -> bool:
     return issubclass(kind, (bool, int, float, complex, str, bytes, type(None), np.dtype, type))
 
 
-def _hashable(structure: Structure) -> Any:
-    return structure.kind, structure.keys, tuple(map(_hashable, structure.parts))
-
-
 def difference(old: Any, new: Any) -> str:
     """In what two keys of arguments differ."""
     for a, b in zip(old[2:], new[2:]):
@@ -178,8 +175,8 @@ def require_untouched(
     name: str, before: Sequence[Any], after: Any, tensors: Iterable[tuple[Tensor, Any]]
 ) -> None:
     """Raise a TraceError if a function has changed its arguments themselves."""
-    leaves, _ = flatten(after, name, anything=True, modules=False)
-    if len(leaves) != len(before) or any(a is not b for a, b in zip(leaves, before)):
+    now = tree.leaves(after, is_stateful)
+    if len(now) != len(before) or any(a is not b for a, b in zip(now, before)):
         raise TraceError(
             f"{name} changes a list or dict among its arguments: return the new one instead"
         )
@@ -192,7 +189,7 @@ def require_untouched(
 
 
 def _unpacked(
-    code: Code, structure: Structure, text: str, kinds: Iterator[Any], names: Iterator[str]
+    code: Code, structure: TreeDef, text: str, kinds: Iterator[Any], names: Iterator[str]
 ) -> list[str] | None:
     """The lines for nested arguments; `text` is an expression for these, `kinds` are of leaves."""
     if structure.kind is None:
@@ -201,13 +198,13 @@ def _unpacked(
         return [f"if {text} is not None: return MISS"]
     if structure.kind not in (tuple, list, dict):
         return None
-    keys = structure.keys or ()
+    keys = structure.keys
     by_key = structure.kind is dict
     tests = [f"(*{text},) != {code.name(keys)}" if by_key else f"len({text}) != {len(keys)}"]
     if text != "args":  # which is a tuple
         tests.insert(0, f"type({text}) is not {structure.kind.__name__}")
     lines = [f"if {' or '.join(tests)}: return MISS"]
-    for key, part in zip(keys, structure.parts, strict=True):
+    for key, part in zip(keys, structure.children, strict=True):
         inner = f"{text}[{code.name(key) if by_key else key}]"
         if part.kind is not None:  # look it up once
             name = f"{text.partition('[')[0]}_{len(lines)}"

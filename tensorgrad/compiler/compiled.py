@@ -22,7 +22,7 @@ from ..engine.typing import Function
 from ..engine.variable import tensor_of
 from ..errors import GraphError, TraceError
 from ..guide import guided
-from ..structure import flatten
+from ..tree import flatten, is_stateful, map as tree_map, require_arrays
 from .arguments import Arguments, difference, require_untouched
 from .guards import Guards
 from .objects import attributes_of
@@ -295,12 +295,12 @@ class Compiled:
         for t in snapshot.tensors:
             trace.follow(t)
         (args, kwargs), tensors = call.traced(trace)
-        given = flatten((args, kwargs), self._name, anything=True, modules=False)[0]
+        given = flatten((args, kwargs), is_stateful)[0]
         try:
             with self._supervisor:
                 y = self._run(trace, snapshot, args, kwargs)
                 require_untouched(self._name, given, (args, kwargs), tensors)
-                leaves, structure = flatten(y, self._name, anything=True, modules=False)
+                leaves, structure = flatten(y, is_stateful)
                 snapshot.require_unchanged(trace.drawn)
                 own = {id(t) for t in snapshot.tensors}
                 outputs = [_output(trace, leaf, own) for leaf in leaves]
@@ -324,7 +324,7 @@ class Compiled:
         if not keep:
             trace.undo()
             snapshot.restore()
-        return plan, structure.build(results)
+        return plan, structure.unflatten(results)
 
     def _run(self, trace: Trace, snapshot: Snapshot, args: Any, kwargs: Any) -> Any:
         snapshot.protect()
@@ -379,7 +379,8 @@ class Compiled:
         >>> add.scan(np.array([1.0, 2.0, 3.0]))
         array([1., 3., 6.])
         """
-        leaves, structure = flatten(batches, "scan")
+        leaves, structure = flatten(batches)
+        require_arrays(leaves, structure, "scan", "batches{}".format, "leave it out")
         arrays = [np.asarray(a.data if isinstance(a, Tensor) else a) for a in leaves]
         lengths = {len(a) if a.ndim else 0 for a in arrays}
         if len(lengths) != 1 or 0 in lengths:
@@ -390,14 +391,14 @@ class Compiled:
         count, done = lengths.pop(), 0
 
         def item(i: int) -> Any:
-            return structure.build(
+            return structure.unflatten(
                 tensor_of(a[i, ...], None) if isinstance(leaf, Tensor) else a[i, ...]
                 for a, leaf in zip(arrays, leaves, strict=True)
             )
 
         if mode.get().trace is not None:  # another compiled function makes all of the calls
-            calls = [flatten(self._fun(*item(i)), "scan") for i in range(count)]
-            return calls[0][1].build(map(np.stack, zip(*[leaves for leaves, _ in calls])))
+            calls = [self._fun(*item(i)) for i in range(count)]
+            return tree_map(lambda *parts: np.stack(parts), *calls)
         results = _Stacked(count)
         while done < count:
             args = item(done)
@@ -420,7 +421,7 @@ class _Stacked:
 
     def put(self, i: int, result: Any) -> None:
         """Take the result of a call; from the first one, the structure and the shapes."""
-        leaves, structure = flatten(result, "scan", anything=True, modules=False)
+        leaves, structure = flatten(result, is_stateful)
         if i == 0:
             self._structure, self._leaves = structure, leaves
             for leaf in leaves:
@@ -431,7 +432,7 @@ class _Stacked:
 
     def stacked(self) -> Any:
         """The results, tensors where those of a call are."""
-        return self._structure.build(
+        return self._structure.unflatten(
             tensor_of(array, None) if isinstance(leaf, Tensor) else array
             for array, leaf in zip(self.arrays, self._leaves, strict=True)
         )
@@ -451,8 +452,8 @@ def _output(trace: Trace, leaf: Any, own: set[int]) -> Output:
         plain = (part._array if type(part) is Tensor else part for part in inside)
         if any(type(part) is Tracer for part in plain):
             raise TraceError(
-                f"a compiled function cannot return arrays in a {kind.__name__}: return them "
-                "in a tuple, list or dict"
+                f"a compiled function cannot return arrays in a {kind.__name__}: return them in "
+                "a tuple, list or dict, or register the class with tensorgrad.tree.register"
             )
         return Output(leaf, None)
     if not isinstance(leaf, Tensor):

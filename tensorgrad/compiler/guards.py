@@ -35,7 +35,7 @@ from typing import Any
 import numpy as np
 
 from ..engine.tensor import Tensor
-from ..structure import CONTAINERS
+from ..tree import is_stateful
 from .executed import loads_of
 from .objects import (
     attributes_of,
@@ -314,7 +314,7 @@ class Guards:
         if module_of(kind).startswith(FOLLOWED):
             if not is_container:
                 self._visit_followed(thing, parts)
-        elif has_type(thing, tuple(CONTAINERS)):
+        elif is_stateful(thing):
             self._visit_module(thing, own)
         elif not is_librarys(kind):
             self._require("{}({})", kind, type, thing)

@@ -18,7 +18,7 @@ from ..engine.tensor import Tensor
 from ..engine.typing import Array, Function
 from ..engine.views import owner_of
 from ..errors import TraceError
-from ..structure import Structure
+from ..tree import TreeDef
 from .arguments import Arguments
 from .buffers import Buffers, Recycled
 from .bundles import bundled
@@ -75,7 +75,7 @@ class Plan:
         self,
         trace: Trace,
         outputs: Sequence[Output],
-        structure: Structure,
+        structure: TreeDef,
         final: Mapping[Node, Value | None],
         arguments: Arguments,
         token: list[None],
@@ -450,16 +450,16 @@ def _returned(code: Code, i: int, output: Output) -> tuple[list[str], str]:
     ], f"t{i}"
 
 
-def _answer(code: Code, outputs: Sequence[Output], structure: Structure) -> list[str]:
+def _answer(code: Code, outputs: Sequence[Output], structure: TreeDef) -> list[str]:
     """Lines that return the result."""
     made = [_returned(code, i, output) for i, output in enumerate(outputs)]
     leaves = [text for _, text in made]
     if structure.kind is None:
         (built,) = leaves
-    elif structure.kind is tuple and all(part.kind is None for part in structure.parts):
+    elif structure.kind is tuple and structure.is_flat:
         built = f"({''.join(leaf + ', ' for leaf in leaves)})"
     else:
-        built = f"{code.name(structure.build, 'build')}([{', '.join(leaves)}])"
+        built = f"{code.name(structure.unflatten, 'unflatten')}([{', '.join(leaves)}])"
     return [*(line for lines, _ in made for line in lines), f"return {built}"]
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
+from .. import tree
 from .frames import PACKAGE
 from .registry import RULES, signature
 from .typing import Array, Function
@@ -178,35 +179,22 @@ def _aligned(values: Sequence[Any], ndim: int = 0) -> list[Any]:
 def _one_by_one(fun: Function, args: Sequence[Any], kwargs: Any) -> Any:
     """Call `fun` on each of the arrays in turn."""
 
-    def item(value: Any, i: int) -> Any:
-        if isinstance(value, Batch):
-            return value.arrays[i]
-        if type(value) in (list, tuple):
-            return type(value)([item(v, i) for v in value])
-        return value
-
-    count = _count([*args, *kwargs.values()])
+    leaves, structure = tree.flatten((tuple(args), dict(kwargs)))
+    count = _count(leaves)
     if not count:
         raise NotBatchedError("an empty batch")
-    results = [
-        fun(*item(tuple(args), i), **{k: item(v, i) for k, v in kwargs.items()})
-        for i in range(count)
-    ]
-    if isinstance(results[0], (tuple, list)):
-        parts = [Batch(np.stack(part)) for part in zip(*results, strict=True)]
-        kind = type(results[0])
-        return kind(*parts) if hasattr(kind, "_fields") else kind(parts)
-    return Batch(np.stack(results))
+    results = []
+    for i in range(count):
+        items = [leaf.arrays[i] if isinstance(leaf, Batch) else leaf for leaf in leaves]
+        args, kwargs = structure.unflatten(items)
+        results.append(fun(*args, **kwargs))
+    return tree.map(lambda *parts: Batch(np.stack(parts)), *results)
 
 
 def _count(values: Sequence[Any]) -> int:
     """How many arrays are in the batches among the values."""
-    for value in values:
-        if isinstance(value, Batch):
-            return len(value.arrays)
-        if type(value) in (list, tuple) and (count := _count(value)):
-            return count
-    return 0
+    batches = (leaf for leaf in tree.leaves(values) if isinstance(leaf, Batch))
+    return next((len(batch.arrays) for batch in batches), 0)
 
 
 # -- functions of a whole batch at once

@@ -210,12 +210,13 @@ def backpropagate(
     *,
     operands: Operands = saved,
     free: bool = False,
+    since: int = 0,
 ) -> dict[Node, Any]:
     """Carry cotangents back through `nodes` (newest first); return those of the target nodes.
 
     The rules run on the arrays that the nodes saved, or on what else `operands` returns for a node:
     tensors, for results that can be differentiated again. With `free`, each node is freed as soon
-    as it has been visited.
+    as it has been visited. Target nodes older than `since` get a cotangent and pass none on.
     """
     cotangents: dict[Node, Any] = dict.fromkeys(nodes)
     cotangents.update(seeds)
@@ -227,6 +228,8 @@ def backpropagate(
         if g is not None:
             if node in targets:
                 results[node] = g
+                if node.serial < since:
+                    continue
             if node.rule is PART:
                 _collect_part(node, g, cotangents)
             elif node.rule is not None:

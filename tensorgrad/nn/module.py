@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -10,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike
 
+from .. import tree
 from ..engine.dispatch import apply
 from ..engine.modes import epoch, no_grad
 from ..engine.operands import as_operand
@@ -23,7 +25,7 @@ from ..rules.linear_algebra import best_order
 from ..storage.atomic import PathLike
 from ..storage.files import load, naming, save
 from ..storage.nesting import require_state
-from ..structure import CONTAINERS
+from ..tree import CONTAINERS
 
 State: TypeAlias = dict[str, Array]
 
@@ -103,7 +105,7 @@ class Module:
 
     def named_parameters(self) -> list[tuple[str, Tensor]]:
         """Every parameter once, with the dotted path on which it is found first."""
-        return [(path, p) for path, p in _tensors(self) if _is_parameter(p)]
+        return [(path, p) for path, p in _found(self, Tensor) if _is_parameter(p)]
 
     def parameters(self) -> list[Tensor]:
         """Every parameter once, in the order in which the attributes were set."""
@@ -111,7 +113,7 @@ class Module:
 
     def named_modules(self) -> list[tuple[str, Module]]:
         """This module, by the name `""`, and every one in it, with the path where it is first."""
-        return [(path, m) for path, m in _walk(self) if isinstance(m, Module)]
+        return _found(self, Module)
 
     def modules(self) -> list[Module]:
         """This module and every one in it, each once."""
@@ -148,7 +150,7 @@ class Module:
         never = {
             id(getattr(module, name, None)) for module in self.modules() for name in module.buffers
         }
-        for _, tensor in _tensors(self):
+        for _, tensor in _found(self, Tensor):
             if tensor.is_leaf and tensor.dtype.kind == "f" and id(tensor) not in never:
                 tensor.requires_grad = requires_grad
         return self
@@ -219,7 +221,7 @@ class Module:
         >>> [name for name, _ in tg.nn.Sequential(tg.nn.Dropout(0.5)).named_generators()]
         ['0.rng']
         """
-        return [*_generators(self, "", set())]
+        return _found(self, np.random.Generator)
 
     def _arrays(self) -> State:
         """The state as `state_dict` returns it, but without copies."""
@@ -350,66 +352,55 @@ class Sequential(Module):
 
 
 def _items(holder: Any) -> Iterable[tuple[Any, Any]]:
-    """What a module, dict, list or tuple holds, by name; nothing of anything else."""
+    """The children of a module or another container, by name."""
+    if not isinstance(holder, Module):
+        return zip(*tree.children(holder))
     if isinstance(holder, Sequential):
         return [*holder.steps.items(), *[i for i in vars(holder).items() if i[0] != "steps"]]
-    if isinstance(holder, Module):
-        return vars(holder).items()
-    if isinstance(holder, dict):
-        return holder.items()
-    return enumerate(holder) if isinstance(holder, (list, tuple)) else ()
+    return vars(holder).items()
 
 
-_HOLDERS = (Module, Tensor, dict, list, tuple)
+def _found(
+    module: Module, kinds: Any, again: bool = False, inside: bool = True
+) -> list[tuple[str, Any]]:
+    """The objects of some classes in a module, itself among them, with their dotted paths.
 
-
-def _walk(
-    holder: Any,
-    path: str = "",
-    again: bool = False,
-    seen: set[int] | None = None,
-    found: list[tuple[str, Module | Tensor]] | None = None,
-) -> list[tuple[str, Module | Tensor]]:
-    """The modules and tensors in `holder`, with itself, each once or, with `again`, on every path.
-
-    A path ends where it comes back to what is on it.
+    Each is there once or, with `again`, on every path; a path ends where it comes back to an object
+    on it. Other modules are searched if `inside` is true.
     """
-    seen = set() if seen is None else seen
-    found = [] if found is None else found
-    if id(holder) in seen:
-        return found
-    seen.add(id(holder))
-    if isinstance(holder, (Module, Tensor)):
-        found.append((path, holder))
-    for key, value in () if isinstance(holder, Tensor) else _items(holder):
-        if isinstance(value, _HOLDERS):
-            _walk(value, f"{path}.{key}" if path else str(key), again, seen, found)
-    if again:
-        seen.remove(id(holder))
+    found = [("", module)] if isinstance(module, kinds) else []
+    seen = {id(module)} if inside else set()  # a part that is the module is not searched
+    _search(module, "", kinds, again, inside, seen, found)
     return found
 
 
-def _generators(holder: Any, path: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
+# Not a function inside of the other one: that would refer to itself, and be garbage in a cycle.
+def _search(
+    holder: Any,
+    path: str,
+    kinds: Any,
+    again: bool,
+    inside: bool,
+    seen: set[int],
+    found: list[tuple[str, Any]],
+) -> None:
     for key, value in _items(holder):
-        name = f"{path}.{key}" if path else str(key)
-        if id(value) in seen:
-            continue
-        if hasattr(value, "bit_generator"):
+        container = CONTAINERS[type(value)]
+        is_found = isinstance(value, kinds)
+        if (is_found or container is not None) and id(value) not in seen:
+            name = f"{path}.{key}" if path else str(key)
+            if is_found:
+                found.append((name, value))
             seen.add(id(value))
-            yield name, value
-        elif isinstance(value, (Module, dict, list, tuple)):
-            seen.add(id(value))
-            yield from _generators(value, name, seen)
-
-
-def _tensors(module: Module) -> list[tuple[str, Tensor]]:
-    return [(path, t) for path, t in _walk(module) if isinstance(t, Tensor)]
+            if container is not None and (inside or not isinstance(value, Module)):
+                _search(value, name, kinds, again, inside, seen, found)
+            if again:
+                seen.remove(id(value))
 
 
 def _state(module: Module) -> list[tuple[str, Tensor]]:
-    """The tensors that are kept and restored, on every path."""
-    found = _walk(module, again=True)
-    return [(path, t) for path, t in found if isinstance(t, Tensor) and _is_kept(t)]
+    """The tensors that are saved and restored, on every path."""
+    return [(path, t) for path, t in _found(module, Tensor, again=True) if _is_kept(t)]
 
 
 def _is_parameter(tensor: Tensor) -> bool:
@@ -439,20 +430,9 @@ def _plain(value: Any) -> Array:
     return np.asarray(value.detach() if hasattr(value, "detach") else value)
 
 
-def _parts(module: Module) -> Iterator[tuple[str, Any]]:
-    """The tensors and functions, modules among them, that a module holds, by their paths in it."""
-
-    def parts(holder: Any, path: str) -> Iterator[tuple[str, Any]]:
-        for key, value in _items(holder):
-            name = f"{path}.{key}" if path else str(key)
-            if isinstance(value, (Tensor, Module)) or callable(value):
-                yield name, value
-            elif id(value) not in seen:
-                seen.add(id(value))
-                yield from parts(value, name)
-
-    seen: set[int] = set()
-    return parts(module, "")
+def _parts(module: Module) -> list[tuple[str, Any]]:
+    """The tensors, functions and modules that a module holds, by their paths in it."""
+    return _found(module, (Tensor, Callable), again=True, inside=False)[1:]
 
 
 def _described(part: Any) -> str:
@@ -482,7 +462,7 @@ def _output_shapes(module: Module, inputs: tuple[Any, ...]) -> list[str]:
 
         return type(kind.__name__, (kind,), {"__call__": call})
 
-    copy = _replaced(module, {}, watched).eval()
+    copy = _copied(module, {}, watched).eval()
     with no_grad():
         copy(*inputs)
     return [shapes.get(id(m), "") for m in copy.modules()]
@@ -491,10 +471,26 @@ def _output_shapes(module: Module, inputs: tuple[Any, ...]) -> list[str]:
 # -- copies
 
 
-def _with_parameters(module: Module, values: list[Any]) -> Module:
+class _Original:
+    """The module that a structure was taken from, in comparisons of structures equal to another."""
+
+    def __init__(self, module: Module) -> None:
+        self.module = module
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Original)
+
+    def __hash__(self) -> int:
+        return hash(_Original)
+
+    def __repr__(self) -> str:
+        return "..."
+
+
+def _with_parameters(original: _Original, values: list[Any]) -> Module:
     """A copy of a module that has other parameters; they require grad, as parameters do."""
     copies: dict[int, Any] = {}
-    for parameter, value in zip(module.parameters(), values, strict=True):
+    for parameter, value in zip(original.module.parameters(), values, strict=True):
         new = asarray(value)
         if new.requires_grad:
             new = new if _is_parameter(new) else apply(alias, (new,))
@@ -502,32 +498,41 @@ def _with_parameters(module: Module, values: list[Any]) -> Module:
             new = tensor_of(plain(new), None)
             new.requires_grad = True
         copies[id(parameter)] = new
-    copy: Module = _replaced(module, copies)
+    copy: Module = _copied(original.module, copies)
     return copy
 
 
-def _replaced(
-    holder: Any,
-    copies: dict[int, Any],
-    kind: Callable[[type[Module]], type[Module]] = lambda same: same,
-) -> Any:
-    """A copy of what holds parameters; `copies` has the new objects by the ids of the old ones.
+def _same(kind: type[Module]) -> type[Module]:
+    return kind
 
-    The copy of a module is of the class that `kind` makes of its own.
+
+def _copied(
+    part: Any, copies: dict[int, Any], kind: Callable[[type[Module]], type[Module]] = _same
+) -> Any:
+    """A copy of a module, or another part; `copies` has the new objects by the ids of the old ones.
+
+    The copy of each module is of the class that `kind` returns for its own.
     """
-    if id(holder) in copies:
-        return copies[id(holder)]
-    if isinstance(holder, Module):
-        copy = copies[id(holder)] = object.__new__(kind(type(holder)))
-        vars(copy).update({key: _replaced(v, copies, kind) for key, v in vars(holder).items()})
-        return copy
-    if isinstance(holder, dict):
-        return type(holder)({key: _replaced(v, copies, kind) for key, v in holder.items()})
-    if hasattr(holder, "_fields"):
-        return type(holder)(*(_replaced(v, copies, kind) for v in holder))
-    if isinstance(holder, (list, tuple)):
-        return type(holder)([_replaced(v, copies, kind) for v in holder])
-    return holder
+    if id(part) in copies or not _is_module(part):
+        return copies.get(id(part), part)
+    copy = copies[id(part)] = object.__new__(kind(type(part)))
+    copied = functools.partial(_copied, copies=copies, kind=kind)
+    for name, held in vars(part).items():
+        vars(copy)[name] = tree.map(copied, held, is_leaf=_is_module)
+    return copy
+
+
+def _is_module(part: Any) -> bool:
+    return isinstance(part, Module)
+
+
+# A derivative by a module is one by its parameters.
+tree.register(
+    Module,
+    lambda module: (dict(module.named_parameters()), _Original(module)),
+    _with_parameters,
+    stateful=True,
+)
 
 
 # -- what layers share
@@ -575,7 +580,3 @@ def called(module: Module, *required: Any, **options: Any) -> str:
     }
     shown = [f"{k}={v!r}" for k, v in options.items() if k not in defaults or v != defaults[k]]
     return f"{type(module).__name__}({', '.join([*map(str, required), *shown])})"
-
-
-# Derivatives by a module are those by its parameters.
-CONTAINERS[Module] = (lambda module: dict(module.named_parameters()), _with_parameters)

@@ -20,12 +20,12 @@ from .nesting import packed, parsed, public, restore
 def save(path: PathLike, tree: Any, metadata: Mapping[str, Any] | None = None) -> None:
     """Write a nested value to a file, completely or not at all.
 
-    The value is a nested list, tuple or dict of arrays, tensors, NumPy Generators, numbers, text,
-    None, and objects with `state_dict()` and `load_state_dict()`, such as modules, optimizers,
-    schedules and batches. `metadata` is a dict that JSON can hold. The suffix of `path` chooses the
-    format: `.npz`; or `.safetensors`, which needs that library, and cannot hold complex128,
-    longdouble, dates and text. Arrays have dotted names: those of a module are the names in its
-    `state_dict()`.
+    The value is a tree of arrays, tensors, NumPy Generators, numbers, text, and objects with
+    `state_dict()` and `load_state_dict()`, such as modules, optimizers, schedules and batches. Of
+    an object of a class registered with `tg.tree.register`, the children are saved. `metadata` is a
+    dict that JSON can hold. The suffix of `path` chooses the format: `.npz`; or `.safetensors`,
+    which needs that library, and cannot hold complex128, longdouble, dates and text. Arrays have
+    dotted names: those of a module are the names in its `state_dict()`.
 
     When `save` returns, the file is on the disk. Raises TypeError for values that cannot be saved,
     and OSError if writing fails; an existing file is then unchanged.
@@ -63,7 +63,8 @@ def load(
 ) -> Any:
     """Return the nested value that `save` wrote, or the arrays of any safetensors file by name.
 
-    Arrays and tensors come back equal bit by bit, and objects as their states. `into` is a value
+    Arrays and tensors come back equal bit by bit, objects as their states, and those of registered
+    classes as dicts of their children. `into` is a value
     nested like the saved one: its arrays, tensors, generators and objects are restored in place.
     Names, shapes and dtypes are compared first; if one does not fit, nothing changes. Lists and
     dicts without any of these are refilled; numbers and text are only in the returned value.

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from .. import tree
 from ..engine.tensor import Tensor
 from ..engine.typing import Array
 from ..engine.variable import plain
@@ -48,18 +49,20 @@ def packed(value: Any, arrays: Arrays, path: str = "") -> Node:
         state = value._arrays() if _is_module(value) else value.state_dict()
         generators = [[name, inner(g, name)] for name, g in _generators(value).items()]
         return {"object": [type(value).__name__, packed(state, arrays, path), generators]}
-    if isinstance(value, dict):
-        for key in value:
-            if key is not None and type(key) not in (bool, int, str):
-                raise TypeError(f"save: {path!r}: the key {key!r} is neither text nor int")
-        return {"dict": [[key, inner(part, key)] for key, part in value.items()]}
+    if not tree.is_container(value):
+        raise TypeError(
+            f"save: {path!r}: {type(value).__name__} cannot be saved: give it the methods "
+            "state_dict() and load_state_dict(), register it with tensorgrad.tree.register, or "
+            "save its arrays and numbers"
+        )
+    for key in _parts(value):
+        if key is not None and type(key) not in (bool, int, str):
+            raise TypeError(f"save: {path!r}: the key {key!r} is neither text nor int")
+    parts = [[key, inner(part, key)] for key, part in _parts(value).items()]
     if isinstance(value, (list, tuple)):
-        parts = [inner(part, i) for i, part in enumerate(value)]
-        return parts if isinstance(value, list) else {"tuple": parts}
-    raise TypeError(
-        f"save: {path!r}: {type(value).__name__} cannot be saved: give it the methods "
-        "state_dict() and load_state_dict(), or save its arrays and numbers"
-    )
+        items = [part for _, part in parts]
+        return items if isinstance(value, list) else {"tuple": items}
+    return {"dict": parts} if isinstance(value, dict) else {"tree": [type(value).__name__, parts]}
 
 
 def _put(array: Any, path: str, arrays: Arrays) -> str:
@@ -104,9 +107,9 @@ def _join(path: str, key: Any) -> str:
 
 @dataclass(frozen=True)
 class _Saved:
-    """A saved tensor, generator or object: its array or state.
+    """A saved tensor, generator or object: its array or state; or a tree: its children by name.
 
-    `name` is the type of an object; `generators` are those of a module, by path.
+    `name` is the class of an object or a tree; `generators` are those of a module, by path.
     """
 
     kind: str
@@ -144,6 +147,8 @@ def parsed(node: Node, arrays: Arrays) -> Any:
                 return _Saved("object", inner(state), name, generators)
         case [("dict", list(pairs))]:
             return _dictionary(pairs, inner)
+        case [("tree", [str(name), list(pairs)])]:
+            return _Saved("tree", _dictionary(pairs, inner), name)
         case [("tuple", list(parts))]:
             return tuple(map(inner, parts))
     raise CheckpointError(None, "a value in the header", f"{node!r:.100}")
@@ -157,16 +162,16 @@ def _dictionary(pairs: list[Any], inner: Callable[[Node], Any]) -> dict[Any, Any
 
 
 def public(value: Any) -> Any:
-    """The value that `parsed` returned, with tensors, and states in place of objects."""
-    if isinstance(value, _Saved):
-        if value.kind in ("tensor", "parameter"):
-            return Tensor(value.state, requires_grad=value.kind == "parameter")
-        return public(value.state)
-    if isinstance(value, dict):
-        return {key: public(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)([public(part) for part in value])
-    return value
+    """The value that `parsed` returned, with tensors, and with states in place of objects."""
+
+    def converted(leaf: Any) -> Any:
+        if not isinstance(leaf, _Saved):
+            return leaf
+        if leaf.kind in ("tensor", "parameter"):
+            return Tensor(leaf.state, requires_grad=leaf.kind == "parameter")
+        return public(leaf.state)
+
+    return tree.map(converted, value)
 
 
 # -- into what is there
@@ -252,15 +257,17 @@ def _match_object(saved: Any, target: Any, path: str, changes: list[_Change]) ->
 
 
 def _match_parts(saved: Any, target: Any, path: str, changes: list[_Change]) -> Any:
-    kind = next(kind for kind in (dict, list, tuple) if isinstance(target, kind))
-    if not isinstance(saved, kind):
+    mine = _parts(target)
+    kind = next((kind for kind in (dict, list, tuple) if isinstance(target, kind)), None)
+    if isinstance(saved, _Saved) and saved.name == type(target).__name__:
+        parts = saved.state
+    elif kind is not None and isinstance(saved, kind):
+        parts = _parts(saved)
+    else:
         raise CheckpointError(path, _described(target), _described(saved))
-    mine, parts = _parts(target), _parts(saved)
     _require_keys(mine, parts, path)
-    matched = {
-        key: _matched(parts[key], part, _join(path, key), changes) for key, part in mine.items()
-    }
-    return matched if kind is dict else kind(matched.values())
+    matched = [_matched(parts[key], part, _join(path, key), changes) for key, part in mine.items()]
+    return tree.with_children(target, matched)
 
 
 def _require_keys(mine: Mapping[Any, Any], saved: Mapping[Any, Any], path: str) -> None:
@@ -314,8 +321,11 @@ def require_restorable(value: Any, path: str) -> None:
 
 
 def _holds_parts(value: Any) -> bool:
-    if not isinstance(value, (dict, list, tuple)):
+    """Whether it is a container to be restored part by part, and not refilled."""
+    if value is None or has_state(value) or not tree.is_container(value):
         return False
+    if not isinstance(value, (dict, list, tuple)):
+        return True  # of a registered class, which the file does not make
     return any(_is_part(part) or _holds_parts(part) for part in _parts(value).values())
 
 
@@ -326,7 +336,10 @@ def _is_part(value: Any) -> bool:
 
 
 def _parts(value: Any) -> dict[Any, Any]:
-    return value if isinstance(value, dict) else dict(enumerate(value))
+    """The children of a container by name; those of a named tuple are numbered, as in a tuple."""
+    if isinstance(value, (list, tuple)):
+        return dict(enumerate(value))
+    return dict(zip(*tree.children(value)))
 
 
 def _described(value: Any) -> str:
