@@ -7,7 +7,6 @@ their own, and programs write into what may be views.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -20,32 +19,9 @@ from numpy.testing import assert_array_equal
 import tensorgrad as tg
 from tensorgrad.compiler.strides import copied, pattern
 
-from .laws import Laws, at_each_shape, size
-from .operations import Op, Shape
+from .layouts import LAYOUTS
 from .oracles import assert_same, leaf
-from .test_compile_table import OVERWRITTEN, ROWS, differentiated
 from .test_compile_training import NETS, plans, twins
-
-
-def with_gaps(a: Any) -> Any:
-    return np.repeat(a, 2, axis=-1)[..., ::2] if a.ndim else a
-
-
-def constant(a: Any) -> Any:
-    """The same along the first axis, whose stride is 0."""
-    return np.broadcast_to(a[:1], a.shape) if a.ndim else a
-
-
-LAYOUTS: dict[str, Callable[[Any], Any]] = {
-    "by rows": np.copy,
-    "by columns": lambda a: np.copy(a, order="F"),
-    "reversed": lambda a: np.flip(np.flip(a).copy()),
-    "with gaps": with_gaps,
-    "by columns, with gaps": lambda a: with_gaps(a.T).T,
-    "middle first": lambda a: np.swapaxes(np.swapaxes(a, 0, -1).copy(), 0, -1) if a.ndim else a,
-    "constant": constant,
-}
-
 
 # -- strides
 
@@ -79,54 +55,7 @@ def test_a_copy_takes_no_more_memory_than_it_needs() -> None:
     assert_array_equal(copied(windows), windows)
 
 
-# -- every operation
-
-# Of plain arrays, which they would change.
-REFUSING = {*OVERWRITTEN, "nan_to_num copy=False", "copyto zeros"}
-
-
-def laid_out(op: Op, call: int, args: Sequence[Any]) -> list[Any]:
-    """The arguments, each in a way that the row and the number of the call decide."""
-    names = [*LAYOUTS]
-    start = zlib.crc32(op.name.encode()) + call
-    return [LAYOUTS[names[(start + 3 * i) % len(names)]](a) for i, a in enumerate(args)]
-
-
-law = Laws()
-
-
-@pytest.mark.parametrize("op", ROWS, ids=repr)
-def test_laws(op: Op, request: pytest.FixtureRequest, subtests: pytest.Subtests) -> None:
-    law.check(op, request, subtests)
-
-
-def with_most_axes(op: Op) -> list[Any]:
-    """At the largest shapes of those with the most axes."""
-    return [max(at_each_shape(op), key=lambda case: (sum(map(len, case["shapes"])), size(case)))]
-
-
-@law(with_most_axes, one_row_in=6)
-def layouts(op: Op, shapes: tuple[Shape, ...]) -> None:
-    """Values of plain arrays, and of tensors with their derivatives."""
-    rng = np.random.default_rng(0)
-
-    def f(seed: Any, *args: Any) -> Any:
-        plain = None if op.name in REFUSING else op.fun(*args)
-        return plain, differentiated(op.fun)(seed, *args)
-
-    compiled = tg.compile(f)
-    for call in 0, 1, 1:
-        args = laid_out(op, call, [np.asarray(a, float) for a in op.draw(rng, shapes)])
-        with np.errstate(all="ignore"):
-            try:
-                out = np.asarray(op.fun(*map(np.array, args)))
-                seed = np.asarray(rng.normal(size=out.shape)).astype(out.dtype)
-                expected = f(seed, *args)
-            except (np.linalg.LinAlgError, ValueError):  # equal rows; views that are read-only
-                continue
-            actual = compiled(seed, *args)
-        scale = max(float(np.max(np.abs(a), initial=0)) for a in [seed, out, *args])
-        assert_same(actual, expected, least=scale if np.isfinite(scale) else 0.0)
+# -- networks
 
 
 @pytest.mark.parametrize("net", NETS)

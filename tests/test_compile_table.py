@@ -7,6 +7,7 @@ the others must not repeat what it saw.
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,7 +17,8 @@ from hypothesis import given, strategies as st
 
 import tensorgrad as tg
 
-from .laws import Laws, at_a_small_shape, at_each_shape
+from .laws import Laws, at_a_small_shape, at_each_shape, size
+from .layouts import LAYOUTS
 from .operations import CONSTANT, OPERATIONS, Op, Shape
 from .oracles import assert_same
 from .strategies import arguments
@@ -42,6 +44,8 @@ TEXTS = {"array_repr", "array_str", "array2string"}
 TIES = {"cond 1"}
 # With overwrite_input, NumPy itself writes into its argument, unless that is tracked.
 OVERWRITTEN = {"percentile"}
+# And others write into plain arrays, too.
+REFUSING = {*OVERWRITTEN, "nan_to_num copy=False", "copyto zeros"}
 ROWS = [op for op in OPERATIONS if op.name not in REFUSED | TIES]
 
 
@@ -119,6 +123,42 @@ def second_derivative(op: Op, shapes: tuple[Shape, ...]) -> None:
     compiled = tg.compile(second)
     for args in calls:
         assert_same(compiled(*args), second(*args), roundings=1 << 12)
+
+
+def laid_out(op: Op, call: int, args: Sequence[Any]) -> list[Any]:
+    """The arguments, each in a way that the row and the number of the call decide."""
+    names = [*LAYOUTS]
+    start = zlib.crc32(op.name.encode()) + call
+    return [LAYOUTS[names[(start + 3 * i) % len(names)]](a) for i, a in enumerate(args)]
+
+
+def with_most_axes(op: Op) -> list[Any]:
+    """At the largest shapes of those with the most axes."""
+    return [max(at_each_shape(op), key=lambda case: (sum(map(len, case["shapes"])), size(case)))]
+
+
+@law(with_most_axes, one_row_in=6)
+def layouts(op: Op, shapes: tuple[Shape, ...]) -> None:
+    """Of plain arrays, and of tensors and their derivatives, that lie in another way each time."""
+    rng = np.random.default_rng(0)
+
+    def f(seed: Any, *args: Any) -> Any:
+        plain = None if op.name in REFUSING else op.fun(*args)
+        return plain, differentiated(op.fun)(seed, *args)
+
+    compiled = tg.compile(f)
+    for call in 0, 1, 1:
+        args = laid_out(op, call, [np.asarray(a, float) for a in op.draw(rng, shapes)])
+        with np.errstate(all="ignore"):
+            try:
+                out = np.asarray(op.fun(*map(np.array, args)))
+                seed = np.asarray(rng.normal(size=out.shape)).astype(out.dtype)
+                expected = f(seed, *args)
+            except (np.linalg.LinAlgError, ValueError):  # equal rows; views that are read-only
+                continue
+            actual = compiled(seed, *args)
+        scale = max(float(np.max(np.abs(a), initial=0)) for a in [seed, out, *args])
+        assert_same(actual, expected, least=scale if np.isfinite(scale) else 0.0)
 
 
 @pytest.mark.parametrize("op", [op for op in OPERATIONS if op.name in REFUSED], ids=repr)

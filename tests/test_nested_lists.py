@@ -9,7 +9,6 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import tensorgrad as tg
 
-from .operations import OPERATIONS, Op
 from .oracles import central_differences, leaf
 
 Q = np.array([1.0, 2.0, 3.0])
@@ -105,35 +104,6 @@ def test_gradients_reach_tensors_in_lists(name: str) -> None:
     compiled = tg.compile(tg.grad(loss))
     for point in Q, Q + 0.125, Q:
         assert_allclose(compiled(point), tg.grad(loss)(point), rtol=1e-13, atol=1e-13)
-
-
-def nested(x: Any) -> Any:
-    return [nested(part) for part in x] if x.ndim else x
-
-
-@pytest.mark.parametrize("op", [op for op in OPERATIONS if len(op.domains) > 1], ids=repr)
-def test_no_operation_loses_the_gradient_of_a_list(op: Op) -> None:
-    """A list in place of an array: the same value and gradients, or an error."""
-    rng = np.random.default_rng(0)
-    for shapes in op.shapes:
-        args = op.draw(rng, shapes)
-        for i, a in enumerate(args):
-            if not (a.ndim and a.size):
-                continue
-            xs, ys = ([leaf(b) for b in args] for _ in range(2))
-            expected = op.fun(*xs)
-            try:
-                out = op.fun(*[nested(y) if j == i else y for j, y in enumerate(ys)])
-            except (TypeError, AttributeError, ValueError):
-                continue  # Python's own lists, or a function that NumPy does not hand over
-            assert_array_equal(out.detach(), expected.detach())
-            if expected.requires_grad:
-                expected.backward(np.ones(expected.shape))
-                out.backward(np.ones(out.shape))
-                for x, y in zip(xs, ys, strict=True):
-                    zero = np.zeros(x.shape)
-                    grads = [zero if t.grad is None else t.grad for t in (x, y)]
-                    assert_allclose(*grads, rtol=1e-12, atol=1e-12)
 
 
 def test_a_derivative_may_be_written_with_lists() -> None:

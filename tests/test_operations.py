@@ -154,6 +154,33 @@ def memory_layout_does_not_matter(op: Op, shapes: tuple[Shape, ...]) -> None:
         assert_same(gradients, wanted, roundings=1 << 12, least=1.0)
 
 
+def nested(x: Any) -> Any:
+    return [nested(part) for part in x] if x.ndim else x
+
+
+@law(lambda op: at_each_shape(op) if len(op.domains) > 1 else [])
+def no_list_loses_its_gradient(op: Op, shapes: tuple[Shape, ...]) -> None:
+    """A list of tensors in place of an array: the same value and gradients, or an error."""
+    args = op.draw(np.random.default_rng(0), shapes)
+    for i, a in enumerate(args):
+        if not (a.ndim and a.size):
+            continue
+        xs, ys = ([leaf(b) for b in args] for _ in range(2))
+        expected = op.fun(*xs)
+        try:
+            out = op.fun(*[nested(y) if j == i else y for j, y in enumerate(ys)])
+        except (TypeError, AttributeError, ValueError):
+            continue  # Python's own lists, or a function that NumPy does not hand over
+        assert_array_equal(out.detach(), expected.detach())
+        if expected.requires_grad:
+            expected.backward(np.ones(expected.shape))
+            out.backward(np.ones(out.shape))
+            for x, y in zip(xs, ys, strict=True):
+                zero = np.zeros(x.shape)
+                grads = [zero if t.grad is None else t.grad for t in (x, y)]
+                assert_allclose(*grads, rtol=1e-12, atol=1e-12)
+
+
 @law(once, one_row_in=30)
 def gradient_at_random_values(op: Op) -> None:
     oracle = complex_step if op.analytic else central_differences
