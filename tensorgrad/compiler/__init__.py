@@ -10,6 +10,7 @@ What happens when a function is called with arguments of a new kind, file by fil
     objects     what Python's objects hold, found without running code of theirs
     snapshot    what the function changes of Python's, which no program could repeat, is undone
     guards      what it has read of Python's is tested in each call
+    progress    long compilations say on a terminal what they are doing
     rewriting   calls that are constant, the same or needless are left out, others made cheaper
     folding     biases become a part of the weights of small layers
     chains      element-wise calls over large arrays go through them together, block by block

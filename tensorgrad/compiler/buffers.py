@@ -179,7 +179,7 @@ def _taken_over(
     for i, call in enumerate(calls):
         if not call.is_elementwise or call not in spellings or call.results[0].storage not in spans:
             continue
-        (result,), reads = call.results, values_in((call.args, call.kwargs))
+        (result,), reads = call.results, call.reads
         # In place, NumPy takes more than twice the time for a single element.
         if result.array is not result.storage.owner or result.size == 1:
             continue
@@ -233,7 +233,7 @@ def packed(spans: Mapping[K, Span]) -> tuple[dict[K, int], int]:
     least = lower_bound(given)
     ways: list[Callable[[Sequence[Span]], Packing]] = [packed_in_order, packed_in_reverse]
     if len(given) <= FEW:
-        ways.insert(0, packed_by_size)
+        ways.append(packed_by_size)
     best: Packing | None = None
     for way in ways:
         found = way(given)

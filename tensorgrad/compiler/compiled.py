@@ -291,13 +291,13 @@ class Compiled:
         """
         before = mode.get()
         roots = [self._fun, *call.things]
-        trace, snapshot = Trace(), Snapshot(*roots, call.leaves)
+        trace, snapshot = Trace(self._name), Snapshot(*roots, call.leaves)
         for t in snapshot.tensors:
             trace.follow(t)
         (args, kwargs), tensors = call.traced(trace)
         given = flatten((args, kwargs), is_stateful)[0]
         try:
-            with self._supervisor:
+            with self._supervisor, trace.progress:
                 y = self._run(trace, snapshot, args, kwargs)
                 require_untouched(self._name, given, (args, kwargs), tensors)
                 leaves, structure = flatten(y, is_stateful)

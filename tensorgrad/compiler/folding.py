@@ -18,7 +18,7 @@ import numpy as np
 
 from ..engine.typing import Array, Function
 from .functions import Attribute, assign_at, attribute, getitem, with_ones
-from .program import Call, Storage, Value, mapped, values_in
+from .program import Call, Storage, Value, mapped
 from .rewriting import sums_along, uses_of
 from .spelling import is_product, spelling
 
@@ -60,7 +60,7 @@ def folded(calls: Sequence[Call], kept: Iterable[Value]) -> list[Call]:
     needless = set()
     for layer in layers:
         if layer.x in extended:
-            layer.add.fun, layer.add.args = np.matmul, (extended[layer.x], layer.weights)
+            layer.add.become(np.matmul, (extended[layer.x], layer.weights))
             needless.add(layer.product)
     left = [*more[None]]
     for call in calls:
@@ -199,7 +199,7 @@ def _retake_views(calls: Iterable[Call]) -> None:
     """Take views of what lies elsewhere now anew."""
     for call in calls:
         if call.kind == "view":
-            base = values_in((call.args, call.kwargs))[0]
+            base = call.reads[0]
             if any(r.storage is not base.storage for r in call.results):
                 args, kwargs = mapped((call.args, call.kwargs), Value, lambda v: v.array)
                 arrays: list[Array] = []

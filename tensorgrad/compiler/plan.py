@@ -25,7 +25,7 @@ from .bundles import bundled
 from .chains import Chain, chained
 from .folding import folded
 from .functions import FIXED_SHAPE
-from .program import Call, Storage, Value, mapped, values_in
+from .program import Call, Storage, Value, mapped
 from .report import Profile, Step, Undo, listing
 from .rewriting import has_effects, simplified, spread_out
 from .spelling import (
@@ -84,11 +84,13 @@ class Plan:
         inputs = dict(zip(trace.inputs, arguments.arrays)) | {v: v.array for v in earlier.values()}
         kept = _values([*(o.value for o in outputs), *final.values()])
         counting = {v: inputs[v] for v in whose_strides_count(trace.calls, inputs, kept)}
+        trace.progress(f"simplifying {len(trace.calls):,} calls")
         calls, same = simplified(trace.calls, kept)
         self.outputs = [o._replace(value=o.value and same.get(o.value, o.value)) for o in outputs]
         final = {node: v and same.get(v, v) for node, v in final.items()}
         given, gradients = _values(o.value for o in self.outputs), _values(final.values())
         kept = [*given, *gradients]
+        trace.progress(f"choosing arrays for {len(calls):,} calls")
         calls = spread_out(folded(calls, kept))
         calls = bundled(chained(calls, kept), kept)
 
@@ -104,6 +106,7 @@ class Plan:
         for v in [*kept, *(v for call in buffers.calls for v in call.reads)]:
             if v.storage.home in ("state", "constant") and not code.knows(v):
                 code.bind(v, v.array)
+        trace.progress(f"writing {len(calls):,} lines of Python")
         body, late = [], False
         for call in buffers.calls:
             body.append((call, _lines(code, call, spellings, buffers, late)))
@@ -250,7 +253,7 @@ def _lines(
     code: Code, call: Call, spellings: Mapping[Call, Spelling], buffers: Buffers, late: bool
 ) -> list[str]:
     """The lines of a call. Views of memory that stays in place are taken now."""
-    sources = values_in((call.args, call.kwargs))
+    sources = call.reads
     if call.kind == "view" and len(sources) == 1 and code.fixed(sources[0]) is not None:
         args, kwargs = mapped((tuple(call.args), dict(call.kwargs)), Value, code.fixed)
         views: list[Array] = []

@@ -91,7 +91,9 @@ class Call:
     than the caller's.
     """
 
-    __slots__ = ("args", "errors", "fun", "kind", "kwargs", "nested", "place", "results", "target")
+    __slots__ = (
+        "_reads", "args", "errors", "fun", "kind", "kwargs", "nested", "place", "results", "target",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -113,17 +115,20 @@ class Call:
         self.target = target
         self.place = place
         self.errors = errors
+        self._reads: Sequence[Value] | None = None
 
     @property
-    def reads(self) -> list[Value]:
+    def reads(self) -> Sequence[Value]:
         """The values among the arguments; the target too, as most calls change what is there."""
-        found: list[Value] = []
-        _collect(self.args, found)
-        if self.kwargs:
-            _collect(self.kwargs.values(), found)
-        if self.target is not None:
-            found.append(self.target)
-        return found
+        if self._reads is None:
+            found = values_in((self.args, self.kwargs)) if self.kwargs else values_in(self.args)
+            self._reads = found if self.target is None else [*found, self.target]
+        return self._reads
+
+    def become(self, fun: Any, args: Sequence[Any], kwargs: Mapping[str, Any] = {}) -> None:
+        """Let another call make the same results."""
+        self.fun, self.args, self.kwargs = fun, args, kwargs
+        self._reads = None
 
     @property
     def is_elementwise(self) -> bool:
@@ -139,8 +144,7 @@ class Call:
 
     def replace(self, new: Callable[[Value], Any]) -> None:
         """Put other values in place of those among the arguments."""
-        self.args = mapped(self.args, Value, new)
-        self.kwargs = mapped(self.kwargs, Value, new)
+        self.become(self.fun, mapped(self.args, Value, new), mapped(self.kwargs, Value, new))
         if self.target is not None:
             self.target = new(self.target)
 
@@ -152,7 +156,7 @@ def views_settled(calls: Sequence[Call]) -> Sequence[Call]:
     """The calls, with views in the storage of what they are views of, if that has another now."""
     for call in calls:
         if call.kind == "view":
-            base = values_in((call.args, call.kwargs))[0]
+            base = call.reads[0]
             for result in call.results:
                 if result.call is call:
                     result.storage = base.storage

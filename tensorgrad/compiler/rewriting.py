@@ -14,7 +14,7 @@ import numpy as np
 from ..engine.typing import Function
 from ..errors import TraceError
 from .functions import COPIES, LIKE, spread
-from .program import Call, Storage, Value, values_in, views_settled
+from .program import Call, Storage, Value, views_settled
 from .strides import pattern
 
 _SMALL = 16  # elements: constants up to this size are compared by what they hold
@@ -43,8 +43,7 @@ def _constants_folded(calls: Iterable[Call]) -> list[Call]:
             if not own or all(r.storage.home == "state" for r in own):
                 continue  # a view of what stays where it is was taken while tracing
             # Of an array of zeros like another one, the shape counts alone.
-            args = call.args[1:] if call.fun in LIKE else call.args
-            reads = values_in((args, call.kwargs))
+            reads = call.reads[1:] if call.fun in LIKE else call.reads
             if all(v.is_constant for v in reads) and not any(r.storage.writes for r in own):
                 for r in own:
                     r.storage.home = "constant"
@@ -63,7 +62,8 @@ def _merged(calls: Iterable[Call], same: dict[Value, Value]) -> list[Call]:
     versions: Counter[Storage] = Counter()
     epoch = 0
     for call in calls:
-        call.replace(lambda v: same.get(v, v))
+        if not same.keys().isdisjoint(call.reads):
+            call.replace(lambda v: same.get(v, v))
         if call.target is not None:
             versions[call.target.storage] += 1
         elif call.kind == "host":  # it may write to any state
@@ -204,7 +204,7 @@ def _scaled_once(calls: Sequence[Call], kept: Iterable[Value]) -> list[Call]:
         plain = y is not None and all(2**-32 < abs(n) < 2**32 for n in (factor, other))
         if plain and not y.storage.writes and y.shape == call.results[0].shape:
             product = np.asarray(factor * other, call.results[0].dtype)
-            call.args = y, Value(product, Storage("constant", product))
+            call.become(call.fun, (y, Value(product, Storage("constant", product))))
     return [*calls]
 
 
@@ -234,7 +234,7 @@ def _sums_by_products(calls: Sequence[Call], kept: Iterable[Value]) -> list[Call
     left: list[Call] = []
     for call in calls:
         if _is_square(call):
-            call.fun, call.args = np.square, call.args[:1]
+            call.become(np.square, call.args[:1])
         x = call.args[0] if call.fun == np.add.reduce and call.target is None else None
         if isinstance(x, Value) and x.size <= _BY_BLAS and _sums_all(call, x):
             maker = makers.get(x)
@@ -244,7 +244,7 @@ def _sums_by_products(calls: Sequence[Call], kept: Iterable[Value]) -> list[Call
                 if not maker.kwargs and all(map(_is_flat, inner, (x, x))):
                     factors = inner
             flat = [_flattened(a, left) for a in factors]
-            call.fun, call.args, call.kwargs = np.dot, flat, {}
+            call.become(np.dot, flat)
         left.append(call)
     return left
 
@@ -314,10 +314,12 @@ def spread_out(calls: Sequence[Call]) -> list[Call]:
         ):
             (result,) = call.results
             full = any(isinstance(a, Value) and a.shape == result.shape for a in call.args)
-            call.args = tuple(
-                _in_shape(a, result, left, call.place) if full and isinstance(a, Value) else a
-                for a in call.args
-            )
+            if full:
+                args = [
+                    _in_shape(a, result, left, call.place) if isinstance(a, Value) else a
+                    for a in call.args
+                ]
+                call.become(call.fun, args)
         left.append(call)
     return left
 

@@ -63,6 +63,7 @@ from .program import (
     mapped,
     values_in,
 )
+from .progress import OFTEN, Progress
 from .strides import copied, pattern
 
 _NUMPY = os.path.join(os.path.dirname(np.__file__), "")
@@ -355,7 +356,8 @@ class _Gap:
 class Trace:
     """All that one call of a function did: its calls, what they rely on, and what they change."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self.progress = Progress(name)
         self.calls: list[Call] = []
         self.inputs: list[Value] = []
         # By id, the tensors whose arrays were used, with the arrays and nodes that they had.
@@ -607,6 +609,8 @@ class Trace:
             errors=None if errors == self._errors else errors,
         )
         self.calls.append(call)
+        if not len(self.calls) % OFTEN:
+            self.progress(f"{len(self.calls):,} calls traced")
         if written is not None:
             return None
         results: list[Value] = []
