@@ -28,7 +28,7 @@ from .guards import Guards
 from .objects import attributes_of
 from .plan import MISS, Diverged, Output, Plan, no_entry
 from .program import make_writeable
-from .snapshot import Snapshot
+from .snapshot import Snapshot, require_seeds
 from .tracing import Trace, Tracer, place_of
 
 PLANS = 32  # that are kept, those used last
@@ -292,6 +292,7 @@ class Compiled:
         before = mode.get()
         roots = [self._fun, *call.things]
         trace, snapshot = Trace(self._name), Snapshot(*roots, call.leaves)
+        trace.before_host, trace.after_host = snapshot.require_followed, snapshot.note_followed
         for t in snapshot.tensors:
             trace.follow(t)
         (args, kwargs), tensors = call.traced(trace)
@@ -302,6 +303,7 @@ class Compiled:
                 require_untouched(self._name, given, (args, kwargs), tensors)
                 leaves, structure = flatten(y, is_stateful)
                 snapshot.require_unchanged(trace.drawn)
+                require_seeds(trace.executed.entropy)
                 own = {id(t) for t in snapshot.tensors}
                 outputs = [_output(trace, leaf, own) for leaf in leaves]
                 del y, args, kwargs, given, tensors, leaves

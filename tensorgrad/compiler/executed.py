@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dis
 import functools
+import os
 import random
 import sys
 import threading
@@ -11,8 +12,11 @@ from collections.abc import Iterable
 from types import CodeType, FrameType
 from typing import Any, ClassVar, NamedTuple
 
+from .objects import is_installed
+
 # The code that asks the system for random numbers, as generators without a seed do.
-_ENTROPY = random.SystemRandom.getrandbits.__code__
+_ENTROPY = {random.SystemRandom.getrandbits.__code__, random.SystemRandom.random.__code__}
+_COMPILER = os.path.join(os.path.dirname(__file__), "")
 
 
 # What reads any attribute of an object, by names that the code does not show.
@@ -70,14 +74,14 @@ def _second_argument(lines: Iterable[dis.Instruction]) -> str | None:
 class Executed:
     """A `with` block that notes the code which runs in it, with the global variables of each.
 
-    Between `pause` and `resume`, what runs need not be noted. `entropy` counts how often the system
-    was asked for random numbers. This class does it by a profile function, and calls one that the
-    user has set, too.
+    Between `pause` and `resume`, what runs need not be noted. `entropy` are the user's lines at
+    which the system was asked for random numbers. This class does it by a profile function, and
+    calls one that the user has set, too.
     """
 
     def __init__(self) -> None:
         self.codes: dict[CodeType, dict[str, Any]] = {}
-        self.entropy = 0
+        self.entropy: list[str] = []
         self._outer: Any = None
         self._is_on = False
 
@@ -111,7 +115,19 @@ class Executed:
     def note(self, frame: FrameType) -> None:
         """Note the code of a frame that begins."""
         self.codes.setdefault(frame.f_code, frame.f_globals)
-        self.entropy += frame.f_code is _ENTROPY
+        if frame.f_code in _ENTROPY:
+            self._note_entropy(frame)
+
+    def _note_entropy(self, frame: FrameType) -> None:
+        caller: FrameType | None = frame
+        while caller is not None and is_installed(caller.f_code.co_filename):
+            caller = caller.f_back
+        if caller is not None:
+            code, place = caller.f_code, f"{caller.f_code.co_filename}:{caller.f_lineno}"
+            # A RandomState asks for some even where it then takes the seed that it is given.
+            arguments = code.co_code[caller.f_lasti + 1]
+            if arguments == 0 or "RandomState" not in code.co_names:
+                self.entropy.append(place)
 
 
 class Monitored(Executed):
@@ -127,12 +143,13 @@ class Monitored(Executed):
     def __enter__(self) -> None:
         monitoring: Any = vars(sys)["monitoring"]
         with self._lock:
-            if not self._blocks:
+            if monitoring.get_tool(self._tool) is None:
                 monitoring.use_tool_id(self._tool, __package__)
-                event = monitoring.events.PY_START
-                monitoring.register_callback(self._tool, event, self._start)
-                monitoring.set_events(self._tool, event)
             self._blocks.append(self)
+            self._is_on = True
+            event = monitoring.events.PY_START
+            monitoring.register_callback(self._tool, event, self._start)
+            monitoring.set_events(self._tool, event)
             monitoring.restart_events()
 
     def __exit__(self, *_error: object) -> None:
@@ -144,11 +161,24 @@ class Monitored(Executed):
                     monitoring.set_events(self._tool, 0)
                     monitoring.free_tool_id(self._tool)
 
+    def pause(self) -> None:
+        """Let code run without being noted."""
+        self._is_on = False
+
+    def resume(self) -> None:
+        """Note code again."""
+        self._is_on = True
+
     @classmethod
-    def _start(cls, _code: CodeType, _offset: int) -> Any:
+    def _start(cls, code: CodeType, _offset: int) -> Any:
+        """Note a code; return what says that it need not be told again."""
+        noted = True
         for block in cls._blocks:
-            block.note(sys._getframe(1))
-        return vars(sys)["monitoring"].DISABLE
+            if block._is_on:
+                block.note(sys._getframe(1))
+            else:
+                noted = code.co_filename.startswith(_COMPILER)
+        return vars(sys)["monitoring"].DISABLE if noted else None
 
 
 def executed() -> Executed:

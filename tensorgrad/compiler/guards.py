@@ -104,9 +104,7 @@ class Guards:
         self._visit_all()
         if self._reads_followed:
             for holder, before in snapshot.moved():
-                home = module_of(type(holder))
-                if home.startswith(FOLLOWED) and home != f"{FOLLOWED}flat":  # which counts steps
-                    self._test("{}({}, {})", same_parts, holder, before)
+                self._test("{}({}, {})", same_parts, holder, before)
 
     def settled(self) -> Callable[[], bool]:
         """A function that says whether all is what it was, of what counts its `epoch`."""

@@ -9,7 +9,7 @@ import random
 import re
 import sys
 from collections import deque
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -50,6 +50,7 @@ class Snapshot:
         self.tensors: list[Tensor] = []
         self.protected: list[Array] = []
         self._holders: list[tuple[str, Any, dict[Any, Any], bool]] = []
+        self._followed: list[tuple[str, Any, dict[Any, Any]]] = []
         self._iterators: list[tuple[str, Any, Any]] = []
         self._codes: list[CodeType] = []  # of the user's functions
         self._generators: list[tuple[str, np.random.Generator, Any]] = []
@@ -64,8 +65,9 @@ class Snapshot:
 
     def moved(self) -> list[tuple[Any, dict[Any, Any]]]:
         """The optimizers and schedules, and what they hold, that have changed, as they were."""
-        followed = [(holder, before) for _, holder, before, users in self._holders if not users]
-        return [(h, before) for h, before in followed if not same_parts(h, before)]
+        first = self.before()
+        holders = [holder for _, holder, _ in self._followed]
+        return [(h, first[id(h)]) for h in holders if not same_parts(h, first[id(h)])]
 
     def _visit(self, thing: Any, path: str, users: bool) -> None:
         """Note a thing, and go on to what it holds.
@@ -108,6 +110,9 @@ class Snapshot:
             self._visit(kind, path, users)
             users = users and not module_of(kind).startswith(FOLLOWED)
             self._holders.append((path, thing, held, users))
+            home = module_of(kind)
+            if home.startswith(FOLLOWED) and home != f"{FOLLOWED}flat":  # which counts the steps
+                self._followed.append((path, thing, held))
             attributes = attributes_of(thing)
             if has_type(thing, (Mapping, list, set)) and attributes is not None:
                 others = Attributes(thing)
@@ -162,13 +167,9 @@ class Snapshot:
     def require_unchanged(self, drawn: set[int]) -> None:
         """Raise a TraceError if something has changed; `drawn` generators may have moved on."""
         for path, holder, before, users in self._holders:
-            for name in _changes(holder, before) if users else ():
-                what = _joined(path, holder, name)
-                raise TraceError(
-                    f"{self._line(what)}the function changes {what}, which is Python's, and would "
-                    "not change in compiled calls: keep it in a tensor, return it, or change it "
-                    "outside of the compiled function"
-                )
+            if users:
+                self._require_same(path, holder, before)
+        self.require_followed()
         for path, iterator, progress in self._iterators:
             if _progress(iterator) != progress:
                 raise TraceError(
@@ -188,6 +189,24 @@ class Snapshot:
                 "the function draws random numbers from the global generator, which would be the "
                 "same in every compiled call: draw them outside and pass them as an argument"
             )
+
+    def _require_same(self, path: str, holder: Any, before: dict[Any, Any]) -> None:
+        for name in _changes(holder, before):
+            what = _joined(path, holder, name)
+            raise TraceError(
+                f"{self._line(what)}the function changes {what}, which is Python's, and would not "
+                "change in compiled calls: keep it in a tensor, return it, or change it outside of "
+                "the compiled function"
+            )
+
+    def require_followed(self) -> None:
+        """Raise a TraceError if the user's code has changed an optimizer or a schedule."""
+        for path, holder, before in self._followed:
+            self._require_same(path, holder, before)
+
+    def note_followed(self) -> None:
+        """Take the optimizers and schedules as they are now, after a change that is repeated."""
+        self._followed = [(path, h, parts_of(h) or {}) for path, h, _ in self._followed]
 
     def _line(self, path: str) -> str:
         """Where the user's code stores or names a thing, as "file:line: ", or "" if unknown."""
@@ -214,6 +233,15 @@ class Snapshot:
         random.setstate(python)
         if legacy is not None:
             np.random.set_state(legacy)  # noqa: NPY002 (somebody may still use it)
+
+
+def require_seeds(lines: Sequence[str]) -> None:
+    """Raise a TraceError if the system was asked for random numbers, at these lines."""
+    if lines:
+        raise TraceError(
+            f"{lines[0]}: random numbers without a seed would be the same in every compiled call: "
+            "use tensorgrad.nn.dropout, or draw them outside and pass them as an argument"
+        )
 
 
 def _changes(holder: Any, before: dict[Any, Any]) -> list[Any]:

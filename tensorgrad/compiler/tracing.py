@@ -389,6 +389,9 @@ class Trace:
         self._saved: set[int] = set()
         self._errors = np.geterr()
         self.executed = executed()
+        # Called before and after Python that may change optimizers and schedules.
+        self.before_host: Callable[[], None] = lambda: None
+        self.after_host: Callable[[], None] = lambda: None
         self._place: str | None = None  # of the node whose derivative is being computed
 
     # -- arrays that come from outside
@@ -689,6 +692,7 @@ class Trace:
 
         `writes` are the arrays that it changes.
         """
+        self.before_host()
         given = mapped(args, (Tracer, np.ndarray), self.value)
         for array in writes:
             self.save(array)
@@ -699,6 +703,7 @@ class Trace:
                 result = fun(*mapped(given, Value, lambda v: v.array))
         finally:
             self.executed.resume()
+        self.after_host()
         self.calls.append(Call("host", fun, given, place=self._place or place()))
         return result
 
@@ -716,6 +721,7 @@ class Trace:
         """Random numbers from 0 to 1, other ones at each call."""
         if id(rng) not in self.drawn:
             self.drawn.add(id(rng))
+            self.executed.entropy[-1:] = []  # if it was made for this
             state = rng.bit_generator.state
             self._undo.append(lambda: setattr(rng.bit_generator, "state", state))
         out: Tracer = self.record(rng.random, (shape,), {"dtype": dtype}, kind="host")

@@ -152,6 +152,7 @@ class Optimizer:
     def add_param_group(self, group: dict[str, Any]) -> None:
         """Add parameters, `group["params"]`; options that the dict lacks have the defaults."""
         name = type(self).__name__
+        require_untraced(f"{name}.add_param_group")
         unknown = group.keys() - self.defaults.keys() - {"params"}
         if "params" not in group or unknown:
             raise ValueError(
