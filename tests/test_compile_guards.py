@@ -231,6 +231,8 @@ CONTAINERS = programs(
     ("s = np.array([2.0])", "x * (s * 2)[0]", "s[...] = 5"),
     ("s = np.array(2.0)", "x * float(s)", "s[()] = 5"),
     ("s = np.array([0, 1])", "x[s]", "s[1] = 2"),
+    ("s = np.ma.array([1.0, 2.0], mask=[0, 0])", "x * s.sum()", "s.mask = [0, 1]"),
+    ("s = np.ma.array([1.0, 2.0], mask=[0, 0])", "x * s.mask.sum()", "s.mask[0] = True"),
     ("s = np.ones(20000)", "x * s.sum()", "s[10000] = 5"),
     ("s = np.ones((3, 4))", "x * s.shape[0]", "s.resize((4, 3), refcheck=False)"),
     ("s = np.array([[2.0], None], object)", "x * s[0][0]", "s[0][0] = 3.0"),
@@ -260,6 +262,38 @@ OBJECTS = programs(
     (HOLDER, "x * getattr(h, 'other', 1.0)", "h.other = 3.0"),
     (HOLDER, "x * getattr(h, 'other', 1.0)", "Holder.other = 3.0"),
     (HOLDER, "x * (2 if hasattr(h, 'other') else 1)", "h.other = 3.0"),
+    (HOLDER + "def f(x):\n    try:\n        return x * h.other\n    except AttributeError:\n"
+     "        return x", None, "h.other = 3.0"),
+    (HOLDER + "def f(x):\n    try:\n        return x * h.other\n    except Exception:\n"
+     "        return x", None, "Holder.other = 3.0"),
+    (HOLDER + "def f(x):\n    try:\n        return x * h.other\n    except:\n"
+     "        return x", None, "h.other = 3.0"),
+    (HOLDER + "def f(x):\n    match h:\n        case Holder(rate=r):\n            return x * r",
+     None, "h.rate = 3.0"),
+    (HOLDER, "x * type(h).rate", "Holder.rate = 3.0"),
+    (HOLDER + "class Sub(Holder):\n    @property\n    def rate(self):\n"
+     "        return super().rate\nh = Sub()", "x * h.rate", "Holder.rate = 3.0"),
+    (HOLDER + "holders = {'a': h}", "holders['a'].scaled(x)", "h.rate = 3.0"),
+    (HOLDER + "def first(*things, **options):\n    return things[0]", "first(h, a=1).scaled(x)",
+     "h.rate = 3.0"),
+    (HOLDER + "import weakref\nd = weakref.WeakValueDictionary(a=h)", "x * d['a'].rate",
+     "h.rate = 3.0"),
+    (HOLDER + "import weakref\nd = weakref.WeakKeyDictionary()\nd[h] = 2.0", "x * d[h]",
+     "d[h] = 3.0"),
+    (HOLDER + "import functools\nHolder.half = functools.partialmethod(Holder.scaled)",
+     "h.half(x)", "h.rate = 3.0"),
+    ("import functools\n@functools.singledispatch\ndef q(v):\n    return 2.0", "x * q(1)",
+     "q.register(int, lambda v: 3.0)"),
+    ("import contextlib\ns = 2.0\n@contextlib.contextmanager\ndef q():\n    yield s\n"
+     "def f(x):\n    with q() as s:\n        return x * s", None, "s = 3.0"),
+    ("def make():\n    s = 2.0\n    def change(v):\n        nonlocal s\n        s = v\n"
+     "    return __import__('operator').call, [lambda: s], change\n"
+     "call, q, change = make()", "x * call(q[0])", "change(3.0)"),
+    ("import fractions\ns = fractions.Fraction(1, 2)", "x * float(s)",
+     "s = fractions.Fraction(1, 3)"),
+    ("import datetime\ns = datetime.timedelta(1)", "x * s.days", "s = datetime.timedelta(2)"),
+    ("import re\ns = re.compile('a')", "x * len(s.pattern)", "s = re.compile('aa')"),
+    ("import random\ns = random.Random(0)", "x * s.getstate()[1][0]", "s.seed(1)"),
     (HOLDER + "h.a = 1.0", "x * vars(h)['a']", "h.a = 3.0"),
     (HOLDER + "h.a = 1.0", "x * len(vars(h))", "h.b = 3.0"),
     (HOLDER + "h.a = 1.0", "x * sum(h.__dict__.values())", "h.b = 3.0"),

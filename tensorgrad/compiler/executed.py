@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dis
 import functools
+import itertools
 import os
 import random
 import sys
@@ -22,14 +23,15 @@ _COMPILER = os.path.join(os.path.dirname(__file__), "")
 # What reads any attribute of an object, by names that the code does not show.
 _REFLECTIVE = {
     "vars", "dir", "attrgetter", "methodcaller", "asdict", "astuple", "getmembers", "deepcopy",
-    "__dict__", "__getattribute__", "__getstate__", "__reduce_ex__", "AttributeError",
+    "__dict__", "__getattribute__", "__getstate__", "__reduce_ex__",
 }  # fmt: skip
+_CATCHING = {"AttributeError", "Exception", "BaseException"}
 
 
 class Loads(NamedTuple):
     """What a code names: variables, attributes, modules it imports, and what it asks getattr for.
 
-    `reflects` says whether it can read any attribute.
+    `reflects` says whether it can read any attribute, `catches` whether it can go on without one.
     """
 
     variables: frozenset[str]
@@ -37,6 +39,7 @@ class Loads(NamedTuple):
     modules: frozenset[str]
     asked: frozenset[str]
     reflects: bool
+    catches: bool
 
 
 @functools.lru_cache(maxsize=4096)
@@ -55,9 +58,14 @@ def loads_of(code: CodeType) -> Loads:
         elif line.opname == "IMPORT_NAME":
             found["IMPORT"].add(line.argval)
     names = {name for name in asked if name is not None}
-    reflects = None in asked or bool(_REFLECTIVE & (found["GLOBAL"] | found["ATTR"]))
+    loaded = found["GLOBAL"] | found["ATTR"]
+    operations = [line.opname for line in lines]
+    bare = any(pair == ("PUSH_EXC_INFO", "POP_TOP") for pair in itertools.pairwise(operations))
+    reflects = None in asked or "MATCH_CLASS" in operations or bool(_REFLECTIVE & loaded)
     variables, attributes, modules = map(frozenset, found.values())
-    return Loads(variables, attributes, modules, frozenset(names), reflects)
+    return Loads(
+        variables, attributes, modules, frozenset(names), reflects, bare or bool(_CATCHING & loaded)
+    )
 
 
 def _second_argument(lines: Iterable[dis.Instruction]) -> str | None:

@@ -35,7 +35,6 @@ from typing import Any
 import numpy as np
 
 from ..engine.tensor import Tensor
-from ..tree import is_stateful
 from .executed import loads_of
 from .objects import (
     attributes_of,
@@ -168,10 +167,12 @@ class Guards:
 
     def _note_names(self, codes: Mapping[CodeType, dict[str, Any]]) -> None:
         """The attributes that the code names: the user's, that of layers, and that of others."""
+        self._ran = codes.keys()
         self._users = {c: v for c, v in codes.items() if not _is_librarys_code(c, v)}
         loads = [*map(loads_of, self._users)]
         self._attributes = {name for load in loads for name in load.attributes | load.asked}
-        self._asked = {name for load in loads for name in load.asked}
+        catches = any(load.catches for load in loads)  # so that an attribute may be missing
+        self._asked = self._attributes if catches else {n for load in loads for n in load.asked}
         self._reflects = any(load.reflects for load in loads)
         others = [code for code in codes if code not in self._users]
         layers = [code for code in others if code.co_filename.startswith(f"{PACKAGE}nn")]
@@ -236,6 +237,10 @@ class Guards:
 
     def _visit_array(self, array: Any) -> None:
         """A plain array, whose elements the program may have read once and for all."""
+        if type(array) is not np.ndarray:
+            held = attributes_of(array) or {}
+            arrays = {name for name, part in held.items() if has_type(part, np.ndarray)}
+            self._visit_attributes(array, held, self._attributes | arrays)
         if array.dtype.hasobject:
             self._todo += array.ravel().tolist()
         holders = [array]
@@ -251,7 +256,9 @@ class Guards:
 
     def _visit_function(self, function: FunctionType) -> None:
         code = function.__code__
-        if is_librarys(function) and not code.co_filename.startswith(PACKAGE):
+        if is_librarys(function) and not (
+            code in self._ran or code.co_filename.startswith(PACKAGE)
+        ):
             return
         cells = zip(code.co_freevars, function.__closure__ or ())
         contents = [(cell, held) for _, cell in cells if (held := parts_of(cell))]
@@ -312,7 +319,7 @@ class Guards:
         if module_of(kind).startswith(FOLLOWED):
             if not is_container:
                 self._visit_followed(thing, parts)
-        elif is_stateful(thing):
+        elif _counts_changes(kind):
             self._visit_module(thing, own)
         elif not is_librarys(kind):
             self._require("{}({})", kind, type, thing)
@@ -429,6 +436,12 @@ class Guards:
                 self._require(f"{{}}({{}}, {name!r}, {{}})", _ABSENT, getattr, thing, _ABSENT)
         if free and has_type(_of_class(kind, "__dict__"), GetSetDescriptorType):
             self._require("{}.__dict__", own, thing, settled=settled)
+
+
+def _counts_changes(kind: type) -> bool:
+    """Whether setting an attribute runs this library's code, which counts that in `epoch`."""
+    code = _code_of(_of_class(kind, "__setattr__"))
+    return code is not None and code.co_filename.startswith(PACKAGE)
 
 
 def _can_reflect(thing: Any) -> bool:
