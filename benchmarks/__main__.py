@@ -18,6 +18,7 @@ BENCHMARKS = {
     "peers": "training steps, and small and long operations, in tensorgrad and in other libraries",
     "derivatives": "grad, jacobian and hessian of small functions, beside other libraries",
     "optimizers": "one step of Adam over 6 and 60 parameters, beside one by hand and PyTorch's",
+    "compile": "how long compiling takes, for small and long programs, beside the calls themselves",
     "memory": "a long chain, memory over many steps, and peak memory against what rules need",
 }
 
