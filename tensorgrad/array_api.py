@@ -4,7 +4,7 @@ Most are NumPy's own, `tensorgrad.sin is numpy.sin`, because NumPy passes a call
 the tensor. Two kinds are defined here: functions without a tensor argument, which NumPy would
 return as arrays, and functions whose parameters or results differ from the standard in NumPy.
 
-Each name stands here once. `__all__` has all but those of Python's builtins, such as `abs`.
+Each name is written once. `__all__` has all names except Python's builtins, such as `abs`.
 """
 
 from __future__ import annotations

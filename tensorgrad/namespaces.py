@@ -18,8 +18,7 @@ def numpys(*args: Any, **kwargs: Any) -> Tensor:
 def completed(namespace: dict[str, Any], module: ModuleType) -> list[str]:
     """Replace each `numpys` in the globals of one of our modules by a function of NumPy's module.
 
-    Returns the module's `__all__`: the names that NumPy has too, without those of Python's
-    builtins.
+    Returns the module's `__all__`: the names that NumPy has too, except Python's builtins.
     """
     names = [name for name in namespace if hasattr(module, name) and not name.startswith("_")]
     for name in names:

@@ -16,7 +16,7 @@ from .selection import attains, masked
 
 
 def _zero(g: Any, _z: Any, *_args: Any) -> Any:
-    """The cotangent of an argument of which the result is a step function, or independent."""
+    """The cotangent of an argument that the result does not depend on, or only in steps."""
     return np.zeros_like(g)
 
 

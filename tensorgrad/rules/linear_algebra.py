@@ -36,7 +36,7 @@ def _product(x: Any, y: Any) -> Any:
 
 
 def _matvec(matrices: Any, vectors: Any) -> Any:
-    """Products of matrices and vectors, of which there may be stacks."""
+    """Products of matrices and vectors, or of stacks of them."""
     if matrices.ndim == 2 and vectors.ndim == 1:
         return _product(matrices, vectors)
     return (matrices @ vectors[..., None])[..., 0]
@@ -243,7 +243,7 @@ def _kron(a: Any, b: Any) -> Any:
 
 
 def _in_space(a: Any) -> Any:
-    """Vectors in three dimensions: those of two components get a third one, 0."""
+    """Append a component 0 to vectors of two components."""
     return a if a.shape[-1] == 3 else np.concatenate([a, np.zeros_like(a[..., :1])], -1)
 
 
@@ -253,7 +253,7 @@ def _in_space(a: Any) -> Any:
     form="multilinear",
 )
 def cross(a: Any, b: Any) -> Any:
-    """`np.cross` of vectors along the last axis, of which at most one has two components."""
+    """`np.cross` of vectors along the last axis; at least one operand has three components."""
     return np.cross(a, b)
 
 
@@ -352,7 +352,7 @@ _LETTERS: dict[Any, str] = dict(enumerate(string.ascii_uppercase + string.ascii_
 def _einsum(*operands: Any, **options: Any) -> Any:
     if isinstance(operands[0], str):
         subscripts, *arrays = operands
-    else:  # array, axes, array, axes, ... and perhaps the result's axes
+    else:  # array, axes, array, axes, ..., and optionally the result's axes
 
         def term(axes: Sequence[Any]) -> str:
             return "".join(["..." if i is Ellipsis else _LETTERS.get(i, "?") for i in axes])

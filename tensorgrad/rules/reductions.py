@@ -20,7 +20,7 @@ _multiply: Function = np.multiply.reduce
 _maximum: Function = np.maximum.reduce
 _minimum: Function = np.minimum.reduce
 
-MISSING: Any = np._NoValue  # NumPy's default of parameters for which None is a value
+MISSING: Any = np._NoValue  # NumPy's default for parameters where None means something
 
 
 def axes_of(x: Any, axis: Axis) -> tuple[int, ...]:
@@ -54,9 +54,9 @@ def from_rows(rows: Any, axes: Sequence[int], shape: Sequence[int]) -> Any:
 
 
 def keep_axes(reduced: Any, x: Any, axis: Axis) -> Any:
-    """Insert the axes along which `x` was reduced again, with length 1, so that both broadcast.
+    """Restore the axes along which `x` was reduced, with length 1: the result broadcasts with `x`.
 
-    A result of reducing along all axes (None) stays as it is.
+    It does so without them if `axis` is None, for all axes.
     """
     if axis is None or reduced.ndim == x.ndim:
         return reduced
@@ -260,7 +260,7 @@ def _dispersion_back(
     where: Any,
     **_options: Any,
 ) -> Any:
-    """The cotangent of `x`. Through the mean comes nothing, as the deviations from it sum to 0."""
+    """The cotangent of `x`. The mean adds nothing, as the deviations from it sum to 0."""
     if fun in (np.nanvar, np.nanstd):
         where = (x == x) & where
     dtype = working_dtype(x.dtype, g.dtype)

@@ -163,7 +163,7 @@ rule(
     form="linear",
 )
 
-_MOST = 256  # arrays at once: each derivative is passed all, so the time grows as their square
+_MOST = 256  # arrays joined at once: each derivative receives all, so time grows as the square
 
 
 def _joined(join: Function, arrays: Sequence[Any], axis: int, options: dict[str, Any]) -> Any:
@@ -237,7 +237,7 @@ def _block(arrays: Any) -> Any:
 
 
 def _plain(part: Any) -> Any:
-    """The same nested lists with arrays in the place of tensors."""
+    """Replace the tensors in nested lists by their arrays."""
     return [*map(_plain, part)] if isinstance(part, list) else plain(asarray(part))
 
 

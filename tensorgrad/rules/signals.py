@@ -63,7 +63,7 @@ def _define_half(transform: Function, back: Function) -> None:
 
 _define_full(fft.fft, fft.fft)
 _define_full(fft.ifft, fft.ifft)
-_define_full(fft.rfft, fft.fft)  # rfft drops elements: their cotangents are zeros, which fft pads
+_define_full(fft.rfft, fft.fft)  # the elements that rfft drops have cotangents 0, which fft pads
 _define_full(fft.ihfft, fft.ifft)
 _define_half(fft.irfft, fft.ihfft)
 _define_half(fft.hfft, fft.rfft)

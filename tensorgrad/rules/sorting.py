@@ -54,7 +54,7 @@ def _axis_of_sort(a: Any, axis: int | None) -> tuple[Any, int]:
 
 
 def _origins(values: Any, elements: Any) -> Any:
-    """The index among `elements` of each value; the second of two equal values at the second.
+    """The index of each value in `elements`: of equal values, the first has the first index.
 
     >>> from tensorgrad.rules.sorting import _origins
     >>> _origins(np.array([7.0, 5.0, 7.0]), np.array([7.0, 7.0, 5.0, 7.0]))
@@ -72,7 +72,7 @@ def _origins(values: Any, elements: Any) -> Any:
 def _picks(*funs: Function, arity: int = 1) -> None:
     """Define functions whose (first) result consists of elements of their first `arity` arguments.
 
-    Of equal elements, the first one is the one that is returned.
+    Of equal elements, the first is selected.
     """
 
     def definition_of(fun: Function) -> Function:

@@ -42,7 +42,7 @@ def rule(name: str, *vjps: Function | None) -> None:
     registry.rule(fun, *(vjp and quiet(vjp) for vjp in vjps))
 
 
-for _own in (  # tensorgrad's functions, whose derivatives those of SciPy share
+for _own in (  # SciPy's functions of the same names have the same derivatives
     sp.entr, sp.expit, sp.kl_div, sp.log_expit, sp.logit, sp.rel_entr, sp.xlog1py, sp.xlogy,
 ):  # fmt: skip
     rule(_own.__name__, *registry.RULES[_own].vjps)
