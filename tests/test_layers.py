@@ -293,6 +293,32 @@ def test_a_large_batch_goes_through_in_blocks_of_samples() -> None:
     assert_allclose(weight.grad, gradient, rtol=1e-9, atol=1e-9)
 
 
+def test_one_sample_may_be_larger_than_a_block() -> None:
+    x = np.arange(300_000.0)
+    assert_array_equal(nn.conv1d(x[None], np.ones((1, 1, 2))), [x[1:] + x[:-1]])
+
+
+@pytest.mark.parametrize(
+    ("layer", "most"),
+    [
+        (lambda x: nn.conv1d(x, np.ones((1, 1, 2500), np.float16)), 2500),
+        (lambda x: nn.avg_pool1d(x, 2500, 1) * 2500, 2500),
+        (lambda x: nn.max_pool1d(x, 2500, 1), 2500),
+    ],
+)
+def test_float16_gradients_of_windows_add_up(layer: Any, most: int) -> None:
+    x = leaf(np.zeros((1, 4999)), np.float16)
+    x.data[0, 2499] = 1
+    y = layer(x)
+    y.backward(np.ones(y.shape, np.float16))
+    assert x.grad.dtype == np.float16
+    assert_allclose(x.grad.max(), most, rtol=2e-3)
+
+
+def test_a_window_of_ceil_mode_starts_inside_the_input() -> None:
+    assert_array_equal(nn.max_pool1d(np.array([[1.0, 2.0, 3.0]]), 2, 3, ceil_mode=True), [[2]])
+
+
 def test_max_pooling_gives_ties_and_nans_to_the_first() -> None:
     x = leaf([[[1.0, 1.0, 0.0], [1.0, np.nan, np.nan]]])
     y = nn.max_pool2d(x, 2, 1)
@@ -461,6 +487,7 @@ IMAGE = np.ones((1, 2, 5, 5))
         (lambda: nn.Conv2d(2, 3, 3, groups=2), ValueError, r"Conv2d\(2, 3\): .*groups=2"),
         (lambda: nn.conv2d(IMAGE, np.ones((2, 2, 3))), ValueError, "conv2d: a weight of shape"),
         (lambda: nn.conv2d(IMAGE, np.ones((3, 1, 3, 3)), groups=2), ValueError, "3 output chan"),
+        (lambda: nn.conv2d(IMAGE, np.ones((3, 2, 3, 3)), groups=0), ValueError, "for 0 groups"),
         (lambda: nn.conv2d(IMAGE, np.ones((3, 2, 3, 3)), np.ones(1)), ValueError,
          r"bias of shape \(1,\), not \(3,\)"),
         (lambda: nn.MaxPool2d(2)(np.ones((5, 5))), ValueError, r"MaxPool2d\(2\): .*\(5, 5\)"),

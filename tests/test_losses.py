@@ -344,6 +344,8 @@ def test_ignored_samples() -> None:
         assert loss(x, [-100] * 3, reduction="sum").item() == 0
         assert_array_equal(loss(x, [-100] * 3, reduction="none").data, np.zeros(3))
         assert loss(leaf([0.0, 1.0]), -100, reduction="none").item() == 0
+        rest = loss(np.array([[1.0, 3.0]]), [1])
+        assert loss(np.array([[5.0, 1.0], [1.0, 3.0]]), [0, 1], ignore_index=0) == rest
     assert np.isnan(nn.cross_entropy(x, [-100] * 3).item())  # the mean of nothing
 
 

@@ -140,6 +140,7 @@ def test_logit_has_all_its_digits() -> None:
         (lambda y: special.rel_entr([0.0, 0, 1, -1], y), [1.0, -1, 0, 1], [0, INF, INF, INF],
          [0, 0, -INF, 1]),
         (lambda x: special.kl_div(x, [2.0, 0, 0]), [0.0, 0, 1], [2, 0, INF], [-INF, NAN, INF]),
+        (lambda x: special.multigammaln(x, 2), [0.5], [NAN], [NAN]),
     ],
 )  # fmt: skip
 def test_corners(fun: Any, x: Any, value: Any, gradient: Any) -> None:

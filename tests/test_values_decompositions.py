@@ -142,6 +142,7 @@ def test_wrong_arguments_are_errors_as_numpys(fun: Any, shape: Any) -> None:
         lambda x: np.linalg.svd(x * 1j), lambda x: np.linalg.eigh(x * 1j),
         lambda x: np.linalg.lstsq(x * 1j, x), lambda x: np.linalg.lstsq(x, x, rcond=0.9),
         lambda x: np.linalg.pinv(x, 0.9), lambda x: np.linalg.pinv(x, rtol=0.9),
+        lambda x: np.linalg.pinv(x * [1, 1e-8], 1e-6),
     ],
 )  # fmt: skip
 def test_refused(fun: Any) -> None:
@@ -149,6 +150,14 @@ def test_refused(fun: Any) -> None:
     fun(matrix)
     with pytest.raises(NoRuleError):
         fun(leaf(matrix))
+
+
+def test_a_cutoff_of_0_is_the_precision() -> None:
+    def f(a: Any, rcond: float) -> Any:
+        return total(np.linalg.lstsq(a, [1.0, 1.0], rcond)[0])
+
+    a = np.array(DOUBLED)
+    assert_allclose(tg.grad(f)(a, 0.0), tg.grad(f)(a, 1e-10), rtol=1e-12)
 
 
 def test_a_basis_completed_at_will_has_no_derivative() -> None:

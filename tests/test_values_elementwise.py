@@ -40,6 +40,7 @@ INF, NAN = np.inf, np.nan
         (np.arctan2, [[0.0, -0.0], [-2.0, -2.0]], [[-0.5, -0.5], [0, 0]]),
         # exponents
         (np.power, [[INF, NAN, -0.0], [-1.0, 0.0, 0.5]], [[0, 0, INF], [0, NAN, 0]]),
+        (np.power, [[0.5, 2.0], [INF, -INF]], [[0, 0], [0, 0]]),
         (np.float_power, [[0.0, 0.0], [0.0, -1.0]], [[0, -INF], [0, -INF]]),
         (np.logaddexp, [[INF, 1.0, -INF, 800.0], [1.0, INF, 0.0, -800.0]],
          [[1, 0, 0, 1], [0, 1, 1, 0]]),
@@ -88,6 +89,7 @@ def test_value_without_a_derivative(fun: Any, args: list[Any], gradients: list[A
     [
         (np.sinc, [1e-6], -(math.pi**2) * 1e-6 / 3 * (1 - math.pi**2 * 1e-12 / 10)),
         (np.sinc, [1e-200], -(math.pi**2) * 1e-200 / 3),
+        (np.sinc, [0.75], -math.sqrt(0.5) / 0.75 * (1 + 4 / (3 * math.pi))),
         (tg.grad(np.sinc), [0.0], -(math.pi**2) / 3),
         (tg.grad(tg.grad(tg.grad(np.sinc))), [0.0], math.pi**4 / 5),
         (np.i0, [1.0], 0.5651591039924851),

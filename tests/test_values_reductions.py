@@ -62,7 +62,9 @@ ROWS = np.array([[2.0, NAN, 1.0], [NAN, NAN, NAN]])
             [ROWS],
             [[[0.5, 0, -0.5], [0, 0, 0]]],
         ),
+        (lambda x: np.nanvar(x, where=x < 9), [[1.0, NAN, 3.0, 9.0]], [[-1, 0, 1, 0]]),
         (lambda x: np.var(x, ddof=1), [[2.0]], [[NAN]]),
+        (lambda x: np.var(x, ddof=3), [[1.0, 3.0]], [[-INF, INF]]),
         (lambda x: np.std(x, ddof=1), [[2.0]], [[NAN]]),
         (np.var, [[NAN, 1.0]], [[NAN, NAN]]),
         (np.var, [np.zeros(0)], [np.zeros(0)]),
@@ -238,7 +240,7 @@ def test_overwrite_input_overwrites_nothing(fun: Any) -> None:
         (lambda x: np.diff(x[0]), ValueError, "0-d"),
         (lambda x: np.ediff1d([1, 2], to_end=x), TypeError, "cannot cast to_end"),
         (lambda x: np.gradient(x[:1]), ValueError, "too short"),
-        (lambda x: np.gradient(x, edge_order=3), ValueError, "edge_order=3"),
+        (lambda x: np.gradient(x, edge_order=3), ValueError, "edge_order=3 must be 1 or 2"),
         (lambda x: np.gradient(x, 1.0, 2.0), TypeError, "2 spacings for 1 axes"),
         (lambda x: np.gradient(x, [0.0, 1.0, 2.0]), ValueError, "3,.* 2 samples"),
         (lambda x: np.average(x, weights=[1.0, -1.0]), ZeroDivisionError, "zero"),
@@ -254,6 +256,11 @@ def test_overwrite_input_overwrites_nothing(fun: Any) -> None:
 def test_refusals(call: Callable[[Any], Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call(leaf([1.0, 2.0]))
+
+
+def test_the_reduction_of_one_element_to_a_bool() -> None:
+    for where in True, np.array([True]):
+        assert np.logical_or.reduce(leaf([2.0]), where=where).dtype == bool
 
 
 @pytest.mark.parametrize("fun", [np.nanmax, np.ptp, np.max, np.fmax.reduce])

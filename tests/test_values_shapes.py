@@ -41,6 +41,11 @@ def weights(shape: Any) -> Any:
         (np.setdiff1d, [[1.0, NAN, NAN], [1.0]], [[0, 1, 0], [0]]),
         (lambda x: np.setdiff1d(x, [2.0], assume_unique=True), [[3.0, 3.0, 2.0]], [[1, 2, 0]]),
         (lambda x: np.pad(x, 1, "maximum"), [[1.0, 1.0]], [[4.5, 5.5]]),
+        (lambda x: np.pad(x, 1, "mean", stat_length=3), [[1.0, 3.0]], [[4.5, 5.5]]),
+        (lambda x: np.pad(x, 2, "reflect", reflect_type="odd"), [[5.0]], [[15]]),
+        # pieces that overlap, along the last axis
+        (lambda x: np.concatenate(np.array_split(x, [2, 1], axis=1), axis=1),
+         [[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]], [[[1, 5, 4], [5, 13, 8]]]),
         # zeros in the middle keep their gradient, zeros at the ends have none
         (np.trim_zeros, [[0.0, 3.0, 0.0, NAN, 0.0]], [[0, 1, 2, 3, 0]]),
         (lambda x: np.trim_zeros(x, "f"), [[0.0, -0.0, 2.0, 0.0]], [[0, 0, 1, 2]]),
@@ -52,7 +57,7 @@ def weights(shape: Any) -> Any:
         (lambda x: np.repeat(x, [0, 2]), [[INF, NAN]], [[0, 3]]),
         (lambda x: x[[0, 0, -2]], [[INF, NAN]], [[6, 0]]),
     ],
-)
+)  # fmt: skip
 def test_value_without_a_derivative(fun: Any, args: list[Any], gradients: list[Any]) -> None:
     leaves = [leaf(a) for a in args]
     out = fun(*leaves)

@@ -24,6 +24,7 @@ NAN = np.nan
         (lambda x: np.interp(x, [0, 1], [4, 1]), [[-1.0, 5.0, np.inf]], [[0, 0, 0]]),
         (lambda f: np.interp([0, 1, 2, 1], [0, 1, 2], f), [[5.0, 6.0, 7.0]], [[1, 2, 1]]),
         (lambda f: np.interp([-1, 5], [0, 1, 2], f, left=0), [[5.0, 6.0, 7.0]], [[0, 0, 1]]),
+        (lambda f: np.interp([0, 2], [0, 1, 2], f, 9, 9), [[5.0, 6.0, 7.0]], [[1, 0, 1]]),
         (lambda f: np.interp([1], [0, 1, 1, 2], f), [[1.0, 2.0, 3.0, 4.0]], [[0, 0, 1, 0]]),
         # a polynomial of fewer coefficients, as leading zeros do not count
         (lambda p: np.polymul(p, [0, 0, 2, 1]), [[0.0, 3.0]], [[0, 3]]),

@@ -542,7 +542,7 @@ def kl_div(
     return _reduced(losses, reduction)
 
 
-@silent(lambda g, _y, _x, t: -g * t, lambda g, _y, x, t: g * (np.log(t) - x + (t != 0)))
+@silent(lambda g, _y, _x, t: -g * t, lambda g, _y, x, t: g * (np.log(t) - x + 1))
 @shown_as("kl_div")
 def _divergence(x: Any, t: Any) -> Any:
     return np.where((t == 0) & (x == x), 0, t * (np.log(t) - x))

@@ -26,7 +26,7 @@ ROWS = [
     Op("subtract.reduce keepdims", lambda x: np.subtract.reduce(x, axis=0, keepdims=True), reals, shapes=[(3,), (2, 3)]),
     Op("subtract.accumulate", lambda x: np.subtract.accumulate(x, axis=1), reals, shapes=MATRICES),
     Op("true_divide.accumulate", np.true_divide.accumulate, nonzero, shapes=[(3,), (2, 3), (0, 2)]),
-    Op("add.reduceat", lambda x: np.add.reduceat(x, [0, 2, 1]), reals, shapes=[(3,), (4, 2)]),
+    Op("add.reduceat", lambda x: np.add.reduceat(x, [0, 2, 2, 1]), reals, shapes=[(3,), (4, 2)]),
     Op("multiply.reduceat axis", lambda x: np.multiply.reduceat(x, [1, 0], axis=1), reals, shapes=[(2, 3), (1, 2, 2)]),
     Op("hypot.reduce", np.hypot.reduce, nonzero, shapes=[(1,), (3, 2), (0, 2)], analytic=False),
     Op("hypot.reduce of several axes", lambda x: np.hypot.reduce(x, axis=None, keepdims=True, initial=0.5, where=MASK), nonzero,
