@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -513,17 +512,17 @@ def _copied(
 
     The copy of each module is of the class that `kind` returns for its own.
     """
-    if id(part) in copies or not _is_module(part):
-        return copies.get(id(part), part)
-    copy = copies[id(part)] = object.__new__(kind(type(part)))
-    copied = functools.partial(_copied, copies=copies, kind=kind)
-    for name, held in vars(part).items():
-        vars(copy)[name] = tree.map(copied, held, is_leaf=_is_module)
-    return copy
-
-
-def _is_module(part: Any) -> bool:
-    return isinstance(part, Module)
+    if id(part) in copies:
+        return copies[id(part)]
+    if isinstance(part, Module):
+        copy = copies[id(part)] = object.__new__(kind(type(part)))
+        vars(copy).update({name: _copied(held, copies, kind) for name, held in vars(part).items()})
+        return copy
+    container = CONTAINERS[type(part)]
+    if container is None:
+        return part
+    keys, children, metadata = container.flatten(part)
+    return container.unflatten(keys, metadata, [_copied(c, copies, kind) for c in children])
 
 
 # A derivative by a module is one by its parameters.
