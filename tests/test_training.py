@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
@@ -16,10 +17,10 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import tensorgrad as tg
-from tensorgrad import nn, training
+from tensorgrad import nn
 from tensorgrad.compiler import compiled
 from tensorgrad.engine.modes import mode
-from tensorgrad.training import accuracy, evaluate
+from tensorgrad.training import accuracy, compilation, evaluate
 
 from .depth import FULL
 from .oracles import leaf
@@ -335,7 +336,7 @@ def test_a_validation_that_is_not_a_number_is_never_the_best() -> None:
 def test_what_early_stopping_cannot_watch() -> None:
     with pytest.raises(ValueError, match=r"cannot monitor 'val_loss', only \['loss', 'm'\]"):
         descend(Line(), early_stopping=tg.EarlyStopping(monitor="val_loss"), metrics={"m": slope})
-    with pytest.raises(ValueError, match="is less m better, or more"):
+    with pytest.raises(ValueError, match="are smaller or larger values of m better"):
         descend(Line(), early_stopping=tg.EarlyStopping(monitor="m"), metrics={"m": slope})
 
 
@@ -350,6 +351,13 @@ def test_callbacks_see_the_history_and_can_end_it() -> None:
     history = descend(Line(), callbacks=[third, lambda _: 1])
     assert history.stopped == "callback"
     assert seen == [{"loss": 0.0}, {"loss": -1.0}, {"loss": -2.0}]
+
+
+def test_a_history_has_no_reason_to_stop_during_the_training() -> None:
+    shown: list[str] = []
+    history = descend(Line(), callbacks=[lambda history: shown.append(repr(history))], epochs=2)
+    assert shown == ["History(1 epoch, loss 0)", "History(2 epochs, loss -1)"]
+    assert repr(history) == "History(2 epochs, stopped by epochs, loss -1)"
 
 
 def interrupt() -> None:
@@ -532,7 +540,7 @@ def test_resumed_steps_are_compiled_as_before(
     few: int, many: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where some shapes are compiled, and others not; then an epoch is more than 3 steps."""
-    monkeypatch.setattr(training, "_steps_that_pay", lambda calls, _: many if calls > few else 0)
+    monkeypatch.setattr(compilation, "steps_that_pay", lambda calls, _: many if calls > few else 0)
     assert_resumes(tmp_path, Run)
 
 
@@ -606,7 +614,7 @@ def test_when_states_are_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         return slope(*_args)
 
     monkeypatch.setattr(tg.Checkpoint, "save", lambda _self, step: saved.append(step))
-    monkeypatch.setattr(training.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     for every, steps in [
         (None, [3, 6, 9]),
         (2, [2, 4, 6, 8, 9]),
@@ -787,20 +795,20 @@ class Unsized:
 def test_many_calls_are_compiled_where_that_pays(
     data: Any, epochs: int, options: Any, expected: Any, traces: Counter[str], monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(training, "_steps_that_pay", lambda _calls, _operations: 6)
+    monkeypatch.setattr(compilation, "steps_that_pay", lambda _calls, _operations: 6)
     line, eager = Weight(), Weight()
     history = descend(line, data=data, epochs=epochs, **options)
     assert traces == expected
     if traces["traces"] != traces["plans"]:
-        assert "calls of NumPy, and compiling it pays only if at least 6" in history.not_compiled
+        assert "NumPy calls, so compiling it pays only if at least 6" in history.not_compiled
     assert descend(eager, data=data, epochs=epochs, compile=False) == history
     assert line.w.item() == eager.w.item()
 
 
 def test_so_many_steps_pay() -> None:
-    assert training._steps_that_pay(1000, 10) == 0
-    assert training._steps_that_pay(5000, 1000) == 80
-    assert training._steps_that_pay(5000, 10) == 385
+    assert compilation.steps_that_pay(1000, 10) == 0
+    assert compilation.steps_that_pay(5000, 1000) == 80
+    assert compilation.steps_that_pay(5000, 10) == 385
 
 
 def test_a_long_recurrence_is_compiled_only_for_many_steps(traces: Counter[str]) -> None:
@@ -1006,7 +1014,7 @@ def test_lines_where_there_is_no_tqdm(capsys: Any, monkeypatch: Any) -> None:
 
 
 def test_data_that_can_be_read_once_is_refused() -> None:
-    with pytest.raises(ValueError, match="iterable anew each time"):
+    with pytest.raises(ValueError, match="iterable more than once"):
         fit(network(), data=((x, y) for x, y in moons_batches()))
 
 
@@ -1024,9 +1032,9 @@ RATE = tg.optim.SGD(LINE.parameters(), lr=1.0)
     [
         ({"early_stopping": False}, "its patience, or None, not False"),
         ({"early_stopping": 0}, "patience must be at least 1"),
-        ({"early_stopping": tg.EarlyStopping(mode="maximum")}, 'mode "min" or "max"'),  # type: ignore[arg-type]
-        ({"metrics": {"loss": slope}}, "'loss' names no metric"),
-        ({"metrics": [lambda *_: 0, lambda *_: 1]}, "two metrics of one name"),
+        ({"early_stopping": tg.EarlyStopping(mode="maximum")}, 'mode must be "min" or "max"'),  # type: ignore[arg-type]
+        ({"metrics": {"loss": slope}}, "a metric cannot be named 'loss'"),
+        ({"metrics": [lambda *_: 0, lambda *_: 1]}, "two metrics have one name"),
         ({"metrics": ["accuracy"]}, "'accuracy' is not a function"),
         ({"optimizer": tg.optim.SGD([leaf(0.0)])}, "none of the model's parameters"),
         ({"optimizer": tg.optim.LBFGS(LINE.parameters())}, r"call its step\(closure\)"),

@@ -1,0 +1,18 @@
+"""Training: `fit`, the usual loop over epochs and batches, with validation and checkpoints."""
+
+from typing import TYPE_CHECKING
+
+from ..guide import of_module
+from .evaluation import accuracy, evaluate
+from .history import EarlyStopping, History
+from .loop import fit
+
+__all__ = ["EarlyStopping", "History", "accuracy", "evaluate", "fit"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+if not TYPE_CHECKING:
+    __getattr__ = of_module(__name__)
