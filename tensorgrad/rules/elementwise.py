@@ -12,7 +12,7 @@ from ..engine.registry import composite, in_place, rule, shown_as
 from ..engine.tensor import Tensor
 from ..engine.typing import Function
 from ..special import expit
-from .selection import attains, masked
+from .selection import attains, attains_ignoring_nan
 
 
 def _zero(g: Any, _z: Any, *_args: Any) -> Any:
@@ -218,13 +218,18 @@ rule(np.nextafter, lambda g, _z, _x, _y: g, _zero)
 # -- choices
 
 
-def _extremum_back(g: Any, z: Any, x: Any, y: Any) -> Any:
-    """The cotangent of x: all of `g` where x alone attains the extremum z, half of it at a tie."""
-    return masked(np.where(attains(y, z), g * 0.5, g), attains(x, z))
+def _extremum_rule(fun: np.ufunc, attained: Function) -> None:
+    def vjp(g: Any, z: Any, x: Any, y: Any) -> Any:
+        """The cotangent of x: `g` where x alone attains the extremum z, half of it at a tie."""
+        return np.where(attained(x, z), np.where(attained(y, z), g * 0.5, g), 0)
+
+    rule(fun, vjp, lambda g, z, x, y: vjp(g, z, y, x))
 
 
-for _extremum in np.maximum, np.minimum, np.fmax, np.fmin:
-    rule(_extremum, _extremum_back, lambda g, z, x, y: _extremum_back(g, z, y, x))
+_extremum_rule(np.maximum, attains)
+_extremum_rule(np.minimum, attains)
+_extremum_rule(np.fmax, attains_ignoring_nan)
+_extremum_rule(np.fmin, attains_ignoring_nan)
 
 rule(
     np.where,
@@ -243,8 +248,8 @@ def _bounded(extremum: Function) -> Function:
 
     rule(
         clip,
-        lambda g, z, x, _bound: masked(g, attains(x, z)),
-        lambda g, z, x, _bound: masked(g, ~attains(x, z)),
+        lambda g, z, x, _bound: np.where(attains(x, z), g, 0),
+        lambda g, z, x, _bound: np.where(attains(x, z), 0, g),
         form="elementwise",
     )
     return clip

@@ -13,7 +13,7 @@ from ..engine.dispatch import apply
 from ..engine.registry import composite, rule, shown_as
 from ..engine.typing import Axis, Function
 from ..special import softmax
-from .selection import attains
+from .selection import attains, attains_ignoring_nan
 
 _add: Function = np.add.reduce
 _multiply: Function = np.multiply.reduce
@@ -145,6 +145,7 @@ rule(np.logaddexp2.reduce, _log_sum_back(math.log(2)))
 
 
 def _extremum_back(
+    attained: Function,
     g: Any,
     y: Any,
     x: Any,
@@ -159,15 +160,17 @@ def _extremum_back(
     if dtype is not None:
         x = x.astype(y.dtype)
     g, y = (keep_axes(a, x, axis) for a in (g, y))
-    chosen = attains(x, y) if where is True else attains(x, y) & where
+    chosen = attained(x, y) if where is True else attained(x, y) & where
     count = _add(chosen, axis=axis, keepdims=True, dtype=working_dtype(g.dtype))
     if initial is not None:
-        count = count + attains(np.asarray(initial, y.dtype), y)
+        count = count + attained(np.asarray(initial, y.dtype), y)
     return np.where(chosen, g / count, 0)
 
 
-for _extremum in (_maximum, _minimum, np.fmax.reduce, np.fmin.reduce):
-    rule(_extremum, _extremum_back)
+rule(_maximum, partial(_extremum_back, attains))
+rule(_minimum, partial(_extremum_back, attains))
+rule(np.fmax.reduce, partial(_extremum_back, attains_ignoring_nan))
+rule(np.fmin.reduce, partial(_extremum_back, attains_ignoring_nan))
 
 
 def _nan_extremum_back(
@@ -181,7 +184,7 @@ def _nan_extremum_back(
     where: Any = True,
 ) -> Any:
     options = {"axis": axis, "keepdims": keepdims, "initial": initial, "where": where}
-    return _extremum_back(g, y, x, **options)
+    return _extremum_back(attains_ignoring_nan, g, y, x, **options)
 
 
 rule(np.nanmax, _nan_extremum_back)

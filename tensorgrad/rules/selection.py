@@ -36,15 +36,20 @@ def masked(x: Any, mask: Any) -> Any:
 
 
 def attains(x: Any, extremum: Any) -> Any:
-    """Return which elements are the extremum: those that equal it, and NaNs where it is NaN.
+    """Return which elements attain an extremum, and so share its cotangent.
 
-    So it marks the elements that share the cotangent of a maximum or minimum.
+    They are the equal ones, and NaNs: if an element is NaN, so is the extremum.
 
     >>> from tensorgrad.rules.selection import attains
-    >>> attains(np.array([1.0, 3.0, np.nan]), 3.0), attains(np.array([1.0, np.nan]), np.nan)
-    (array([False,  True, False]), array([False,  True]))
+    >>> attains(np.array([1.0, 3.0, 3.0]), 3.0), attains(np.array([1.0, np.nan]), np.nan)
+    (array([False,  True,  True]), array([False,  True]))
     """
-    return (x == extremum) | ((x != x) & (extremum != extremum))
+    return (x == extremum) | (x != x)
+
+
+def attains_ignoring_nan(x: Any, extremum: Any) -> Any:
+    """Return the same for functions such as `np.fmax`, which are NaN if all elements are."""
+    return attains(extremum, x)
 
 
 def safe_where(condition: Any, f: Function, x: Any, fill: Any = 0) -> Tensor:
