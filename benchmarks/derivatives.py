@@ -24,7 +24,7 @@ TOLERANCE = 1e-10  # all compute in float64
 
 
 class Engine(NamedTuple):
-    """A library: its NumPy, its transforms by name, and what it needs beside them."""
+    """A library: its NumPy, its transforms by name, and how it converts and waits for arrays."""
 
     numpy: Any
     transforms: dict[str, Callable[[Any], Any]]  # of each, f -> the derivative as a function
@@ -234,8 +234,8 @@ def _of_inputs(parameters: dict[str, Any], np: Any) -> Callable[..., Any]:
 
 def run(quick: bool, output: Path) -> None:
     introduce(
-        "Derivatives of small functions of float64: microseconds (ratio to tensorgrad). Minimum",
-        "over rounds in which the engines take turns, once their results were found equal.",
+        "Derivatives of small functions of float64: microseconds (ratio to tensorgrad), the",
+        "shortest of rounds in which the engines take turns. Results are checked to be equal.",
     )
     engines = dict(installed(ENGINES))
     table = Table(

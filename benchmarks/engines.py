@@ -1,8 +1,8 @@
 """The engines that `peers` compares: the same work, each in its library's own best idiom.
 
-Every entry of `ENGINES` is a function that imports its library and returns an `Engine`; to compare
-one more, write that function. scikit-learn has no place here: its MLPRegressor has no activation
-after the last layer, and halves the loss.
+Every entry of `ENGINES` is a function that imports its library and returns an `Engine`. To compare
+one more library, write such a function. scikit-learn cannot be compared: its MLPRegressor has no
+activation after the last layer, and halves the loss.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ class Training(NamedTuple):
     """A step that is ready to be timed."""
 
     step: Callable[[Any, Any], Any]  # (x, t) -> the loss before the step
-    weights: Callable[[], Sequence[Any]]  # as they have become
-    array: Callable[[Array], Any] = lambda a: a  # makes of x and t what the step takes
+    weights: Callable[[], Sequence[Any]]  # after the steps so far
+    array: Callable[[Array], Any] = lambda a: a  # converts x and t to what the step takes
 
 
 class Engine(NamedTuple):
-    """What an engine can do; each function prepares the work and returns what is to be timed."""
+    """What an engine can do. Each function prepares the work, and returns the function to time."""
 
-    # With `scans`, a step takes stacked batches and makes as many steps; it returns their losses.
+    # With `scans`, a step takes stacked batches, trains on each, and returns their losses.
     training: Callable[[Problem], Training]
     scans: bool = False
-    widest: float = math.inf  # the layers to train that do not take it forever
-    equal: bool = True  # False for what is only a part of the work
+    widest: float = math.inf  # the widest layer that it trains in reasonable time
+    equal: bool = True  # False if it does only a part of the work
     # (f, x) -> a function that computes y = f(np, x), with np the library's own, and the gradient
     # of y's sum with respect to x, and returns the gradient.
     gradient: Callable[[Callable[[Any, Any], Any], Array], Callable[[], Any]] | None = None
@@ -67,13 +67,13 @@ def mean_squared_error(np: Any, weights: Sequence[Any], x: Any, t: Any) -> Any:
 
 
 def initial(problem: Problem, array: Callable[[Array], Any]) -> list[tuple[Any, ...]]:
-    """Each parameter, and what the optimizer keeps beside it."""
+    """Each parameter, with the state of the optimizer for it."""
     kept = 2 if problem.optimizer == "Adam" else 0
     return [(array(w), *(array(np.zeros_like(w)) for _ in range(kept))) for w in problem.weights]
 
 
 def updated(part: tuple[Any, ...], g: Any, k: Any) -> tuple[Any, ...]:
-    """A parameter, and what the optimizer keeps beside it, after step k = 1, 2, ..."""
+    """A parameter, and the state of the optimizer for it, after step k = 1, 2, ..."""
     w, *moments = part
     if not moments:
         return (w - RATE["SGD"] * g,)
@@ -160,7 +160,7 @@ def flat() -> Engine:
 
 
 def products() -> Engine:
-    """The matrix products of a step, and nothing else: what bounds its time."""
+    """The matrix products of a step alone: no step takes less time."""
     return Engine(lambda problem: _flat(problem, Flat.products), equal=False)
 
 
@@ -202,7 +202,7 @@ def by_hand() -> Engine:
 
 
 def pytorch() -> Engine:
-    """Its functions, and the cheapest update."""
+    """Functions of tensors, and the cheapest update."""
     import torch
     from torch.nn import functional
 
@@ -274,7 +274,7 @@ def pytorch_compiled() -> Engine:
     import torch
 
     def compiled(f):
-        torch.compiler.reset()  # or it gives up after it has compiled a few
+        torch.compiler.reset()  # otherwise it stops compiling after a few functions
         return torch.compile(f, fullgraph=True, dynamic=False)
 
     compiled(torch.neg)(torch.ones(1))  # raises RuntimeError if there is no compiler of C++
@@ -369,7 +369,7 @@ def _jax() -> tuple[Any, Callable[[Problem], Any], Callable[[Any, Any], Any]]:
     jax.config.update("jax_enable_x64", True)
 
     def start(problem):
-        # A number more takes time to pass: there is a count of steps only where it is needed.
+        # Each argument takes time to pass: only Adam gets the count of steps.
         adam = problem.optimizer == "Adam"
         k = jax.numpy.zeros((), problem.weights[0].dtype) if adam else None
         return initial(problem, jax.numpy.asarray), k
@@ -472,7 +472,7 @@ def tinygrad() -> Engine:
 
     def training(problem):
         state = initial(problem, array)
-        # Without an axis, it would be taken for a constant.
+        # An array without an axis would be a constant of the program.
         k = array(np.zeros(1, problem.weights[0].dtype))
 
         @TinyJit

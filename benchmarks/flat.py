@@ -1,29 +1,32 @@
 """A training step written by hand: a straight line of NumPy calls that allocate nothing.
 
-It knows every trick that the compiler knows, and does all that a compiled step does: parameters and
-gradients can be read where they lie, and Adam's averages are PyTorch's. What makes a call cheaper,
-in nanoseconds of float32 on the processor where this was tried:
+It uses every optimization of the compiler, and has the effects of a compiled step: a user can read
+the parameters and the gradients in their arrays, and Adam's averages are those of PyTorch. What
+makes a call cheaper, with times in nanoseconds for float32 on the processor that was used:
 
-* Arrays start at multiples of 64 bytes, which NumPy does not see to: the product of 8192 numbers
-  takes 1300 instead of 2600. Most calls work in place: near the size of the cache in half the time.
-* A matrix product by a bound `dot` takes 290 where `matmul` takes 830. Sums over the batch are
-  products with ones: 320 instead of 740, and 410 instead of 2970 for 100 rows of 16.
-* The weights lie transposed, which saves BLAS its slowest kind of product: 6900 instead of 11800
-  for 64 rows through 64-128. Only where few outputs have many inputs, it is the other way round.
-* A bias lies behind its weights, as one more row of them. With a column of ones beside the inputs,
-  one product does the layer and its bias, and one the gradients of both. In a narrow network,
-  all matrices but the weights are transposed too, so that the ones are a row behind the rest, and
-  what is worked on element by element has no gaps: 2-16-16-1 takes 0.76 of the time. In others, the
-  inputs of the network are copied beside ones where they are fewer than what is made of them:
+| optimization | for | time | instead of |
+|---|---|--:|--:|
+| arrays start at multiples of 64 bytes, unlike NumPy's | product of 8192 numbers | 1300 | 2600 |
+| matrix products by a bound `dot`, not by `matmul` | small matrices | 290 | 830 |
+| sums over the batch as products with ones | 100 rows of 16 | 410 | 2970 |
+| weights are transposed, as BLAS is slowest for the other order | 64 rows, 64-128 | 6900 | 11800 |
+| other biases of small layers: copied to an array, then added | | 480 | 730 |
+| numbers are arrays without axes, set by index, not by `fill` | | 34 | 99 |
+
+* Most calls work in place. Near the size of the cache, that halves their time.
+* Weights are not transposed where few outputs have many inputs: there, the other order is faster.
+* A bias is one more row of its weights. With a column of ones next to the inputs, one product then
+  computes the layer and adds its bias, and one computes the gradients of both. In a narrow network,
+  all matrices except the weights are transposed as well. The ones are then a row at the end, and
+  element-wise calls work on contiguous memory: 2-16-16-1 takes 0.76 of the time. In other networks,
+  the inputs are copied next to ones if they are fewer than the outputs of the first layer:
   64-128-10 takes 0.94 of the time.
-* Other biases of small layers are spread over an array, then added: 480 instead of 730.
-* Numbers are arrays without axes; to set one takes 34 by index, and 99 by `fill`. What scales the
-  gradients is put into the error, which is small.
-* All outputs lie in one vector, so that 1 - y * y is two calls for all layers; where these are
-  large, there are two calls for each block of rows instead.
-* Updates go through long vectors block by block, which saves up to a quarter of Adam's.
+* The factor of the gradients is multiplied into the error, which is a small array.
+* The outputs of all layers are parts of one vector, so that 1 - y * y takes two calls in total.
+  Where the outputs are large, each block of rows takes two calls instead.
+* Long vectors are updated block by block, which saves up to a quarter of the time of Adam.
 
-Programs for one purpose can do better still: where parameters are few, both averages of Adam in one
+Programs for one purpose can be faster still: with few parameters, both averages of Adam in one
 vector save three calls.
 """
 
@@ -38,8 +41,8 @@ from typing import Any
 import numpy as np
 
 ALIGNMENT = 64  # bytes
-NARROW = 32  # numbers, up to which all layers of a network transpose what they work on
-FEW = 2000  # numbers, up to which a bias is spread before it is added
+NARROW = 32  # outputs of a layer, up to which all layers transpose their matrices
+FEW = 2000  # outputs in a batch, up to which a bias is copied to an array, then added
 BLOCK = 1 << 18  # bytes of each array, of up to five
 
 DESCENT = "multiply(g, rate, s); subtract(p, s, p)"
@@ -80,8 +83,8 @@ class Flat:
         p, parameters = self._arena(shapes)
         g, gradients = self._arena(shapes)
         self.weights = self._bind_parameters(parameters, gradients)
-        for mine, given in zip(self.weights, weights):
-            mine[...] = given
+        for weight, initial in zip(self.weights, weights):
+            weight[...] = initial
         if betas is None:
             self._bind(rate=self._number(rate))
             self._update = [self._updated(DESCENT, p=p, g=g)]
@@ -127,7 +130,7 @@ class Flat:
         return [f"add(y{i}, b{i}, y{i})", *lines]
 
     def _slope(self, i: int) -> str:
-        """Multiply the derivative by y with that of tanh; after it, y is not needed any more."""
+        """Multiply the derivative with respect to y by that of tanh; this may overwrite y."""
         if self._long:
             return f"for a, c in blocks{i}: square(a, a); subtract(one, a, a); multiply(c, a, c)"
         return f"multiply(g{i}, d{i}, d{i})"
@@ -140,19 +143,23 @@ class Flat:
         return [*lines, self._product(f"d{i}", f"w{i}", f"g{i - 1}")] if i else lines
 
     def _product(self, a: str, b: str, out: str) -> str:
-        """The line of out = a @ b; of out.T = b.T @ a.T, if that is what lies in rows."""
+        """The line of out = a @ b, or of out.T = b.T @ a.T if out.T is contiguous."""
         if not self._value(out).flags.c_contiguous:
             a, b, out = map(_transposed, (b, a, out))
         return f"{a}.dot({b}, {out})"
 
     def _bind_outputs(self) -> None:
-        """Bind what has a row for each of the batch."""
+        """Bind the arrays that have a row for each sample of the batch."""
         widths = self._widths
         columns = [n + self._narrow for n in widths[1:]]
         _, (copy,) = self._matrices([widths[0] + 1])
         y, ys = self._matrices(columns)
-        d, ds = self._matrices(columns)  # slopes of tanh, then the loss's derivatives by arguments
-        _, gs = self._matrices(columns)  # the loss's derivatives by ys; the last one is the error
+        d, ds = self._matrices(
+            columns
+        )  # slopes of tanh, then derivatives of the loss with respect to x @ w + b
+        _, gs = self._matrices(
+            columns
+        )  # derivatives of the loss with respect to ys; the last is the error
         self._long = max(y.nbytes for y in ys) > BLOCK
         if self._long:
             ds = gs
@@ -169,7 +176,7 @@ class Flat:
         self._bind(ones=np.ones(self._batch, self._dtype))
 
     def _bind_parameters(self, matrices: list[Any], gradients: list[Any]) -> list[Any]:
-        """Bind weights with a row of biases behind them, and their parts, which are returned."""
+        """Bind weights that end with a row of biases, and their parts, which are returned."""
         parts = []
         for i, (wb, gwb) in enumerate(zip(matrices, gradients)):
             nin, nout = self._widths[i : i + 2]
@@ -195,7 +202,7 @@ class Flat:
         ]
 
     def _updated(self, lines: str, **vectors: Any) -> str:
-        """Bind vectors, and return the lines for them, block by block where they are long."""
+        """Bind vectors, and return the lines that update them, block by block if they are long."""
         p = vectors["p"]
         _, (s,) = self._arena([(min(p.size, BLOCK // p.itemsize),)])
         if p.nbytes <= BLOCK:
@@ -206,12 +213,12 @@ class Flat:
         return f"for {', '.join(vectors)}, s in parameters: {lines}"
 
     def _blocks(self, *arrays: Any) -> list[tuple[Any, ...]]:
-        """Arrays of equal length in parts, each a row, or as many as a block of the first holds."""
+        """Cut arrays of equal length into blocks of rows; the blocks of the first fit `BLOCK`."""
         rows = max(1, BLOCK // arrays[0][0].nbytes)
         return [tuple(a[k : k + rows] for a in arrays) for k in range(0, len(arrays[0]), rows)]
 
     def _matrices(self, columns: Sequence[int]) -> tuple[Any, list[Any]]:
-        """A vector of zeros, and its parts with so many columns and a row for each of the batch."""
+        """A vector of zeros, and its parts: matrices with a row for each sample of the batch."""
         if not self._narrow:
             return self._arena([(self._batch, n) for n in columns])
         vector, parts = self._arena([(n, self._batch) for n in columns])
@@ -240,7 +247,7 @@ class Flat:
         return eval(expression, dict(self._names))
 
     def _function(self, lines: list[str]) -> Callable[[Any, Any], Any]:
-        """A function of x and t; what it uses, as y0.T.dot, is bound to its local variables."""
+        """A function of x and t, whose local variables are what it uses, such as y0.T.dot."""
         bound = {}
 
         def bind(found: re.Match[str]) -> str:

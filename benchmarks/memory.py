@@ -1,4 +1,4 @@
-"""A long chain, memory over many steps, and peak memory against what the rules need."""
+"""A long chain of operations, memory during a long training, and peak memory."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ WARM_UP = 100  # steps, after which every cache is filled
 
 def run(quick: bool, output: Path) -> None:
     introduce(
-        "The seconds that a chain of operations takes; the bytes by which memory grows as training",
-        "goes on with the garbage collector off; and the peak memory of tanh(x @ w + b), repeated,",
-        "over that of the arrays that its derivatives read, which are the outputs of tanh.",
+        "The seconds that a chain of operations takes; the growth of memory during a training with",
+        "the garbage collector off; and the peak memory of a chain of tanh(x @ w + b), divided by",
+        "the memory of the arrays that the derivatives read, which are the outputs of tanh.",
     )
     table = Table(
         {"": 46, "measured": 10, "unit": 7, "target": 10},
@@ -80,7 +80,7 @@ def _growth(steps: int) -> int:
             net.zero_grad()
         return tracemalloc.get_traced_memory()[0]
 
-    before = array("q", [0])  # a number that costs no memory while it is kept
+    before = array("q", [0])  # storing a number here allocates no memory
     gc.collect()
     gc.disable()
     tracemalloc.start()
@@ -93,7 +93,7 @@ def _growth(steps: int) -> int:
 
 
 def _peaks(times: int) -> tuple[float, float]:
-    """Peak memory of the forward pass, and of it and the backward pass, over what rules need."""
+    """Peak memory of the forward pass, and of both passes, divided by what the rules need."""
     rng = np.random.default_rng(0)
     x = Tensor(rng.standard_normal((1000, 100)))
     w = Tensor(rng.standard_normal((100, 100)) / 10, requires_grad=True)

@@ -45,25 +45,25 @@ def tensorgrad(parameters: list[Any], gradients: list[Any]) -> tuple[Step, Resul
 
 def by_hand_gathered(parameters: list[Any], gradients: list[Any]) -> tuple[Step, Result]:
     """The step by hand, after the gradients are copied into the vector."""
-    places: list[Any] = []
-    update, result = by_hand(parameters, gradients, places)
+    views: list[Any] = []
+    update, result = by_hand(parameters, gradients, views)
 
     def step() -> None:
-        for place, g in zip(places, gradients):
-            place[...] = g
+        for view, g in zip(views, gradients):
+            view[...] = g
         update()
 
     return step, result
 
 
 def by_hand(
-    parameters: list[Any], gradients: list[Any], places: list[Any] | None = None
+    parameters: list[Any], gradients: list[Any], views: list[Any] | None = None
 ) -> tuple[Step, Result]:
-    """In place, with the cheapest spelling of numbers; `places` takes views of the gradients."""
+    """In place, with numbers as arrays. Views of the gradients are appended to `views`."""
     p, g = (np.concatenate(arrays, axis=None) for arrays in (parameters, gradients))
-    if places is not None:
+    if views is not None:
         ends = itertools.accumulate(a.size for a in gradients)
-        places += [g[end - a.size : end].reshape(a.shape) for a, end in zip(gradients, ends)]
+        views += [g[end - a.size : end].reshape(a.shape) for a, end in zip(gradients, ends)]
     m, v, s = np.zeros_like(p), np.zeros_like(p), np.empty_like(p)
     numbers = 0.9, 0.1, 0.999, 0.001, 0.0, 0.0
     keep1, share1, keep2, share2, eps, lr = (np.array(x, p.dtype) for x in numbers)
@@ -117,8 +117,8 @@ ENGINES = {
 
 def run(quick: bool, output: Path) -> None:
     introduce(
-        "One step of Adam: microseconds (ratio to the same step by hand, on one vector in which",
-        "the gradients lie already; the other engines find them at their parameters).",
+        "One step of Adam: microseconds (ratio to the same step by hand, on one vector that holds",
+        "the gradients already; the other engines first collect them from the parameters).",
     )
     table = Table(
         {"": 40} | dict.fromkeys(ENGINES, 17),

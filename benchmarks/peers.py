@@ -1,4 +1,4 @@
-"""Training steps, a small and a long operation, in tensorgrad and in other libraries."""
+"""Training steps, and small and long operations, in tensorgrad and in other libraries."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ RATIOS = (
 )
 CHECKED_STEPS = 3
 TOLERANCE = {"float32": 1e-3, "float64": 1e-8}  # roundings add up over the steps
-SCANNED = 100, 1 << 23  # steps a call, and numbers that go into it, at most
+SCANNED = 100, 1 << 23  # at most so many steps, and numbers as arguments, in a call
 
 
 class Network(NamedTuple):
@@ -64,11 +64,11 @@ class Work(NamedTuple):
         return f"{self.network}, {self.dtype}, {self.optimizer}"
 
     def suits(self, engine: Engine) -> bool:
-        """Whether the engine can do the work in a time worth waiting for."""
+        """Whether the engine can do the work in reasonable time."""
         return max(self.network.widths) <= engine.widest
 
     def prepare(self, engine: Engine) -> tuple[Turn, int]:
-        """A turn, once its losses and weights were found right, and its number of steps a call."""
+        """Check the losses and the weights; return a turn, and its number of steps in a call."""
         training, losses, changes = self.start(engine)
         if engine.equal:
             right_losses, right_changes = _right(self.network, self.optimizer)
@@ -107,7 +107,7 @@ class Work(NamedTuple):
 
 @functools.cache
 def _right(network: Network, optimizer: str) -> tuple[list[float], list[Array]]:
-    """The losses and the changes of the weights in float64, by hand."""
+    """The correct losses and changes of the weights, computed by hand in float64."""
     _, losses, changes = Work(network, "float64", optimizer).start(by_hand())
     return losses, changes
 
@@ -132,7 +132,7 @@ class Operation(NamedTuple):
         return engine.gradient is not None
 
     def prepare(self, engine: Engine) -> tuple[Turn, int]:
-        """A turn, once its gradient was found right."""
+        """Check the gradient; return a turn, and its number of steps in a call."""
         x = np.linspace(-3, 3, self.size, dtype=np.float32)
         call = engine.gradient(self.function, x)
         require_equal("gradient", call(), self.derivative(x.astype(float)), TOLERANCE["float32"])
@@ -174,8 +174,8 @@ NETWORKS = [
 def run(quick: bool, output: Path) -> None:
     introduce(
         "One training step of a tanh network on the mean squared error, for layers of these widths",
-        f"and batches of that size: microseconds (ratio to {BASE}). Minimum over rounds in",
-        "which the engines take turns, once their losses and weights were found equal.",
+        f"and batches of that size: microseconds (ratio to {BASE}). Shortest of the rounds",
+        "in which the engines take turns. Their losses and weights are checked to be equal.",
     )
     engines = dict(installed(ENGINES))
     networks = NETWORKS[:3:2] if quick else NETWORKS
@@ -224,7 +224,7 @@ def _measured(work: Any, engines: Mapping[str, Engine], seconds: float) -> dict[
 def _report(
     table: Table, title: str, columns: Mapping[Any, dict[str, float]], engines: Iterable[str]
 ) -> None:
-    """A block of lines, one for each engine; its cells are empty where it was not measured."""
+    """Print and record a line for each engine; cells that were not measured are empty."""
     table.line(title, *[""] * len(columns))
     for name in engines:
         rows = [

@@ -16,7 +16,7 @@ RATE = 0.05
 STEPS = {"scalar": 1, "tensor": 20}  # in each engine's turn
 PHASES = "forward", "backward", "step"
 
-# What grows, and the width and the batch of the networks 2-width-width-1.
+# For each growing size, the width and the batch of the networks 2-width-width-1.
 SERIES = {
     "batch": [(16, 1), (16, 3), (16, 10), (16, 30), (16, 100), (16, 300)],
     "width": [(4, 100), (8, 100), (16, 100), (32, 100), (64, 100)],
@@ -27,9 +27,9 @@ QUICK_SERIES = {"batch": [(16, 1), (16, 10)], "width": [(4, 10), (16, 10)]}
 def run(quick: bool, output: Path) -> None:
     introduce(
         "One step of gradient descent on the mean squared error of a tanh network 2-width-width-1",
-        "in float64: one number at a time, and as matrices. Milliseconds; minimum over steps that",
-        "the engines take in turns, once their losses and gradients were found equal. The garbage",
-        "collector is on, as in any program: the scalar engine's many objects keep it busy.",
+        "in float64: one number at a time, and as matrices. Milliseconds, the shortest of steps",
+        "that the engines take in turns. Losses and gradients are checked to be equal. The garbage",
+        "collector is on, as in any program, which costs the scalar engine more time.",
     )
     fields = ["growing", "width", "batch", "phase", "scalar seconds", "tensor seconds", "ratio"]
     widths = dict.fromkeys(["growing", "width", "batch", "phase", "scalar", "tensor", "ratio"], 9)

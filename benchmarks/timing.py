@@ -22,11 +22,11 @@ import numpy as np
 
 from tensorgrad import doctor
 
-# Seconds. An idle thread of the engine before may spin for this long, until it goes to sleep;
-# caches and the processor's clock are slow at first; threads that slept take time to wake up.
+# Seconds. Idle threads of the engine that ran before may spin for this long. Caches and the clock
+# of the processor are slow at first, and threads that slept take time to wake up.
 WARM_UP = 30e-3
 MEASURE = 30e-3  # after that, in each turn
-SAMPLE = 2e-3  # long beside the clock's resolution, short beside what other programs do
+SAMPLE = 2e-3  # long compared with the resolution of the clock, short for other programs
 
 # Distributions whose versions are recorded, where they are installed.
 LIBRARIES = ("numpy", "torch", "jax", "autograd", "mygrad", "tinygrad")
@@ -40,7 +40,7 @@ def run(benchmark: str, quick: bool, output: Path) -> None:
     try:
         importlib.import_module(f".{benchmark}", __package__).run(quick, output)
     except UnequalError as error:
-        sys.exit(f"error: not timed, for the work is not equal: {error}")
+        sys.exit(f"error: not timed, because the results are not equal: {error}")
     except KeyboardInterrupt:
         sys.exit("interrupted: the rows above are in the file of results")
 
@@ -56,13 +56,12 @@ def clock() -> float:
 
 
 def fastest(turns: dict[str, Turn], seconds: float) -> dict[str, list[float]]:
-    """The least of the times that each turn returns, when all are taken in rounds for `seconds`.
+    """Take all turns in rounds for `seconds`, and return the shortest times of each.
 
-    What disturbs the machine meets all of them alike, and the least time of each is the one that
-    nothing disturbed.
+    Other programs disturb all turns alike, and the shortest times least.
     """
     gc.collect()
-    gc.freeze()  # the collector stays on, but need not walk the objects of whatever is loaded
+    gc.freeze()  # the collector stays on, but skips the objects of the loaded libraries
     start = time.perf_counter()
     best = {name: list(turn()) for name, turn in turns.items()}
     while time.perf_counter() - start < seconds:
@@ -72,7 +71,7 @@ def fastest(turns: dict[str, Turn], seconds: float) -> dict[str, list[float]]:
 
 
 def turn_of(function: Callable[..., Any], *args: Any) -> Turn:
-    """A turn of many calls, which returns the least time of one of them: a mean over a sample."""
+    """A turn of many calls, which returns the time of a call, as the mean of the best sample."""
 
     def seconds_of(calls: int) -> float:
         start = clock()
@@ -197,18 +196,18 @@ def _rounded(value: Any) -> Any:
 
 
 def installed(engines: Mapping[str, Callable[[], E]]) -> Iterator[tuple[str, E]]:
-    """The engines whose libraries are installed, loaded; of the others it is said."""
+    """Load the engines whose libraries are installed, and print which others are left out."""
     for name, load in engines.items():
         note(f"loading {name}")
         try:
             yield name, load()
-        except (ImportError, OSError, RuntimeError) as error:  # the latter two: it has no compiler
+        except (ImportError, OSError, RuntimeError) as error:  # the last two: it finds no compiler
             note("")
             print(f"{name} is left out: {error}")
 
 
 def compare(table: Table, work: Any, turns: dict[str, Turn], seconds: float) -> None:
-    """Measure the engines' turns at some work: a line of microseconds (ratio to tensorgrad)."""
+    """Measure the turns, and print a line of microseconds, each with its ratio to tensorgrad."""
     note(f"measuring {work}")
     micro = {name: time * 1e6 for name, (time,) in fastest(turns, seconds).items()}
     rows = [(str(work), name, us, us / micro["tensorgrad"]) for name, us in micro.items()]
@@ -217,12 +216,12 @@ def compare(table: Table, work: Any, turns: dict[str, Turn], seconds: float) -> 
 
 
 def note(text: str) -> None:
-    """Say on the terminal, if there is one, what is being measured; an empty text clears it."""
+    """Show on the terminal, if there is one, what is being measured. An empty text clears it."""
     if sys.stderr.isatty():
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def digits(number: float) -> str:
-    """The number with three digits; with all of its integer part, and of an integer with all."""
+    """The number with three digits, or with all digits of its integer part."""
     whole = isinstance(number, int) or number >= 99.95
     return f"{number:,.0f}" if whole else f"{number:#.3g}"
