@@ -1,4 +1,11 @@
-"""Measure tensorgrad: each benchmark checks its results, prints a table and writes it as JSON."""
+"""Measure tensorgrad: each benchmark checks its results, prints a table and writes it as JSON.
+
+To renew the figures in the README and in the documentation, install the extra `peers` and run, on a
+machine that does nothing else:
+
+    python -m benchmarks scalar peers derivatives optimizers --output benchmarks/results
+    python -m benchmarks.report
+"""
 
 import argparse
 import contextlib
@@ -16,10 +23,10 @@ from .timing import run
 BENCHMARKS = {
     "scalar": "the tensor engine against the scalar one, for growing batch and width",
     "peers": "training steps, and small and long operations, in tensorgrad and in other libraries",
-    "derivatives": "grad, jacobian and hessian of small functions, beside other libraries",
-    "optimizers": "one step of Adam over 6 and 60 parameters, beside one by hand and PyTorch's",
+    "derivatives": "grad, jacobian and hessian of small functions, and in other libraries",
+    "optimizers": "one step of Adam over 6 and 60 parameters, by hand, and in PyTorch",
     "compile": "how long compiling takes, for small and long programs, beside the calls themselves",
-    "memory": "a long chain, memory over many steps, and peak memory against what rules need",
+    "memory": "a long chain of operations, memory during a long training, and peak memory",
 }
 
 # What NumPy's BLAS, PyTorch, XLA and tinygrad read when they are loaded.
@@ -65,12 +72,12 @@ def main() -> None:
         several = len(options.threads) > 1
         output = options.output / f"threads_{count}" if several else options.output
         output.mkdir(parents=True, exist_ok=True)
-        # In a new process, for NumPy and the others read the environment as they load.
+        # In a new process, because NumPy and the others read the environment when they are loaded.
         os.environ.update(dict.fromkeys(THREADS, str(count)))
         arguments = benchmark, options.quick, output
         process = multiprocessing.get_context("spawn").Process(target=run, args=arguments)
         process.start()
-        with contextlib.suppress(KeyboardInterrupt):  # it gets one, too
+        with contextlib.suppress(KeyboardInterrupt):  # the process gets one as well
             process.join()
         process.join()
         if process.exitcode:
@@ -82,7 +89,7 @@ def _choose_kernel(seconds: float) -> None:
     """Set the fastest kernel of NumPy's BLAS for the benchmarks, unless one is set already."""
     if doctor.VARIABLE in os.environ or doctor.blas().kernel is None:
         return
-    os.environ.update(dict.fromkeys(THREADS, "1"))  # what else is running disturbs two more
+    os.environ.update(dict.fromkeys(THREADS, "1"))  # other programs disturb one thread least
     measured, _ = doctor.kernels(seconds=seconds)
     best = doctor.best_kernel(measured)
     if best.setting is not None:

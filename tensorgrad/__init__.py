@@ -1,7 +1,37 @@
 """NumPy with gradients: a small automatic-differentiation library.
 
-`dir(tensorgrad)` shows the public names. `from tensorgrad import *` takes those in `__all__`: all
-but the names of Python's builtins, as `sum`, `max` and `compile`, and those with underscores.
+`dir(tensorgrad)` lists the public names. `from tensorgrad import *` imports those in `__all__`:
+all except names that start with an underscore or hide a builtin of Python, such as `sum`.
+
+The terms of the source code:
+
+| term | meaning |
+|---|---|
+| leaf | a tensor that the user made, not an operation |
+| tracked | leads back to a leaf with `requires_grad=True` |
+| operand | an argument of an operation that counts as an array |
+| node | one recorded operation, or a leaf |
+| graph | the nodes that lead from a result back to the leaves |
+| serial | the number of a node; nodes are numbered in the order of computation |
+| rule | the derivatives of one function: a vjp for each array argument |
+| vjp | vector-Jacobian product: from the cotangent of a result to that of an argument |
+| jvp | Jacobian-vector product: from the tangent of an argument to that of the result |
+| cotangent | the derivative of the final result with respect to this one; `g` in the rules |
+| tangent | the derivative of a value along a direction of the arguments |
+| primal | a value at which a derivative is taken |
+| composite | a function written with other functions, from which its derivatives follow |
+| saved | kept in a node for the backward pass: the arrays that the rule reads |
+| spec | the shape and dtype of an array that is not saved |
+| backpropagate | carry cotangents from the node of a result to the leaves |
+| unbroadcast | sum a cotangent to the shape that its argument had before broadcasting |
+| mode | what happens besides computing: recording, hooks, tracing |
+| hook | a function that is called with each new node |
+| layout | the offset, shape and strides of an array in the memory that it shares |
+| family | the tensors that share one memory |
+| batch | many arrays that NumPy code takes for one |
+| trace | the NumPy calls of a compiled function, written down in its first call |
+| epoch | a number that grows when something changes that compiled functions rely on |
+| tree | nested lists, tuples, dicts and modules of arrays |
 """
 
 import builtins as _builtins

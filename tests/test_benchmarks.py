@@ -1,12 +1,80 @@
-"""The files of results that the benchmarks write."""
+"""The figures in the README and in the documentation are those of the committed results."""
 
 import json
 import os
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from benchmarks import timing
+from benchmarks import report, timing
+from benchmarks.__main__ import BENCHMARKS
+
+COMMITTED = sorted(report.RESULTS.glob("*.json"))
+OUTPUTS = dict(report.outputs(report.Results()))
+DESCRIBED = {
+    "processor",
+    "cores",
+    "threads",
+    "clock",
+    "python",
+    "blas",
+    "versions",
+    "date",
+    "commit",
+}
+
+
+@pytest.mark.parametrize("path", OUTPUTS, ids=lambda path: path.name)
+def test_figures_are_those_of_the_results(path: Path) -> None:
+    hint = f"run python -m benchmarks.report, which writes {path.name}"
+    assert path.read_text(encoding="utf-8") == OUTPUTS[path], hint
+
+
+def test_other_results_give_other_figures(tmp_path: Path) -> None:
+    """Each file of results that the report reads counts."""
+    for name in ("peers", "peers_operations", "derivatives", "optimizers", "scalar"):
+        for path in COMMITTED:
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+        content = json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))
+        content["rows"] = [[_tripled(value) for value in row] for row in content["rows"]]
+        for row in content["rows"][::2]:  # ratios of two engines change, too
+            row[:] = [_tripled(value) for value in row]
+        (tmp_path / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+        assert dict(report.outputs(report.Results(tmp_path))) != OUTPUTS, name
+
+
+def _tripled(value: Any) -> Any:
+    return 3 * value if isinstance(value, float) else value
+
+
+def test_every_part_is_used_and_none_is_unknown() -> None:
+    used = {
+        name
+        for path in OUTPUTS
+        for name in re.findall(r"<!-- results: (\w+) -->", path.read_text(encoding="utf-8"))
+    }
+    assert used == {*report.PARTS}
+
+
+@pytest.mark.parametrize("path", OUTPUTS, ids=lambda path: path.name)
+def test_no_other_speed_is_claimed(path: Path) -> None:
+    """What no benchmark renews becomes wrong unnoticed."""
+    text = report.PART.sub("", path.read_text(encoding="utf-8"))
+    claim = r"\b(?:[\d.,]+|two|three|ten|a hundred|a thousand) times (?:as (?:fast|long)|faster)"
+    assert path.suffix == ".svg" or re.findall(claim, text) == []
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.name)
+def test_results_say_what_they_depend_on(path: Path) -> None:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    assert {*content} >= DESCRIBED
+    assert (content["threads"], content["clock"]) == (1, "CPU time")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", content["date"])
+    assert re.fullmatch(r"[0-9a-f]{12}", content["commit"]), "measure a commit, not changed sources"
+    assert {len(row) for row in content["rows"]} == {len(content["fields"])}
+    assert path.stem.partition("_")[0] in BENCHMARKS
 
 
 def test_a_file_of_results_is_whole_after_each_row(
@@ -23,3 +91,18 @@ def test_a_file_of_results_is_whole_after_each_row(
         assert content["rows"] == expected
     assert content["fields"] == ["work", "seconds"]
     assert content["versions"]["numpy"]
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0.034, "0.03"),
+        (0.996, "1.0"),
+        (1.04, "1.0"),
+        (9.94, "9.9"),
+        (9.96, "10"),
+        (1234.0, "1,200"),
+    ],
+)
+def test_numbers_are_short(number: float, text: str) -> None:
+    assert report.short(number) == text

@@ -57,6 +57,25 @@ def test_every_public_name_is_in_the_reference(namespace: str) -> None:
     assert missing == []
 
 
+def test_the_glossary_explains_terms_of_the_source() -> None:
+    text = tg.__doc__ or ""
+    terms = re.findall(r"^\| (\w+) \|", text, re.MULTILINE)[1:]
+    assert 10 < len(terms) <= 25
+    sources = [
+        path for path in Path(tg.__file__).parent.rglob("*.py") if path.name != "__init__.py"
+    ]
+    source = "\n".join(path.read_text(encoding="utf-8") for path in sources)
+    words = {*re.findall(r"[a-z]+", source.lower())}
+    assert [term for term in terms if term not in words] == []
+
+
+def test_files_of_the_source_that_the_documentation_names_exist() -> None:
+    text = (DOCS / "the-idea.md").read_text(encoding="utf-8").partition("## In the source")[2]
+    named = re.findall(r"`(\w+(?:\.py|/))`", text)
+    assert len(named) > 10
+    assert [n for n in named if n != "tensorgrad/" and not (DOCS.parent / n).exists()] == []
+
+
 def test_each_namespace_has_a_page() -> None:
     headings = {page.read_text(encoding="utf-8").partition("\n")[0] for page in PAGES}
     assert headings >= {f"# tensorgrad{name}" for name in NAMESPACES if name != ".fft"}

@@ -36,13 +36,14 @@ NUMPYS = r'Cannot access attribute "backward" for class "(NDArray|ndarray|floati
 def readme() -> dict[str, str]:
     """The examples of each section of the README as a module."""
     modules = {}
-    for section in (ROOT / "README.md").read_text().split("\n## ")[1:]:
+    for section in (ROOT / "README.md").read_text().removeprefix("# ").split("\n## "):
         title, _, text = section.partition("\n")
         examples = "".join(e.source for e in DocTestParser().get_examples(text))
         if examples:
-            numpys = "import numpy as np\n" * ("np." in examples)
-            name = title.lower().replace(" ", "_")
-            modules[name] = f"{numpys}import tensorgrad as tg\n{examples}"
+            imports = "" if "import tensorgrad" in examples else "import tensorgrad as tg\n"
+            if "np." in examples and "import numpy" not in examples:
+                imports = f"import numpy as np\n{imports}"
+            modules[f"readme_{title.lower().replace(' ', '_')}"] = f"{imports}{examples}"
     return modules
 
 

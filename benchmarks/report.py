@@ -1,0 +1,281 @@
+"""Write the measured figures of the README and of the documentation from the files of results.
+
+Run it after the benchmarks: `python -m benchmarks.report`. In each Markdown file, it replaces what
+stands between `<!-- results: NAME -->` and `<!-- end -->` by what the function NAME of `PARTS`
+returns. A test fails where a file differs from what this would write.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+ROOT = Path(__file__).parents[1]
+RESULTS = Path(__file__).parent / "results"
+DOCS = ROOT / "tensorgrad" / "docs"
+PART = re.compile(r"(<!-- results: (\w+) -->)(.*?)(<!-- end -->)", re.DOTALL)
+
+BASE = "tensorgrad compiled"
+SMALL, MEDIUM, LARGE = "2-16-16-1, 100", "64-128-10, 64", "784-256-128-10, 128"
+NETWORKS = ("3-4-4-1, 4", SMALL, MEDIUM, LARGE, "512x4, 256", "1024x4, 1024")
+_LAYERS, _BATCHES = zip(*(network.split(", ") for network in NETWORKS))
+OPERATIONS = ("x * x, 8", "sum(x * x), 8", "tanh-GELU, 10,000,000")
+
+# The engines of the benchmark `peers`, and what the reader sees.
+NAMES = {
+    BASE: "tensorgrad, compiled",
+    "tensorgrad": "tensorgrad, not compiled",
+    "NumPy by hand": "NumPy by hand",
+    "JAX jit": "`jax.jit`",
+    "PyTorch compiled": "`torch.compile`",
+    "PyTorch": "PyTorch, plain tensors",
+    "PyTorch nn, optim": "PyTorch, `nn` and `optim`",
+    "MyGrad": "MyGrad",
+    "HIPS autograd": "HIPS autograd",
+    "flat program": "all NumPy calls by hand, optimized",
+    "matrix products": "the matrix products alone",
+}
+DRAWN = ("NumPy by hand", "JAX jit", "PyTorch compiled", "PyTorch", "MyGrad", "HIPS autograd")
+DISTRIBUTIONS = {
+    "numpy": "NumPy",
+    "torch": "PyTorch",
+    "jax": "JAX",
+    "autograd": "autograd",
+    "mygrad": "MyGrad",
+}
+
+Row: TypeAlias = dict[str, Any]
+Cell: TypeAlias = tuple[Any, ...]
+
+
+class Results:
+    """The files of results in a folder."""
+
+    def __init__(self, folder: Path = RESULTS) -> None:
+        self._folder = folder
+
+    @functools.cache  # noqa: B019 (there are a few of them, for a moment)
+    def file(self, name: str) -> dict[str, Any]:
+        """The content of a file."""
+        content: dict[str, Any] = json.loads((self._folder / f"{name}.json").read_text("utf-8"))
+        return content
+
+    def rows(self, name: str) -> list[Row]:
+        """The rows of a file, with the names of its columns."""
+        content = self.file(name)
+        return [dict(zip(content["fields"], row, strict=True)) for row in content["rows"]]
+
+    def steps(self, work: str = "float32, SGD") -> dict[tuple[str, str], float]:
+        """(network, engine) -> the time of a training step, over that of the compiled step."""
+        return {
+            (network, row["engine"]): row[f"ratio to {BASE}"]
+            for row in self.rows("peers")
+            for network in NETWORKS
+            if row["work"] == f"{network}, {work}"
+        }
+
+
+def short(number: float) -> str:
+    """The number with two digits, or with all of its integer part."""
+    if number >= 9.95:
+        return f"{float(f'{number:.2g}'):,.0f}"
+    return f"{number:.1f}" if number >= 0.995 else f"{number:.2f}"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown, on lines of its own."""
+    lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
+    return "\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+# -- parts of text
+
+
+def machine(results: Results) -> str:
+    """What the figures were measured on, in a sentence."""
+    about = results.file("peers")
+    versions = about["versions"]
+    libraries = [f"{text} {versions[name]}" for name, text in DISTRIBUTIONS.items()]
+    return (
+        f"Measured on {about['date']} at commit {about['commit']}: {about['processor']}, "
+        f"{about['threads']} thread, {about['clock']}, Python {about['python']}, "
+        f"{', '.join(libraries)}; NumPy multiplies with {about['blas']}."
+    )
+
+
+def training(results: Results) -> str:
+    """Training steps of all networks in all engines."""
+    steps = results.steps()
+    engines = ([NAMES[e], *(short(steps[n, e]) for n in NETWORKS)] for e in NAMES)
+    return table(["layers", *_LAYERS], [["batch size", *_BATCHES], *engines])
+
+
+def scan(results: Results) -> str:
+    """Many steps in one call."""
+    steps = results.steps()
+    ratios = [steps[n, "tensorgrad scan"] / steps[n, "JAX scan"] for n in NETWORKS]
+    return table(
+        ["layers", *_LAYERS],
+        [["batch size", *_BATCHES], ["`scan` / `lax.scan`", *map(short, ratios)]],
+    )
+
+
+def operations(results: Results) -> str:
+    """Small and long operations."""
+    times = {
+        (row["work"], row["engine"]): row[f"ratio to {BASE}"]
+        for row in results.rows("peers_operations")
+    }
+    engines = [engine for engine in NAMES if (OPERATIONS[0], engine) in times]
+    return table(
+        ["function, numbers", *OPERATIONS],
+        ([NAMES[e], *(short(times[operation, e]) for operation in OPERATIONS)] for e in engines),
+    )
+
+
+def derivatives(results: Results) -> str:
+    """Derivatives of functions, over the time of the compiled derivative."""
+    micro: dict[str, dict[str, float]] = {}
+    for row in results.rows("derivatives"):
+        micro.setdefault(row["problem"], {})[row["engine"]] = row["microseconds"]
+    engines = {
+        "tensorgrad": "tensorgrad, not compiled",
+        "HIPS autograd": "HIPS autograd",
+        "JAX": "JAX, not compiled",
+        "JAX jit": "`jax.jit`",
+    }
+    return table(
+        ["derivative", *engines.values()],
+        (
+            [problem, *(short(times[engine] / times["compiled"]) for engine in engines)]
+            for problem, times in micro.items()
+        ),
+    )
+
+
+def optimizers(results: Results) -> str:
+    """A step of Adam, over the same step by hand on one vector."""
+    ratios = {
+        (row["parameters"], row["engine"]): row["ratio to by hand"]
+        for row in results.rows("optimizers")
+        if row["dtype"] == "float32"
+    }
+    engines = ("tensorgrad", "PyTorch", "PyTorch foreach", "PyTorch fused")
+    works = dict.fromkeys(parameters for parameters, _ in ratios)
+    return table(
+        ["parameters", *engines],
+        ([work, *(short(ratios[work, engine]) for engine in engines)] for work in works),
+    )
+
+
+def scalar(results: Results) -> str:
+    """The tensor engine against the scalar one, for growing widths."""
+    rows = [
+        row for row in results.rows("scalar") if (row["growing"], row["phase"]) == ("width", "step")
+    ]
+    return table(
+        ["width of 2-width-width-1, 100 points", *(str(row["width"]) for row in rows)],
+        [["scalar engine / tensor engine", *(short(row["ratio"]) for row in rows)]],
+    )
+
+
+def _ratio(network: str, engine: str) -> Callable[[Results], str]:
+    """A part that is one number: an engine's time at a network, over that of the compiled step."""
+    return lambda results: short(results.steps()[network, engine])
+
+
+def scalar_ratio(results: Results) -> str:
+    """How many times as fast as the scalar engine the tensor engine is at width 16."""
+    (ratio,) = (
+        row["ratio"]
+        for row in results.rows("scalar")
+        if (row["growing"], row["width"], row["phase"]) == ("width", 16, "step")
+    )
+    return short(ratio)
+
+
+PARTS: dict[str, Callable[[Results], str]] = {
+    "machine": machine,
+    "training": training,
+    "scan": scan,
+    "operations": operations,
+    "derivatives": derivatives,
+    "optimizers": optimizers,
+    "scalar": scalar,
+    "scalar_ratio": scalar_ratio,
+    "small_pytorch": _ratio(SMALL, "PyTorch"),
+    "small_not_compiled": _ratio(SMALL, "tensorgrad"),
+    "large_not_compiled": _ratio(LARGE, "tensorgrad"),
+}
+
+
+# -- the figure
+
+LABELS, PANEL, GAP, ROW, TOP = 184, 216, 24, 24, 86  # the lengths of the figure, in pixels
+OURS, OTHERS = "#5c6bc0", "#a8b1bd"
+STYLE = "text{fill:#6e7781}@media(prefers-color-scheme:dark){text{fill:#a3adb8}}"
+
+
+def figure(results: Results) -> str:
+    """Bars for the training steps of three networks, as SVG."""
+    steps = results.steps()
+    engines = (BASE, "tensorgrad", *DRAWN)
+    height = TOP + ROW * len(engines) + 8
+    width = LABELS + 3 * PANEL + 2 * GAP
+    title = "Time of one training step, as a multiple of tensorgrad's compiled step"
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img"'
+        ' font-family="system-ui, sans-serif" font-size="13">',
+        f"<title>{title}</title>",
+        f"<style>{STYLE}</style>",
+        f'<text x="0" y="18" font-size="15" font-weight="600">{title}</text>',
+        f'<text x="{width}" y="18" text-anchor="end">shorter is faster</text>',
+    ]
+    for i, engine in enumerate(engines):
+        weight = ' font-weight="600"' if engine == BASE else ""
+        y = TOP + ROW * i + 16
+        name = NAMES[engine].replace("`", "")
+        lines.append(f'<text x="{LABELS - 10}" y="{y}" text-anchor="end"{weight}>{name}</text>')
+    for column, network in enumerate((SMALL, MEDIUM, LARGE)):
+        left = LABELS + column * (PANEL + GAP)
+        layers, batch = network.replace("-", " → ").split(", ")
+        lines.append(f'<text x="{left}" y="54" font-weight="600">{layers}</text>')
+        lines.append(f'<text x="{left}" y="72">batches of {batch}</text>')
+        longest = max(steps[network, engine] for engine in engines)
+        for i, engine in enumerate(engines):
+            ratio = steps[network, engine]
+            length, y = max(2.0, ratio / longest * (PANEL - 36)), TOP + ROW * i
+            color = OURS if engine in {BASE, "tensorgrad"} else OTHERS
+            size = f'width="{length:.1f}" height="18" rx="2"'
+            lines += [
+                f'<rect x="{left}" y="{y}" {size} fill="{color}"/>',
+                f'<text x="{left + length + 5:.1f}" y="{y + 14}">{short(ratio)}</text>',
+            ]
+    return "\n".join([*lines, "</svg>\n"])
+
+
+# -- writing
+
+
+def written(text: str, results: Results) -> str:
+    """The text with its parts as the results have them."""
+    return PART.sub(lambda part: f"{part[1]}{PARTS[part[2]](results)}{part[4]}", text)
+
+
+def outputs(results: Results) -> Iterator[tuple[Path, str]]:
+    """Each file that holds figures, and its text."""
+    for path in [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]:
+        text = path.read_text("utf-8")
+        if PART.search(text):
+            yield path, written(text, results)
+    yield DOCS / "images" / "training-step.svg", figure(results)
+
+
+if __name__ == "__main__":
+    for file, content in outputs(Results()):
+        file.write_text(content, "utf-8")
+        print(file.relative_to(ROOT))
