@@ -104,6 +104,14 @@ def test_a_causal_query_does_not_depend_on_what_comes_later() -> None:
     assert x.grad[:, :3].all() and not x.grad[:, 3:].any()
 
 
+def test_causal_attention_of_a_batch_whose_keys_outnumber_its_queries() -> None:
+    q, k, v = values(2, 3, 4), values(2, 5, 4, seed=1), values(2, 5, 2, seed=2)
+    mask = np.tri(3, 5, dtype=bool)
+    y = nn.scaled_dot_product_attention(q, k, v, is_causal=True)
+    assert_array_equal(y, nn.scaled_dot_product_attention(q, k, v, mask))
+    assert_allclose(y[:, 0], v[:, 0], rtol=1e-12)  # the first query attends to the first key only
+
+
 def test_a_masked_key_is_as_if_it_were_not_there() -> None:
     module = nn.MultiheadAttention(4, 2, batch_first=True, rng=0)
     q, k = values(2, 3, 4), values(2, 5, 4, seed=1)
@@ -252,6 +260,9 @@ def attend(*shapes: tuple[int, ...], batch_first: bool = False, **masks: Any) ->
 ONE = [(3, 4), (2, 4), (2, 4)]
 FAULTS: list[tuple[Callable[[], Any], str]] = [
     (lambda: nn.MultiheadAttention(5, 2), "5 features cannot be divided equally among 2 heads"),
+    (lambda: nn.MultiheadAttention(4, 0), "4 features cannot be divided equally among 0 heads"),
+    (lambda: nn.MultiheadAttention(4, -2), "4 features .* among -2 heads"),
+    (lambda: nn.MultiheadAttention(0, 2), "0 features"),
     (lambda: attend((3, 5), (2, 4), (2, 4)), r"shapes \(3, 5\), .* must be \(L, batch, 4\)"),
     (lambda: attend((3, 1, 4), (2, 4), (2, 4)), r"\(3, 1, 4\), \(2, 4\), \(2, 4\)"),
     (lambda: attend((3, 4), (2, 4), (3, 4)), r"\(3, 4\), \(2, 4\), \(3, 4\)"),
@@ -260,6 +271,9 @@ FAULTS: list[tuple[Callable[[], Any], str]] = [
     (lambda: attend(*ONE, key_padding_mask=np.ones((1, 2), bool)), r"must be \(2,\)"),
     (lambda: nn.scaled_dot_product_attention(*map(np.zeros, [(2, 3), (2, 4), (2, 3)])), "do not"),
     (lambda: nn.scaled_dot_product_attention(*map(np.zeros, [(2, 3), (2, 3), (3, 3)])), "do not"),
+    (lambda: nn.scaled_dot_product_attention(*map(np.zeros, [(3,), (2, 3), (2, 3)])), "do not"),
+    (lambda: nn.scaled_dot_product_attention(*map(np.zeros, [(2, 3), (3,), (3,)])), "do not"),
+    (lambda: nn.scaled_dot_product_attention(*map(np.zeros, [(2, 3), (2, 3), (2,)])), "do not"),
     (lambda: nn.TransformerEncoderLayer(4, 2, activation="swish"), "use one of .*relu.*gelu"),
     (lambda: nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2), -1), "at least 1, not -1"),
 ]

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import example, given, strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 import tensorgrad as tg
@@ -68,6 +68,8 @@ def test_each_epoch_has_its_own_order_and_leaves_the_arrays() -> None:
     shuffle=st.booleans(),
     before=st.integers(0, 30),
 )
+@example(n=20, size=3, shuffle=True, before=0)
+@example(n=20, size=3, shuffle=True, before=7)
 def test_batches_go_on_where_they_stopped(n: int, size: int, shuffle: bool, before: int) -> None:
     def stream(data: Any) -> Any:
         while True:
@@ -194,6 +196,14 @@ def test_impossible_splits_are_refused() -> None:
         train_test_split(np.ones(4), stratify=[0, 1, 0])
 
 
+def test_rare_classes_do_not_displace_a_common_one() -> None:
+    y = np.repeat([0, 1, 2, 3], [97, 1, 1, 1])
+    for seed in range(5):
+        _, test = train_test_split(y, test_size=25, rng=seed, stratify=y)
+        assert len(test) == 25
+        assert 24 <= np.sum(test == 0) <= 25  # 97 / 4, up to one sample
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_standardize(dtype: Any) -> None:
     x = np.random.default_rng(0).normal(3, 2, (50, 3)).astype(dtype)
@@ -206,9 +216,11 @@ def test_standardize(dtype: Any) -> None:
     assert_allclose(scale.inverse(z), x, rtol=1e-5)
     assert_allclose(scale(x[:2] + 1), z[:2] + 1 / scale.std, rtol=1e-4)  # the scale of the first x
     assert_allclose(standardize([1, 3])([5]), [3])
-    constant = np.full((10, 1), 0.1, dtype)  # whose mean is rounded
-    assert_array_equal(standardize(constant)(constant), np.zeros((10, 1)))
-    assert_array_equal(standardize(constant).std, [1])
+    constants = [np.full((n, 1), 0.1, dtype) for n in range(1, 40)]
+    assert any(x.mean(axis=0) != x[0] for x in constants)  # by rounding
+    for constant in constants:
+        assert_array_equal(standardize(constant)(constant), 0 * constant)
+        assert_array_equal(standardize(constant).std, [1])
     t = tg.Tensor(x, requires_grad=True)
     np.sum(scale(t)).backward()
     assert_allclose(t.grad[0], 1 / scale.std)

@@ -128,6 +128,20 @@ def test_options_of_activations_are_attributes_that_can_be_changed(
     assert_allclose(compiled(x), twin(x), rtol=1e-12)
 
 
+def test_hardtanh_has_no_derivative_at_its_bounds_and_beyond() -> None:
+    for f, low, high in (nn.hardtanh, -1, 1), (nn.relu6, 0, 6):
+        x = leaf([low - 1.0, low, low + 0.5, high - 0.5, high, high + 1.0])
+        f(x).backward(np.ones(6))
+        assert_array_equal(x.grad, [0, 0, 1, 1, 0, 0])
+
+
+def test_gelu_by_tanh_is_its_formula_far_out() -> None:
+    x = np.linspace(-40, 40, 161)
+    inner = np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)
+    exact = x / (1 + np.exp(-2 * np.clip(inner, -300, 300)))  # x * (1 + tanh(inner)) / 2
+    assert_allclose(nn.gelu(x, "tanh"), exact, rtol=1e-12, atol=1e-100)
+
+
 def test_activations_take_the_parameters_of_their_functions() -> None:
     x = np.array([-2.0, 3.0])
     assert_array_equal(nn.LeakyReLU(0.5)(x), nn.leaky_relu(x, 0.5))

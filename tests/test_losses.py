@@ -349,6 +349,47 @@ def test_ignored_samples() -> None:
     assert np.isnan(nn.cross_entropy(x, [-100] * 3).item())  # the mean of nothing
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("weight", [None, np.array(W)])
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.25])
+@pytest.mark.parametrize("ignored", [0, 2, -100])
+def test_ignoring_a_class_is_leaving_its_samples_out(
+    ignored: int, label_smoothing: float, weight: Any, reduction: Any
+) -> None:
+    rng = np.random.default_rng(0)
+    scores, classes = rng.normal(size=(8, 3)), np.array([0, 1, 2, 1, 0, 2, 2, 1])
+    known = classes != ignored
+    options = {"reduction": reduction, "label_smoothing": label_smoothing}
+
+    def loss(scores: Any, classes: Any) -> Any:
+        return nn.cross_entropy(scores, classes, weight, ignored, **options)
+
+    def gradient(scores: Any, classes: Any) -> Any:
+        return tg.grad(lambda s: np.sum(loss(s, classes)))(scores)
+
+    expected = loss(scores[known], classes[known])
+    for f in loss, tg.compile(loss):
+        got = f(scores, classes)
+        if reduction == "none":
+            assert_array_equal(got[~known], 0)
+            got = got[known]
+        assert_allclose(got, expected, rtol=1e-12)
+    expected = gradient(scores[known], classes[known])
+    for f in gradient, tg.compile(gradient):
+        got = f(scores, classes)
+        assert_array_equal(got[~known], 0)
+        assert_allclose(got[known], expected, rtol=1e-10, atol=1e-14)
+
+
+def test_the_mean_of_no_elements_is_nan_with_an_empty_gradient() -> None:
+    x = leaf(np.zeros((0, 3)))
+    with pytest.warns(RuntimeWarning):
+        loss = nn.mse_loss(x, np.zeros((0, 3)))
+    assert np.isnan(loss.item())
+    loss.backward()
+    assert x.grad.shape == (0, 3)
+
+
 def test_sure_and_wrong_probabilities() -> None:
     p = leaf([0.0, 1.0, 0.0])
     losses = nn.binary_cross_entropy(p, [1.0, 0.0, 0.0], reduction="none")

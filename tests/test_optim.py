@@ -761,6 +761,29 @@ def test_a_spoiled_state_changes_nothing(spoil: Any, message: str) -> None:
     assert str(optimizer.state_dict()) == str(after) != str(before)
 
 
+def test_a_loaded_state_replaces_the_whole_state() -> None:
+    """A parameter without a state in what is loaded starts anew."""
+
+    def steps(optimizer: Any, parameters: list[Any], used: list[int]) -> None:
+        for i, p in enumerate(parameters):
+            p.grad = np.full(p.shape, 0.5) if i in used else None
+        optimizer.step()
+
+    first, second, third = (leaves((2,), (3,)) for _ in range(3))
+    saved, other, fresh = (optim.Adam(ps, lr=0.1) for ps in (first, second, third))
+    steps(saved, first, [0])
+    state = saved.state_dict()
+    del state["state"][1]
+    steps(other, second, [0, 1])
+    for p, q in zip(second, third, strict=True):
+        q.data = p.data
+    for optimizer, parameters in (other, second), (fresh, third):
+        optimizer.load_state_dict(state)
+        steps(optimizer, parameters, [0, 1])
+    for p, q in zip(second, third, strict=True):
+        assert_array_equal(p.data, q.data)
+
+
 def test_a_state_of_another_kind_of_optimizer_is_refused() -> None:
     (p,) = leaves((2,))
     adam = optim.Adam([p])
@@ -808,6 +831,7 @@ def test_a_state_dict_that_does_not_fit_changes_nothing() -> None:
     [
         (lambda p: optim.SGD([p], lr=-1), r"SGD: lr=-1 must be finite and not negative"),
         (lambda p: optim.Adam([p], lr=float("nan")), "lr=nan"),
+        (lambda p: optim.Adam([p], lr=float("inf")), "lr=inf must be finite"),
         (lambda p: optim.Adam([p], betas=(0.9, 1.0)), r"Adam: betas=\(0.9, 1.0\) must be"),
         (lambda p: optim.Adam([p], betas=(0.9,)), "two numbers"),
         (lambda p: optim.AdamW([p], eps=-1e-8), "AdamW: eps"),
@@ -826,6 +850,7 @@ def test_a_state_dict_that_does_not_fit_changes_nothing() -> None:
         (lambda p: optim.LBFGS([{"params": [p]}, {"params": []}]), "one group"),
         (lambda p: optim.LBFGS([p], lr=0.5), "leave both out"),
         (lambda p: optim.ExponentialMovingAverage([p], 1.5), "decay 1.5"),
+        (lambda p: optim.ExponentialMovingAverage([p], -0.5), "decay -0.5"),
     ],
 )
 def test_bad_values_are_refused(make: Any, message: str) -> None:
@@ -987,6 +1012,10 @@ def test_a_saved_schedule_continues(name: str) -> None:
         (lambda o: optim.ReduceLROnPlateau(o, "less"), "mode 'less'"),
         (lambda o: optim.ReduceLROnPlateau(o, threshold_mode="x"), "threshold_mode 'x'"),
         (lambda o: optim.SequentialLR(o, [optim.StepLR(o, 1)], [3]), "one milestone less"),
+        (
+            lambda o: optim.SequentialLR(o, [optim.StepLR(o, 1) for _ in range(3)], [5, 3]),
+            r"in ascending order, not \[5, 3\]",
+        ),
         (
             lambda o: optim.SequentialLR(
                 o, [optim.StepLR(o, 1), optim.StepLR(optim.SGD(leaves((1,))), 1)], [3]
@@ -1162,6 +1191,15 @@ def test_better_is_by_a_part_of_the_absolute_value(
         assert schedule.num_bad_epochs == bad, value
 
 
+def test_a_plateau_makes_no_reduction_of_eps_or_less() -> None:
+    for eps, expected in (0.5, 1.0), (0.25, 0.5):
+        optimizer = optim.SGD(leaves((2,)), lr=1.0)
+        schedule = optim.ReduceLROnPlateau(optimizer, factor=0.5, patience=0, eps=eps)
+        for _ in range(2):
+            schedule.step(1.0)
+        assert optimizer.param_groups[0]["lr"] == expected
+
+
 def test_a_plateau_lowers_a_group_added_later() -> None:
     optimizer = optim.SGD(leaves((2,)), lr=1.0)
     schedule = optim.ReduceLROnPlateau(optimizer, patience=0, min_lr=0.02)
@@ -1281,6 +1319,15 @@ def test_clip_grad_value() -> None:
 
 
 # -- averages
+
+
+def test_an_average_without_memory_is_the_weights() -> None:
+    (p,) = leaves((2,))
+    average = optim.ExponentialMovingAverage([p], decay=0)
+    p.data = [3.0, 5.0]
+    average.update()
+    with average.applied():
+        assert_array_equal(p.data, [3, 5])
 
 
 def test_an_average_follows_the_weights() -> None:

@@ -211,10 +211,9 @@ def _batch_norm(
     weight, bias = _parameters(who, x, x.shape[1:2], weight=weight, bias=bias)
     axes = (0, *range(2, x.ndim))
     if not training and running_mean is not None:
-        # Copies, because training updates the statistics in place.
-        scale = (np.copy(running_var) + eps) ** -0.5
+        scale = (running_var + eps) ** -0.5
         scale = scale if weight is None else scale * weight
-        shift = -np.copy(running_mean) * scale
+        shift = -running_mean * scale
         return _scaled(x, scale, shift if bias is None else shift + bias, axes)
     count = x.size // max(x.shape[1], 1)
     if count < 2:
