@@ -270,6 +270,8 @@ def test_spirals_are_one_arm_rotated() -> None:
     assert_allclose(turned, radius, atol=1e-12)
     assert sorted(set(classes.tolist())) == [0, 1, 2]
     assert radius.max() <= 1
+    many = np.linalg.norm(spirals(4000, noise=0.0, rng=0)[0], axis=1)
+    assert_allclose(np.quantile(many, [0.25, 0.75]) ** 2, [0.25, 0.75], atol=0.03)  # per area
 
 
 def test_blobs_lie_around_their_centers() -> None:

@@ -945,6 +945,36 @@ def test_lbfgs_obeys_its_limits_and_leaves_parameters_after_an_error() -> None:
         optim.LBFGS([p]).step()
 
 
+def test_lbfgs_by_default_evaluates_a_quarter_more_than_it_iterates() -> None:
+    options = optim.LBFGS(leaves((2,)), max_iter=20).param_groups[0]
+    assert (options["max_iter"], options["max_eval"]) == (20, 25)
+
+
+def test_lbfgs_takes_no_gradient_of_an_earlier_evaluation() -> None:
+    pytest.importorskip("scipy")
+    p, q = leaf([1.0]), leaf([1.0])
+    optimizer = optim.LBFGS([p, q], max_iter=1)
+
+    def closure() -> Any:
+        optimizer.zero_grad()
+        loss = np.sum((p - 3) ** 2 + (q - 3) ** 2)
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    assert p.item() == q.item() > 1
+    before = q.item()
+
+    def closure_of_p() -> Any:
+        optimizer.zero_grad()
+        loss = np.sum((p + 3) ** 2)
+        loss.backward()
+        return loss
+
+    optimizer.step(closure_of_p)
+    assert p.item() < 1 and q.item() == before
+
+
 def test_lbfgs_says_what_to_install() -> None:
     script = (
         "import sys; sys.modules['scipy'] = None; sys.modules['scipy.optimize'] = None\n"
@@ -1089,6 +1119,15 @@ def test_a_cycle_ends() -> None:
         schedule.step()
     with pytest.raises(ValueError, match="total_steps=3"):
         schedule.step()
+
+
+def test_a_cycle_can_start_at_its_peak() -> None:
+    optimizer = optim.SGD(leaves((2,)), momentum=0.9)
+    schedule = optim.OneCycleLR(optimizer, 2.0, 10, pct_start=0.1)
+    assert schedule.get_last_lr() == [2.0]
+    assert optimizer.param_groups[0]["momentum"] == 0.85
+    schedule.step()
+    assert 1.8 < schedule.get_last_lr()[0] < 2
 
 
 def added(make: Any, before: int = 3, after: int = 4) -> list[Any]:
@@ -1303,6 +1342,7 @@ def test_clipping_without_gradients_and_bad_bounds() -> None:
         lambda: optim.clip_grad_norm([p], 1.0, 0),
         lambda: optim.clip_grad_norm([p], np.nan),
         lambda: optim.clip_grad_value([p], -1.0),
+        lambda: optim.clip_grad_value([p], np.nan),
     ):
         with pytest.raises(ValueError, match="must"):
             call()
