@@ -10,89 +10,202 @@ import numpy as np
 
 from ..engine.tensor import Tensor
 from . import activations
-from .activations import Activation
 from .module import Module, as_input, called
 
 
 class _Activation(Module):
-    """A function of a tensor as a module. The function's options are attributes of the module."""
+    """The base class of activations; their options are attributes."""
 
     function: ClassVar[Callable[..., Any]]
-    defaults: ClassVar[dict[str, Any]]
 
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        _, *parameters = inspect.signature(cls.function).parameters.values()
-        cls.defaults = {parameter.name: parameter.default for parameter in parameters}
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        name = type(self).__name__
-        if kwargs.pop("inplace", False):
-            raise TypeError(f"{name}: inplace=True is not supported: leave it out")
-        try:
-            bound = inspect.signature(self.function).bind(None, *args, **kwargs)
-        except TypeError as error:
-            raise TypeError(f"{name}: {error}") from None
-        for option, default in self.defaults.items():
-            setattr(self, option, bound.arguments.get(option, default))
+    def __init__(self, *, inplace: bool = False) -> None:
+        if inplace:
+            raise TypeError(f"{type(self).__name__}: inplace=True is not supported: leave it out")
 
     def __call__(self, x: Any) -> Tensor:
         """Return the function of `x`."""
-        return self.function(as_input(x), **{name: getattr(self, name) for name in self.defaults})
+        return self.function(as_input(x))
 
     def __repr__(self) -> str:
-        options = {name: getattr(self, name) for name in self.defaults}
-        return called(self, **{k: v for k, v in options.items() if v != self.defaults[k]})
+        names = [name for name in inspect.signature(type(self)).parameters if name != "inplace"]
+        return called(self, **{name: getattr(self, name) for name in names})
 
 
-def _module(name: str, function: Activation, computes: str = "") -> type[_Activation]:
-    """A class of that name, whose instances call `function`."""
-    has_options = len(inspect.signature(function).parameters) > 1
-    same = f"`{function.__name__}`" + ", and takes the same options" * has_options
-    members = {"function": staticmethod(function), "__module__": __name__}
-    members["__doc__"] = f"A layer that computes {computes or same}."
-    return type(name, (_Activation,), members)
+class CELU(_Activation):
+    """A layer that computes `celu`."""
+
+    def __init__(self, alpha: float = 1.0, *, inplace: bool = False) -> None:
+        super().__init__(inplace=inplace)
+        self.alpha = alpha
+
+    def __call__(self, x: Any) -> Tensor:
+        """Return `celu(x, alpha)`."""
+        return activations.celu(as_input(x), self.alpha)
+
+
+class ELU(_Activation):
+    """A layer that computes `elu`."""
+
+    def __init__(self, alpha: float = 1.0, *, inplace: bool = False) -> None:
+        super().__init__(inplace=inplace)
+        self.alpha = alpha
+
+    def __call__(self, x: Any) -> Tensor:
+        """Return `elu(x, alpha)`."""
+        return activations.elu(as_input(x), self.alpha)
 
 
 class GELU(_Activation):
-    """A layer that computes `gelu`, and takes the same option."""
+    """A layer that computes `gelu`."""
 
-    function = staticmethod(activations.gelu)
-
-    def __init__(self, approximate: Literal["none", "tanh"] = "none") -> None:
+    def __init__(
+        self, approximate: Literal["none", "tanh"] = "none", *, inplace: bool = False
+    ) -> None:
+        super().__init__(inplace=inplace)
         activations.gelu_of(approximate)  # raises for an unknown approximation
-        super().__init__(approximate)
+        self.approximate = approximate
+
+    def __call__(self, x: Any) -> Tensor:
+        """Return `gelu(x, approximate)`."""
+        return activations.gelu(as_input(x), self.approximate)
 
 
-def _log_softmax(x: Any, dim: int = -1) -> Any:
-    return activations.log_softmax(x, dim)
+class Hardtanh(_Activation):
+    """A layer that computes `hardtanh`."""
+
+    def __init__(
+        self, min_val: float = -1.0, max_val: float = 1.0, *, inplace: bool = False
+    ) -> None:
+        super().__init__(inplace=inplace)
+        self.min_val = min_val
+        self.max_val = max_val
+
+    def __call__(self, x: Any) -> Tensor:
+        """Return `hardtanh(x, min_val, max_val)`."""
+        return activations.hardtanh(as_input(x), self.min_val, self.max_val)
 
 
-def _softmax(x: Any, dim: int = -1) -> Any:
-    return activations.softmax(x, dim)
+class LeakyReLU(_Activation):
+    """A layer that computes `leaky_relu`."""
+
+    def __init__(self, negative_slope: float = 0.01, *, inplace: bool = False) -> None:
+        super().__init__(inplace=inplace)
+        self.negative_slope = negative_slope
+
+    def __call__(self, x: Any) -> Tensor:
+        """Return `leaky_relu(x, negative_slope)`."""
+        return activations.leaky_relu(as_input(x), self.negative_slope)
 
 
-def _tanh(x: Any) -> Any:
-    return np.tanh(x)
+class LogSoftmax(_Activation):
+    """A layer that computes `log_softmax` along the axis `dim`."""
+
+    def __init__(self, dim: int = -1, *, inplace: bool = False) -> None:
+        super().__init__(inplace=inplace)
+        self.dim = dim
+
+    def __call__(self, x: Any) -> Tensor:
+        """Return `log_softmax(x, axis=dim)`."""
+        return activations.log_softmax(as_input(x), self.dim)
 
 
-CELU = _module("CELU", activations.celu)
-ELU = _module("ELU", activations.elu)
-Hardsigmoid = _module("Hardsigmoid", activations.hardsigmoid)
-Hardswish = _module("Hardswish", activations.hardswish)
-Hardtanh = _module("Hardtanh", activations.hardtanh)
-Identity = _module("Identity", activations.linear)
-LeakyReLU = _module("LeakyReLU", activations.leaky_relu)
-LogSigmoid = _module("LogSigmoid", activations.log_sigmoid)
-LogSoftmax = _module("LogSoftmax", _log_softmax, "`log_softmax` along the axis `dim`")
-Mish = _module("Mish", activations.mish)
-ReLU = _module("ReLU", activations.relu)
-ReLU6 = _module("ReLU6", activations.relu6)
-SELU = _module("SELU", activations.selu)
-SiLU = _module("SiLU", activations.silu)
-Sigmoid = _module("Sigmoid", activations.sigmoid)
-Softmax = _module("Softmax", _softmax, "`softmax` along the axis `dim`")
-Softplus = _module("Softplus", activations.softplus)
-Softsign = _module("Softsign", activations.softsign)
-Tanh = _module("Tanh", _tanh, "`numpy.tanh`")
-Tanhshrink = _module("Tanhshrink", activations.tanhshrink)
+class Softmax(_Activation):
+    """A layer that computes `softmax` along the axis `dim`."""
+
+    def __init__(self, dim: int = -1, *, inplace: bool = False) -> None:
+        super().__init__(inplace=inplace)
+        self.dim = dim
+
+    def __call__(self, x: Any) -> Tensor:
+        """Return `softmax(x, axis=dim)`."""
+        return activations.softmax(as_input(x), self.dim)
+
+
+class Softplus(_Activation):
+    """A layer that computes `softplus`."""
+
+    def __init__(self, beta: float = 1.0, *, inplace: bool = False) -> None:
+        super().__init__(inplace=inplace)
+        self.beta = beta
+
+    def __call__(self, x: Any) -> Tensor:
+        """Return `softplus(x, beta)`."""
+        return activations.softplus(as_input(x), self.beta)
+
+
+class Hardsigmoid(_Activation):
+    """A layer that computes `hardsigmoid`."""
+
+    function = staticmethod(activations.hardsigmoid)
+
+
+class Hardswish(_Activation):
+    """A layer that computes `hardswish`."""
+
+    function = staticmethod(activations.hardswish)
+
+
+class Identity(_Activation):
+    """A layer that returns its input."""
+
+    function = staticmethod(activations.linear)
+
+
+class LogSigmoid(_Activation):
+    """A layer that computes `log_sigmoid`."""
+
+    function = staticmethod(activations.log_sigmoid)
+
+
+class Mish(_Activation):
+    """A layer that computes `mish`."""
+
+    function = staticmethod(activations.mish)
+
+
+class ReLU(_Activation):
+    """A layer that computes `relu`."""
+
+    function = staticmethod(activations.relu)
+
+
+class ReLU6(_Activation):
+    """A layer that computes `relu6`."""
+
+    function = staticmethod(activations.relu6)
+
+
+class SELU(_Activation):
+    """A layer that computes `selu`."""
+
+    function = staticmethod(activations.selu)
+
+
+class SiLU(_Activation):
+    """A layer that computes `silu`."""
+
+    function = staticmethod(activations.silu)
+
+
+class Sigmoid(_Activation):
+    """A layer that computes `sigmoid`."""
+
+    function = staticmethod(activations.sigmoid)
+
+
+class Softsign(_Activation):
+    """A layer that computes `softsign`."""
+
+    function = staticmethod(activations.softsign)
+
+
+class Tanh(_Activation):
+    """A layer that computes `numpy.tanh`."""
+
+    function = np.tanh
+
+
+class Tanhshrink(_Activation):
+    """A layer that computes `tanhshrink`."""
+
+    function = staticmethod(activations.tanhshrink)
