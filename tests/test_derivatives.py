@@ -471,6 +471,7 @@ def test_gradcheck_of_second_order() -> None:
         (np.abs, np.array([1.0, 1e-9]), r"absolute at index \(1,\)"),
         (lambda x: np.maximum(x, x[::-1] * 2), np.array([2.0, 1 + 1e-9]), r"maximum at index"),
         (np.max, np.array([1.0, 3.0, 3 + 1e-9]), r"maximum.reduce at index"),
+        (np.min, np.array([3.0, 1 + 1e-9, 1.0]), r"minimum.reduce at index"),
         (tg.nn.relu, np.array([-1.0, 0.0]), r"relu at index \(1,\)"),
     ],
 )

@@ -81,6 +81,7 @@ ROWS = np.array([[2.0, NAN, 1.0], [NAN, NAN, NAN]])
         (lambda x: np.nanmax(x, initial=2.0, where=MASK), [[NAN, 9.0, 2.0]], [[0, 0, 0.5]]),
         (np.fmax.reduce, [[NAN, 1.0]], [[0, 1]]),
         (np.fmin.reduce, [[NAN, NAN]], [[0.5, 0.5]]),
+        (np.fmin.reduce, [[NAN, 1.0]], [[0, 1]]),
         (np.maximum.accumulate, [[3.0, 1.0, 3.0, 5.0]], [[2.5, 0, 0.5, 1]]),
         (np.maximum.accumulate, [[1.0, NAN, 5.0, NAN]], [[1, 2.5, 0, 0.5]]),
         (np.minimum.accumulate, [[3.0, 3.0, 1.0]], [[1.5, 0.5, 1]]),
