@@ -1,7 +1,10 @@
 """What every doctest of the package and of the README sees, loaded with `-p tests.plugin`."""
 
+import contextlib
 import gc
 import os
+from collections.abc import Iterator
+from tempfile import TemporaryDirectory
 from typing import Any
 
 # Before NumPy reads it: on small matrices more threads only wait for each other.
@@ -25,10 +28,16 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-@pytest.fixture(autouse=True)
-def _names_in_doctests(request: pytest.FixtureRequest, doctest_namespace: dict[str, Any]) -> None:
+@pytest.fixture(autouse=True, scope="session")
+def _names_in_doctests(doctest_namespace: dict[str, Any]) -> None:
     doctest_namespace.update(np=np, tg=tensorgrad, tensorgrad=tensorgrad)
-    if isinstance(request.node, pytest.DoctestItem):  # examples write files
-        request.getfixturevalue("monkeypatch").chdir(request.getfixturevalue("tmp_path"))
-    if request.node.name in NEED_SCIPY:
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    if not isinstance(item, pytest.DoctestItem):
+        return (yield)
+    if item.name in NEED_SCIPY:
         pytest.importorskip("scipy")
+    with TemporaryDirectory() as folder, contextlib.chdir(folder):  # examples write files
+        return (yield)

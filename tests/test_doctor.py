@@ -61,7 +61,7 @@ def test_each_kernel_is_measured_in_both_dtypes_on_one_and_on_all_threads(
 ) -> None:
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
     threads = min(2, os.cpu_count() or 1)
-    measured, skipped = kernels(256, 0.1, [OTHER])
+    measured, skipped = kernels(256, 0.03, [OTHER])
     assert [(k.setting, (k.name or "").lower()) for k in measured] == [
         (None, (BLAS.kernel or "").lower()),
         (OTHER, OTHER.lower()),
@@ -190,7 +190,7 @@ Set OPENBLAS_CORETYPE=SkylakeX before Python starts: products take 0.51 of the t
 
 
 def quick(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> list[str]:
-    monkeypatch.setattr(doctor, "report", functools.partial(doctor.report, 128, 0.1))
+    monkeypatch.setattr(doctor, "report", functools.partial(doctor.report, 128, 0.03))
     main(["doctor"])
     return capsys.readouterr().out.splitlines()
 

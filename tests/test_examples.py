@@ -13,6 +13,8 @@ import tensorgrad as tg
 from tensorgrad import nn
 from tensorgrad.training import accuracy, evaluate
 
+from .depth import one_in
+
 
 def train(model: Any, loss: Any, batches: Any, epochs: int, lr: float) -> tg.History:
     """AdamW, with a rate that falls to 0 over the training."""
@@ -167,7 +169,7 @@ def learn_text(network: Callable[[np.random.Generator], Any]) -> Callable[[int],
     return learn
 
 
-@pytest.mark.parametrize(("network", "epochs"), [(Recurrent, 20), (Attentive, 6)])
+@pytest.mark.parametrize(("network", "epochs"), one_in(2, [(Attentive, 6), (Recurrent, 20)]))
 def test_text(network: Any, epochs: int) -> None:
     """The loss comes close to the entropy: ln 32 a sentence, as one of 32 is drawn.
 
@@ -255,14 +257,17 @@ def test_wine_from_a_csv_file(reader: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "learn",
-    [
-        learn_moons,
-        learn_digits,
-        learn_digits_as_images,
-        learn_text(Recurrent),
-        learn_text(Attentive),
-        learn_noise,
-    ],
+    one_in(
+        2,
+        [
+            learn_moons,
+            learn_digits,
+            learn_text(Attentive),
+            learn_digits_as_images,
+            learn_noise,
+            learn_text(Recurrent),
+        ],
+    ),
 )
 def test_the_same_seed_gives_the_same_bits(learn: Any) -> None:
     first, second = learn(1)[0].state_dict(), learn(1)[0].state_dict()

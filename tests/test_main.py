@@ -14,7 +14,7 @@ from numpy.testing import assert_allclose
 import tensorgrad
 from tensorgrad.__main__ import main
 
-from .depth import FULL, full_run_only
+from .depth import full_run_only, one_in
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -97,6 +97,23 @@ def test_the_engines_are_compared(output: str) -> None:
 def test_the_same_seed_prints_the_same(
     output: str, run: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """And the picture is as wide as the terminal."""
+    widths = []
+
+    def only_the_width(_rng: Any, width: int) -> None:
+        widths.append(width)
+
+    monkeypatch.setattr("tensorgrad.__main__.learn_two_moons", only_the_width)
+    monkeypatch.setenv("COLUMNS", "40")
+    assert output.startswith(run("--seed", "0")[1])
+    assert not output.startswith(run("--seed", "1")[1])
+    assert widths == [38, 38]
+
+
+@full_run_only
+def test_the_same_seed_prints_the_same_twice(
+    output: str, run: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Up to the times; the picture is as wide as the terminal."""
 
     def numbers(text: str) -> list[str]:
@@ -106,8 +123,6 @@ def test_the_same_seed_prints_the_same(
     again = run("--seed", "0")[1]
     assert numbers(again) == numbers(output)
     assert {len(line) for line in picture(two_moons(again))} == {40}
-    monkeypatch.setattr("tensorgrad.__main__.learn_two_moons", lambda *_: None)
-    assert not output.startswith(run("--seed", "1")[1])
 
 
 def picture(text: str) -> list[str]:
@@ -133,7 +148,7 @@ def test_a_bad_seed_is_a_usage_error(value: str, run: Call) -> None:
 # -- what can end it, and where it runs
 
 
-@pytest.mark.parametrize("args", [["support"], [], ["doctor"]] if FULL else [["support"]])
+@pytest.mark.parametrize("args", one_in(3, [["support"], [], ["doctor"]]))
 def test_a_reader_may_leave(args: list[str]) -> None:
     """As `head` does."""
     command = [sys.executable, "-m", "tensorgrad", *args]
@@ -144,7 +159,7 @@ def test_a_reader_may_leave(args: list[str]) -> None:
     assert process.returncode == 141
 
 
-@pytest.mark.parametrize("args", [[], ["doctor"]] if FULL else [[]])
+@pytest.mark.parametrize("args", one_in(2, [[], ["doctor"]]))
 def test_ctrl_c_ends_it_quietly(args: list[str]) -> None:
     command = [sys.executable, "-u", "-m", "tensorgrad", *args]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

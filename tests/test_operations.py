@@ -123,7 +123,7 @@ def float32_gradient_is_close_to_float64s(op: Op, shapes: tuple[Shape, ...]) -> 
     assert_same([x.grad for x in short], expected, roundings=1 << 10, least=1.0)
 
 
-@law(at_each_shape)
+@law(at_each_shape, one_row_in=2)
 def memory_layout_does_not_matter(op: Op, shapes: tuple[Shape, ...]) -> None:
     def read_only(a: Any) -> Any:
         a = a.copy()
@@ -199,7 +199,7 @@ def gradient_at_random_values(op: Op) -> None:
 # -- second derivatives, and the functional form
 
 
-@law(at_each_shape)
+@law(at_each_shape, one_row_in=2)
 def second_derivative(op: Op, shapes: tuple[Shape, ...]) -> None:
     """How the gradient along one random direction changes along another, against differences."""
     args, seed = draw(op, shapes)
@@ -254,7 +254,7 @@ def where_it_is_quick(op: Op) -> list[Any]:
     return [first, *(case for case in others if size(case) <= 8)]
 
 
-@law(where_it_is_quick)
+@law(where_it_is_quick, one_row_in=2)
 def jacobian_of_many_rows_at_once(op: Op, shapes: tuple[Shape, ...]) -> None:
     """Rows and columns carried together are those carried one by one."""
     args, _ = draw(op, shapes)
@@ -271,7 +271,7 @@ def jacobian_of_many_rows_at_once(op: Op, shapes: tuple[Shape, ...]) -> None:
             assert_allclose(block, expected, rtol=1e-9, atol=1e-9)
 
 
-@law(at_a_small_shape)
+@law(at_a_small_shape, one_row_in=2)
 def derivative_of_a_forward_derivative(op: Op, shapes: tuple[Shape, ...]) -> None:
     args, seed = draw(op, shapes)
     rng = np.random.default_rng(4)
@@ -415,7 +415,7 @@ def test_max_of_many_tied_float16() -> None:
     assert_allclose(x.grad, np.float16(0.001), rtol=1e-2)
 
 
-@law(at_each_shape)
+@law(at_each_shape, one_row_in=2)
 def mixed_second_derivative(op: Op, shapes: tuple[Shape, ...]) -> None:
     """How the derivative by one argument, along v, changes with another one, along u."""
     rng = np.random.default_rng(0)

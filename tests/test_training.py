@@ -22,7 +22,7 @@ from tensorgrad.compiler import compiled
 from tensorgrad.engine.modes import mode
 from tensorgrad.training import accuracy, compilation, evaluate
 
-from .depth import FULL
+from .depth import one_in
 from .oracles import leaf
 
 X, Y = tg.data.moons(40, rng=0)
@@ -488,7 +488,7 @@ def assert_resumes(tmp_path: Path, run: Callable[[int], Run]) -> None:
     every = tg.Checkpoint(tmp_path / "all", keep=100)
     assert_equal(run(0).fit(checkpoint=every, checkpoint_every=1), expected)
     assert len(every.paths()) == 9
-    for path in every.paths()[:: 1 if FULL else 4]:
+    for path in one_in(4, every.paths()):
         folder = tmp_path / path.stem
         folder.mkdir()
         path.rename(folder / path.name)
@@ -505,14 +505,11 @@ OPTIMIZERS = {
 }
 
 
-COMPILED = [*OPTIMIZERS] if FULL else ["Adam"]
-
-
 @pytest.mark.parametrize(
     ("name", "options"),
     [
         *((name, {"compile": False}) for name in OPTIMIZERS),
-        *((name, {}) for name in COMPILED),
+        *((name, {}) for name in one_in(6, OPTIMIZERS)),
     ],
 )
 def test_a_resumed_training_is_the_uninterrupted_one(
@@ -553,7 +550,7 @@ def test_early_stopping_is_resumed(tmp_path: Path) -> None:
     expected = run(0).fit()
     stopped = expected[2]
     assert stopped["stopped"] == "early stopping"
-    for until in (1, stopped["best_epoch"], stopped["best_epoch"] + 1, 40):
+    for until in one_in(2, [1, stopped["best_epoch"], stopped["best_epoch"] + 1, 40]):
         folder = tmp_path / f"{until}"
         run(0).fit(checkpoint=folder, epochs=until)
         assert_equal(run(1).fit(checkpoint=folder), expected)
@@ -872,7 +869,7 @@ def everything(model: Any, optimizer: Any, schedule: Any) -> str:
     return repr((model.state_dict(), optimizer.state_dict(), schedule.state_dict(), leaves, rng))
 
 
-@pytest.mark.parametrize("part", np.linspace(0.02, 0.95, 13 if FULL else 4))
+@pytest.mark.parametrize("part", one_in(6, np.linspace(0.02, 0.95, 13)))
 def test_ctrl_c_does_not_wait_for_the_compiler(part: float) -> None:
     """It comes at some call of a function, on the way through the first step."""
 
