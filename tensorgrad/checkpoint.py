@@ -22,11 +22,11 @@ from .tree import TreeDef, flatten, is_stateful, require_arrays
 
 
 def checkpoint(f: F) -> F:
-    """Return `f`, whose intermediate results are computed again in the backward pass, not kept.
+    """Return a function like `f` whose intermediate results are not kept for the backward pass.
 
-    Results are tensors, or nested lists, tuples, dicts of them. Gradients also reach tensors that
-    `f` uses from outside. `f` must compute the same again: a GraphError says if it did not, as with
-    a random generator that has moved on.
+    The backward pass computes them again. Results are tensors, or trees of them. Gradients also
+    reach tensors that `f` uses from outside. `f` must return the same results when it is called
+    again: otherwise, as with a random generator that has changed, a GraphError is raised.
 
     >>> block = tg.checkpoint(lambda x: np.tanh(np.exp(np.tanh(x))))
     >>> tg.grad(block)(0.5) == tg.grad(lambda x: np.tanh(np.exp(np.tanh(x))))(0.5)
@@ -61,9 +61,9 @@ def checkpoint(f: F) -> F:
 
 
 class _Replay:
-    """The derivative of a checkpointed call: run it again, and carry the cotangents through.
+    """The derivative of a checkpointed call: runs it again, and carries cotangents back through it.
 
-    `sources` are the nodes that it takes from outside, as arguments or otherwise.
+    `sources` are the nodes that the call used, as arguments or from outside.
     """
 
     def __init__(self, f: Function, run: Function, start: int, outputs: list[Tensor]) -> None:
@@ -80,8 +80,8 @@ class _Replay:
             _, _, outputs = _outputs(self.run)
         if [_checksum(y) for y in outputs] != self.sums:
             raise GraphError(
-                f"checkpoint: {self.name} computed something else the second time: it must "
-                "depend on nothing that has changed, such as a random generator"
+                f"checkpoint: {self.name} computed something else the second time: it must not "
+                "depend on anything that has changed, such as a random generator"
             )
         nodes = ancestors(*_roots(outputs), since=start)
         recorded = any(isinstance(share, Tensor) for share in g)
@@ -89,7 +89,7 @@ class _Replay:
         for root, share in zip(_roots(outputs), g, strict=True):
             seeds[root] = share if root not in seeds else seeds[root] + share
         operands = revive if recorded else saved
-        # A source may have been computed from another one: that part is not ours.
+        # A source may have been computed from another one, which is not a part of this call.
         found = backpropagate(nodes, seeds, self.sources, operands=operands, since=start)
         return [found.get(s, np.zeros(s.shape, s.dtype)) for s in self.sources]
 
@@ -102,7 +102,7 @@ class _State(NamedTuple):
 
 
 def _as_of_now(f: Function, args: Any, kwargs: Any) -> Function:
-    """The same call for later, with the values that tensors among the arguments have now."""
+    """The same call, to be made later with the present values of tensors among the arguments."""
     leaves, structure = flatten((args, kwargs), is_stateful)
     states = [
         _State(t._array, t._node)
@@ -122,7 +122,7 @@ def _as_of_now(f: Function, args: Any, kwargs: Any) -> Function:
 
 
 def _outputs(run: Function) -> tuple[list[Any], TreeDef, list[Tensor]]:
-    """What a run returns: its leaves, their structure, and the tracked ones, as its own nodes."""
+    """The leaves of the results, their structure, and the tracked leaves with nodes of this run."""
     leaves, structure = flatten(run())
     require_arrays(leaves, structure, "checkpoint", "output{}".format, "leave it out")
     return leaves, structure, [apply(alias, (y,)) for y in filter(_is_tracked, leaves)]

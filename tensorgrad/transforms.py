@@ -1,4 +1,4 @@
-"""Derivatives of functions, as functions: they nest to any order and mix with `backward()`.
+"""Transforms: they take a function and return one that computes derivatives, to any order.
 
 Arguments and results of the functions are arrays, tensors and numbers, or trees of them, such as
 lists, tuples, dicts, modules and registered classes. Derivatives have the structure of the
@@ -122,20 +122,20 @@ class _Linearized:
 
     @property
     def y(self) -> Any:
-        """What the function returned."""
+        """The output of the function."""
         return self.y_structure.unflatten(map(self._returned, self.results))
 
     @property
     def aux(self) -> Any:
-        """What else the function returned."""
+        """The auxiliary output of the function."""
         return tree_map(lambda a: self._returned(a) if isinstance(a, Tensor) else a, self._aux)
 
     def _returned(self, y: Tensor) -> Any:
-        """A tensor that the function returned, as the caller gets it."""
+        """A tensor of the output as the caller gets it: as an array, unless it has a graph."""
         return y if self.others and self.recording else self._result(y.data)
 
     def pull(self, cotangents: Sequence[Any]) -> list[Any]:
-        """The cotangents of the primals, given those of the results; None stands for zeros."""
+        """Carry cotangents of the results back to the primals; None stands for zeros."""
         recorded = self._recorded(cotangents)
         seeds: dict[Node, Any] = {}
         for root, g in zip(self.roots, cotangents):
@@ -151,7 +151,7 @@ class _Linearized:
         return [found[end] if end in found else np.zeros(end.shape, end.dtype) for end in self.ends]
 
     def gradient(self) -> Any:
-        """The gradient of the sum of what the function returned, which must be real floating."""
+        """The gradient of the sum of the results, which must be real floating."""
         for y in self.results:
             if y.dtype.kind != "f":
                 raise TypeError(
@@ -160,7 +160,7 @@ class _Linearized:
         return self.of_primals(self.pull([ones(y.shape, y.dtype) for y in self.results]))
 
     def push(self, tangents: Sequence[Any]) -> list[Any]:
-        """The tangents of the results, given those of the primals; None stands for zeros."""
+        """Carry tangents of the primals forward to the results; None stands for zeros."""
         recorded = self._recorded(tangents)
         found = {
             end: asarray(t) if recorded else plain(t)
@@ -174,21 +174,21 @@ class _Linearized:
         ]
 
     def leaves(self) -> list[tuple[Node, int]]:
-        """The nodes of the primals that are tracked tensors, and how old their data is."""
+        """The nodes of primals that are tracked tensors, with their present serial numbers."""
         nodes = [primal._node for primal in self.primals if isinstance(primal, Tensor)]
         return [(node, node.serial) for node in nodes if node is not None]
 
     def check(self, leaves: list[tuple[Node, int]]) -> None:
-        """Raise if the data of a leaf was changed since `leaves` were taken down."""
+        """Raise a GraphError if the data of a leaf was changed since `leaves()` was called."""
         for node, serial in leaves:
             require_unwritten(node, self.name)
             if node.serial != serial:
                 raise GraphError(f"{self.name}: the data of a primal was changed since the call")
         _ways(self.roots, self.ends)
 
-    def _recorded(self, given: Sequence[Any]) -> bool:
-        """Whether somebody outside could ask for the derivative of what is computed now."""
-        return mode.get().recording and (self.others or any_tracked(given))
+    def _recorded(self, values: Sequence[Any]) -> bool:
+        """Whether a caller can differentiate what is computed now from these values."""
+        return mode.get().recording and (self.others or any_tracked(values))
 
     def cotangents(self, cotangent: Any) -> list[Any]:
         """The leaves of a cotangent, checked against the output."""
@@ -203,7 +203,7 @@ class _Linearized:
         return _handle(value) if self.tensors else value
 
     def of_primals(self, values: Sequence[Any]) -> Any:
-        """The cotangents of the primals in their structure: a tensor's is a tensor."""
+        """Cotangents in the structure of the primals; those of tensors are tensors."""
         return self.structure.unflatten(
             [
                 _handle(v) if isinstance(primal, Tensor) else v
@@ -212,6 +212,7 @@ class _Linearized:
         )
 
     def of_results(self, values: Sequence[Any]) -> Any:
+        """Tangents in the structure of the output."""
         return self.y_structure.unflatten(map(self._result, values))
 
 
@@ -226,7 +227,7 @@ def _parameter(f: Function, position: int) -> str:
 
 
 def _handle(value: Any) -> Tensor:
-    """A tensor of its own, so that changing it in place changes no other one."""
+    """A new tensor with the same value and graph: changing it in place changes no other one."""
     t = asarray(value)
     return tensor_of(plain(t), t._node)
 
@@ -234,10 +235,11 @@ def _handle(value: Any) -> Tensor:
 def _ways(
     roots: list[Node | None], ends: Sequence[Node]
 ) -> tuple[list[Node], list[Node | None], bool]:
-    """The nodes on the ways from the roots to the ends, newest first; does anything else join in?
+    """The nodes on paths from the roots to the ends, newest first.
 
-    Roots that are on no way become None. What else could join are tracked tensors that the
-    differentiated function took from outside, or the ends' own past.
+    Also returns the roots, with None for those that do not depend on an end, and whether the roots
+    depend on anything else: on tracked tensors from outside of the function, or on what the ends
+    were computed from.
     """
     tracked = [root for root in roots if root is not None]
     if not (tracked and ends):
@@ -285,40 +287,40 @@ def _like(
     ]
 
 
-# -- forward: tangents through the nodes, in the order in which they were computed
+# -- forward mode: tangents of the nodes, in the order in which they were computed
 
 
 def _push(nodes: Any, tangents: dict[Node, Any], operands: Function) -> None:
-    """Give each node (oldest first) its tangent, if its parents have any."""
+    """Add the tangent of each node (oldest first) that has a parent with a tangent."""
     for node in nodes:
-        given = {i: tangents[p] for i, p in enumerate(node.parents) if p in tangents}
-        if node in tangents or not given:
+        known = {i: tangents[p] for i, p in enumerate(node.parents) if p in tangents}
+        if node in tangents or not known:
             continue
         if node.rule is PART:
-            tangents[node] = given[0][node.args[0]]
+            tangents[node] = known[0][node.args[0]]
             continue
         out, args = operands(node)
-        tangent = _tangent(node, out, args, given)
+        tangent = _tangent(node, out, args, known)
         tangents[node] = np.asarray(tangent) if isinstance(tangent, np.generic) else tangent
 
 
-def _tangent(node: Node, out: Any, args: Sequence[Any], given: Mapping[int, Any]) -> Any:
-    """The tangent of a node's output, given those of some arguments."""
-    known, kwargs = node.rule, node.kwargs
-    assert known is not None
-    if known.form == "linear":
-        arity = min(known.arity, len(args))
-        zeros = [given.get(i, _zeros(a)) for i, a in enumerate(args[:arity])]
+def _tangent(node: Node, out: Any, args: Sequence[Any], tangents: Mapping[int, Any]) -> Any:
+    """The tangent of a node's output; `tangents` are those of its arguments, by position."""
+    rule, kwargs = node.rule, node.kwargs
+    assert rule is not None
+    if rule.form == "linear":
+        arity = min(rule.arity, len(args))
+        all_tangents = [tangents.get(i, _zeros(a)) for i, a in enumerate(args[:arity])]
         options = {name: value for name, value in kwargs.items() if name != "initial"}
-        return known.fun(*zeros, *args[arity:], **options)
+        return rule.fun(*all_tangents, *args[arity:], **options)
     total: Any = None
-    for i, tangent in given.items():
-        vjp = known.vjps[i]
+    for i, tangent in tangents.items():
+        vjp = rule.vjps[i]
         if vjp is None:
             continue
-        if known.form == "multilinear":
-            share = known.fun(*args[:i], tangent, *args[i + 1 :], **kwargs)
-        elif known.form == "elementwise":  # the Jacobian is diagonal, so it is its own transpose
+        if rule.form == "multilinear":
+            share = rule.fun(*args[:i], tangent, *args[i + 1 :], **kwargs)
+        elif rule.form == "elementwise":  # the Jacobian is diagonal, so it is its own transpose
             g = tangent if tangent.shape == node.shape else np.broadcast_to(tangent, node.shape)
             share = unbroadcast(vjp(g, out, *args, **kwargs), node)
         else:
@@ -332,14 +334,14 @@ def _sum(a: Any, b: Any) -> Any:
 
 
 def _zeros(a: Any) -> Any:
-    """Zeros in place of an argument that has no tangent."""
+    """The tangent of an argument that has none: zeros."""
     return np.zeros(a.shape, a.dtype) if hasattr(a, "shape") else a * 0
 
 
 def _transposed(
     vjp: Function, node: Node, out: Any, args: Sequence[Any], i: int, tangent: Any
 ) -> Any:
-    """The tangent of a node's output: the vjp, a linear function of g, transposed."""
+    """The tangent of a node's output by argument i: the transpose of its vjp, linear in g."""
     parent = node.parents[i] if node.parents else None
     assert parent is not None
     specs = out if isinstance(out, tuple) else (node,)
@@ -364,11 +366,11 @@ def _transposed(
 def vjp(
     f: Function, *primals: Any, has_aux: bool = False
 ) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:
-    """Return `f(*primals)`, and the pullback of its cotangent to the cotangents of the primals.
+    """Return `f(*primals)`, and the function that pulls a cotangent of it back to the primals.
 
-    The primals are real floating. The pullback takes cotangents of the output's structure and
-    shapes, returns a tuple with one for each primal, and may be called any number of times. With
-    `has_aux`, `f` returns `(output, aux)`, and aux is returned as a third result.
+    The primals are real floating. The pullback takes a cotangent with the structure and the shapes
+    of the output, and returns a tuple with a cotangent for each primal. It may be called any number
+    of times. With `has_aux`, `f` returns `(output, aux)`, and aux is the third result.
 
     >>> y, pullback = tg.vjp(lambda x: x**2, np.array([1.0, 2.0]))
     >>> y
@@ -389,9 +391,9 @@ def vjp(
 def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
     """Return `f(*primals)`, and its derivative along the tangents, `J @ tangents`.
 
-    `primals` and `tangents` are tuples, one item for each argument, of the same structures and
-    shapes; the derivative has the structure and the shapes of the output. It is carried forward: a
-    linear function costs as much again, and of an element-wise one, its rule is evaluated once.
+    `primals` and `tangents` are tuples with an item for each argument, of the same structures and
+    shapes. The derivative has the structure and the shapes of the output. It is carried forward: a
+    linear operation is applied once more, and the rule of an element-wise one is evaluated once.
 
     >>> tg.jvp(np.sin, (np.array([0.0, np.pi]),), (np.array([1.0, 2.0]),))[1]
     array([ 1., -2.])
@@ -407,9 +409,9 @@ def value_and_grad(
 ) -> Callable[P, tuple[Any, Any]]:
     """Return a function that computes both `f` and its gradient: `(value, gradient)`.
 
-    `f` returns one element; with `has_aux`, that and anything else, and the result is
-    `((value, aux), gradient)`. The gradient is that of the positional argument `argnums`, or a
-    tuple of those of several.
+    `f` returns one element; with `has_aux`, it returns `(value, aux)`, and the result is
+    `((value, aux), gradient)`. `argnums` is the position of the argument to differentiate by; for
+    a tuple of positions, the gradient is a tuple.
 
     >>> tg.value_and_grad(lambda x: np.sum(x**2))(np.array([1.0, 2.0]))
     (array(5.), array([2., 4.]))
@@ -445,9 +447,9 @@ def grad(
 ) -> Callable[P, Any]:
     """Return the function that computes the gradient of `f`, which returns one element.
 
-    The gradient is that of the positional argument `argnums`, or a tuple of those of several; zeros
-    where `f` does not depend on one. With `has_aux`, `f` returns `(value, aux)`, and the result is
-    `(gradient, aux)`.
+    `argnums` is the position of the argument to differentiate by; for a tuple of positions, the
+    gradient is a tuple. It is zero where `f` does not depend on an argument. With `has_aux`, `f`
+    returns `(value, aux)`, and the result is `(gradient, aux)`.
 
     >>> cube = lambda x: x**3
     >>> tg.grad(cube)(2.0), tg.grad(tg.grad(cube))(2.0)
@@ -469,9 +471,9 @@ def elementwise_grad(f: np.ufunc, argnums: int | Sequence[int] = 0) -> Function:
 @overload
 def elementwise_grad(f: Callable[P, Any], argnums: int | Sequence[int] = 0) -> Callable[P, Any]: ...
 def elementwise_grad(f: Function, argnums: int | Sequence[int] = 0) -> Function:
-    """Return the function that computes the derivative of each output element by its input's.
+    """Return the function that computes the derivative of an element-wise function.
 
-    That is the gradient of the sum of the outputs: for an `f` that works element by element.
+    For an `f` that works element by element, it is the gradient of the sum of the output.
 
     >>> tg.elementwise_grad(np.sin)(np.array([0.0, np.pi]))
     array([ 1., -1.])
@@ -497,12 +499,13 @@ def jacobian(
 def jacobian(
     f: Function, argnums: int | Sequence[int] = 0, mode: Direction | None = None
 ) -> Function:
-    """Return the function that computes all the derivatives of each output by each input.
+    """Return the function that computes the Jacobian of `f`.
 
-    For an output of shape `s` and an argument of shape `t` the Jacobian has shape `s + t`; for
-    nested ones it is the output's structure of the arguments' structure of such arrays. Rows are
-    carried backward ("reverse") or columns forward ("forward"), by default whichever are fewer, and
-    many of them at once.
+    These are the derivatives of each output element by each input element. For an output of shape
+    `s` and an argument of shape `t`, the Jacobian has shape `s + t`. For trees, it is a tree with
+    the structure of the output, in which each leaf is a tree with the structure of the argument.
+    The mode is "reverse" (rows are carried backward) or "forward" (columns are carried forward); by
+    default, the one with fewer rows or columns. Many are carried at once.
 
     >>> tg.jacobian(lambda x: x**2)(np.array([1.0, 2.0]))
     array([[2., 0.],
@@ -549,7 +552,7 @@ def jacobian(
 def _all_units(
     call: _Linearized, carry: Callable[[Sequence[Any]], list[Any]], sides: Sequence[Any]
 ) -> list[list[Any]]:
-    """What each unit vector of each side is carried to, stacked along a first axis."""
+    """The results for each unit vector of each side, stacked along a first axis."""
     largest = max(map(math.prod, {node.shape for node in call.nodes}), default=1)
     step = max(1, (1 << 22) // max(largest, 1))  # 32 MB of float64 in one array
 
@@ -598,8 +601,8 @@ def hessian(f: Callable[P, Any], argnums: int | Sequence[int] = 0) -> Callable[P
 def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
     """Return the product of the Hessian of `f` at `primals` with `tangents`, without the Hessian.
 
-    `f` returns one element. Primals and tangents are tuples, one item for each argument; so is the
-    product, unless there is one argument only.
+    `f` returns one element. `primals` and `tangents` are tuples with an item for each argument. So
+    is the product, unless there is only one argument.
 
     >>> f = lambda x: x[0] ** 2 * x[1]
     >>> tg.hvp(f, (np.array([1.0, 2.0]),), (np.array([1.0, 0.0]),))
@@ -609,14 +612,14 @@ def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
     everything = tuple(range(len(primals)))
     # The Hessian is symmetric: pulling back the gradient is cheaper than pushing it forward.
     call = _Linearized(
-        "hvp", lambda *given: _gradient(f, everything, False, given, {})[1], tuple(primals)
+        "hvp", lambda *args: _gradient(f, everything, False, args, {})[1], tuple(primals)
     )
     product = call.of_primals(call.pull(call.tangents(tuple(tangents))))
     return product if len(primals) > 1 else product[0]
 
 
 def _require_function(name: str, f: Any, argnums: Any) -> None:
-    """Raise a TypeError for what is no function, or an argument of it in place of a position."""
+    """Raise a TypeError unless `f` is a function and `argnums` are positions of its arguments."""
     positions = argnums if isinstance(argnums, (tuple, list)) else (argnums,)
     integers = all(isinstance(i, (int, np.integer)) and type(i) is not bool for i in positions)
     if not (callable(f) and integers):
@@ -627,11 +630,11 @@ def _require_function(name: str, f: Any, argnums: Any) -> None:
 
 
 def _require_tuples(name: str, primals: Any, tangents: Any) -> None:
-    for kind, given in (("primals", primals), ("tangents", tangents)):
-        if not isinstance(given, (tuple, list)):
+    for kind, values in (("primals", primals), ("tangents", tangents)):
+        if not isinstance(values, (tuple, list)):
             raise TypeError(
                 f"{name}: {kind} must be a tuple of the function's arguments, such as (x,), not a "
-                f"{type(given).__name__}"
+                f"{type(values).__name__}"
             )
 
 
@@ -649,7 +652,7 @@ def _choose(name: str, argnums: int | Sequence[int], args: tuple[Any, ...]) -> A
 
 
 def _replaced(args: tuple[Any, ...], argnums: int | Sequence[int], chosen: Any) -> list[Any]:
-    """The arguments, with others in place of those at `argnums`."""
+    """The arguments, with those at `argnums` replaced."""
     replaced = [*args]
     if isinstance(argnums, (int, np.integer)):
         replaced[argnums] = chosen
@@ -660,9 +663,10 @@ def _replaced(args: tuple[Any, ...], argnums: int | Sequence[int], chosen: Any) 
 
 
 def ravel(params: Any) -> tuple[Any, Callable[[Any], Any]]:
-    """Return the elements of nested arrays as one vector, and the function that undoes this.
+    """Return the elements of a tree of arrays as one vector, and the function that undoes this.
 
-    Both ways carry gradients. Of a module, these are its parameters; undoing it gives a copy.
+    Both directions carry gradients. Of a module, the vector holds the parameters; the function
+    returns a copy of the module.
 
     >>> flat, unravel = tg.ravel({"w": np.ones((2, 2)), "b": 0.0})
     >>> flat

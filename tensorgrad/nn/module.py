@@ -1,4 +1,4 @@
-"""What the parts of a network have in common: they hold parameters, and know their names."""
+"""`Module` and `Sequential`: objects that hold parameters, and know their names."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ State: TypeAlias = dict[str, Array]
 
 
 class IncompatibleKeys(NamedTuple):
-    """The names that a state lacks, and its names that the module lacks, as in PyTorch."""
+    """The names that a state lacks, and the names that a module lacks, as in PyTorch."""
 
     missing_keys: list[str]
     unexpected_keys: list[str]
@@ -46,10 +46,11 @@ class IncompatibleKeys(NamedTuple):
 class Module:
     """A part of a network: an object whose attributes hold its parameters.
 
-    A parameter is a tensor, not a computed one, that requires grad. It is found wherever it is: in
-    an attribute, in another module there, or in a list, tuple or dict of them; nothing is
-    registered. Other tensors are kept and restored with the parameters, but not trained. A class
-    defines `forward`, as in PyTorch, or `__call__`: both are then names of the same method.
+    A parameter is a tensor that requires grad and was not computed. Parameters are found in
+    attributes, in other modules there, and in lists, tuples, dicts and other containers of them;
+    nothing needs to be registered. Other tensors are saved and restored with the parameters, but
+    not trained. A class defines `forward`, as in PyTorch, or `__call__`: both are then names of the
+    same method.
 
     >>> class Line(tg.nn.Module):
     ...     def __init__(self):
@@ -68,7 +69,7 @@ class Module:
     """
 
     training: bool = True
-    """Whether the module is being trained: dropout, for one, does nothing otherwise."""
+    """Whether the module is in training mode. In evaluation mode, dropout does nothing."""
 
     buffers: ClassVar[tuple[str, ...]] = ()
     """The names of attributes that hold tensors which are never parameters."""
@@ -84,7 +85,7 @@ class Module:
             cls.forward = cls.__call__ = own[0]  # type: ignore[method-assign]
 
     def forward(self, *_inputs: Any, **_options: Any) -> Any:
-        """Return the output, as a call of the module does; a class defines it, or `__call__`."""
+        """Return the output, as a call of the module does. A class defines this or `__call__`."""
         raise TypeError(
             f"{type(self).__name__} cannot be called: define forward(self, x) in the class"
         )
@@ -103,43 +104,43 @@ class Module:
         epoch[0] += 1
 
     def named_parameters(self) -> list[tuple[str, Tensor]]:
-        """Every parameter once, with the dotted path on which it is found first."""
+        """Return every parameter once, with the dotted path on which it is found first."""
         return [(path, p) for path, p in _found(self, Tensor) if _is_parameter(p)]
 
     def parameters(self) -> list[Tensor]:
-        """Every parameter once, in the order in which the attributes were set."""
+        """Return every parameter once, in the order in which the attributes were set."""
         return [parameter for _, parameter in self.named_parameters()]
 
     def named_modules(self) -> list[tuple[str, Module]]:
-        """This module, by the name `""`, and every one in it, with the path where it is first."""
+        """Return this module, with the path `""`, and every one in it, with its first path."""
         return _found(self, Module)
 
     def modules(self) -> list[Module]:
-        """This module and every one in it, each once."""
+        """Return this module and every one in it, each once."""
         return [module for _, module in self.named_modules()]
 
     def zero_grad(self) -> None:
-        """Forget the gradient of every parameter: `grad` is None again."""
+        """Set the `grad` of every parameter to None."""
         for parameter in self.parameters():
             parameter.zero_grad()
 
     # -- what training changes
 
     def train(self, mode: bool = True) -> Self:
-        """Say of this module and those in it that they are being trained, or used (False)."""
+        """Put this module and those in it into training mode, or evaluation mode (False)."""
         for module in self.modules():
             module.training = mode
         return self
 
     def eval(self) -> Self:
-        """Say of this module and those in it that they are used, and not trained."""
+        """Put this module and those in it into evaluation mode."""
         return self.train(False)
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
-        """Freeze (False) or thaw (True) the floating tensors of this module and of those in it.
+        """Freeze (False) or unfreeze (True) the floating tensors of this module and of those in it.
 
-        A frozen parameter is not listed by `parameters()`, and keeps its place in the state. Of
-        the tensors that are never parameters, a class gives the names in `buffers`.
+        A frozen parameter is not listed by `parameters()`, but stays in the state. Tensors that a
+        class names in `buffers` are not changed.
 
         >>> net = tg.nn.MLP(3, [4, 1])
         >>> _ = net.layers[0].requires_grad_(False)
@@ -157,9 +158,9 @@ class Module:
     # -- the state
 
     def state_dict(self) -> State:
-        """Copies of the arrays of all tensors that were not computed, by their dotted paths.
+        """Return copies of the arrays of all tensors that were not computed, by dotted path.
 
-        A tensor found on several paths is there by each of these names, as in PyTorch.
+        A tensor found on several paths is listed under each of them, as in PyTorch.
 
         >>> {name: a.shape for name, a in tg.nn.Linear(3, 2).state_dict().items()}
         {'weight': (2, 3), 'bias': (2,)}
@@ -167,12 +168,12 @@ class Module:
         return {path: plain(tensor).copy() for path, tensor in _state(self)}
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
-        """Take the arrays of a state: all of them or, if one does not fit, none.
+        """Load the arrays of a state: all of them or, if one does not fit, none.
 
-        The values are arrays, or tensors, PyTorch's among them; dtypes stay the module's own. Where
-        names are missing or unexpected, for arrays of other shapes, or of dtypes that cannot be
-        cast, and where a tensor's own array is read-only, a ValueError lists them all. Without
-        `strict`, missing and unexpected names are passed over, and returned.
+        The values are arrays or tensors, also PyTorch's; they are cast to the module's dtypes.
+        Raises a ValueError that lists all names that are missing or unexpected, all arrays with
+        other shapes or with dtypes that cannot be cast, and all tensors whose array is read-only.
+        Without `strict`, missing and unexpected names are ignored, and returned.
 
         >>> net, other = tg.nn.Linear(3, 2), tg.nn.Linear(3, 2)
         >>> net.load_state_dict(other.state_dict())
@@ -199,12 +200,12 @@ class Module:
             elif not (wanted.requires_grad or plain(wanted).flags.writeable):
                 faults.append(f"read-only: {name}, perhaps while a graph recorded in guard() lives")
             elif wanted.requires_grad and not wanted.is_leaf:
-                faults.append(f"computed by a transform, and not to be set: {name}")
+                faults.append(f"computed by a transform, so it cannot be set: {name}")
         if faults:
             raise ValueError(
                 f"load_state_dict: the state is not that of this {type(self).__name__}, and "
                 "nothing was loaded; "
-                + ("strict=False passes over missing and unexpected names" if strict else "")
+                + ("strict=False ignores missing and unexpected names" if strict else "")
                 + "".join(f"\n  {fault}" for fault in faults)
             )
         for name, array in arrays.items():
@@ -223,7 +224,7 @@ class Module:
         return _found(self, np.random.Generator)
 
     def _arrays(self) -> State:
-        """The state as `state_dict` returns it, but without copies."""
+        """The state that `state_dict` returns, without copying the arrays."""
         if type(self).state_dict is not Module.state_dict:
             return self.state_dict()
         return {path: tensor.data for path, tensor in _state(self)}
@@ -252,7 +253,7 @@ class Module:
             require_state(dict(_state(self)), state, strict=strict)
         return self.load_state_dict(state, strict)
 
-    # -- for the reader
+    # -- as text
 
     @reprlib.recursive_repr()
     def __repr__(self) -> str:
@@ -263,9 +264,9 @@ class Module:
     def summary(self, *inputs: Any) -> str:
         """Return a table of the modules: path, type, shape of the output, number of parameters.
 
-        Shapes are those for the example `inputs`, for which a copy of the network is called as in
-        use, not training; without inputs, the column is left out. A module's number is that of its
-        own parameters, without those in other modules.
+        For the shapes, a copy of the network is called on the example `inputs`, in evaluation mode;
+        without inputs, the column is left out. The parameters of a module are its own, without
+        those of the modules in it.
 
         >>> net = tg.nn.Sequential(tg.nn.Linear(3, 4), tg.nn.Tanh(), tg.nn.Linear(4, 1))
         >>> print(net.summary(np.ones((8, 3))))
@@ -297,10 +298,10 @@ class Module:
 
 @guide
 class Sequential(Module):
-    """Modules, or other functions of one tensor, one after another.
+    """Modules, or other functions of one tensor, applied one after another.
 
-    Their names are "0", "1" ..., or the keys of one dict that is given. An index gives a module, a
-    slice a Sequential of some.
+    Their names are "0", "1" ..., or the keys if one dict of them is passed. An index returns a
+    module, a slice a Sequential.
 
     >>> net = tg.nn.Sequential(tg.nn.Linear(2, 3, rng=0), np.tanh, tg.nn.Linear(3, 1, rng=0))
     >>> net
@@ -330,7 +331,7 @@ class Sequential(Module):
                 raise TypeError(f"Sequential: {name} is a class: make one, {step.__name__}()")
 
     def __call__(self, x: Any) -> Tensor:
-        """Return the last module's output."""
+        """Return the output of the last module."""
         for step in self.steps.values():
             x = step(x)
         return x
@@ -403,7 +404,7 @@ def _state(module: Module) -> list[tuple[str, Tensor]]:
 
 
 def _is_parameter(tensor: Tensor) -> bool:
-    """Whether it requires grad and was not computed, but perhaps by a transform, from a leaf."""
+    """Whether it requires grad, and was not computed, except by a transform from a leaf."""
     node = tensor._node
     return node is not None and (node.rule is None or node.rule is RULES[alias])
 
@@ -425,7 +426,7 @@ def _require_replaceable(name: str, held: Tensor, value: Any) -> None:
 
 
 def _plain(value: Any) -> Array:
-    """The array of an array or of a tensor, also one of PyTorch's."""
+    """An array or tensor, also PyTorch's, as an array."""
     return np.asarray(value.detach() if hasattr(value, "detach") else value)
 
 
@@ -447,11 +448,11 @@ def _count(module: Module) -> int:
 
 
 def _output_shapes(module: Module, inputs: tuple[Any, ...]) -> list[str]:
-    """The shape of what each of `module.modules()` returns when the module is called."""
+    """The shapes that `module.modules()` return when the module is called."""
     shapes: dict[int, str] = {}
 
     def watched(kind: type[Module]) -> type[Module]:
-        """A subclass that notes the shapes of its results."""
+        """A subclass that records the shapes of its results."""
 
         def call(self: Any, *args: Any, **kwargs: Any) -> Any:
             out = kind.__call__(self, *args, **kwargs)
@@ -471,7 +472,7 @@ def _output_shapes(module: Module, inputs: tuple[Any, ...]) -> list[str]:
 
 
 class _Original:
-    """The module that a structure was taken from, in comparisons of structures equal to another."""
+    """The module that a tree structure was taken from; compares equal to any other one."""
 
     def __init__(self, module: Module) -> None:
         self.module = module
@@ -487,7 +488,7 @@ class _Original:
 
 
 def _with_parameters(original: _Original, values: list[Any]) -> Module:
-    """A copy of a module that has other parameters; they require grad, as parameters do."""
+    """A copy of a module with other parameters, which require grad, as parameters do."""
     copies: dict[int, Any] = {}
     for parameter, value in zip(original.module.parameters(), values, strict=True):
         new = asarray(value)
@@ -538,9 +539,9 @@ tree.register(
 
 
 def as_input(x: Any, dtype: DTypeLike | None = None) -> Any:
-    """Lists of numbers become an array of `dtype`; lists with tensors in them are stacked.
+    """Return lists of numbers as an array of `dtype`, and lists of tensors stacked.
 
-    Tensors and arrays stay as they are.
+    Tensors and arrays are returned unchanged.
     """
     if hasattr(x, "__array_function__"):
         return x
@@ -548,7 +549,7 @@ def as_input(x: Any, dtype: DTypeLike | None = None) -> Any:
 
 
 def floating(dtype: DTypeLike) -> np.dtype[Any]:
-    """The dtype of fractions of numbers of `dtype`: itself, if it is a floating one."""
+    """The dtype of quotients of numbers of `dtype`: `dtype` itself, if it is floating."""
     return np.result_type(dtype, np.float16)
 
 
@@ -562,15 +563,15 @@ def uniform(
 def uniform_weight(
     rng: np.random.Generator, bound: float, shape: tuple[int, ...], dtype: DTypeLike
 ) -> Tensor:
-    """A weight of `affine`, uniform in +-bound, in the order in memory that is best for it."""
+    """A weight for `affine`, uniform in +-bound, in the fastest memory order."""
     elements = np.asarray(rng.uniform(-bound, bound, shape), order=best_order(shape))
     return Tensor(elements, dtype, requires_grad=True)
 
 
 def called(module: Module, *required: Any, **options: Any) -> str:
-    """The call that makes such a module: what is required, and the options other than by default.
+    """The call that makes such a module: required arguments, and options that are not the default.
 
-    What concerns the parameters alone, `dtype` and `rng`, is left out.
+    `dtype` and `rng`, which only concern the parameters, are left out.
     """
     defaults = {
         name: parameter.default

@@ -14,41 +14,41 @@ from typing import TypeAlias
 PathLike: TypeAlias = "str | os.PathLike[str]"
 
 _TEMPORARY = re.compile(r"\.tensorgrad-(?P<host>.*)-(?P<process>\d{1,9})-[0-9a-f]{8}")
-_DAY = 86400  # seconds, after which a temporary folder of another machine counts as left over
-_own: set[str] = set()  # the names of the temporary folders that are in use here
+_DAY = 86400  # in seconds; then a temporary folder of another machine is considered left over
+_own: set[str] = set()  # the names of temporary folders that this process uses
 
 
 @contextmanager
 def replacing(path: PathLike) -> Iterator[str]:
     """Yield the path of a new file, which replaces the one at `path` if the block succeeds.
 
-    The new file is in a temporary folder beside `path`. If the process is killed, the folder stays
-    until the next call for a file in the same place deletes it.
+    The new file is in a temporary folder next to `path`. If the process is killed, the folder
+    remains; the next call for a file in the same folder deletes it.
     """
     path = os.path.realpath(path)
     folder = os.path.dirname(path)
     _delete_left_over(folder)
     name = f".tensorgrad-{platform.node()}-{os.getpid()}-{os.urandom(4).hex()}"
-    place = os.path.join(folder, name)
+    temporary = os.path.join(folder, name)
     _own.add(name)
     try:
-        os.mkdir(place)
-        new = os.path.join(place, os.path.basename(path))
+        os.mkdir(temporary)
+        new = os.path.join(temporary, os.path.basename(path))
         with open(new, "xb") as file:
             mode = os.fstat(file.fileno()).st_mode
         yield new
-        os.chmod(new, mode)  # safetensors makes files that only their owner may read
+        os.chmod(new, mode)  # safetensors makes files that only their owner can read
         with open(new, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(new, path)
     finally:
-        _delete(place)
+        _delete(temporary)
         _own.discard(name)
     sync_folder(folder)
 
 
 def sync_folder(folder: PathLike) -> None:
-    """Flush the names in a folder to the disk, which Windows does by itself."""
+    """Write the names in a folder to the disk; Windows does that by itself."""
     if os.name == "posix":
         number = os.open(folder, os.O_RDONLY)
         try:
@@ -62,13 +62,13 @@ def _delete_left_over(folder: str) -> None:
     for name in os.listdir(folder):
         match = _TEMPORARY.fullmatch(name)
         if match and name not in _own:
-            place = os.path.join(folder, name)
+            temporary = os.path.join(folder, name)
             if match["host"] == platform.node():
                 is_left = not _is_alive(int(match["process"]))
             else:
-                is_left = time.time() - _time_of_change(place) > _DAY
+                is_left = time.time() - _time_of_change(temporary) > _DAY
             if is_left:
-                _delete(place)
+                _delete(temporary)
 
 
 def _delete(folder: str) -> None:
@@ -77,21 +77,21 @@ def _delete(folder: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _time_of_change(place: str) -> float:
+def _time_of_change(path: str) -> float:
     try:
-        return os.stat(place).st_mtime
+        return os.stat(path).st_mtime
     except FileNotFoundError:  # its process has just deleted it
         return math.inf
 
 
 def _is_alive(process: int) -> bool:
-    """Whether another process has that number; on Windows, whose open files stay, never."""
+    """Whether another process has this number; never on Windows, where open files stay."""
     if process == os.getpid() or os.name != "posix":
         return False
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # it is another user's
+    except PermissionError:  # a process of another user
         return True
     return True

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 class Checkpoint:
-    """A folder with the newest `keep` states of a training, which resumes from them bit by bit.
+    """A folder with the newest `keep` states of a training, from which it resumes bit for bit.
 
-    `objects` are everything that changes: model, optimizer, schedule, `tg.data.batches`, averages,
+    `objects` are all that changes: model, optimizer, schedule, `tg.data.batches`, averages,
     generators, a `History`, lists and dicts of numbers. `save(step)` writes their state to a new
-    file, and returns once it is on the disk; `load()` restores the newest undamaged state.
+    file, and returns when it is on the disk. `load()` restores the newest undamaged state.
 
     >>> model = tg.MLP(2, [8, 1], rng=0)
     >>> optimizer = tg.optim.Adam(model.parameters())
@@ -48,22 +48,22 @@ class Checkpoint:
         self._damaged: set[Path] = set()
 
     def paths(self) -> list[Path]:
-        """The files in the folder, the newest last."""
+        """Return the files in the folder, the newest last."""
         found = self.directory.glob("step-*.npz")
         return sorted((p for p in found if re.fullmatch(r"step-\d+", p.stem)), key=_step_of)
 
     def save(self, step: int) -> None:
-        """Write the state after `step` steps; delete files older than the newest `keep`.
+        """Write the state after `step` steps, and delete files older than the newest `keep`.
 
-        Raises ValueError if the folder holds a later state, as of another training.
+        Raises ValueError if the folder holds a later state, for instance of another training.
         """
         if step < 0:
             raise ValueError(f"Checkpoint.save: step must not be negative, not {step}")
         later = [p for p in self._whole() if _step_of(p) > step]
         if later:
             raise ValueError(
-                f"Checkpoint.save: step {step} is before {later[-1]}: load() that first, or save "
-                "another training in another folder"
+                f"Checkpoint.save: step {step} is before {later[-1]}: load() that first, or use "
+                "another folder for another training"
             )
         if not self.directory.is_dir():
             self.directory.mkdir(parents=True)
@@ -77,10 +77,10 @@ class Checkpoint:
                 old.unlink(missing_ok=True)
 
     def load(self) -> int:
-        """Restore the newest undamaged state; return its step, or 0 if there is no file.
+        """Restore the newest undamaged state, and return its step, or 0 if there is no file.
 
-        Damaged files are skipped with a warning. Raises CheckpointError, and changes nothing, if
-        all are damaged or the newest undamaged one does not fit the objects.
+        Damaged files are skipped with a warning. If all are damaged, or the newest undamaged one
+        does not fit the objects, CheckpointError is raised, and nothing is changed.
         """
         errors = []
         for path in reversed(self.paths()):
@@ -94,7 +94,8 @@ class Checkpoint:
                 restore(content.tree, self.objects)
             if errors:
                 faults = "; ".join(map(str, errors))
-                warnings.warn(f"Checkpoint.load: took {path}, because of {faults}", stacklevel=2)
+                message = f"Checkpoint.load: loaded {path}, because of damage: {faults}"
+                warnings.warn(message, stacklevel=2)
             return _step_of(path)
         if errors:
             raise errors[0]

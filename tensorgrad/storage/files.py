@@ -1,4 +1,4 @@
-"""`save` and `load`: one nested value, one file."""
+"""`save` and `load`: one tree, one file."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from .nesting import packed, parsed, public, restore
 
 
 def save(path: PathLike, tree: Any, metadata: Mapping[str, Any] | None = None) -> None:
-    """Write a nested value to a file, completely or not at all.
+    """Write a tree to a file, completely or not at all.
 
-    The value is a tree of arrays, tensors, NumPy Generators, numbers, text, and objects with
+    The leaves are arrays, tensors, NumPy Generators, numbers, text, and objects with
     `state_dict()` and `load_state_dict()`, such as modules, optimizers, schedules and batches. Of
     an object of a class registered with `tg.tree.register`, the children are saved. `metadata` is a
     dict that JSON can hold. The suffix of `path` chooses the format: `.npz`; or `.safetensors`,
@@ -61,16 +61,17 @@ def save(path: PathLike, tree: Any, metadata: Mapping[str, Any] | None = None) -
 def load(
     path: PathLike, into: Any = None, *, finite: bool = False, max_bytes: int | None = None
 ) -> Any:
-    """Return the nested value that `save` wrote, or the arrays of any safetensors file by name.
+    """Return the tree that `save` wrote, or the arrays of any safetensors file by name.
 
-    Arrays and tensors come back equal bit by bit, objects as their states, and those of registered
-    classes as dicts of their children. `into` is a value
-    nested like the saved one: its arrays, tensors, generators and objects are restored in place.
-    Names, shapes and dtypes are compared first; if one does not fit, nothing changes. Lists and
-    dicts without any of these are refilled; numbers and text are only in the returned value.
+    Arrays and tensors are equal to the saved ones bit for bit. An object is returned as its state,
+    and one of a registered class as a dict of its children. `into` is a tree with the structure of
+    the saved one: its arrays, tensors, generators and objects are restored in place. Names, shapes
+    and dtypes are compared first; if one does not fit, nothing is changed. Lists and dicts without
+    any of these are refilled. Numbers and text are only in the returned tree.
 
-    Raises CheckpointError if the file is damaged or does not fit, if `finite` is true and there is
-    a NaN or an infinity, or if the file declares more than `max_bytes`. bfloat16 becomes float32.
+    Raises CheckpointError if the file is damaged or does not fit, if `finite` is true and the file
+    contains a NaN or an infinity, or if it declares more than `max_bytes`. bfloat16 becomes
+    float32.
 
     >>> net, other = tg.MLP(2, [3, 1]), tg.MLP(2, [3, 1])
     >>> tg.save("nets.npz", {"net": net, "adam": tg.optim.Adam(net.parameters())})
@@ -92,7 +93,7 @@ def load(
 def read_metadata(path: PathLike) -> dict[str, Any]:
     """Return the `metadata` passed to `save`, or the metadata of any safetensors file.
 
-    The file is checked as `load` checks it.
+    The file is checked as by `load`.
     """
     return read(path).metadata
 
@@ -115,7 +116,7 @@ def read(path: PathLike, max_bytes: int | None = None) -> Content:
             tree = parsed(header["tree"], unused)
         except (CheckpointError, ImportError, MemoryError):
             raise
-        except Exception as error:  # of many kinds, from the parsers
+        except Exception as error:  # parsers raise errors of many classes
             found = f"{type(error).__name__}: {error}"
             raise CheckpointError(None, "a whole file", found) from error
         for name in unused:

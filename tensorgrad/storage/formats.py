@@ -30,7 +30,8 @@ HEADER = "__metadata__"  # the name of the header, beside those of the arrays
 class Format(NamedTuple):
     """How files with one suffix are written and read.
 
-    `read(file, max_bytes)` returns the header (a part of it for other programs' files) and arrays.
+    `read(file, max_bytes)` returns the header and the arrays. For files of other programs, the
+    header has only the metadata and the tree.
     """
 
     write: Callable[[str, Arrays, Header], None]
@@ -38,7 +39,7 @@ class Format(NamedTuple):
 
 
 def format_of(path: PathLike) -> Format:
-    """The format that belongs to the suffix of a path; ValueError for an unknown one."""
+    """The format for the suffix of a path. Raises ValueError for an unknown one."""
     suffix = os.path.splitext(path)[1]
     if suffix not in _FORMATS:
         known = " or ".join(_FORMATS)
@@ -50,20 +51,20 @@ def format_of(path: PathLike) -> Format:
 
 
 def fault_of_name(name: str) -> str | None:
-    """Why an array cannot have a name: other programs use it as a file name or a path."""
+    """Why an array cannot have this name, or None: other programs use it as a path."""
     if name == HEADER:
-        return "is the header's"
+        return "is the name of the header"
     if not 0 < len(name) <= 1000:
         return f"has {len(name)} characters"
     if not name.isprintable() or "\\" in name:
         return "has a character that cannot be printed, or a backslash"
     if any(part in ("", ".", "..") for part in name.split("/")):
-        return "is like a path"
+        return "looks like a path"
     return None
 
 
 def is_dtype(text: Any) -> bool:
-    """Whether it is NumPy's code of a dtype of numbers, text or dates, without fields."""
+    """Whether it is NumPy's code for a dtype of numbers, text or dates, without fields."""
     pattern = r"\|b1|[|<>][iufcSU]\d+|[<>][mM]8(\[\w+\])?"
     return isinstance(text, str) and re.fullmatch(pattern, text) is not None
 
@@ -81,11 +82,11 @@ class Entry(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """How many bytes the elements take."""
+        """The number of bytes of the elements."""
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
     def array(self, data: bytes, start: int = 0) -> Array:
-        """The array whose elements these bytes are."""
+        """The array with these bytes as its elements."""
         dtype = np.dtype(self.dtype)
         if dtype.kind == "b" and (np.frombuffer(data, np.uint8, offset=start) > 1).any():
             raise ValueError("bytes that are neither true nor false")
@@ -103,7 +104,7 @@ def _parsed_entry(name: str, values: Any) -> Entry:
 
 
 def _parsed_header(text: bytes) -> Header:
-    """The header of a file that `save` wrote, with all parts but the tree checked."""
+    """The header of a file that `save` wrote; everything except the tree is checked."""
     header: Header = from_json(text)
     match header:
         case {"format": int(number), "tensorgrad": str(version)} if number != FORMAT:
@@ -117,30 +118,30 @@ def _parsed_header(text: bytes) -> Header:
 
 
 def to_json(value: Any) -> str:
-    """The text of a value."""
+    """The JSON text of a value."""
     import json
 
     return json.dumps(value, allow_nan=False, separators=(",", ":"))
 
 
 def from_json(text: bytes) -> Any:
-    """The value of a text; repeated names, NaN and infinities raise ValueError."""
+    """The value of a JSON text. Repeated names, NaN and infinities raise ValueError."""
     import json
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         value = dict(pairs)
         if len(value) < len(pairs):
-            raise ValueError(f"a name that comes twice, of {[*value]!r:.100}")
+            raise ValueError(f"a repeated name, of {[*value]!r:.100}")
         return value
 
     def refuse(text: str) -> Any:
-        raise ValueError(f"{text} for a number")
+        raise ValueError(f"{text} instead of a number")
 
     return json.loads(text.decode(), object_pairs_hook=unique, parse_constant=refuse)
 
 
 def _require_names(found: Mapping[str, Any], listed: Mapping[str, Any]) -> None:
-    """Raise a CheckpointError unless a file has just the arrays that its header lists."""
+    """Raise a CheckpointError unless a file has exactly the arrays that its header lists."""
     for name in [*found, *listed]:
         if name not in listed:
             raise CheckpointError(name, "no such array", "one")
@@ -159,7 +160,7 @@ def _require_size(size: int, max_bytes: int | None) -> None:
 
 
 def _bytes_of(array: Array) -> memoryview:
-    """The bytes of the elements, in the array's own order if it has one, else by rows."""
+    """The bytes of the elements, in the memory order of the array, or else row by row."""
     order = order_of(array)
     elements: Any = np.asarray(array, order=order).reshape(-1, order=order)
     return memoryview(elements.view(np.uint8) if elements.nbytes else b"")
@@ -182,11 +183,11 @@ def _write_npz(path: str, arrays: Arrays, header: Header) -> None:
 
 
 def _add(archive: zipfile.ZipFile, name: str, start: bytes, data: memoryview) -> int:
-    """Add an npy file to an archive; return its CRC-32."""
+    """Add an npy file to an archive, and return its CRC-32."""
     import zipfile
 
     info = zipfile.ZipInfo(f"{name}.npy")
-    info.file_size = len(start) + len(data)  # tells zipfile how wide its fields must be
+    info.file_size = len(start) + len(data)  # zipfile chooses the width of its fields by it
     info.external_attr = 0o644 << 16
     with archive.open(info, "w") as file:
         file.write(start)
@@ -199,7 +200,7 @@ def _text_entry(length: int) -> Entry:
 
 
 def _npy_start(entry: Entry) -> bytes:
-    """The start of an npy file of version 1.0, up to the elements."""
+    """The start of an npy file of version 1.0, before the elements."""
     dtype, shape, order, _ = entry
     text = f"{{'descr': {dtype!r}, 'fortran_order': {order == 'F'}, 'shape': {shape!r}, }}"
     length = -(-(10 + len(text) + 1) // 64) * 64 - 10
@@ -228,7 +229,7 @@ def _read_npz(file: BinaryIO, max_bytes: int | None) -> tuple[Header, Arrays]:
 
 
 def _infos(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """The entries of an archive by the names of arrays; they fill the file without overlap."""
+    """The entries of an archive by array name; raises an error if they overlap in the file."""
     import zipfile
 
     found: dict[str, zipfile.ZipInfo] = {}
@@ -264,7 +265,7 @@ def _read_npy(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, entry:
         if not data.startswith(start):
             raise ValueError(f"{data[: len(start)]!r}")
         return entry.array(data, len(start))
-    except Exception as error:  # of many kinds
+    except Exception as error:  # zipfile raises errors of many classes
         found = f"{type(error).__name__}: {error}"
         raise CheckpointError(name, str(entry), found) from error
 
@@ -282,7 +283,7 @@ def _write_safetensors(path: str, arrays: Arrays, header: Header) -> None:
     library = optional("safetensors.numpy", "save: a .safetensors file")
     stored, entries = {}, {}
     for name, array in arrays.items():
-        # The library assumes this byte order and layout.
+        # The library assumes this byte order and memory order.
         rows = np.asarray(array, _little(array.dtype), order="C")
         if rows.dtype.str not in _SAFETENSORS.values():
             raise TypeError(
@@ -320,7 +321,7 @@ def _read_safetensors(file: BinaryIO, max_bytes: int | None) -> tuple[Header, Ar
 
 
 def _header_in(metadata: dict[str, str]) -> Header | None:
-    """The header that `save` wrote, or None in a file that others wrote."""
+    """The header that `save` wrote, or None for a file of another program."""
     if not any("tensorgrad" in text for pair in metadata.items() for text in pair):
         return None
     text = metadata.get("tensorgrad", "").encode()

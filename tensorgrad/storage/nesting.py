@@ -1,4 +1,4 @@
-"""Take nested values apart into JSON and named arrays, and put them together again."""
+"""Trees as JSON and named arrays, and trees into which saved ones are loaded."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from ..errors import CheckpointError
 from .formats import fault_of_name, is_dtype
 
 Arrays: TypeAlias = dict[str, Array]
-Node: TypeAlias = Any  # of JSON: a plain value, a list, or a dict of one key, the kind of value
+Node: TypeAlias = Any  # in JSON: a plain value, a list, or a dict whose one key is the kind
 
-# -- apart
+# -- into JSON
 
 
 def packed(value: Any, arrays: Arrays, path: str = "") -> Node:
-    """The value in the form that JSON can hold; its arrays go into `arrays` by name."""
+    """The value as JSON can hold it; its arrays are added to `arrays` by name."""
 
     def inner(part: Any, key: Any) -> Node:
         return packed(part, arrays, _join(path, key))
@@ -86,7 +86,7 @@ def _is_generator(value: Any) -> bool:
 
 
 def has_state(value: Any) -> bool:
-    """Whether it is an object whose state can be saved and restored."""
+    """Whether it is an object with methods to save and restore its state."""
     return hasattr(value, "state_dict") and hasattr(value, "load_state_dict")
 
 
@@ -102,7 +102,7 @@ def _join(path: str, key: Any) -> str:
     return f"{path}.{key}" if path else str(key)
 
 
-# -- and together
+# -- from JSON
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class _Saved:
 
 
 def parsed(node: Node, arrays: Arrays) -> Any:
-    """The value of a node, with a `_Saved` for each object; arrays are taken out of `arrays`."""
+    """The value of a node, with a `_Saved` for each object; removes its arrays from `arrays`."""
 
     def inner(part: Node) -> Any:
         return parsed(part, arrays)
@@ -162,7 +162,7 @@ def _dictionary(pairs: list[Any], inner: Callable[[Node], Any]) -> dict[Any, Any
 
 
 def public(value: Any) -> Any:
-    """The value that `parsed` returned, with tensors, and with states in place of objects."""
+    """The value that `parsed` returned, with tensors and states instead of `_Saved`."""
 
     def converted(leaf: Any) -> Any:
         if not isinstance(leaf, _Saved):
@@ -174,11 +174,11 @@ def public(value: Any) -> Any:
     return tree.map(converted, value)
 
 
-# -- into what is there
+# -- into existing objects
 
 
 class _Change(NamedTuple):
-    """A change to a part of the target, and the old state to undo it."""
+    """A change to a part of the target, and the old state, to which it can be undone."""
 
     path: str
     put: Callable[[Any], Any]
@@ -187,7 +187,7 @@ class _Change(NamedTuple):
 
 
 def restore(saved: Any, target: Any) -> Any:
-    """Restore the parts of the target in place, all or none; return the whole value."""
+    """Restore the parts of the target in place, all or none; return the whole tree."""
     changes: list[_Change] = []
     is_dict = isinstance(target, dict) and not has_state(target)
     result = (_match_parts if is_dict else _matched)(saved, target, "", changes)
@@ -205,7 +205,7 @@ def restore(saved: Any, target: Any) -> Any:
 
 
 def _matched(saved: Any, target: Any, path: str, changes: list[_Change]) -> Any:
-    """The saved value with the target's parts in it; their changes are added to `changes`."""
+    """The saved value with the parts of the target in it; adds what to change to `changes`."""
     if isinstance(target, (Tensor, np.ndarray)):
         array, own = saved.state if isinstance(saved, _Saved) else saved, plain(target)
         if not isinstance(array, np.ndarray) or _described(array) != _described(own):
@@ -246,7 +246,7 @@ def _match_object(saved: Any, target: Any, path: str, changes: list[_Change]) ->
     if not (isinstance(saved, _Saved) and saved.kind == "object"):
         raise CheckpointError(path, _described(target), _described(saved))
     state = public(saved.state)
-    if _is_module(target):  # its class may have been renamed
+    if _is_module(target):  # the class may have been renamed
         require_state(own, state, path)
         _match_parts(saved.generators, _generators(target), path, changes)
     elif saved.name != type(target).__name__:
@@ -297,7 +297,7 @@ _KINDS: tuple[Any, ...] = ((int, float, np.number, np.bool), str, np.ndarray, di
 
 
 def _require_alike(own: Any, saved: Any, path: str) -> None:
-    """Raise a CheckpointError if parts of two states differ in kind; None fits every kind."""
+    """Raise a CheckpointError if parts of two states are of different kinds; None fits all."""
     if own is None or saved is None:
         return
     if any(isinstance(own, kind) and not isinstance(saved, kind) for kind in _KINDS):
@@ -321,11 +321,11 @@ def require_restorable(value: Any, path: str) -> None:
 
 
 def _holds_parts(value: Any) -> bool:
-    """Whether it is a container to be restored part by part, and not refilled."""
+    """Whether it is a container that is restored part by part, instead of refilled."""
     if value is None or has_state(value) or not tree.is_container(value):
         return False
     if not isinstance(value, (dict, list, tuple)):
-        return True  # of a registered class, which the file does not make
+        return True  # of a registered class: files make no objects of it
     return any(_is_part(part) or _holds_parts(part) for part in _parts(value).values())
 
 
