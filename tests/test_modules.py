@@ -509,3 +509,34 @@ def test_a_module_that_defines_neither_says_what_to_define() -> None:
     for call in Net(), Net().forward:
         with pytest.raises(TypeError, match=r"Net cannot be called: define forward\(self, x\)"):
             call(np.ones(3))
+
+
+LAYERS: list[tuple[Any, tuple[int, ...]]] = [
+    (lambda: nn.Linear(4, 3), (2, 4)),
+    (lambda: nn.MLP(4, [3, 2]), (2, 4)),
+    (lambda: nn.Conv1d(4, 3, 2), (2, 4, 5)),
+    (lambda: nn.LayerNorm(4), (2, 4)),
+    (lambda: nn.BatchNorm1d(4), (3, 4)),
+    (lambda: nn.RNN(4, 3, num_layers=2, bidirectional=True), (5, 2, 4)),
+    (lambda: nn.GRU(4, 3), (5, 2, 4)),
+    (lambda: nn.TransformerEncoderLayer(4, 2, 3, dropout=0.0), (5, 2, 4)),
+]
+
+
+@pytest.mark.parametrize(("build", "shape"), LAYERS)
+def test_a_compiled_call_notices_each_replaced_parameter(build: Any, shape: Any) -> None:
+    layer, rng = build(), np.random.default_rng(0)
+
+    def output(x: Any) -> Any:
+        y = layer(x)
+        return y[0] if isinstance(y, tuple) else y
+
+    x = rng.normal(size=shape)
+    for path, p in layer.named_parameters():
+        compiled = tg.compile(output)
+        before = compiled(x)
+        owner, _, name = path.rpartition(".")
+        new = tg.Tensor(p.data + rng.normal(size=p.shape), requires_grad=True)
+        setattr(dict(layer.named_modules())[owner], name, new)
+        assert_allclose(compiled(x).data, output(x).data, rtol=1e-10)
+        assert not np.allclose(compiled(x).data, before.data)

@@ -121,6 +121,11 @@ class MultiheadAttention(Module):
     ((5, 3, 6), (5, 3, 4))
     """
 
+    in_proj_weight: Tensor
+    q_proj_weight: Tensor
+    k_proj_weight: Tensor
+    v_proj_weight: Tensor
+
     def __init__(
         self,
         embed_dim: int,
@@ -145,9 +150,7 @@ class MultiheadAttention(Module):
         self.kdim = embed_dim if kdim is None else kdim
         self.vdim = embed_dim if vdim is None else vdim
         self.batch_first = batch_first
-        shapes = self._projection_shapes()
-        self._names = [*shapes]
-        for name, shape in shapes.items():
+        for name, shape in self._projection_shapes().items():
             setattr(self, name, uniform_weight(rng, math.sqrt(6 / sum(shape)), shape, dtype))
         zeros = np.zeros(3 * embed_dim)
         self.in_proj_bias = Tensor(zeros, dtype, requires_grad=True) if bias else None
@@ -250,8 +253,9 @@ class MultiheadAttention(Module):
         return ~mask if mask.dtype == bool else mask
 
     def _in_weights(self) -> Sequence[Any]:
-        weights = [getattr(self, name) for name in self._names]
-        return np.split(weights[0], 3) if len(weights) == 1 else weights
+        if "in_proj_weight" in self._projection_shapes():
+            return np.split(self.in_proj_weight, 3)
+        return self.q_proj_weight, self.k_proj_weight, self.v_proj_weight
 
     def _in_biases(self) -> Sequence[Any]:
         return [0] * 3 if self.in_proj_bias is None else np.split(self.in_proj_bias, 3)

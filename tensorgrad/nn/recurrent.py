@@ -16,6 +16,7 @@ from numpy.typing import DTypeLike
 from ..data import RNG
 from ..engine.custom import differentiable
 from ..engine.frames import warn
+from ..engine.modes import mode
 from ..engine.registry import shown_as
 from ..engine.tensor import Tensor
 from ..rules.linear_algebra import affine
@@ -185,7 +186,11 @@ class _Recurrent(Module):
         return [name + suffix for name in names[: 4 if self.bias else 2]]
 
     def _weights(self, suffix: str) -> list[Tensor]:
-        return [getattr(self, name) for name in self._names(suffix)]
+        names, trace = self._names(suffix), mode.get().trace
+        if trace is not None:  # a compiled function notices by itself only names in the code
+            for name in names:
+                trace.guard(self, name)
+        return [getattr(self, name) for name in names]
 
     def _add_weights(
         self, suffix: str, input_size: int, dtype: DTypeLike, rng: np.random.Generator
