@@ -145,6 +145,16 @@ rule("shichi", lambda g, _y, x: g[0] * (np.sinh(x) / x) + g[1] * (np.cosh(x) / x
 
 # -- Bessel functions: derivatives by the argument (DLMF 10.6.1 and 10.29.1)
 
+
+def _mean(fun: Function, order: Any, x: Any) -> Any:
+    """The mean of the functions of the orders before and after."""
+    return 0.5 * (fun(order - 1.0, x) + fun(order + 1.0, x))
+
+
+def _half_difference(fun: Function, order: Any, x: Any) -> Any:
+    return 0.5 * (fun(order - 1.0, x) - fun(order + 1.0, x))
+
+
 rule("j0", lambda g, _y, x: -g * sp.j1(x))
 rule("y0", lambda g, _y, x: -g * sp.y1(x))
 rule("i0", lambda g, _y, x: g * sp.i1(x))
@@ -153,23 +163,17 @@ rule("j1", lambda g, _y, x: g * (0.5 * (sp.j0(x) - sp.jv(2, x))))
 rule("y1", lambda g, _y, x: g * (0.5 * (sp.y0(x) - sp.yv(2, x))))
 rule("i1", lambda g, _y, x: g * (0.5 * (sp.i0(x) + bessel_i(x, 2))))
 rule("k1", lambda g, _y, x: -g * (0.5 * (sp.k0(x) + sp.kv(2, x))))
-rule("jv", None, lambda g, _y, v, x: g * (0.5 * (sp.jv(v - 1.0, x) - sp.jv(v + 1.0, x))))
-rule("yv", None, lambda g, _y, v, x: g * (0.5 * (sp.yv(v - 1.0, x) - sp.yv(v + 1.0, x))))
-rule("yn", None, lambda g, _y, n, x: g * (0.5 * (sp.yv(n - 1.0, x) - sp.yv(n + 1.0, x))))
-rule("iv", None, lambda g, _y, v, x: g * (0.5 * (sp.iv(v - 1.0, x) + sp.iv(v + 1.0, x))))
-rule("kv", None, lambda g, _y, v, x: -g * (0.5 * (sp.kv(v - 1.0, x) + sp.kv(v + 1.0, x))))
-rule("kn", None, lambda g, _y, n, x: -g * (0.5 * (sp.kv(n - 1.0, x) + sp.kv(n + 1.0, x))))
+rule("jv", None, lambda g, _y, v, x: g * _half_difference(sp.jv, v, x))
+rule("yv", None, lambda g, _y, v, x: g * _half_difference(sp.yv, v, x))
+rule("yn", None, lambda g, _y, n, x: g * _half_difference(sp.yv, n, x))
+rule("iv", None, lambda g, _y, v, x: g * _mean(sp.iv, v, x))
+rule("kv", None, lambda g, _y, v, x: -g * _mean(sp.kv, v, x))
+rule("kn", None, lambda g, _y, n, x: -g * _mean(sp.kv, n, x))
 
-# Those scaled by exp(-|x|) have a corner at 0; K is scaled by exp(x).
+# I scaled by exp(-|x|), which has a corner at 0, and K scaled by exp(x).
 rule("i0e", lambda g, y, x: g * (sp.i1e(x) - np.sign(x) * y))
 rule("i1e", lambda g, y, x: g * (0.5 * (sp.i0e(x) + bessel_i(x, 2, True)) - np.sign(x) * y))
-rule(
-    "ive",
-    None,
-    lambda g, y, v, x: g * (0.5 * (sp.ive(v - 1.0, x) + sp.ive(v + 1.0, x)) - np.sign(x) * y),
-)
+rule("ive", None, lambda g, y, v, x: g * (_mean(sp.ive, v, x) - np.sign(x) * y))
 rule("k0e", lambda g, y, x: g * (y - scipy.k1e(x)))
 rule("k1e", lambda g, y, x: g * (y - 0.5 * (scipy.k0e(x) + scipy.kve(2, x))))
-rule(
-    "kve", None, lambda g, y, v, x: g * (y - 0.5 * (scipy.kve(v - 1.0, x) + scipy.kve(v + 1.0, x)))
-)
+rule("kve", None, lambda g, y, v, x: g * (y - _mean(scipy.kve, v, x)))
