@@ -4,7 +4,7 @@ Lists, tuples, named tuples, dicts and None are containers; so are modules, and 
 that are registered with `register`. Everything else is a leaf. Transforms, compiled functions and
 `tg.save` take trees of arrays, tensors and numbers.
 
-A path says where a leaf is, as Python would write it: `['w'][0]` is that of `b` in `{"w": [b]}`.
+A path says where a leaf is, as in Python code: in `{"w": [a, b]}`, the path of `b` is `['w'][1]`.
 """
 
 from __future__ import annotations
@@ -162,9 +162,10 @@ LEAF = TreeDef()
 class Container(NamedTuple):
     """How the objects of a class are taken apart and put together.
 
-    `flatten(tree)` returns the keys of the children, the children, and metadata; the children are
-    put together by `unflatten(keys, metadata, children)`. `segment(key)` is the part of a path for
-    a child. Objects of a `stateful` class are passed by reference where others are taken apart.
+    `flatten(tree)` returns the keys of the children, the children, and metadata.
+    `unflatten(keys, metadata, children)` makes an object of them. `segment(key)` is the part of a
+    path that leads to a child. Compiled and checkpointed functions do not take apart objects of a
+    `stateful` class.
     """
 
     flatten: Callable[[Any], tuple[Sequence[Any], Iterable[Any], Any]]
@@ -177,7 +178,7 @@ _item: Callable[[Any], str] = "[{!r}]".format
 
 
 def _attribute(name: str) -> str:
-    """The path of an attribute; in that of a module's parameter, "layers.0.w", 0 is an index."""
+    """The path of an attribute, or of a module's parameter: ".layers[0].w" for "layers.0.w"."""
     return re.sub(r"\.(\d+)(?![^.])", r"[\1]", f".{name}")
 
 
@@ -216,7 +217,7 @@ def _defaultdict(kind: Any) -> Container:
 
 
 def _maker(kind: type) -> Callable[[Any], Any]:
-    """The constructor of a list, tuple or dict from its items, with an error that has a cure."""
+    """The constructor of a list, tuple or dict class, with a helpful error if it fails."""
     if kind.__module__ in ("builtins", "collections"):
         return kind
 
@@ -225,7 +226,7 @@ def _maker(kind: type) -> Callable[[Any], Any]:
             return kind(items)
         except TypeError as error:
             raise TypeError(
-                f"{kind.__name__}(items) failed: {error}; say how to take a {kind.__name__} apart: "
+                f"{kind.__name__}(items) failed: {error}; define how a {kind.__name__} is made: "
                 f"tensorgrad.tree.register({kind.__name__}, flatten, unflatten)"
             ) from error
 
@@ -249,7 +250,7 @@ class _Containers(dict[type, "Container | None"]):
     """
 
     def __missing__(self, kind: type) -> Container | None:
-        if len(self) >= 1000:  # do not keep all classes alive that were ever made
+        if len(self) >= 1000:  # the keys keep classes alive
             self.clear()
         base = next((base for base in kind.__mro__ if base in _CLASSES), None)
         container = self[kind] = _CLASSES[base](kind) if base else None
@@ -283,19 +284,19 @@ def register(
 ) -> Any:
     """Make a class a container; returns the class, so that it can be used as a decorator.
 
-    The children of a dataclass are its fields, but for those named in `static`: these are part of
-    the structure, and must be hashable. New objects are made without `__init__` and
-    `__post_init__`, so they accept any leaves; attributes that are not fields are not copied.
+    The children of a dataclass are its fields, except those named in `static`: they are part of the
+    structure, and must be hashable. New objects are made without `__init__` and `__post_init__`, so
+    they accept any leaves. Attributes that are not fields are not copied.
 
-    For another class, `flatten(x)` returns the children, as a list or as a dict by the names of
-    attributes, and metadata, which is part of the structure, or None. `unflatten(metadata,
-    children)` makes a new object from a list of children. It must accept any children: not only
-    arrays. With `stateful=True`, `tg.compile` and `tg.checkpoint` do not take an object apart, but
-    follow the changes of its tensors, as they do for a module.
+    For another class, `flatten(x)` returns the children, in a list or in a dict by attribute name,
+    and metadata, which is part of the structure, or None. `unflatten(metadata, children)` makes a
+    new object from a list of children. These can be any objects, not only arrays. With
+    `stateful=True`, `tg.compile` and `tg.checkpoint` do not take objects apart, but follow the
+    changes of their tensors, as for modules.
 
     Subclasses are taken apart in the same way. Registering a class again replaces the earlier
-    registration. Raises TypeError for a class that is no dataclass without these functions, and
-    ValueError for names in `static` that are not fields, and for Python's own containers.
+    registration. Raises TypeError if the functions are missing for a class that is not a dataclass,
+    and ValueError for names in `static` that are not fields, and for the built-in containers.
 
     >>> from dataclasses import dataclass
     >>> @tg.tree.register(static=["unit"])
@@ -330,8 +331,8 @@ def register(
         _CLASSES[kind] = functools.partial(_dataclass, static=static)
     else:
         raise TypeError(
-            f"tree.register: {kind.__name__} is no dataclass: write @dataclass below @register, or "
-            f"pass functions, register({kind.__name__}, flatten, unflatten)"
+            f"tree.register: {kind.__name__} is not a dataclass: write @dataclass below @register, "
+            f"or pass functions, register({kind.__name__}, flatten, unflatten)"
         )
     CONTAINERS.clear()
     return kind
@@ -553,21 +554,21 @@ def _of_rest(name: str, treedef: TreeDef, tree: Any, i: int) -> list[Any]:
 
 
 class MismatchError(Exception):
-    """Two trees differ at a path: what the first one is there, and what the second one is."""
+    """Two trees differ at `path`: there, the first is `first`, and the second is `second`."""
 
     def __init__(self, path: str, first: str, second: str) -> None:
         super().__init__(path, first, second)
         self.path, self.first, self.second = path, first, second
 
     def told(self, first: str, second: str) -> str:
-        """What the difference is, by the names of both trees."""
+        """The difference in words, with these names of the trees."""
         return f"{first}{self.path} is {self.first}, but {second}{self.path} is {self.second}"
 
 
 def flatten_up_to(treedef: TreeDef, tree: Any, exactly: bool = False) -> list[Any]:
-    """The parts of a tree at the leaves of a structure; unless `exactly`, they may be containers.
+    """Return the part of a tree at each leaf of a structure; with `exactly`, all must be leaves.
 
-    Raises MismatchError.
+    Raises MismatchError where the tree differs from the structure.
     """
     found, own = flatten(tree)
     if own == treedef:
@@ -578,7 +579,7 @@ def flatten_up_to(treedef: TreeDef, tree: Any, exactly: bool = False) -> list[An
 
 
 def _match(treedef: TreeDef, tree: Any, exactly: bool, path: str, parts: list[Any]) -> None:
-    """Append the parts of a tree at the leaves of a structure."""
+    """Append the part of a tree at each leaf of a structure to `parts`."""
     container = CONTAINERS[type(tree)]
     if treedef.kind is None and not (exactly and container):
         parts.append(tree)
@@ -601,7 +602,7 @@ def _match(treedef: TreeDef, tree: Any, exactly: bool, path: str, parts: list[An
 
 
 def _described(kind: type, keys: Sequence[Any] | None = None) -> str:
-    """A few words on a container or, if `keys` is None, on a leaf."""
+    """A container in words or, if `keys` is None, a leaf."""
     name = kind.__name__
     name = f"{'an' if name[0] in 'aeiouAEIOU' or name == 'ndarray' else 'a'} {name}"
     if kind is type(None):
@@ -625,9 +626,11 @@ def require_arrays(
     for i, leaf in enumerate(leaves):
         kind = type(leaf)
         if not (issubclass(kind, _NUMERIC) or hasattr(leaf, "__array__")):
+            if kind.__module__ != "builtins":
+                cure += f", or make {kind.__name__} a container with tensorgrad.tree.register"
             raise TypeError(
                 f"{operation}: {shown(treedef.paths()[i])} is {_described(kind)}, not an array, a "
-                f"tensor or a number: {cure}; tensorgrad.tree.register makes a class a container"
+                f"tensor or a number: {cure}"
             )
 
 

@@ -285,7 +285,9 @@ def test_what_cannot_be_registered() -> None:
     class Plain:
         pass
 
-    with pytest.raises(TypeError, match="Plain is no dataclass: write @dataclass below @register"):
+    with pytest.raises(
+        TypeError, match="Plain is not a dataclass: write @dataclass below @register"
+    ):
         tree.register(Plain)
     with pytest.raises(TypeError, match=r"register\(Plain, flatten, unflatten\)"):
         tree.register(Plain, lambda _: ([], None), None)  # type: ignore[call-overload]
@@ -533,7 +535,7 @@ ERRORS: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "integers": (
         lambda: tg.grad(lambda p: p)({"n": 1}),
-        r"grad: .* params|p\['n'\] has dtype int64: pass x.astype\(float\)",
+        r"grad: .* p\['n'\] has dtype int64: pass x.astype\(float\)",
     ),
 }
 

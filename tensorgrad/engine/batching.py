@@ -1,5 +1,5 @@
-"""Many arrays that NumPy code takes for one, so that derivatives are carried in one pass."""
-# ruff: noqa: D102 (what a batch has, an array has too, under the same names)
+"""`Batch`: many arrays that NumPy code treats as one, to carry many derivatives in one pass."""
+# ruff: noqa: D102 (the attributes of a batch are those of an array)
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from .typing import Array, Function
 
 
 class NotBatchedError(TypeError, AttributeError):
-    """Something needs a plain array: carry the arrays through it one by one."""
+    """An operation does not work on a batch: apply it to the arrays one by one."""
 
 
 class Batch(NDArrayOperatorsMixin):
     """Arrays of one shape, stacked along the first axis of `arrays`.
 
-    Its shape is that of one of them, and NumPy functions work on each: at once where they are
-    element-wise or in the table below, else one after the other.
+    Its shape is that of one array, and NumPy functions are applied to each array: to all at once if
+    they are element-wise or in the table below, else one by one.
     """
 
     __slots__ = ("arrays",)
@@ -52,7 +52,7 @@ class Batch(NDArrayOperatorsMixin):
 
     @property
     def base(self) -> None:
-        """None, as of an array that owns its memory: nobody writes to a batch."""
+        """None, as for an array that owns its memory."""
 
     @property
     def T(self) -> Batch:
@@ -97,7 +97,7 @@ class Batch(NDArrayOperatorsMixin):
         self.arrays[index] = value
 
     def _refuse(self, *_args: Any, **_kwargs: Any) -> Any:
-        raise NotBatchedError("a batch is no array, and no number")
+        raise NotBatchedError("a batch is neither an array nor a number")
 
     __array__ = __bool__ = __index__ = __int__ = __float__ = __complex__ = _refuse
 
@@ -127,7 +127,7 @@ class Batch(NDArrayOperatorsMixin):
 
 
 def call(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Call a function, which is no ufunc, on batches among its arguments."""
+    """Call a function that is not a ufunc, with batches among its arguments."""
     if fun in RULES and RULES[fun].form == "elementwise":
         return Batch(fun(*_aligned(args), **kwargs))
     batched = BATCHED.get(fun)
@@ -147,7 +147,7 @@ def _ndim(value: Any) -> int:
 
 
 def _inner(index: Any) -> tuple[Any, ...]:
-    """The index into each of the arrays, as an index into all of them."""
+    """The index into all arrays at once that does the same as `index` into each array."""
     parts = index if isinstance(index, tuple) else (index,)
     arrays = numbers = 0
     for part in parts:
@@ -161,9 +161,10 @@ def _inner(index: Any) -> tuple[Any, ...]:
 
 
 def _aligned(values: Sequence[Any], ndim: int = 0) -> list[Any]:
-    """The arrays of the batches among the values, so that all broadcast as each of them would.
+    """The values, with arrays in place of batches, so that they broadcast as single arrays do.
 
-    They get as many axes, after that of the batch, as the value that has most, or `ndim`.
+    The arrays get new axes after that of the batch: as many axes as the value with the most axes
+    has, and at least `ndim`.
     """
     ndim = max(ndim, *map(_ndim, values)) + 1
     aligned = []
@@ -177,7 +178,7 @@ def _aligned(values: Sequence[Any], ndim: int = 0) -> list[Any]:
 
 
 def _one_by_one(fun: Function, args: Sequence[Any], kwargs: Any) -> Any:
-    """Call `fun` on each of the arrays in turn."""
+    """Call `fun` for each array of the batches, and stack the results."""
 
     leaves, structure = tree.flatten((tuple(args), dict(kwargs)))
     count = _count(leaves)
@@ -192,12 +193,12 @@ def _one_by_one(fun: Function, args: Sequence[Any], kwargs: Any) -> Any:
 
 
 def _count(values: Sequence[Any]) -> int:
-    """How many arrays are in the batches among the values."""
+    """The number of arrays in the first batch among the values, or 0."""
     batches = (leaf for leaf in tree.leaves(values) if isinstance(leaf, Batch))
     return next((len(batch.arrays) for batch in batches), 0)
 
 
-# -- functions of a whole batch at once
+# -- functions that work on a whole batch at once
 
 
 def _matmul(x: Any, y: Any) -> Any:
@@ -219,28 +220,28 @@ def _accumulated(fun: Function, x: Any, axis: Any = 0, **kwargs: Any) -> Any:
 
 
 def _from_the_end(axis: Any, ndim: int) -> Any:
-    """Axes as negative numbers, which are the same ones of all the arrays."""
+    """Axes as negative numbers, which do not change when an axis is added in front."""
     if isinstance(axis, (tuple, list)):
         return tuple([_from_the_end(i, ndim) for i in axis])
     return normalize_axis_index(axis, ndim) - ndim
 
 
 def _along(fun: Function, whole: bool = False) -> Callable[..., Any]:
-    """A function along an axis, or several; for axis=None, `whole` says, along all of them."""
+    """A function along one or more axes; with `whole`, axis=None stands for all axes."""
     of = signature(fun)
 
     def batched(*args: Any, **kwargs: Any) -> Any:
-        given = of.bind(*args, **kwargs)
-        given.apply_defaults()
-        x, *others = given.args
-        axis = given.arguments["axis"]
+        call = of.bind(*args, **kwargs)
+        call.apply_defaults()
+        x, *others = call.args
+        axis = call.arguments["axis"]
         if not isinstance(x, Batch) or _count(others) or (axis is None and not whole):
-            raise NotBatchedError(f"{fun.__name__} of a batch like this")
+            raise NotBatchedError(f"{fun.__name__} with these arguments")
         axis = range(x.ndim) if axis is None else axis
-        given.arguments["axis"] = _from_the_end(
+        call.arguments["axis"] = _from_the_end(
             [*axis] if whole and np.iterable(axis) else axis, x.ndim
         )
-        return Batch(fun(x.arrays, *given.args[1:], **given.kwargs))
+        return Batch(fun(x.arrays, *call.args[1:], **call.kwargs))
 
     return batched
 
@@ -257,7 +258,7 @@ def _matrices(fun: Function) -> Callable[..., Any]:
 
 
 def _together(arrays: Sequence[Any]) -> list[Array]:
-    """All arrays as many times as there are in the batches among them."""
+    """The arrays of batches, and plain arrays repeated as often, to be joined."""
     count = _count(arrays)
     return [
         a.arrays if isinstance(a, Batch) else np.broadcast_to(a, (count, *np.shape(a)))
