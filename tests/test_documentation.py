@@ -76,6 +76,14 @@ def test_files_of_the_source_that_the_documentation_names_exist() -> None:
     assert [n for n in named if n != "tensorgrad/" and not (DOCS.parent / n).exists()] == []
 
 
+def test_the_failures_in_the_standards_tests_are_those_listed() -> None:
+    text = (DOCS / "other-libraries.md").read_text(encoding="utf-8")
+    listed = (ROOT / "tests" / "array_api_xfails.txt").read_text(encoding="utf-8")
+    (commit,) = re.findall(r"commit (\w+)", listed)
+    failures = len(re.findall(r"^array_api_tests/", listed, re.MULTILINE))
+    assert f"(commit {commit}, April 2026), {failures} fail" in text
+
+
 def test_each_namespace_has_a_page() -> None:
     headings = {page.read_text(encoding="utf-8").partition("\n")[0] for page in PAGES}
     assert headings >= {f"# tensorgrad{name}" for name in NAMESPACES if name != ".fft"}
