@@ -66,6 +66,7 @@ from .array_api import (
 )
 from .checkpoint import checkpoint
 from .compiler import compile as compile
+from .control_flow import cond, fori_loop, scan, while_loop
 from .diagnostics import detect_anomaly, profile
 from .engine.custom import differentiable
 from .engine.guard import guard
@@ -117,12 +118,14 @@ __all__ = [
     "TensorgradError",
     "TraceError",
     "checkpoint",
+    "cond",
     "data",
     "detect_anomaly",
     "differentiable",
     "elementwise_grad",
     "enable_grad",
     "fit",
+    "fori_loop",
     "grad",
     "gradcheck",
     "guard",
@@ -138,12 +141,14 @@ __all__ = [
     "ravel",
     "safe_where",
     "save",
+    "scan",
     "special",
     "storage",
     "training",
     "tree",
     "value_and_grad",
     "vjp",
+    "while_loop",
 ]
 
 

@@ -25,6 +25,7 @@ LAYERS = [
     {"namespaces"},
     {"special", "data", "fft", "interop", "storage"},
     {"rules", "transforms", "checkpoint", "diagnostics"},
+    {"control_flow"},
     {"gradcheck", "nn", "array_api", "optim", "compiler"},
     {"training", "support"},
     {"__init__"},

@@ -19,9 +19,11 @@ What happens when a function is called with arguments of a new kind, file by fil
     spelling    each call becomes its cheapest line of Python
     plan        the lines become functions; report prints and times them
     arguments   what of a call's arguments is its signature, and where the arrays are
+    nested      bodies of loops and conditions become programs of their own
     compiled    `compile` itself: which plan fits a call, and when another is needed
 """
 
+from . import nested  # noqa: F401 (loops and conditions use it)
 from .compiled import MANY, Compiled, Supervisor, compile  # noqa: A004 (as in PyTorch)
 
 __all__ = ["MANY", "Compiled", "Supervisor", "compile"]

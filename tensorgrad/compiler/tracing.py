@@ -18,7 +18,7 @@ import traceback
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
@@ -356,8 +356,12 @@ class _Gap:
 class Trace:
     """All that one call of a function did: its calls, what they rely on, and what they change."""
 
+    nested: ClassVar[Callable[..., Any]]
+    """What traces the bodies of loops and branches as programs of their own: `nested.Body`."""
+
     def __init__(self, name: str) -> None:
         self.progress = Progress(name)
+        self.parent: Trace | None = None  # of the trace of such a body, the one around it
         self.calls: list[Call] = []
         self.inputs: list[Value] = []
         # By id, the tensors whose arrays were used, with the arrays and nodes that they had.
@@ -571,7 +575,10 @@ class Trace:
         kind: Kind | None = None,
     ) -> Any:
         """Call a function on the arrays themselves, and note the call; return traced results."""
-        if mode.get().trace is not self:
+        current = mode.get().trace
+        if current is not self:
+            if self.surrounds(current):
+                return current.record(fun, args, kwargs, target, kind)
             raise TraceError(
                 f"{place()}: {name_of(fun)} of a traced array, where nothing is traced: the array "
                 "was kept beyond the call, or a function keeps it that is called as a whole"
@@ -581,6 +588,12 @@ class Trace:
             return self._record(fun, args, kwargs, target, kind)
         finally:
             self.executed.resume()
+
+    def surrounds(self, other: Trace | None) -> bool:
+        """Whether another trace is that of a body inside of this one."""
+        while other is not None and other is not self:
+            other = other.parent
+        return other is self
 
     def _record(
         self,
@@ -815,19 +828,22 @@ class Trace:
 
     def require_nothing_kept(self) -> None:
         """Raise a TraceError if a tensor that the function made, but did not return, lives on."""
+        for t in self.kept():
+            value = self.value(t._array)
+            t._array = value.array.copy("K")
+            raise TraceError(
+                f"{value.place}: a tensor of shape {t.shape} is still in use after the call, but "
+                "compiled calls would not update it: return it, or write it into a tensor that "
+                "exists before the call"
+            )
+
+    def kept(self) -> list[Tensor]:
+        """The tensors that live on with a traced array."""
         if all(made() is None for made in self.tracers):
-            return
+            return []
         gc.collect()
         alive = [tracer for made in self.tracers if (tracer := made()) is not None]
-        for t in gc.get_referrers(*alive) if alive else ():
-            if isinstance(t, Tensor):
-                value = self.value(t._array)
-                t._array = value.array.copy("K")
-                raise TraceError(
-                    f"{value.place}: a tensor of shape {t.shape} is still in use after the call, "
-                    "but compiled calls would not update it: return it, or write it into a tensor "
-                    "that exists before the call"
-                )
+        return [t for t in gc.get_referrers(*alive) if isinstance(t, Tensor)] if alive else []
 
     def move(self, t: Tensor, array: Array) -> None:
         """Let the data of a leaf lie in another array, which has been given its elements."""

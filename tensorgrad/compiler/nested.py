@@ -1,0 +1,303 @@
+"""Programs within programs: the body of a loop, and the branches of a condition.
+
+A body is traced once, as a program of its own. In the program around it, the loop is one call. What
+the body uses of that program, and of the outside, becomes an operand of the call.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+
+from ..engine.graph import Node
+from ..engine.modes import set_mode
+from ..engine.tensor import Tensor
+from ..engine.typing import Array, Function
+from ..errors import TraceError
+from ..tree import structure
+from .arguments import Arguments
+from .plan import Diverged, Output, Plan
+from .program import Value
+from .strides import copied
+from .tracing import Trace, Tracer, place
+
+# From tensors outside of a body, by their ids, to the arrays that it takes for theirs.
+Pinned = dict[int, tuple[Tensor, Any]]
+
+_CHUNK = 1 << 18  # bytes of the states that are kept if those of all steps need not be
+
+
+class Nested(Trace):
+    """The trace of a body, inside the trace `parent`.
+
+    `operands` are the arrays that it uses of the parent's, and `places` are where its program reads
+    them. A tensor that is in `pinned` has the array that is there; others are added.
+    """
+
+    def __init__(self, parent: Trace, pinned: Pinned) -> None:
+        super().__init__("")
+        self.progress = parent.progress
+        self.parent: Trace = parent
+        parent._undo.append(self.undo)
+        self.executed = parent.executed
+        self.operands: list[Tracer] = []
+        self.places: list[Array] = []
+        self.decides = False  # by elements, so that it may fail in a later call
+        self._pinned = pinned
+        self._captured: dict[Value, Value] = {}
+
+    def value(self, a: Any) -> Value:
+        """The value of an array; one from outside becomes an operand."""
+        own = a._trace is self if isinstance(a, Tracer) else id(a) in self._values
+        if own:
+            return super().value(a)
+        outer = self.parent.value(a)
+        if outer not in self._captured:
+            stays = outer.storage.home == "state"  # where it is: it need not be copied
+            array = outer.array if stays else copied(outer.array)
+            self.operands.append(Tracer(self.parent, outer))
+            self.places.append(array)
+            self._captured[outer] = self._arrived(array, "state").value
+        return self._captured[outer]
+
+    def tensor(self, t: Tensor) -> Any:
+        """The array of a tensor, as the body sees it."""
+        if isinstance(t._array, Tracer):
+            return t._array
+        if id(t) not in self._pinned:
+            self._pinned[id(t)] = t, self.parent.tensor(t)
+        return self._pinned[id(t)][1]
+
+    def require(self, expression: str, *things: Any) -> None:
+        """Let the program around it hold only where an expression is true."""
+        self.parent.require(expression, *things)
+
+    def guard(self, owner: Any, attribute: str) -> None:
+        """Let the program around it hold only as long as an attribute is what it is now."""
+        self.parent.guard(owner, attribute)
+
+    def assume(self, value: Value) -> bool:
+        """A decision by an element."""
+        self.decides = True
+        return super().assume(value)
+
+    # -- what would have to happen once for each step
+
+    def assign(self, t: Tensor, value: Any) -> None:
+        """Give a tensor that the body has made new data."""
+        if not (isinstance(t._array, Tracer) and t._array._trace is self):
+            _refuse(f"assigns the data of a tensor of shape {t.shape}", "return the new value")
+        super().assign(t, value)
+
+    def draw(self, _rng: np.random.Generator, _shape: tuple[int, ...], _dtype: Any) -> Tracer:
+        """Raise a TraceError."""
+        _refuse("draws random numbers", "draw them before, and pass them in xs")
+
+    def grad(self, node: Node) -> Any:
+        """Raise a TraceError."""
+        _refuse(f"reads or changes the gradient of a {node}", "use tensorgrad.grad in it")
+
+    def set_grad(self, node: Node, _g: Any) -> None:
+        """Raise a TraceError."""
+        self.grad(node)
+
+    def host(self, fun: Function, *args: Any, writes: Sequence[Array] = ()) -> Any:
+        """Call a Python function at this point of each step; it may not write."""
+        if writes:
+            self.inline("")
+        return super().host(fun, *args)
+
+    def inline(self, _line: str, *_things: Any) -> None:
+        """Raise a TraceError."""
+        _refuse("changes what outlives it", "do that before or after the loop")
+
+
+def _refuse(what: str, cure: str) -> NoReturn:
+    raise TraceError(
+        f"{place()}: the body of scan, fori_loop, while_loop or cond {what}, which a compiled one "
+        f"cannot do: {cure}"
+    )
+
+
+class Body:
+    """A function of arrays as a program, inside the trace `parent`.
+
+    `fun` is called once, with traced arrays like the `examples`, and returns a sequence of arrays,
+    whose specs are `results`. What is returned by the methods are traced arrays of the parent's.
+    """
+
+    def __init__(
+        self, parent: Trace, fun: Function, examples: Sequence[Any], pinned: Pinned
+    ) -> None:
+        self.parent = parent
+        self._arrays = [np.array(getattr(a, "concrete", a), order="C") for a in examples]
+        self._trace = trace = Nested(parent, pinned)
+        with set_mode(trace=trace):
+            self.results = [trace.value(y) for y in fun(*map(trace.input, self._arrays))]
+        for t in trace.kept():
+            _refuse(f"gives a tensor of shape {t.shape} that lives on a new value", "return it")
+
+    @functools.cached_property
+    def program(self) -> _Program:
+        """The program."""
+        trace = self._trace
+        outputs = [Output(np.ndarray, value) for value in self.results]
+        specs = [(v.shape, v.dtype) for v in self.results]
+        arguments = Arguments("body", tuple(self._arrays), {}, (), ())
+        tree = structure(tuple(range(len(outputs))))
+        return _Program(Plan(trace, outputs, tree, {}, arguments, [None]), trace.places, specs)
+
+    def scan(
+        self, init: Sequence[Any], xs: Sequence[Any], length: int, reverse: bool, save: bool
+    ) -> tuple[list[Any], list[Any], list[Any]]:
+        """Run a loop: each step gets the state and an item of the xs, and returns a state and more.
+
+        The state of the first step is `init`. Return the last state; with `save`, the states before
+        each step, stacked; and stacked what else the steps returned.
+        """
+        run = _Scan(self.program, len(init), length, reverse, save)
+        results = self._called(run, [self], init, xs)
+        size, saved = len(init), len(init) * save
+        return results[:size], results[size : size + saved], results[size + saved :]
+
+    def choose(self, other: Body, pred: Any, operands: Sequence[Any]) -> list[Any]:
+        """Run this body where an array of one element is true, and else another one."""
+        return self._called(_Choose(self.program, other.program), [self, other], pred, operands)
+
+    def repeat(self, test: Body, init: Sequence[Any]) -> list[Any]:
+        """Run the body on its results, from `init` on, as long as the test returns true."""
+        return self._called(_Repeat(self.program, test.program), [self, test], init)
+
+    def _called(self, run: Function, bodies: Sequence[Body], *args: Any) -> list[Any]:
+        operands = [body._trace.operands for body in bodies]
+        same, *results = self.parent.record(run, (operands, *args))
+        if any(body._trace.decides for body in bodies) and not self.parent.assume(same.value):
+            raise TraceError(
+                f"{place()}: a decision by elements in the body of a compiled {run.__name__} is "
+                "another one at a later step: leave it out of the body"
+            )
+        return list(results)
+
+
+Trace.nested = Body
+
+
+class _Program:
+    """A program of a body, which reads its operands in `places`."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        places: Sequence[Array],
+        results: Sequence[tuple[tuple[int, ...], np.dtype[Any]]],
+    ) -> None:
+        self.plan = plan
+        self.results = results
+        self._places = places
+
+    def take(self, operands: Sequence[Array]) -> None:
+        """Put the operands where the program reads them."""
+        for array, operand in zip(self._places, operands, strict=True):
+            if operand is not array:
+                np.copyto(array, operand)
+
+    def run(self, arrays: Sequence[Array]) -> Sequence[Array]:
+        """Make one call."""
+        results: Sequence[Array] = self.plan.run(*[np.asarray(a, order="C") for a in arrays])
+        return results
+
+    def zeros(self) -> list[Array]:
+        """Zeros in place of the results."""
+        return [np.zeros(shape, dtype) for shape, dtype in self.results]
+
+
+# What the call of a loop or a condition returns first: whether all decisions by elements were those
+# of the trace. If not, the other results have no meaning.
+_SAME, _OTHER = np.asarray(True), np.asarray(False)
+
+
+class _Scan:
+    """The call that runs a loop, whose state is `size` arrays."""
+
+    __name__ = "scan"
+
+    def __init__(
+        self, program: _Program, size: int, length: int, reverse: bool, save: bool
+    ) -> None:
+        self.program, self.length, self.reverse, self.save = program, length, reverse, save
+        self.states, self.others = program.results[:size], program.results[size:]
+        nbytes = sum(math.prod(shape) * dtype.itemsize for shape, dtype in self.states)
+        self.chunk = length if save else max(1, min(length, _CHUNK // max(nbytes, 1)))
+
+    def __call__(
+        self, operands: Sequence[Sequence[Array]], init: Sequence[Array], xs: Sequence[Array]
+    ) -> tuple[Array, ...]:
+        self.program.take(operands[0])
+        # A step reads its state in one row and writes the next one, in the order of the steps.
+        states = [np.empty((self.chunk + 1, *shape), dtype) for shape, dtype in self.states]
+        stacked = [np.empty((self.length, *shape), dtype) for shape, dtype in self.others]
+        rows, items, results = map(self._ordered, (states, map(np.ascontiguousarray, xs), stacked))
+        for row, start in zip(rows, init, strict=True):
+            row[0] = start
+        last = done = 0
+        while done < self.length:
+            for row in rows if done else ():
+                row[0] = row[last]
+            last = min(self.chunk, self.length - done)
+            now = slice(done, done + last)
+            arrays = [*[row[:last] for row in rows], *[x[now] for x in items]]
+            outs = [*[row[1 : last + 1] for row in rows], *[y[now] for y in results]]
+            if self.program.plan.scan(arrays, outs, 0) < last:
+                break
+            done += last
+        same = _SAME if done == self.length else _OTHER
+        before = [a[1:] if self.reverse else a[:-1] for a in states] if self.save else []
+        return same, *[row[last].copy() for row in rows], *before, *stacked
+
+    def _ordered(self, arrays: Iterable[Array]) -> list[Array]:
+        return [a[::-1] if self.reverse else a for a in arrays]
+
+
+class _Choose:
+    """The call that runs one of two programs."""
+
+    __name__ = "cond"
+
+    def __init__(self, if_true: _Program, if_false: _Program) -> None:
+        self.programs = [if_false, if_true]
+
+    def __call__(
+        self, operands: Sequence[Sequence[Array]], pred: Any, arrays: Sequence[Array]
+    ) -> tuple[Array, ...]:
+        chosen = bool(pred)
+        program = self.programs[chosen]
+        program.take(operands[not chosen])
+        try:
+            return _SAME, *program.run(arrays)
+        except Diverged:
+            return _OTHER, *program.zeros()
+
+
+class _Repeat:
+    """The call that runs a program as long as another one returns true."""
+
+    __name__ = "while_loop"
+
+    def __init__(self, step: _Program, test: _Program) -> None:
+        self.step, self.test = step, test
+
+    def __call__(
+        self, operands: Sequence[Sequence[Array]], state: Sequence[Array]
+    ) -> tuple[Array, ...]:
+        self.step.take(operands[0])
+        self.test.take(operands[1])
+        try:
+            while self.test.run(state)[0]:
+                state = self.step.run(state)
+        except Diverged:
+            return _OTHER, *self.step.zeros()
+        return _SAME, *map(np.copy, state)
