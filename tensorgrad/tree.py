@@ -218,7 +218,7 @@ def _defaultdict(kind: Any) -> Container:
 
 def _maker(kind: type) -> Callable[[Any], Any]:
     """The constructor of a list, tuple or dict class, with a helpful error if it fails."""
-    if kind.__module__ in ("builtins", "collections"):
+    if kind.__module__ == "builtins":
         return kind
 
     def make(items: Any) -> Any:

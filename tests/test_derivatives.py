@@ -155,6 +155,9 @@ def test_a_tangent_of_another_structure_or_shape_is_an_error() -> None:
     message = r"jvp: .*: primals\[0\] is a list of length 1, but tangents\[0\] is an ndarray"
     with pytest.raises(TypeError, match=message):
         tg.jvp(lambda s: s[0], ([X],), (X,))
+    message = r"primals\[0\] is a leaf, but tangents\[0\] is a list of length 1"
+    with pytest.raises(TypeError, match=message):
+        tg.jvp(np.sum, (X,), ([X],))
     message = r"jvp: primals\[0\] has shape \(3,\), but tangents\[0\] has shape \(2,\)"
     with pytest.raises(ValueError, match=message):
         tg.jvp(np.sum, (X,), (np.ones(2),))

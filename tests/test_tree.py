@@ -156,6 +156,11 @@ def test_any_tree(value: Any) -> None:
     assert len({*treedef.paths()}) == len(leaves)
 
 
+def test_a_default_factory_is_kept() -> None:
+    doubled = tree.map(lambda leaf: 2 * leaf, defaultdict(list, a=1))
+    assert doubled == {"a": 2} and doubled["b"] == []
+
+
 def test_the_number_of_leaves_must_be_right() -> None:
     treedef = tree.structure([1, (2,)])
     with pytest.raises(ValueError, match="too few leaves, 2 are needed"):
