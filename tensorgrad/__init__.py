@@ -8,7 +8,7 @@ The terms of the source code:
 | term | meaning |
 |---|---|
 | leaf | a tensor that the user made, not an operation |
-| tracked | leads back to a leaf with `requires_grad=True` |
+| tracked | (of a tensor) computed from a leaf with `requires_grad=True` |
 | operand | an argument of an operation that counts as an array |
 | node | one recorded operation, or a leaf |
 | graph | the nodes that lead from a result back to the leaves |
@@ -28,7 +28,7 @@ The terms of the source code:
 | hook | a function that is called with each new node |
 | layout | the offset, shape and strides of an array in the memory that it shares |
 | family | the tensors that share one memory |
-| batch | many arrays that NumPy code takes for one |
+| batch | many arrays that NumPy code treats as one |
 | trace | the NumPy calls of a compiled function, written down in its first call |
 | epoch | a number that grows when something changes that compiled functions rely on |
 | tree | nested lists, tuples, dicts and modules of arrays |
