@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import inspect
 import itertools
 import pickle
 import subprocess
@@ -484,6 +485,22 @@ def test_momentum_that_is_switched_on_later() -> None:
     assert p.item() == -2.5
 
 
+@every_optimizer
+def test_weight_decay_that_is_switched_on_and_off(make: Any) -> None:
+    ps, qs = leaves((2, 3), ()), leaves((2, 3), ())
+    changed, other = make(ps, weight_decay=0.0), make(qs, weight_decay=0.0)
+    for decay in 0.0, 0.5, 0.0:
+        changed.param_groups[0]["weight_decay"] = decay
+        state = other.state_dict()
+        state["param_groups"][0]["weight_decay"] = decay
+        other = make(qs)  # another optimizer in each phase
+        other.load_state_dict(state)
+        for optimizer, parameters in (changed, ps), (other, qs):
+            train(optimizer, parameters, np.random.default_rng(1), 2)
+    for p, q in zip(ps, qs, strict=True):
+        assert_array_equal(p.data, q.data)
+
+
 def test_every_change_of_an_option_gives_another_version() -> None:
     optimizer = optim.SGD(leaves((2,)))
     (group,) = optimizer.param_groups
@@ -580,23 +597,16 @@ def test_methods_of_a_group_return_what_those_of_a_dict_return() -> None:
     assert group.popitem() == ("lr", 0.5)
 
 
-@pytest.mark.parametrize(
-    ("make", "name"),
-    [
-        (lambda o: optim.LambdaLR(o, abs), "lr_lambda"),
-        (lambda o: optim.OneCycleLR(o, 1.0, 9), "max_lr"),
-        (lambda o: optim.OneCycleLR(o, 1.0, 9), "pct_start"),
-        (optim.ReduceLROnPlateau, "min_lr"),
-    ],
-)
-def test_an_argument_of_a_schedule_that_is_read_once_cannot_be_assigned(
-    make: Any, name: str
-) -> None:
-    schedule = make(optim.SGD(leaves((2,)), momentum=0.9))
-    before = schedule.state_dict()
-    with pytest.raises(AttributeError, match=f"{name} is only read when the schedule is made"):
-        setattr(schedule, name, 0.5)
-    assert schedule.state_dict() == before
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_an_argument_of_a_schedule_is_an_attribute_or_cannot_be_assigned(name: str) -> None:
+    groups = [{"params": leaves((2,))}, {"params": leaves((2,))}]
+    schedule = SCHEDULES[name](optim, optim.SGD(groups, momentum=0.9))
+    before = str(schedule.state_dict())
+    for argument in inspect.signature(type(schedule)).parameters:
+        if not hasattr(schedule, argument):
+            with pytest.raises(AttributeError, match=f"{argument} is only read when the schedule"):
+                setattr(schedule, argument, 0.5)
+    assert str(schedule.state_dict()) == before
     schedule.note = "one's own attribute"
 
 

@@ -27,25 +27,24 @@ Coefficients: TypeAlias = tuple[Sequence[float], Callable[[int], Sequence[float]
 def arguments(local_names: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a constructor, from `locals()` in its first line.
 
-    So the signature alone lists the options: editors and type checkers read it, and so does this.
+    So the options are listed only in the signature, which editors and type checkers read, too.
     """
     return {name: x for name, x in local_names.items() if name not in ("self", "__class__")}
 
 
 # -- options
 
-_NOT_NEGATIVE = "must be finite and not negative"
-
-# What an option must be, and the test of it. An option that is not listed must not be negative.
-_RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+# What an option must be, in words and as a test.
+_Rule: TypeAlias = tuple[str, Callable[[Any], bool]]
+_RULES: dict[str, _Rule] = {
     "betas": (
         "must be two numbers from 0 to below 1",
         lambda betas: len(betas) == 2 and all(0 <= beta < 1 for beta in betas),
     ),
     "alpha": ("must be from 0 to 1", lambda alpha: 0 <= alpha <= 1),
-    "dampening": ("may be any number", lambda _: True),
-    "params": ("are checked by themselves", lambda _: True),
 }
+_OTHERS: _Rule = ("must be finite and not negative", lambda x: 0 <= x < math.inf)
+_UNCHECKED = ("params", "dampening")
 
 
 class Group(dict[str, Any]):
@@ -125,8 +124,8 @@ class Optimizer:
     def __init__(self, params: Parameters, **defaults: Any) -> None:
         if mode.get().trace is not None:
             raise TraceError(
-                f"{type(self).__name__}: an optimizer made inside a compiled function would not "
-                "start anew in each call: make it outside"
+                f"{type(self).__name__}: an optimizer made inside a compiled function would not be "
+                "made again in each call: make it outside"
             )
         self.defaults = defaults
         self.param_groups: list[Group] = []
@@ -170,8 +169,8 @@ class Optimizer:
 
     def _check(self, options: Options) -> None:
         for name, value in options.items():
-            rule, holds = _RULES.get(name, (_NOT_NEGATIVE, lambda x: 0 <= x < math.inf))
-            if not holds(value):
+            rule, holds = _RULES.get(name, _OTHERS)
+            if name not in _UNCHECKED and not holds(value):
                 self._refuse(options, name, rule)
 
     def _refuse(self, options: Options, name: str, rule: str) -> None:
@@ -186,10 +185,11 @@ class Optimizer:
         raise NotImplementedError
 
     def _all_coefficients(self, o: Options) -> Coefficients:
-        """The coefficient of weight decay, and those of `_update`."""
+        """The coefficient of weight decay, if there is any, and those of `_update`."""
+        if not (decay := o["weight_decay"]):
+            return self._coefficients(o)
         constant, timed = self._coefficients(o)
-        decay = 1 - o["lr"] * o["weight_decay"] if self.decoupled else o["weight_decay"]
-        return (decay, *constant), timed
+        return (1 - o["lr"] * decay if self.decoupled else decay, *constant), timed
 
     def _coefficients_of_step(self, o: Options, t: int) -> tuple[float, ...]:
         constant, timed = self._all_coefficients(o)
@@ -232,23 +232,22 @@ class Optimizer:
                 part.steps += 1
                 scalars = flat.scalars(coefficients)
                 for block in part.blocks:
-                    self._change(
-                        group, block.data, block.grad, block.scratch, block.state, *scalars
-                    )
+                    self._change(group, block.data, block.grad, block.scratch, block.state, scalars)
             else:
                 self._trace_change(trace, group, flat, part)
         return loss
 
     def _change(
-        self, o: Options, p: Array, g: Array, s: Array, state: State,
-        decay: Array, *coefficients: Array,
-    ) -> None:  # fmt: skip
+        self, o: Options, p: Array, g: Array, s: Array, state: State, coefficients: Sequence[Array]
+    ) -> None:
         if o["maximize"]:
             np.negative(g, g)
-        if o["weight_decay"] and self.decoupled:
-            p *= decay
-        elif o["weight_decay"]:
-            g += np.multiply(p, decay, s)
+        if o["weight_decay"]:
+            decay, *coefficients = coefficients
+            if self.decoupled:
+                p *= decay
+            else:
+                g += np.multiply(p, decay, s)
         self._update(o, p, g, s, state, *coefficients)
 
     def _trace_change(self, trace: Any, group: Group, flat: Flat, part: Part) -> None:
@@ -270,7 +269,7 @@ class Optimizer:
         for block in part.blocks:
             p, g, s = map(trace.state, (block.data, block.grad, block.scratch))
             self._change(
-                group, p, g, s, lambda *name, block=block: trace.state(block.state(*name)), *scalars
+                group, p, g, s, lambda *name, block=block: trace.state(block.state(*name)), scalars
             )
 
     @guided
@@ -393,7 +392,7 @@ class _CompiledCoefficients:
         self._nonzero = self._which_are_nonzero()
 
     def _which_are_nonzero(self) -> list[bool]:
-        """Which options are not zero: for others, the program is another one."""
+        """Which options are not zero: the program depends on that."""
         return [bool(value) for name, value in self.group.items() if name != "params"]
 
     def refresh_if_alike(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -54,13 +55,13 @@ def _require_parameter(p: Tensor, name: str) -> None:
 
 
 def require_untraced(name: str) -> None:
-    """Raise a TraceError in a compiled function, which would do this in its first call alone."""
+    """Raise a TraceError in a compiled function, which would do this only in its first call."""
     if mode.get().trace is not None:
-        raise TraceError(f"{name} cannot be compiled: call it outside of the compiled function")
+        raise TraceError(f"{name} cannot be compiled: call it outside the compiled function")
 
 
 def by_dtype(parameters: Iterable[Tensor]) -> list[list[Tensor]]:
-    """The parameters of each dtype, in the order in which they come."""
+    """Group the parameters by dtype, and keep their order."""
     groups: dict[Any, list[Tensor]] = {}
     for p in parameters:
         groups.setdefault(p.dtype, []).append(p)
@@ -213,6 +214,8 @@ class Flat:
     def scalars(self, numbers: Sequence[float]) -> list[Array]:
         """Write the numbers into 0-d arrays, with which NumPy is faster, and return those."""
         if numbers != self._numbers:
+            if len(numbers) != len(self._numbers):  # other coefficients: write all of them
+                self._numbers = (math.nan,) * len(numbers)
             for scalar, number, last in zip(self._scalars, numbers, self._numbers):
                 if number != last:
                     scalar[...] = number

@@ -3,17 +3,16 @@
 A schedule sets the learning rate of each group of an optimizer when it is made, and at each
 `step()`, which is called after the optimizer's. If anything else changes a learning rate meanwhile,
 such as another schedule or an assignment, the schedule is scaled by the same factor from then on.
-So the factors of two schedules multiply. A group that is added later starts at its learning rate of
-that time, and is scaled likewise.
+So the factors of two schedules multiply. For a group that is added later, the schedule continues
+from the learning rate that the group has then.
 """
 
 from __future__ import annotations
 
-import inspect
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from ..engine.modes import each_time
 from ..engine.variable import plain
@@ -24,12 +23,14 @@ from .base import Optimizer
 class _Schedule:
     """The checks and the saved state that all schedules share."""
 
+    read_once: ClassVar[tuple[str, ...]] = ()
+    """The arguments that only the constructor reads: they are no attributes."""
+
     optimizer: Optimizer
     last_epoch: int
 
     def __setattr__(self, name: str, value: Any) -> None:
-        made = "last_epoch" in vars(self)
-        if made and name not in vars(self) and name in inspect.signature(type(self)).parameters:
+        if name in self.read_once:
             raise AttributeError(
                 f"{type(self).__name__}: {name} is only read when the schedule is made, and an "
                 "assignment would be ignored: make a new schedule"
@@ -181,6 +182,8 @@ class LambdaLR(LRScheduler):
     >>> schedule.get_last_lr()
     [0.5]
     """
+
+    read_once = ("lr_lambda",)
 
     def __init__(
         self,
@@ -338,6 +341,11 @@ class OneCycleLR(LRScheduler):
     >>> schedule.get_last_lr(), optimizer.param_groups[0]["momentum"]
     ([1.0], 0.85)
     """
+
+    read_once = (
+        "max_lr", "epochs", "steps_per_epoch", "pct_start", "base_momentum", "max_momentum",
+        "div_factor", "final_div_factor", "three_phase",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -512,6 +520,8 @@ class ReduceLROnPlateau(_Schedule):
     >>> schedule.get_last_lr()
     [0.1]
     """
+
+    read_once = ("min_lr",)
 
     def __init__(
         self,
