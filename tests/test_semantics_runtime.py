@@ -5,11 +5,13 @@ import contextlib
 import contextvars
 import gc
 import signal
+import sys
 import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import tensorgrad as tg
+from tensorgrad.engine import modes
 from tensorgrad.engine.modes import mode
 
 from .depth import FULL
@@ -65,6 +68,71 @@ def test_no_grad_is_restored_by_exceptions() -> None:
             with pytest.raises(error), tg.enable_grad():
                 raise error
             assert not recording()
+
+
+@pytest.mark.parametrize("form", ["block", "decorator"])
+def test_ctrl_c_at_any_moment_of_an_inner_mode_does_not_outlast_the_outer_one(form: str) -> None:
+    off = tg.no_grad()
+
+    def inner() -> None:
+        if form == "decorator":
+            off(lambda: None)()
+        else:
+            with tg.no_grad():
+                pass
+
+    @off
+    def outer(moment: int) -> bool:
+        return interrupted_at(moment, inner)
+
+    def in_block(moment: int) -> bool:
+        with tg.enable_grad():
+            return interrupted_at(moment, inner)
+
+    for run in outer, in_block:
+        moments = 0
+        while run(moments):
+            moments += 1
+            assert recording()
+        assert moments > 20
+
+
+def interrupted_at(moment: int, run: Callable[[], None]) -> bool:
+    """Press Ctrl-C before one call, line or return in the file of the modes, if it has so many."""
+    count = 0
+
+    def trace(frame: FrameType, _event: str, _arg: Any) -> Any:
+        nonlocal count
+        if frame.f_code.co_filename != modes.__file__:
+            return None
+        count += 1
+        if count > moment:
+            raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        run()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+def test_leaving_a_mode_that_was_left_already_changes_nothing() -> None:
+    def generator() -> Iterator[None]:
+        with tg.no_grad():
+            yield
+
+    with tg.enable_grad():
+        started = generator()
+        next(started)
+    with tg.no_grad():
+        started.close()
+        assert not recording()
+    assert recording()
 
 
 def test_no_grad_as_a_decorator() -> None:

@@ -72,10 +72,11 @@ class set_mode:  # noqa: N801 (used like a function)
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        entered = mode.get()
-        while entered.owner is not self and entered.outer is not None:
+        entered: Mode | None = mode.get()
+        while entered is not None and entered.owner is not self:
             entered = entered.outer  # Ctrl-C kept an inner block from restoring its mode
-        mode.set(entered.outer or Mode())
+        if entered is not None and entered.outer is not None:
+            mode.set(entered.outer)
 
     def __call__(self, fun: F) -> F:
         """Decorate a function: each of its calls runs in the changed mode."""
@@ -88,8 +89,12 @@ class set_mode:  # noqa: N801 (used like a function)
 
         @functools.wraps(fun)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
-            with self:
+            outer = mode.get()
+            try:
+                self.__enter__()
                 return fun(*args, **kwargs)
+            finally:
+                mode.set(outer)
 
         return wrapper  # type: ignore[return-value]
 
@@ -139,7 +144,7 @@ def each_time(fun: Function, *args: Any) -> Any:
 
 
 epoch = [0]
-"""Counts the changes of what compiled functions rely on: of modules, and of tensors' memory.
+"""The number of changes to what compiled functions rely on: modules, and the memory of tensors.
 
-A compiled function checks what it relies on when the count has grown since its last call.
+A compiled function checks what it relies on if the number has grown since its last call.
 """
