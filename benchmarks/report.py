@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
 DOCS = ROOT / "tensorgrad" / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 PART = re.compile(r"(<!-- results: (\w+) -->)(.*?)(<!-- end -->)", re.DOTALL)
 
 BASE = "tensorgrad compiled"
@@ -268,7 +269,7 @@ def written(text: str, results: Results) -> str:
 
 def outputs(results: Results) -> Iterator[tuple[Path, str]]:
     """Each file that holds figures, and its text."""
-    for path in [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]:
+    for path in PAGES:
         text = path.read_text("utf-8")
         if PART.search(text):
             yield path, written(text, results)
