@@ -23,7 +23,7 @@ from numpy.testing import assert_array_equal
 
 import tensorgrad as tg
 from tensorgrad import nn, optim
-from tensorgrad.compiler import chains
+from tensorgrad.compiler.passes import loop_fusion
 from tensorgrad.engine.modes import each_time
 
 from .oracles import assert_same, leaf
@@ -1187,8 +1187,8 @@ def test_a_loss_that_nobody_asks_for_is_not_computed() -> None:
 
 @pytest.fixture(params=[1, 2])
 def threads(request: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The number of threads for long chains."""
-    monkeypatch.setattr(chains, "_count_of_threads", lambda: request.param)
+    """The number of threads for long loop_fusion."""
+    monkeypatch.setattr(loop_fusion, "_count_of_threads", lambda: request.param)
     return request.param
 
 

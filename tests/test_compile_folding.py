@@ -13,7 +13,7 @@ from hypothesis import given, strategies as st
 
 import tensorgrad as tg
 from tensorgrad import nn, optim
-from tensorgrad.compiler import bundles, folding
+from tensorgrad.compiler.passes import bias_folding, horizontal_fusion
 
 from .oracles import assert_same, leaf
 from .test_compile_training import Net, Training, assert_steps_agree, plans, twins
@@ -82,7 +82,7 @@ def test_no_bias_is_added_and_none_summed(activation: Any) -> None:
 def test_what_is_larger_is_left_as_it_is(
     monkeypatch: pytest.MonkeyPatch, name: str, limit: int, added: int
 ) -> None:
-    monkeypatch.setattr(folding, name, limit)
+    monkeypatch.setattr(bias_folding, name, limit)
     network = net(SMALL, in_turn(np.tanh))
     assert additions(network) == added
     assert_steps_agree(*twins(network))
@@ -94,7 +94,7 @@ def test_an_argument_wider_than_the_layer_is_not_copied() -> None:
 
 @pytest.mark.parametrize("few", [3, 4])
 def test_few_columns_are_copied_in_either_order(monkeypatch: pytest.MonkeyPatch, few: int) -> None:
-    monkeypatch.setattr(folding, "FEW", few)
+    monkeypatch.setattr(bias_folding, "FEW", few)
     assert_steps_agree(*twins(net(SMALL, in_turn(np.tanh))))
 
 
@@ -395,9 +395,9 @@ def test_random_programs(
     step = tg.compile(compiled.step)
     small, copied, bundle = limits
     with (
-        mock.patch.object(folding, "SMALL", small),
-        mock.patch.object(folding, "COPIED", copied),
-        mock.patch.object(bundles, "SMALL", bundle),
+        mock.patch.object(bias_folding, "SMALL", small),
+        mock.patch.object(bias_folding, "COPIED", copied),
+        mock.patch.object(horizontal_fusion, "SMALL", bundle),
     ):
         for i in range(3):
             x, t = (a[:samples] for a in eager.batch(i))

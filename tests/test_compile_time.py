@@ -19,7 +19,7 @@ from hypothesis import given, strategies as st
 
 import tensorgrad as tg
 from tensorgrad import compiler
-from tensorgrad.compiler import chains, progress
+from tensorgrad.compiler import progress
 from tensorgrad.compiler.buffers import (
     Span,
     lower_bound,
@@ -28,6 +28,7 @@ from tensorgrad.compiler.buffers import (
     packed_in_order,
     packed_in_reverse,
 )
+from tensorgrad.compiler.passes import loop_fusion
 
 FOLDER = str(Path(compiler.__file__).parent)
 X = np.linspace(-1.0, 1.0, 6).reshape(2, 3)
@@ -155,7 +156,7 @@ FAMILIES = [unrolled, deep, recurrent, leaves, wide, fused, decided]
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_work_is_linear(family: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chains, "LARGE", 6 if family is fused else chains.LARGE)
+    monkeypatch.setattr(loop_fusion, "LARGE", 6 if family is fused else loop_fusion.LARGE)
     counts = []
     for n in 4, 32:
         fun, x = family(n)

@@ -11,10 +11,8 @@ What happens when a function is called with arguments of a new kind, file by fil
     snapshot    what the function changes of Python's, which no program could repeat, is undone
     guards      what it has read of Python's is tested in each call
     progress    long compilations say on a terminal what they are doing
-    rewriting   calls that are constant, the same or needless are left out, others made cheaper
-    folding     biases become a part of the weights of small layers
-    chains      element-wise calls over large arrays go through them together, block by block
-    bundles     calls that do the same to several small arrays become one
+    passes      the program becomes another one that takes less time, step by step
+    printing    a program as text
     buffers     each array gets a place in one block of memory
     spelling    each call becomes its cheapest line of Python
     plan        the lines become functions; report prints and times them

@@ -45,7 +45,7 @@ class Buffers:
         held: Collection[Value],
         apart: Collection[Value],
     ) -> None:
-        makers = {r.storage: c for c in calls for r in c.results if r.call is c and c in spellings}
+        makers = {r.storage: c for c in calls for r in c.results if c in spellings}
         kept = {v.storage for v in held}
         separate = {v.storage for v in apart}
         self.arrays, copies = _destinations(calls, makers, kept, separate)

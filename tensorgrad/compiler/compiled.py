@@ -283,7 +283,9 @@ class Compiled:
             if not self._plans[oldest]:
                 del self._plans[oldest]
 
-    def _trace(self, call: Arguments, keep: bool = True) -> tuple[Plan | None, Any]:
+    def _trace(
+        self, call: Arguments, keep: bool = True, with_stages: bool = False
+    ) -> tuple[Plan | None, Any]:
         """Run the function once, for its results and effects; return the plan and the results.
 
         If that fails, or unless the effects are to `keep`, all is as it was before. What is kept
@@ -317,7 +319,7 @@ class Compiled:
                         trace.watch(t)
                     trace.require("{}()", guards.function())
                     trace.settled = guards.settled()
-                    plan = Plan(trace, outputs, structure, final, call, self._token)
+                    plan = Plan(trace, outputs, structure, final, call, self._token, with_stages)
         except BaseException:  # Ctrl-C among them, at any place
             mode.set(before)
             trace.undo()
@@ -357,13 +359,15 @@ class Compiled:
         `print(plan)` lists the calls, with the shapes and the memory of what they make, and with
         the lines of the function that they are due to. `plan.source` is the code,
         `plan.peak_bytes` the memory for temporary arrays; `plan.profile()` times each call.
+        `plan.stages` has the program as it was traced, and as each pass left it, to be printed.
 
         >>> plan = tg.compile(lambda x: np.sum(np.exp(x))).lower(np.ones(1000))
         >>> plan.peak_bytes <= 8100
         True
         """
         with self._alone():
-            plan, _ = self._trace(self._taken_apart(args, kwargs), keep=False)
+            call = self._taken_apart(args, kwargs)
+            plan, _ = self._trace(call, keep=False, with_stages=True)
             assert plan is not None
             return plan
 

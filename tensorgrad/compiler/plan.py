@@ -21,13 +21,12 @@ from ..errors import TraceError
 from ..tree import TreeDef
 from .arguments import Arguments
 from .buffers import Buffers, Recycled
-from .bundles import bundled
-from .chains import Chain, chained
-from .folding import folded
 from .functions import FIXED_SHAPE
-from .program import Call, Storage, Value, mapped
+from .passes import PASSES
+from .passes.loop_fusion import Chain
+from .printing import text_of
+from .program import Call, Program, Storage, Value, mapped
 from .report import Profile, Step, Undo, listing
-from .rewriting import has_effects, simplified, spread_out
 from .spelling import (
     Code,
     Spelling,
@@ -62,13 +61,25 @@ class Output(NamedTuple):
     node: Node | None = None
 
 
+class Stage(NamedTuple):
+    """The program after a pass."""
+
+    name: str
+    program: Program
+
+    def __str__(self) -> str:
+        """The name, and the calls."""
+        return f"{self.name}:\n{text_of(self.program)}"
+
+
 class Plan:
     """The flat program for one signature of a compiled function.
 
     `run(*arrays)` makes one call, for whoever holds the `token`; `replay(args)` takes the token
     itself, and the arguments as they come. Both return MISS where the plan does not fit. `source`
     is the code, `steps` are the calls, `peak_bytes` the memory that temporary arrays take, and
-    `lower_bound` what no plan could do without.
+    `lower_bound` what no plan could do without. `stages` has the program as it was traced, and as
+    each pass left it, if they are asked for.
     """
 
     def __init__(
@@ -79,23 +90,27 @@ class Plan:
         final: Mapping[Node, Value | None],
         arguments: Arguments,
         token: list[None],
+        with_stages: bool = False,
     ) -> None:
         earlier = {node: v for node, v in trace.earlier.items() if v is not None}
         inputs = dict(zip(trace.inputs, arguments.arrays)) | {v: v.array for v in earlier.values()}
         kept = _values([*(o.value for o in outputs), *final.values()])
         counting = {v: inputs[v] for v in whose_strides_count(trace.calls, inputs, kept)}
-        trace.progress(f"simplifying {len(trace.calls):,} calls")
-        calls, same = simplified(trace.calls, kept)
-        self.outputs = [o._replace(value=o.value and same.get(o.value, o.value)) for o in outputs]
-        final = {node: v and same.get(v, v) for node, v in final.items()}
+        program = Program(trace.calls, kept)
+        self.stages = [Stage("trace", program)] if with_stages else []
+        for transform in PASSES:
+            trace.progress(f"{name_of(transform)}, {len(program.calls):,} calls")
+            program = transform(program)
+            if with_stages:
+                self.stages.append(Stage(name_of(transform), program))
+        calls, same = program.calls, dict(zip(kept, program.outputs, strict=True))
+        self.outputs = [o._replace(value=o.value and same[o.value]) for o in outputs]
+        final = {node: v and same[v] for node, v in final.items()}
         given, gradients = _values(o.value for o in self.outputs), _values(final.values())
         kept = [*given, *gradients]
-        trace.progress(f"choosing arrays for {len(calls):,} calls")
-        calls = spread_out(folded(calls, kept))
-        calls = bundled(chained(calls, kept), kept)
 
         spellings = {c: s for c in calls if c.kind != "view" and (s := _spelling(c)) is not None}
-        _give_away(given, gradients, {r for c in spellings for r in c.results})
+        _give_away(given, gradients, {r: c for c in spellings for r in c.results})
         apart = _values(v for node, v in final.items() if node in earlier)
         buffers = Buffers(calls, spellings, kept, apart)
         self.peak_bytes, self.lower_bound = buffers.peak_bytes, buffers.lower_bound
@@ -110,7 +125,7 @@ class Plan:
         body, late = [], False
         for call in buffers.calls:
             body.append((call, _lines(code, call, spellings, buffers, late)))
-            late = late or has_effects(call)
+            late = late or call.has_effects
         self.steps = [_step(call, lines, buffers) for call, lines in body if lines]
         self._holds = _conditions(code, trace)
         self._begin = [
@@ -134,8 +149,9 @@ class Plan:
         self._scan: Function | None = None
         held = [array for v in gradients if (array := code.fixed(v)) is not None]
         self._undo = Undo(trace.inputs, buffers.calls, held)
-        for call in buffers.calls:
-            _forget(call)
+        for calls in (buffers.calls, *(stage.program.calls for stage in self.stages)):
+            for call in calls:
+                _forget(call)
 
     @functools.cached_property
     def run(self) -> Function:
@@ -364,13 +380,14 @@ def _shape_checks(code: Code, call: Call, late: bool) -> list[str]:
     """
     if call.kind == "host" or call.fun in FIXED_SHAPE or isinstance(call.fun, np.ufunc):
         return []
-    own = [r for r in call.results if r.call is call]
     error = TraceError(
         f"{call.place}: {name_of(call.fun)} returned another shape than while tracing, and what "
         "outlives the call has changed already: leave it out of the compiled function"
     )
     way_out = code.name(error, "error") if late else "Diverged"
-    return [f"if {code.text(r)}.shape != {code.text(r.shape)}: raise {way_out}" for r in own]
+    return [
+        f"if {code.text(r)}.shape != {code.text(r.shape)}: raise {way_out}" for r in call.results
+    ]
 
 
 def _step(call: Call, lines: list[str], buffers: Buffers) -> Step:
@@ -388,12 +405,14 @@ def _step(call: Call, lines: list[str], buffers: Buffers) -> Step:
     )
 
 
-def _give_away(given: Sequence[Value], gradients: Sequence[Value], made: set[Value]) -> None:
+def _give_away(
+    given: Sequence[Value], gradients: Sequence[Value], made: Mapping[Value, Call]
+) -> None:
     """Let results that are large, or numbers, be new at each call, rather than be copied."""
     counts = Counter(v.storage for v in [*given, *gradients])
     for v in given:
         s = v.storage
-        gains = v.nbytes >= LARGE or (v.call is not None and is_of_numbers(v.call))
+        gains = v.nbytes >= LARGE or (v in made and is_of_numbers(made[v]))
         plain = v.array is s.owner and v.array.flags.forc
         if s.home == "temporary" and counts[s] == 1 and v in made and plain and gains:
             s.home = "result"

@@ -7,8 +7,9 @@ and makes new ones, or writes into one. The order of calls is the order in which
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -52,19 +53,19 @@ class Storage:
 class Value(Spec):
     """An array of the program; `array` is the one that it was while tracing.
 
-    `call` computes it, or None does: for inputs and states. `scalar` says that NumPy returned a
-    number of its own, not an array.
+    `place` is the user's line that made it. `scalar` says that NumPy returned a number of its own,
+    not an array.
     """
 
-    __slots__ = ("array", "call", "scalar", "storage")
+    __slots__ = ("array", "place", "scalar", "storage")
 
     def __init__(
-        self, array: Array, storage: Storage, call: Call | None = None, scalar: bool = False
+        self, array: Array, storage: Storage, place: str = "?", scalar: bool = False
     ) -> None:
         super().__init__(array.shape, array.dtype)
         self.array = array
         self.storage = storage
-        self.call = call
+        self.place = place
         self.scalar = scalar
 
     @property
@@ -73,26 +74,27 @@ class Value(Spec):
         return self.size * self.dtype.itemsize
 
     @property
-    def place(self) -> str:
-        """The user's line that made it."""
-        return "?" if self.call is None else self.call.place
-
-    @property
     def is_constant(self) -> bool:
         """Whether it is the same in every call, wherever the program is used."""
         return self.storage.home == "constant"
+
+    def moved(self, array: Array, storage: Storage) -> Value:
+        """The same value in other memory."""
+        return Value(array, storage, self.place, self.scalar)
 
 
 class Call:
     """One call: `fun(*args, **kwargs)`, in whose arguments values stand for arrays.
 
-    `results` are the values that it makes, which may be `nested` in tuples or lists, `target` the
-    one that it writes to. `errors` are the floating-point error settings in which it runs, if other
-    than the caller's.
+    `results` are the values that it makes, `target` is the one that it writes to. What it returns,
+    which may be `nested` in tuples or lists, are `returned` values: beside the results, arguments
+    that it hands on. `errors` are the floating-point error settings in which it runs, if other than
+    the caller's. Once traced, a call does not change: passes make others.
     """
 
     __slots__ = (
-        "_reads", "args", "errors", "fun", "kind", "kwargs", "nested", "place", "results", "target",
+        "_reads", "args", "errors", "fun", "kind", "kwargs", "nested", "place", "results",
+        "returned", "target",
     )  # fmt: skip
 
     def __init__(
@@ -111,7 +113,7 @@ class Call:
         self.fun = fun
         self.args = args
         self.kwargs = kwargs
-        self.results = results
+        self.results = self.returned = results
         self.target = target
         self.place = place
         self.errors = errors
@@ -125,11 +127,6 @@ class Call:
             self._reads = found if self.target is None else [*found, self.target]
         return self._reads
 
-    def become(self, fun: Any, args: Sequence[Any], kwargs: Mapping[str, Any] = {}) -> None:
-        """Let another call make the same results."""
-        self.fun, self.args, self.kwargs = fun, args, kwargs
-        self._reads = None
-
     @property
     def is_elementwise(self) -> bool:
         """Whether each element of the result depends on one of each argument."""
@@ -140,27 +137,90 @@ class Call:
         """Whether it views an array in another dtype, element by element."""
         if self.fun is not np.ndarray.view:
             return False
-        return bool(self.args[0].dtype.itemsize == self.results[0].dtype.itemsize)
+        return bool(self.args[0].dtype.itemsize == self.returned[0].dtype.itemsize)
 
-    def replace(self, new: Callable[[Value], Any]) -> None:
-        """Put other values in place of those among the arguments."""
-        self.become(self.fun, mapped(self.args, Value, new), mapped(self.kwargs, Value, new))
-        if self.target is not None:
-            self.target = new(self.target)
+    @property
+    def has_effects(self) -> bool:
+        """Whether it changes what outlives the program."""
+        if self.kind == "host":
+            return self.fun is not bool
+        return self.target is not None and self.target.storage.home == "state"
+
+    def instead(self, fun: Any, args: Sequence[Any], kwargs: Mapping[str, Any] = {}) -> Call:
+        """A call of another function that makes the same results."""
+        return self._with(fun, args, kwargs, self.results, self.returned, self.target)
+
+    def substituted(self, new: Mapping[Value, Value]) -> Call:
+        """The call with other values in place of some."""
+        if new.keys().isdisjoint(self.reads) and new.keys().isdisjoint(self.returned):
+            return self
+        args, kwargs, results, returned, target = mapped(
+            (self.args, self.kwargs, self.results, self.returned, self.target),
+            Value,
+            lambda v: latest(v, new),
+        )
+        return self._with(self.fun, args, kwargs, results, returned, target)
+
+    def _with(
+        self, fun: Any, args: Any, kwargs: Any, results: Any, returned: Any, target: Any
+    ) -> Call:
+        call = Call(self.kind, fun, args, kwargs, results, target, self.place, self.errors)
+        call.nested, call.returned = self.nested, returned
+        return call
 
     def __repr__(self) -> str:
         return f"{self.kind} {name_of(self.fun)}"
 
 
-def views_settled(calls: Sequence[Call]) -> Sequence[Call]:
-    """The calls, with views in the storage of what they are views of, if that has another now."""
-    for call in calls:
-        if call.kind == "view":
-            base = call.reads[0]
-            for result in call.results:
-                if result.call is call:
-                    result.storage = base.storage
-    return calls
+class Program(NamedTuple):
+    """Calls in their order, and the values that are needed after them."""
+
+    calls: Sequence[Call]
+    outputs: Sequence[Value]
+
+    def makers(self) -> dict[Value, Call]:
+        """The call that makes each value."""
+        return {r: call for call in self.calls for r in call.results}
+
+    def uses(self) -> Counter[Value]:
+        """How often each value is read."""
+        return Counter([*(v for call in self.calls for v in call.reads), *self.outputs])
+
+    def substituted(self, new: Mapping[Value, Value]) -> Program:
+        """The program with other values in place of some; views of these are taken anew."""
+        known = {**new}
+        calls = [settled(call, known) for call in self.calls]
+        return Program(calls, [latest(v, known) for v in self.outputs])
+
+
+def latest(value: Value, new: Mapping[Value, Value]) -> Value:
+    """What stands for a value in the end."""
+    while value in new:
+        value = new[value]
+    return value
+
+
+def settled(call: Call, new: dict[Value, Value]) -> Call:
+    """The call with other values in place of some.
+
+    What it views may lie in other memory now: then its results are other values, too, which are
+    added to `new`.
+    """
+    call = call.substituted(new)
+    if call.kind != "view" or all(r.storage is call.reads[0].storage for r in call.results):
+        return call
+    args, kwargs = mapped((call.args, call.kwargs), Value, lambda v: v.array)
+    arrays: list[Array] = []
+    mapped(call.fun(*args, **kwargs), np.ndarray, arrays.append)
+    storage = call.reads[0].storage
+    own = {*call.results}
+    made = {
+        r: r.moved(array, storage)
+        for r, array in zip(call.returned, arrays, strict=True)
+        if r in own
+    }
+    new.update(made)
+    return call.substituted(made)
 
 
 def mapped(nested: Any, kind: type | tuple[type, ...], function: Function) -> Any:

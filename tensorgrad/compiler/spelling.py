@@ -158,7 +158,7 @@ Spelling: TypeAlias = Callable[..., list[str]]
 
 def spelling(call: Call) -> Spelling | None:
     """How to write the result of a call into an array, or None if that cannot be."""
-    if len(call.results) != 1 or call.results[0].call is not call:
+    if len(call.results) != 1 or len(call.returned) != 1:
         return None
     fun = call.fun
     if call.kind == "host":  # random numbers
@@ -369,10 +369,10 @@ def plain_lines(code: Code, call: Call) -> list[str]:
         right = code.attribute(args[0], name_of(fun))
     else:
         right = code.call(fun, args, call.kwargs)
-    if all(r.call is not call for r in call.results):
+    if not call.results:
         return [right]
-    names = [code.local(r) if r.call is call else "_" for r in call.results]
-    if not (call.nested or call.results[0].scalar):
+    names = [code.local(r) if r in call.results else "_" for r in call.returned]
+    if not (call.nested or call.returned[0].scalar):
         return [f"{names[0]} = {right}"]
     return [f"{', '.join(names)}, = {code.function(arrays_in)}({right})"]
 

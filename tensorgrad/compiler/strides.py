@@ -64,8 +64,7 @@ def whose_strides_count(
 
 def _lies_by_rows(call: Call, result: Value) -> bool:
     """Whether a call makes a new array that lies by rows, as its arguments may or may not."""
-    is_new = call.kind == "pure" and result.call is call
-    return is_new and (result.ndim == 1 or (result.ndim == 2 and call.fun in PRODUCTS))
+    return call.kind == "pure" and (result.ndim == 1 or (result.ndim == 2 and call.fun in PRODUCTS))
 
 
 def _is_regardless(call: Call) -> bool:

@@ -629,11 +629,9 @@ class Trace:
             self.progress(f"{len(self.calls):,} calls traced")
         if written is not None:
             return None
-        results: list[Value] = []
+        call.results, call.returned = made, returned = list[Value](), list[Value]()
         call.nested = isinstance(out, (tuple, list, dict))
-        traced = mapped(out, ARRAYS, lambda a: self._result(a, call, results, sealed))
-        call.results = results
-        return traced
+        return mapped(out, ARRAYS, lambda a: self._result(a, call, made, returned, sealed))
 
     @contextlib.contextmanager
     def _read_only(self, nested: Any) -> Iterator[None]:
@@ -648,7 +646,9 @@ class Trace:
         finally:
             make_writeable(arrays)
 
-    def _result(self, a: Any, call: Call, results: list[Value], sealed: bool) -> Tracer:
+    def _result(
+        self, a: Any, call: Call, made: list[Value], returned: list[Value], sealed: bool
+    ) -> Tracer:
         array = np.asarray(a)
         value = self._values.get(id(array)) if array is a else None
         if value is None:
@@ -661,9 +661,10 @@ class Trace:
                 storage = self._storages[id(owner)] = Storage("temporary", owner)
             elif call.kind == "pure":
                 call.kind = "view"
-            value = Value(array, storage, call, scalar=array is not a)
+            value = Value(array, storage, call.place, scalar=array is not a)
             self._values[id(array)] = value
-        results.append(value)
+            made.append(value)
+        returned.append(value)
         return Tracer(self, value, array is not a)
 
     def _before_writing(self, value: Value, name: str) -> None:

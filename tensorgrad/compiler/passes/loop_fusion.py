@@ -1,4 +1,4 @@
-"""Chains of element-wise calls over arrays larger than the cache: one pass over memory for all.
+"""Loop fusion: one pass over memory for a chain of element-wise calls, on arrays past the cache.
 
 Block by block, all calls of the chain are made before the next block: what they hand on stays in
 the cache. Ten million numbers take a third of the time; fewer than a million gain nothing. Where
@@ -12,13 +12,13 @@ from __future__ import annotations
 import math
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from typing import Any
 
-from ..engine.arrays import aligned, order_of
-from .program import Call, Value, mapped, values_in
-from .spelling import Code, function, indented, ufunc_line
+from ...engine.arrays import aligned, order_of
+from ..program import Call, Program, Value, mapped, values_in
+from ..spelling import Code, function, indented, ufunc_line
 
 LARGE = 1 << 20  # elements of the arrays of a chain, at least
 # Bytes of one block, for one thread and for two; the second-level cache holds those of several
@@ -110,7 +110,7 @@ class Chain:
 
 
 def _count_of_threads() -> int:
-    from .. import doctor  # it imports much that is needed for nothing else
+    from ... import doctor  # it imports much that is needed for nothing else
 
     return min(len(BLOCKS), doctor.blas().threads or 1)
 
@@ -136,10 +136,15 @@ def in_two_threads(chain: Callable[[int, int, int], None], middle: int, stop: in
         raise errors[0]
 
 
-def chained(calls: Sequence[Call], kept: Iterable[Value]) -> list[Call]:
-    """With each run of element-wise calls over large arrays as one call of a `Chain`."""
+def fuse_loops(program: Program) -> Program:
+    """Make each run of element-wise calls over large arrays one call of a `Chain`.
+
+    a = sin(x)               b = chain(x)
+    b = a * 2
+    """
+    calls = program.calls
     last = {v: i for i, call in enumerate(calls) for v in call.reads}  # that reads a value
-    last |= dict.fromkeys(kept, len(calls))
+    last |= dict.fromkeys(program.outputs, len(calls))
     left: list[Call] = []
     run: list[Call] = []
 
@@ -157,7 +162,7 @@ def chained(calls: Sequence[Call], kept: Iterable[Value]) -> list[Call]:
             end(i)
         (run if is_link else left).append(call)
     end(len(calls))
-    return left
+    return program._replace(calls=left)
 
 
 def _is_link(call: Call) -> bool:
@@ -191,8 +196,5 @@ def _goes_on(last: Call, call: Call) -> bool:
 def _joined(run: Sequence[Call], results: Sequence[Value]) -> Call:
     made = {r for c in run for r in c.results}
     given = [v for v in dict.fromkeys(v for c in run for v in c.reads) if v not in made]
-    chain = Chain([*run])
-    joined = Call("pure", chain, given, results=results, place=run[0].place, errors=run[0].errors)
-    for result in results:
-        result.call = joined
-    return joined
+    errors = run[0].errors
+    return Call("pure", Chain([*run]), given, results=results, place=run[0].place, errors=errors)

@@ -1,4 +1,4 @@
-"""Biases as one more row of the weights, for inputs that end in a column of ones.
+"""Bias folding: biases as one more row of the weights, for inputs that end in a column of ones.
 
 Where a bias lies just after its weights in memory, as optimizers put those of a layer, `x @ w + b`
 is one product of [x, 1] and both; and one product makes the gradients of both, too. Small arrays
@@ -10,64 +10,64 @@ stay, and element-wise calls need not know of them. A step of 2-16-16-1 for 100 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..engine.typing import Array, Function
-from .functions import Attribute, assign_at, attribute, getitem, with_ones
-from .program import Call, Storage, Value, mapped
-from .rewriting import sums_along, uses_of
-from .spelling import is_product, spelling
+from ...engine.typing import Array, Function
+from ..functions import Attribute, assign_at, attribute, getitem, with_ones
+from ..program import Call, Program, Storage, Value
+from ..spelling import is_product, spelling
+from .algebra import sums_along
 
 SMALL = 1 << 14  # elements of arrays that may lie by columns; larger ones gain nothing
 COPIED = 1 << 14  # elements of an argument that is copied, to be followed by ones; at most
 FEW = 32  # columns of an argument, at most, whose copy by columns takes no longer than by rows
 
 
-def folded(calls: Sequence[Call], kept: Iterable[Value]) -> list[Call]:
-    """With products that include the biases, where that saves time.
+def fold_biases(program: Program) -> Program:
+    """Make products that include the biases, where that saves time.
 
     y = x @ w                x1 = [x, 1]
     z = y + b                z = x1 @ [w, b]
     """
-    kept = [*kept]
-    layers = _layers(calls, kept)
+    layers = _layers(program)
     if not layers:
-        return [*calls]
-    turned = _turned(calls, kept, {layer.x for layer in layers})
-    extended: dict[Value, Value] = {}  # the inputs of layers, with their ones
+        return program
+    turned = _turned(program, {layer.x for layer in layers})
+    makers = program.makers()
+    moved: dict[Value, Value] = {}
+    extended: dict[Value, Value] = {}  # the inputs of layers, as they lie now, with their ones
     # Copies of arguments, and views with ones, by the calls that they come after.
     more: dict[Call | None, list[Call]] = defaultdict(list)
     for x, layer in {layer.x: layer for layer in layers}.items():
-        later = more[x.call]
-        if x in turned:
-            given = x
-        elif x.storage.home == "input" and x.size <= min(COPIED, layer.add.results[0].size):
-            given = Value(x.array, x.storage)
-            given.call = Call("pure", np.copy, (x,), results=(given,), place=layer.product.place)
-            later.append(given.call)
-        else:
+        later = more[makers.get(x)]
+        is_copied = x.storage.home == "input" and x.size <= min(COPIED, layer.add.results[0].size)
+        if not (x in turned or is_copied):
             continue
         few = x.shape[1] <= FEW and layer.add.results[0] in turned
-        extended[x], view = _extended(given, "F" if x in turned or few else "C")
-        later.append(view)
-    for value in turned.difference(extended):
-        value.array = np.empty(value.shape, value.dtype, "F")
-        value.storage = Storage("temporary", value.array)
-    needless = set()
+        given = _with_room(x, "F" if x in turned or few else "C")
+        if x in turned:
+            moved[x] = given
+        else:
+            later.append(Call("pure", np.copy, (x,), results=(given,), place=layer.product.place))
+        extended[moved.get(x, x)] = _view(with_ones, given, later)
+    for value in turned.difference(moved):
+        array = np.empty(value.shape, value.dtype, "F")
+        moved[value] = value.moved(array, Storage("temporary", array))
+    instead: dict[Call, list[Call]] = {}
     for layer in layers:
-        if layer.x in extended:
-            layer.add.become(np.matmul, (extended[layer.x], layer.weights))
-            needless.add(layer.product)
+        whole = extended.get(moved.get(layer.x, layer.x))
+        if whole is not None:
+            instead[layer.product] = []
+            instead[layer.add] = [layer.add.instead(np.matmul, (whole, layer.weights))]
     left = [*more[None]]
-    for call in calls:
-        left += [] if call in needless else [call]
+    for call in program.calls:
+        left += instead.get(call, [call])
         left += more.get(call, [])
-    _retake_views(left)
-    return _gradients_folded(left, extended)
+    return _fold_gradients(program._replace(calls=left).substituted(moved), extended)
 
 
 class _Layer(NamedTuple):
@@ -79,8 +79,8 @@ class _Layer(NamedTuple):
     weights: Value
 
 
-def _layers(calls: Sequence[Call], kept: Iterable[Value]) -> list[_Layer]:
-    uses = uses_of(calls, kept)
+def _layers(program: Program) -> list[_Layer]:
+    calls, uses = program.calls, program.uses()
     makers = {r: (i, call) for i, call in enumerate(calls) for r in call.results}
     changes = [*accumulate(c.target is not None or c.kind == "host" for c in calls)]  # so far
     layers = []
@@ -118,7 +118,7 @@ def _together(w: Value, by_columns: Array, b: Any) -> Value | None:
     return Value(np.ndarray((nin + 1, nout), w.dtype, owner, start), w.storage)
 
 
-def _turned(calls: Sequence[Call], kept: Iterable[Value], inputs: Collection[Value]) -> set[Value]:
+def _turned(program: Program, inputs: Collection[Value]) -> set[Value]:
     """The values that are to lie by columns: inputs of layers, and what is computed with them.
 
     That is so of small matrices that only products, sums over rows and element-wise calls use.
@@ -130,14 +130,22 @@ def _turned(calls: Sequence[Call], kept: Iterable[Value], inputs: Collection[Val
             alike[v] = v = alike[alike[v]]
         return v
 
-    barred = {v.storage for v in kept}
-    for call in calls:
+    makers = program.makers()
+
+    def seen(v: Value) -> Value:
+        """The array of which a value may be the bits."""
+        while v in makers and makers[v].is_bits:
+            v = makers[v].args[0]
+        return v
+
+    barred = {v.storage for v in program.outputs}
+    for call in program.calls:
         values = [v for v in (*call.reads, *call.results) if v.ndim == 2]
         if call.kind == "pure" and (call.is_elementwise or call.fun is np.where):
             (result, *_) = call.results
             for v in values:
                 if v.shape == result.shape and 1 not in v.shape:  # else columns lie as rows do
-                    alike[leader(_seen(v))] = leader(result)
+                    alike[leader(seen(v))] = leader(result)
         elif not (is_product(call) or _sums_rows(call) or _transposes(call) or call.is_bits):
             barred.update(v.storage for v in values if 1 not in v.shape)
     groups = defaultdict(list)
@@ -147,28 +155,21 @@ def _turned(calls: Sequence[Call], kept: Iterable[Value], inputs: Collection[Val
     return {
         v
         for first in wanted
-        if all(_is_free(v) and v.storage not in barred for v in groups[first])
+        if all(_is_free(v, makers.get(v)) and v.storage not in barred for v in groups[first])
         for v in groups[first]
     }
 
 
-def _seen(v: Value) -> Value:
-    """The array of which a value may be the bits."""
-    while v.call is not None and v.call.is_bits:
-        v = v.call.args[0]
-    return v
-
-
-def _is_free(v: Value) -> bool:
+def _is_free(v: Value, maker: Call | None) -> bool:
     """Whether a value may get memory of its own, laid out in another way."""
     return (
         v.size <= SMALL
         and v.storage.home == "temporary"
         and v.array is v.storage.owner
         and v.storage.writes == 0
-        and v.call is not None
-        and v.call.kind == "pure"
-        and spelling(v.call) is not None
+        and maker is not None
+        and maker.kind == "pure"
+        and spelling(maker) is not None
     )
 
 
@@ -176,40 +177,27 @@ def _sums_rows(call: Call) -> bool:
     return sums_along(call, 0, (0,))
 
 
-def _extended(value: Value, order: Any) -> tuple[Value, Call]:
-    """Let ones follow a value in memory, where they stay; return a view of both, and its call."""
+def _with_room(value: Value, order: Any) -> Value:
+    """The value in memory where ones follow it, which stay."""
     rows, columns = value.shape
     owner = np.ones((rows, columns + 1), value.dtype, order)
-    value.array, value.storage = owner[:, :-1], Storage("padded", owner)
-    return _view(with_ones, value)
+    return value.moved(owner[:, :-1], Storage("padded", owner))
 
 
-def _view(
-    fun: Function, base: Value, *more: Any, result: Value | None = None
-) -> tuple[Value, Call]:
-    """A view of a value, and the call that makes it; or let `result` be it."""
-    array = fun(base.array, *more)
-    result = result or Value(array, base.storage)
-    result.call = call = Call("view", fun, (base, *more), results=(result,))
-    result.array, result.storage = array, base.storage
-    return result, call
+def _view(fun: Function, base: Value, calls: list[Call], *more: Any) -> Value:
+    """A view of a value, made by one more call."""
+    value = Value(fun(base.array, *more), base.storage)
+    calls.append(Call("view", fun, (base, *more), results=(value,)))
+    return value
 
 
-def _retake_views(calls: Iterable[Call]) -> None:
-    """Take views of what lies elsewhere now anew."""
-    for call in calls:
-        if call.kind == "view":
-            base = call.reads[0]
-            if any(r.storage is not base.storage for r in call.results):
-                args, kwargs = mapped((call.args, call.kwargs), Value, lambda v: v.array)
-                arrays: list[Array] = []
-                mapped(call.fun(*args, **kwargs), np.ndarray, arrays.append)
-                for result, array in zip(call.results, arrays, strict=True):
-                    result.array, result.storage = array, base.storage
+def _fold_gradients(program: Program, extended: Mapping[Value, Value]) -> Program:
+    """Make one product for the gradients by weights and bias, where they go to one place.
 
-
-def _gradients_folded(calls: Sequence[Call], extended: Mapping[Value, Value]) -> list[Call]:
-    """With one product for the gradients by weights and bias, where they go to one place."""
+    s0 = g.T @ x             s = [x, 1].T @ g
+    s1 = add.reduce(g, 0)
+    """
+    calls, makers = program.calls, program.makers()
     numbers = {call: i for i, call in enumerate(calls)}
     readers = defaultdict(list)
     for call in calls:
@@ -217,9 +205,11 @@ def _gradients_folded(calls: Sequence[Call], extended: Mapping[Value, Value]) ->
             readers[v].append(call)
     sums = {call.args[0]: call for call in calls if _sums_rows(call)}
     instead: dict[Call, list[Call]] = {}
+    views: dict[Value, Value] = {}
     for product in [call for call in calls if is_product(call) and call.args[1] in extended]:
         transposed, x = product.args
-        total = sums.get(transposed.call.args[0]) if _transposes(transposed.call) else None
+        turning = makers.get(transposed)
+        total = sums.get(turning.args[0]) if turning and _transposes(turning) else None
         if total is None or total.errors != product.errors or product.fun is np.inner:
             continue
         (by_weights,), (by_bias,) = product.results, total.results
@@ -233,23 +223,23 @@ def _gradients_folded(calls: Sequence[Call], extended: Mapping[Value, Value]) ->
         if place is None or numbers[first] < numbers[final] or not all(map(_fills, between)):
             continue
         array = np.empty(place.shape, by_weights.dtype)
-        whole = Value(array, Storage("temporary", array))
-        x_ones, turning = _view(attribute("mT"), extended[x])
-        args = x_ones, total.args[0]
-        whole.call = Call("pure", np.matmul, args, results=(whole,), place=product.place)
-        whole.call.errors = product.errors
-        rows, cutting = _view(getitem, whole, slice(-1))
-        _, turning_back = _view(attribute("mT"), rows, result=by_weights)
-        _, taking = _view(getitem, whole, -1, result=by_bias)
-        instead[other] = []
-        instead[final] = [turning, whole.call, cutting, turning_back, taking]
+        whole = Value(array, Storage("temporary", array), product.place)
+        made: list[Call] = []
+        args = _view(attribute("mT"), extended[x], made), total.args[0]
+        results, errors = (whole,), product.errors
+        made.append(Call("pure", np.matmul, args, {}, results, None, product.place, errors))
+        rows = _view(getitem, whole, made, slice(-1))
+        views[by_weights] = _view(attribute("mT"), rows, made)
+        views[by_bias] = _view(getitem, whole, made, -1)
+        instead[other], instead[final] = [], made
         instead[first] = [Call("write", assign_at, (place, ..., whole), target=place)]
         instead[last] = []
-    return [new for call in calls for new in instead.get(call, [call])]
+    left = [new for call in calls for new in instead.get(call, [call])]
+    return program._replace(calls=left).substituted(views)
 
 
-def _transposes(call: Call | None) -> bool:
-    return call is not None and isinstance(call.fun, Attribute) and call.fun.__name__ in ("T", "mT")
+def _transposes(call: Call) -> bool:
+    return isinstance(call.fun, Attribute) and call.fun.__name__ in ("T", "mT")
 
 
 def _fills(call: Call) -> bool:

@@ -1,0 +1,38 @@
+"""The passes: each makes of a program another one that does the same, in less time.
+
+They change nothing in the program that they are given. To add one, write such a function, say in
+its docstring what it makes of which calls, and give it its place in `PASSES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from ..program import Program
+from .algebra import merge_scalings, sum_by_products
+from .bias_folding import fold_biases
+from .broadcasting import materialize_broadcasts
+from .common_subexpressions import eliminate_common_subexpressions
+from .constant_folding import fold_constants
+from .dead_code import eliminate_dead_code
+from .decisions import hoist_decisions
+from .horizontal_fusion import fuse_horizontally
+from .loop_fusion import fuse_loops
+
+Pass: TypeAlias = Callable[[Program], Program]
+
+PASSES: tuple[Pass, ...] = (
+    fold_constants,
+    eliminate_common_subexpressions,
+    eliminate_dead_code,
+    hoist_decisions,
+    merge_scalings,
+    eliminate_dead_code,
+    sum_by_products,
+    eliminate_dead_code,
+    fold_biases,
+    materialize_broadcasts,
+    fuse_loops,
+    fuse_horizontally,
+)

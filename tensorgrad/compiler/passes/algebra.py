@@ -1,0 +1,130 @@
+"""Algebra: products and sums by cheaper calls, which differ from the others in the last digits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ...engine.typing import Function
+from ..program import Call, Program, Storage, Value
+
+_BY_BLAS = 1 << 16  # elements: NumPy adds up more than that with less rounding, and as fast
+
+
+def merge_scalings(program: Program) -> Program:
+    """Multiply by one number in place of several on end.
+
+    a = x * 2                a = x * 2
+    b = a * 3                b = x * 6
+    """
+    uses = program.uses()
+    makers: dict[Value, Call] = {}
+    left: list[Call] = []
+    for call in program.calls:
+        x, factor = _scaled(call)
+        inner = makers.get(x) if x is not None else None
+        if inner is not None and uses[x] == 1 and inner.errors == call.errors:
+            y, other = _scaled(inner)
+            plain = y is not None and all(2**-32 < abs(n) < 2**32 for n in (factor, other))
+            if plain and not y.storage.writes and y.shape == call.results[0].shape:
+                product = np.asarray(factor * other, call.results[0].dtype)
+                call = call.instead(call.fun, (y, Value(product, Storage("constant", product))))
+        makers |= dict.fromkeys(call.results, call)
+        left.append(call)
+    return program._replace(calls=left)
+
+
+def _scaled(call: Call) -> tuple[Any, Any]:
+    """The array and the number of a product of such two, or None twice."""
+    if call.fun is np.multiply and not call.kwargs and call.target is None:
+        for x, factor in (call.args, call.args[::-1]):
+            number = _number(factor)
+            if number is not None and _is_like(x, call.results[0]) and x.dtype.kind == "f":
+                return x, number
+    return None, None
+
+
+def _number(factor: Any) -> Any:
+    if isinstance(factor, Value):
+        single = factor.is_constant and factor.size == 1 and factor.dtype.kind == "f"
+        return factor.array.reshape(())[()] if single else None
+    return factor if type(factor) in (int, float) else None
+
+
+def sum_by_products(program: Program) -> Program:
+    """Add up all elements by BLAS, in a third of the time; square in place of products with itself.
+
+    a = x * x
+    b = add.reduce(a)        b = dot(x, x)
+    """
+    uses = program.uses()
+    makers: dict[Value, Call] = {}
+    left: list[Call] = []
+    for call in program.calls:
+        if _is_square(call):
+            call = call.instead(np.square, call.args[:1])
+        x = call.args[0] if call.fun == np.add.reduce and call.target is None else None
+        if isinstance(x, Value) and x.size <= _BY_BLAS and _sums_all(call, x):
+            maker = makers.get(x)
+            factors: Sequence[Any] = (x, np.ones(x.size, x.dtype))
+            if maker is not None and uses[x] == 1 and maker.fun in (np.square, np.multiply):
+                inner = (*maker.args, *maker.args)[:2]
+                if not maker.kwargs and all(map(_is_flat, inner, (x, x))):
+                    factors = inner
+            call = call.instead(np.dot, [_flattened(a, left) for a in factors])
+        makers |= dict.fromkeys(call.results, call)
+        left.append(call)
+    return program._replace(calls=left)
+
+
+def _is_square(call: Call) -> bool:
+    if call.fun is not np.multiply or call.kwargs or call.args[0] is not call.args[1]:
+        return False
+    return bool(call.args[0].dtype.kind in "fciu")  # the square of a bool is a number
+
+
+def sums_along(call: Call, *axes: Any) -> bool:
+    """Whether a call adds up an array along one of these axes, and does no more."""
+    if call.fun != np.add.reduce or not isinstance(call.args[0], Value) or len(call.args) > 2:
+        return False
+    options = dict(zip(("axis",), call.args[1:])) | {**call.kwargs}
+    plain = all(v is None or v is False for k, v in options.items() if k not in ("axis", "where"))
+    return plain and "where" not in options and options.get("axis", 0) in axes
+
+
+def _sums_all(call: Call, x: Value) -> bool:
+    (result,) = call.results
+    return (
+        result.ndim == 0
+        and sums_along(call, None, *((0, -1, (0,), (-1,)) if x.ndim == 1 else ()))
+        and x.dtype == result.dtype
+        and x.dtype.char in "fd"
+        and _is_flat(x, x)
+    )
+
+
+def _is_flat(factor: Any, like: Value) -> bool:
+    return _is_like(factor, like) and bool(factor.array.flags.c_contiguous)
+
+
+def _flattened(a: Any, calls: list[Call]) -> Value:
+    """A vector of the elements, as a view."""
+    if isinstance(a, np.ndarray):
+        return Value(a, Storage("constant", a))
+    if a.ndim == 1:
+        return a  # type: ignore[no-any-return]
+    return viewed(np.ndarray.reshape, a, -1, calls)
+
+
+def viewed(fun: Function, a: Value, argument: Any, calls: list[Call]) -> Value:
+    """A view of a value; what stays where it is needs no call for that."""
+    value = Value(fun(a.array, argument), a.storage)
+    if a.storage.home not in ("state", "constant"):
+        calls.append(Call("view", fun, (a, argument), results=(value,)))
+    return value
+
+
+def _is_like(x: Any, result: Value) -> bool:
+    return isinstance(x, Value) and x.shape == result.shape and x.dtype == result.dtype

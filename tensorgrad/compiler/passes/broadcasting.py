@@ -1,0 +1,49 @@
+"""Broadcasting, in advance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..functions import spread
+from ..program import Call, Program, Storage, Value
+from .algebra import viewed
+
+_SPREAD = 4096  # elements of a result whose operands are spread out, at most
+
+
+def materialize_broadcasts(program: Program) -> Program:
+    """Spread out operands of small element-wise calls in the shape of the result.
+
+        c = a + row              r = spread(row)
+                                 c = a + r
+
+    NumPy adds a (4, 4) array to another in 0.34 us, to a row in 0.73, and fills an array with a row
+    in 0.14; a single element is as fast as a 0-d array.
+    """
+    left: list[Call] = []
+    for call in program.calls:
+        if (
+            call.is_elementwise
+            and len(call.results) == 1
+            and not call.kwargs
+            and 1 < call.results[0].size <= _SPREAD
+            and any(isinstance(a, Value) and a.shape == call.results[0].shape for a in call.args)
+        ):
+            args = [_in_shape(a, call.results[0], left, call.place) for a in call.args]
+            if any(a is not b for a, b in zip(args, call.args, strict=True)):
+                call = call.instead(call.fun, args)
+        left.append(call)
+    return program._replace(calls=left)
+
+
+def _in_shape(a: Any, like: Value, calls: list[Call], place: str) -> Any:
+    if not isinstance(a, Value) or a.shape in ((), like.shape):
+        return a
+    if a.size == 1:
+        return viewed(np.ndarray.reshape, a, (), calls)
+    array = np.empty_like(like.array, a.dtype)
+    value = Value(array, Storage("temporary", array), place)
+    calls.append(Call("pure", spread, (a, like.shape), results=(value,), place=place))
+    return value

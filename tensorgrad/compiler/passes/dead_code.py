@@ -1,0 +1,27 @@
+"""Dead code elimination."""
+
+from __future__ import annotations
+
+from ..program import Call, Program
+
+
+def eliminate_dead_code(program: Program) -> Program:
+    """Leave out the calls whose results nobody uses.
+
+    a = sin(x)               a = sin(x)
+    b = cos(x)
+    return a                 return a
+    """
+    used = {v.storage for v in program.outputs}
+    left: list[Call] = []
+    for call in reversed(program.calls):
+        target = call.target and call.target.storage
+        if (
+            call.kind == "host"
+            or call.has_effects
+            or target in used
+            or any(r.storage in used for r in call.results)
+        ):
+            used.update(v.storage for v in call.reads)
+            left.append(call)
+    return program._replace(calls=left[::-1])
