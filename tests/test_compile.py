@@ -26,6 +26,7 @@ from tensorgrad import nn, optim
 from tensorgrad.compiler.passes import loop_fusion
 from tensorgrad.engine.modes import each_time
 
+from .depth import one_in
 from .oracles import assert_same, leaf
 from .test_compile_training import NETS, Training, behind, plans, twins
 
@@ -1049,7 +1050,7 @@ MAKERS: dict[str, Callable[..., Any]] = {
 }
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", one_in(2, [np.float32, np.float64]))
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 @pytest.mark.parametrize("sizes", [[20, 60, 50, 30], [64, 128, 10], [200, 400, 200, 40]], ids=str)
 def test_a_training_step_allocates_no_array(sizes: list[int], make: Any, dtype: Any) -> None:

@@ -15,6 +15,7 @@ import tensorgrad as tg
 from tensorgrad import nn, optim
 from tensorgrad.compiler.passes import bias_folding, horizontal_fusion
 
+from .depth import one_in
 from .oracles import assert_same, leaf
 from .test_compile_training import Net, Training, assert_steps_agree, plans, twins
 
@@ -163,7 +164,7 @@ BODIES: dict[str, Callable[..., Any]] = {
 }
 
 
-@pytest.mark.parametrize("width", [1, 5])
+@pytest.mark.parametrize("width", one_in(2, [5, 1]))
 @pytest.mark.parametrize("body", BODIES)
 def test_bodies(body: str, width: int) -> None:
     if body == "layer twice":

@@ -19,6 +19,7 @@ from numpy.testing import assert_array_equal
 import tensorgrad as tg
 from tensorgrad.compiler.strides import copied, pattern
 
+from .depth import one_in
 from .layouts import LAYOUTS
 from .oracles import assert_same, leaf
 from .test_compile_training import NETS, plans, twins
@@ -58,7 +59,7 @@ def test_a_copy_takes_no_more_memory_than_it_needs() -> None:
 # -- networks
 
 
-@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize("net", one_in(2, NETS))
 def test_training(net: str) -> None:
     """Steps whose batches lie as the ones before, and then in other ways."""
     eager, compiled = twins(NETS[net])
@@ -284,7 +285,7 @@ def assign_another_kind(t: tg.Tensor, x: Any) -> None:
 
 @pytest.mark.parametrize("change", [assign, assign_another_kind, write_all, multiply])
 @pytest.mark.parametrize("first", ["by rows", "by columns"])
-@pytest.mark.parametrize("second", [name for name in LAYOUTS if name != "constant"])
+@pytest.mark.parametrize("second", one_in(2, [name for name in LAYOUTS if name != "constant"]))
 def test_tensors_from_outside(change: Any, first: str, second: str) -> None:
     """They lie as what they are given; what was seen of them, or shares their memory, stays."""
     worlds = []

@@ -344,7 +344,7 @@ def test_losses(loss: str) -> None:
         assert_steps_agree(*twins(NETS["MLP"], loss, "SGD", dtype=dtype), steps=3)
 
 
-@pytest.mark.parametrize("groups", [False, True])
+@pytest.mark.parametrize("groups", one_in(2, [True, False]))
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_optimizers(optimizer: str, groups: bool) -> None:
     assert_steps_agree(*twins(NETS["MLP"], "mse", optimizer, groups=groups, spare=groups))

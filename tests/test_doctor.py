@@ -17,6 +17,8 @@ from tensorgrad import doctor
 from tensorgrad.__main__ import main
 from tensorgrad.doctor import Blas, Kernel, Product, advice, best_kernel, blas, kernels
 
+from .depth import full_run_only
+
 BLAS = blas()
 # A kernel that any processor of the family runs, and which none of today prefers.
 OTHER = {"x86_64": "Nehalem", "amd64": "Nehalem"}.get(platform.machine().lower(), "ARMV8")
@@ -55,6 +57,7 @@ def test_the_kernel_is_the_one_that_openblas_says_it_took(setting: str | None) -
     assert [*told[-1:], "1"] == out.stdout.split()[-2:]
 
 
+@full_run_only
 @openblas
 def test_each_kernel_is_measured_in_both_dtypes_on_one_and_on_all_threads(
     monkeypatch: pytest.MonkeyPatch,
