@@ -107,8 +107,8 @@ def test_gradients_are_made_where_the_optimizer_keeps_them(widths: Any, activati
     for i in range(2):
         step(*training.batch(i))
     (flat,) = training.optimizer._flats[0]
-    for p, (_, _, place) in zip(training.trained, flat._places, strict=True):
-        assert (p.grad.ctypes.data, p.grad.shape) == (place.ctypes.data, place.shape)
+    for p, (_, _, view) in zip(training.trained, flat._members, strict=True):
+        assert (p.grad.ctypes.data, p.grad.shape) == (view.ctypes.data, view.shape)
         assert np.shares_memory(p.grad, flat.grad)
 
 
