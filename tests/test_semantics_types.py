@@ -316,6 +316,18 @@ def test_an_argument_without_a_derivative_works_or_is_refused_by_name(fun: Any) 
         assert out.requires_grad
 
 
+def test_numpy_makes_tensors_like_a_tensor() -> None:
+    for requires_grad in False, True:
+        t = tg.Tensor([1.0, 2.0], requires_grad=requires_grad)
+        for y, expected in [
+            (np.zeros(3, like=t), np.zeros(3)),  # type: ignore[call-overload]
+            (np.array([1, 2], like=t), np.array([1, 2])),  # type: ignore[call-overload]
+            (np.eye(2, like=t), np.eye(2)),  # type: ignore[call-overload]
+        ]:
+            assert type(y) is tg.Tensor and not y.requires_grad and y.dtype == expected.dtype
+            assert_array_equal(y, expected)
+
+
 def test_tracked_condition_or_index_is_refused_or_untracked() -> None:
     t = leaf([1.0, 0.0])
     np.sum(np.where(t, 1.0, 2.0) * t).backward()

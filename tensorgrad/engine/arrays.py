@@ -12,7 +12,7 @@ from .typing import Array, Axis, Function
 
 _add: Function = np.add.reduce
 _FLOATS = frozenset({np.float64, np.float32})  # what NumPy returns instead of 0-d arrays
-ALIGNMENT = 64  # bytes: of 8,192 numbers, NumPy multiplies aligned ones in half of the time
+ALIGNMENT = 64  # bytes; NumPy multiplies 8,192 aligned numbers in half of the time
 
 
 def as_array(a: Any, name: str) -> Any:
@@ -101,8 +101,7 @@ def sum_axes(a: Any, axes: Axis, keepdims: bool = False) -> Any:
     return _add(a, axis=axes, dtype=needed, keepdims=keepdims)
 
 
-# --------------------------------------------------------------------------------------------
-# Broadcasting, reversed
+# -- broadcasting, reversed
 
 
 def unbroadcast(g: Any, like: Spec) -> Any:
@@ -143,14 +142,10 @@ def _ones(n: int, dtype: np.dtype[Any]) -> Array:
 
 def _sum_to_shape(g: Any, shape: tuple[int, ...]) -> Any:
     """Sum over the axes that broadcasting added or stretched; expand those that a rule reduced."""
-    pairs = list(zip(g.shape[::-1], shape[::-1]))
-    larger, smaller = all(m in (n, 1) for n, m in pairs), all(n in (m, 1) for n, m in pairs)
-    if not ((larger and g.ndim >= len(shape)) or (smaller and g.ndim <= len(shape))):
-        raise ValueError(f"a derivative of shape {g.shape} for an argument of shape {shape}")
-    extra = max(g.ndim - len(shape), 0)
-    lengths = enumerate(zip(g.shape[extra:], shape[len(shape) - g.ndim + extra :]), extra)
-    axes = (*range(extra), *(i for i, (n, wanted) in lengths if wanted == 1 != n))
-    if axes:
-        g = sum_axes(g, axes, keepdims=True)
-        g = g.reshape(g.shape[extra:])
-    return g if g.shape == shape else np.broadcast_to(g, shape)
+    extra = g.ndim - len(shape)
+    if extra >= 0 and all(m in (n, 1) for n, m in zip(g.shape[extra:], shape)):
+        stretched = (i for i, m in enumerate(shape, extra) if m != g.shape[i])
+        return sum_axes(g, (*range(extra), *stretched), keepdims=True).reshape(shape)
+    if extra <= 0 and all(n in (m, 1) for n, m in zip(g.shape, shape[-extra:])):
+        return np.broadcast_to(g, shape)
+    raise ValueError(f"a derivative of shape {g.shape} for an argument of shape {shape}")

@@ -179,7 +179,6 @@ def _aligned(values: Sequence[Any], ndim: int = 0) -> list[Any]:
 
 def _one_by_one(fun: Function, args: Sequence[Any], kwargs: Any) -> Any:
     """Call `fun` for each array of the batches, and stack the results."""
-
     leaves, structure = tree.flatten((tuple(args), dict(kwargs)))
     count = _count(leaves)
     if not count:
@@ -304,11 +303,8 @@ def _transpose(x: Any, axes: Any = None) -> Batch:
 
 
 def _swapaxes(x: Any, i: int, j: int) -> Any:
-    return Batch(
-        np.swapaxes(
-            x.arrays, *[k + 1 for k in normalize_axis_tuple((i, j), x.ndim, allow_duplicate=True)]
-        )
-    )
+    axes = normalize_axis_tuple((i, j), x.ndim, allow_duplicate=True)
+    return Batch(np.swapaxes(x.arrays, *[k + 1 for k in axes]))
 
 
 def _moveaxis(x: Any, source: Any, destination: Any) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import tree
 from ..errors import OR_DETACH, NoRuleError
 from ..guide import check_keywords
 from .arrays import Spec, as_array, spec_of
@@ -71,18 +72,18 @@ def apply(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any] = NO_KWA
         arrays.append(a)
         parents.append(node)
         bit += bit
-    now = mode.get()
-    if now.trace is not None:
-        fun = now.trace.caller(fun, args, arrays)
-    if not (pattern and now.recording):
+    current = mode.get()
+    if current.trace is not None:
+        fun = current.trace.caller(fun, args, arrays)
+    if not (pattern and current.recording):
         results = _wrap(fun(*arrays, **kwargs), rule.name)
     elif kwargs:
         kwargs = {name: _frozen(value) for name, value in kwargs.items()}
         reads = rule.reads(pattern + bit, kwargs)
-        results = _record(rule, fun(*arrays, **kwargs), arrays, kwargs, parents, reads, now)
+        results = _record(rule, fun(*arrays, **kwargs), arrays, kwargs, parents, reads, current)
     else:
         reads = rule.known_reads.get(pattern + bit) or rule.reads(pattern + bit)
-        results = _record(rule, fun(*arrays), arrays, kwargs, parents, reads, now)
+        results = _record(rule, fun(*arrays), arrays, kwargs, parents, reads, current)
     if rule.views:
         relate(results, args)
     return results
@@ -110,12 +111,9 @@ def _record(
     kwargs: Mapping[str, Any],
     parents: list[Node | None],
     reads: Reads,
-    now: Mode,
+    current: Mode,
 ) -> Any:
-    """Record a call, whose output is `out`, as a node; return the output as a tensor, or several.
-
-    `apply` calls it, for a caller in this package.
-    """
+    """Record a call with the output `out` as a node; return the output as a tensor, or several."""
     several = type(out) is not _ndarray and isinstance(out, tuple)
     saved: Any
     if several:
@@ -126,17 +124,17 @@ def _record(
         out = as_array(out, rule.name) if type(out) is not _ndarray else out
         dtype = out.dtype
         if dtype.kind not in "fc":
-            return tensor_of(as_array(out, rule.name), None)
+            return _wrap(out, rule.name)
         saved = out if reads.out_is_read else None
         node = node_of(out.shape, dtype, rule, parents, arrays, kwargs, saved)
-    frame: Any = sys._getframe(3)
+    frame: Any = sys._getframe(3)  # what called the method that called `apply`
     code = frame.f_code
     is_own = code.co_filename in OWN_FILES
-    node.line = now.line or (users_line(frame) if is_own else (code, frame.f_lasti))
-    operands = now.hooks and (*arrays, *(out if several else (out,)))
+    node.line = current.line or (users_line(frame) if is_own else (code, frame.f_lasti))
+    operands = current.hooks and (*arrays, *(out if several else (out,)))
     for i in reads.unread:
         arrays[i] = parents[i] or spec_of(arrays[i])
-    for hook in now.hooks:
+    for hook in current.hooks:
         hook(node, operands)
     if several:
         return parts_of(node, out)
@@ -174,8 +172,7 @@ def revive(node: Node) -> tuple[Any, list[Any]]:
     ]
 
 
-# --------------------------------------------------------------------------------------------
-# Functions without a rule
+# -- functions without a rule
 
 
 def _apply_without_rule(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -189,10 +186,12 @@ def _apply_without_rule(fun: Function, args: Sequence[Any], kwargs: Mapping[str,
     recording = mode.get().recording
     tracked = recording and (any_tracked(args) or (kwargs and any_tracked(kwargs.values())))
     if not tracked or fun in CONSTANTS:
-        out = fun(*_unwrap(tuple(args)), **_unwrap(dict(kwargs)))
+        arrays = [tree.map(plain, a) for a in args]
+        out = fun(*arrays, **{name: tree.map(plain, value) for name, value in kwargs.items()})
         results = _wrap(out, name_of(fun))
-        if not isinstance(out, np.generic):
-            relate(results, [*tensors_in((args, *kwargs.values()))])
+        is_new = type(fun) is np.ufunc or isinstance(out, np.generic)  # it shares no memory
+        if not is_new and (tensors := [*tensors_in((args, *kwargs.values()))]):
+            relate(results, tensors)
         return results
     if fun in COMPOSITES:
         return _apply_composite(fun, args, kwargs)
@@ -238,26 +237,12 @@ def stack_lists(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -
 
 
 def _late_rules_loaded() -> bool:
-    """Load the rules of a library's functions if the library has been imported meanwhile."""
-    late = [
-        rules
-        for library, rules in {"scipy.special": f"{PACKAGE}.rules.special"}.items()
-        if library in sys.modules and rules not in sys.modules
-    ]
-    for rules in late:
+    """Load the rules of `scipy.special` if it has been imported since; return whether it was."""
+    rules = f"{PACKAGE}.rules.special"
+    is_late = "scipy.special" in sys.modules and rules not in sys.modules
+    if is_late:
         importlib.import_module(rules)
-    return bool(late)
-
-
-def _unwrap(value: Any) -> Any:
-    """Return nested lists, tuples and dicts with the arrays of their tensors."""
-    if isinstance(value, Variable):
-        return plain(value)
-    if isinstance(value, dict):
-        return {key: _unwrap(v) for key, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return like(value, [_unwrap(v) for v in value])
-    return value
+    return is_late
 
 
 def _wrap(out: Any, name: str) -> Any:
@@ -269,8 +254,7 @@ def _wrap(out: Any, name: str) -> Any:
     return out
 
 
-# --------------------------------------------------------------------------------------------
-# NumPy's protocol
+# -- NumPy's protocol
 
 
 def apply_numpy_function(fun: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:

@@ -51,7 +51,8 @@ def _forget(key: int) -> Callable[[Any], Any]:
 
 def forget_unused() -> None:
     """Forget the exposed arrays that no graph needs any longer."""
-    for key, entry in exposed.copy().items():  # a list of pairs wakes the collector: it frees nodes
+    # Not list(exposed.items()): its pairs may start a garbage collection, which frees nodes.
+    for key, entry in exposed.copy().items():
         node: Any = entry.node()
         if node is None or not (references(node) > UNUSED if node.rule is None else node.has_graph):
             exposed.pop(key, None)

@@ -18,9 +18,9 @@ OWN_FILES = frozenset(
 
 
 def users_line(frame: FrameType) -> Line:
-    """Return the line of the first frame from this one outwards that is not of this package.
+    """Return the line of the first frame, from this one outwards, that is not in this package.
 
-    If all are, it is the line of the last one.
+    If all frames are, return that of the outermost.
     """
     while frame.f_code.co_filename in OWN_FILES and (outer := frame.f_back) is not None:
         frame = outer

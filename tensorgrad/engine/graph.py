@@ -191,8 +191,7 @@ def require_unwritten(node: Node, name: str) -> None:
         )
 
 
-# --------------------------------------------------------------------------------------------
-# The walk back
+# -- the walk back
 
 
 Operands: TypeAlias = Callable[[Node], tuple[Any, Sequence[Any]]]
@@ -214,15 +213,15 @@ def backpropagate(
 ) -> dict[Node, Any]:
     """Carry cotangents back through `nodes` (newest first); return those of the target nodes.
 
-    The rules run on the arrays that the nodes saved, or on what else `operands` returns for a node:
-    tensors, for results that can be differentiated again. With `free`, each node is freed as soon
-    as it has been visited. Target nodes older than `since` get a cotangent and pass none on.
+    The rules run on what `operands` returns for a node: by default, on the arrays that it saved; or
+    on tensors, so that the results can be differentiated again. With `free`, each node is freed as
+    soon as it has been visited. Target nodes older than `since` get a cotangent and pass none on.
     """
     cotangents: dict[Node, Any] = dict.fromkeys(nodes)
     cotangents.update(seeds)
     results: dict[Node, Any] = {}
-    now = mode.get()
-    hooks, trace = now.backward_hooks, now.trace
+    current = mode.get()
+    hooks, trace = current.backward_hooks, current.trace
     for node in nodes:
         g = cotangents.pop(node)
         if g is not None:
@@ -280,8 +279,8 @@ def _pull(
             vjp = trace.at(node, vjp)
         contribution = vjp(g, out, *args, **kwargs) if kwargs else vjp(g, out, *args)
         if type(contribution) is not np.ndarray and (plain or not hasattr(contribution, "shape")):
-            # A rule may be written with tensors, too.
-            contribution = as_array(getattr(contribution, "_array", contribution), rule.name)
+            array = getattr(contribution, "_array", contribution)  # a rule may return a tensor
+            contribution = as_array(array, rule.name)
         if contribution.shape != parent.shape or contribution.dtype is not parent.dtype:
             contribution = unbroadcast(contribution, parent)
         for hook in hooks:

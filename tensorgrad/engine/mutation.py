@@ -7,6 +7,7 @@ layout, and a new node.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -18,21 +19,10 @@ from .dispatch import apply
 from .modes import enable_grad, epoch, mode
 from .operands import plain_index
 from .primitives import assign
-from .registry import name_of
+from .registry import name_of, shown_as
 from .typing import Array, Function
 from .variable import Variable, plain, relatives
-from .views import (
-    Layout,
-    coincide,
-    concrete,
-    layout_of,
-    memory_with,
-    overlaid as _overlaid,
-    owner_of,
-    part as _part,
-    positions,
-    view_in,
-)
+from .views import Layout, coincide, concrete, layout_of, memory_with, owner_of, view_in
 
 
 def become(target: Variable, fun: Function, args: tuple[Any, ...], written: Any = None) -> Any:
@@ -258,18 +248,59 @@ def _keeps_memory(t: Variable) -> bool:
     return node is not None and node.rule is None and node.out is not None
 
 
-def _in_memory(fun: Function, g: Any, to: Layout, of: Layout) -> Any:
-    """Return `fun` of a cotangent as its bytes are in memory: as the conjugate of the cotangent."""
-    if "c" in (to.dtype.kind, of.dtype.kind):
-        return np.conjugate(fun(np.conjugate(g), to, of))
-    return fun(g, to, of)
+# -- operations on arrays in the memory that they share
 
 
-part: Function = differentiable(
-    lambda g, _y, _x, of_part, of_x: _in_memory(part, g, of_x, of_part), form="linear"
-)(_part)
-overlaid: Function = differentiable(
-    lambda g, _y, _under, _over, of_under, of_over: overlaid(g, 0, of_under, of_over),
-    lambda g, _y, _under, _over, of_under, of_over: _in_memory(part, g, of_over, of_under),
+@differentiable(lambda g, _y, _x, of_part, of_x: _part_of_bytes(g, of_x, of_part), form="linear")
+@shown_as("view")
+def part(x: Any, of_part: Layout, of_x: Layout) -> Any:
+    """Return the array with layout `of_part` in memory that holds `x` with layout `of_x`.
+
+    The rest of the memory holds zeros.
+
+    >>> from tensorgrad.engine.mutation import layout_of, part
+    >>> x = np.arange(6.0).reshape(2, 3)
+    >>> part(x * 10, layout_of(x.T[1:]), layout_of(x))
+    array([[10., 40.],
+           [20., 50.]])
+    """
+    fills = of_x.is_whole and layout_of(x) == of_x
+    return view_in(owner_of(x) if fills else memory_with(x, of_x), of_part).copy()
+
+
+@differentiable(
+    lambda g, _y, _under, _over, of_under, of_over: overlaid(g, 0, of_under, of_over),  # type: ignore[has-type]
+    lambda g, _y, _under, _over, of_under, of_over: _part_of_bytes(g, of_over, of_under),
     form="linear",
-)(_overlaid)
+)
+@shown_as("setitem")
+def overlaid(under: Any, over: Any, of_under: Layout, of_over: Layout) -> Any:
+    """Return the value of `under` after `over` was written into the memory that they share.
+
+    >>> from tensorgrad.engine.mutation import layout_of, overlaid
+    >>> x = np.arange(6.0).reshape(2, 3)
+    >>> overlaid(x, -1.0, layout_of(x), layout_of(x[:, 1]))
+    array([[ 0., -1.,  2.],
+           [ 3., -1.,  5.]])
+    """
+    if of_under.is_whole and not of_under.start and layout_of(under) == of_under:
+        result = memory = under.copy("K")
+    else:
+        memory = memory_with(under, of_under)
+        result = view_in(memory, of_under)
+    view_in(memory, of_over)[...] = over
+    return result
+
+
+def _part_of_bytes(g: Any, of_part: Layout, of_g: Layout) -> Any:
+    """Return the `part` of a cotangent whose bytes are read as other numbers: of its conjugate."""
+    if "c" in (of_part.dtype.kind, of_g.dtype.kind):
+        return np.conjugate(part(np.conjugate(g), of_part, of_g))
+    return part(g, of_part, of_g)
+
+
+def positions(of_under: Layout, of_over: Layout) -> Array:
+    """Return, for each element of `under`, the index of the element of `over` there, or -1."""
+    numbers = np.arange(math.prod(of_over.shape)).reshape(of_over.shape)
+    none = np.full(of_under.shape, -1)
+    return overlaid(none, numbers, of_under.as_integers(), of_over.as_integers())  # type: ignore[no-any-return]

@@ -129,9 +129,7 @@ def _plain_part(part: Any) -> Any:
     return array if array.size or isinstance(part, np.ndarray) else array.astype(np.intp)
 
 
-# --------------------------------------------------------------------------------------------
-# Precedence: whose class defines the result of an operation on both
-
+# -- precedence: whose class defines the result of an operation on both
 
 _OPERANDS = frozenset({"numpy", "pandas", "polars", "tensorgrad"})
 

@@ -12,7 +12,7 @@ from .typing import Function
 
 @shown_as("argument")
 def alias(x: Any) -> Any:
-    """Return the same array: the result is a tensor that tells its derivatives apart."""
+    """Return the same array: as an operation, a tensor with a node of its own."""
     return x
 
 
@@ -32,7 +32,7 @@ def assign(x: Any, value: Any, index: Any) -> Any:
     return x
 
 
-# NumPy's own `array ** number` takes these faster functions, too.
+# What `x ** number` calls, as NumPy does: faster functions than `np.power`.
 POWERS: dict[float, Function] = {
     -1: np.reciprocal,
     0.5: np.sqrt,

@@ -54,10 +54,10 @@ class Rule:
         self.known_reads: dict[Any, Reads] = {}
 
     def reads(self, pattern: int, kwargs: Mapping[str, Any] = NO_KWARGS) -> Reads:
-        """Return what the derivatives of a call read; its tracked arguments are bits of `pattern`.
+        """Return what the derivatives of a call read.
 
-        The highest bit marks the end of the arguments. Raises NoRuleError for a call that the vjps
-        would not accept.
+        Bit `i` of `pattern` says whether argument `i` is tracked; one more bit, always set, marks
+        the end of the arguments. Raises NoRuleError for a call that the vjps would not accept.
         """
         if self.variadic:  # one function serves every position: look at the first
             pattern = 1 << pattern.bit_length() - 1 | 1
@@ -200,8 +200,7 @@ def piecewise_constant(*funs: Function) -> None:
     CONSTANTS.update(funs)
 
 
-# --------------------------------------------------------------------------------------------
-# Names and signatures
+# -- names and signatures
 
 
 def name_of(fun: Function) -> str:
@@ -246,5 +245,5 @@ def _part(results: Sequence[Any], i: int) -> Any:
 
 
 # The rule of one result of a call that returns several. Its node's parent is the node of the call,
-# whose vjps receive a tuple of cotangents as `g`, and as `out` a tuple of arrays or descriptions.
+# whose vjps receive tuples as `g` and `out`.
 PART = Rule(_part, ())

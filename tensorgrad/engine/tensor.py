@@ -43,7 +43,7 @@ _Operator: TypeAlias = "Callable[[Tensor, Any], Tensor]"
 def _operators(fun: Function) -> tuple[_Operator, _Operator, _Operator]:
     """Return the methods of one binary operator: plain, reflected and in place."""
 
-    def plain(self: Tensor, other: Any) -> Tensor:
+    def binary(self: Tensor, other: Any) -> Tensor:
         if type(other) in PLAIN or isinstance(other, Tensor) or is_operand(other):
             return apply(fun, (self, other))
         if self._node is not None and hasattr(type(other), "todense"):  # it holds numbers only
@@ -56,7 +56,7 @@ def _operators(fun: Function) -> tuple[_Operator, _Operator, _Operator]:
     def in_place(self: Tensor, other: Any) -> Tensor:
         return become(self, fun, (self, other))
 
-    return plain, reflected, in_place
+    return binary, reflected, in_place
 
 
 @guide
@@ -231,9 +231,8 @@ class Tensor(Variable, NumpyMethods):
         """Add the derivative of this tensor to the `grad` of every leaf it was computed from.
 
         `gradient` holds a weight for each element, in this tensor's shape; a tensor of one element
-        needs none.
-        The graph is freed on the way unless `retain_graph`. Raises GraphError without a graph, for
-        a graph already freed, and for a leaf whose data was changed since it was used.
+        needs none. The graph is freed on the way unless `retain_graph`. Raises GraphError without a
+        graph, for a graph already freed, and for a leaf whose data was changed since it was used.
 
         >>> x = tg.Tensor([1.0, 2.0], requires_grad=True)
         >>> (x**3).backward([1.0, 10.0])

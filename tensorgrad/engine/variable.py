@@ -85,8 +85,7 @@ def plain(value: Any) -> Any:
     return value._array if trace is None else trace.tensor(value)
 
 
-# --------------------------------------------------------------------------------------------
-# Families: tensors that share memory, as NumPy's views do
+# -- families: tensors that share memory, as NumPy's views do
 
 
 def relate(results: Any, args: Sequence[Any]) -> None:

@@ -1,4 +1,4 @@
-"""Layouts: which part of a memory an array covers, and the values of views after a write.
+"""Layouts: which part of memory an array covers.
 
 NumPy decides which results are views, and of which part of the memory. A write never changes
 existing memory: each affected tensor gets new memory with the same layout. So the layouts of all
@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
-from .registry import shown_as
 from .typing import Array
 
 
@@ -105,18 +104,17 @@ def layout_of(array: Any) -> Layout:
     if array.base is None:
         return Layout(shape, strides, dtype, 0, array.nbytes, True)
     owner = owner_of(array)
-    low, high = _address(owner), owner.nbytes
-    if not owner.flags.owndata:  # what owns it is no array
-        low, high = byte_bounds(owner)
-        high -= low
-    writeable = (
-        array.flags.writeable or not owner.flags.writeable
-    )  # `guard` locks an owner for a time
-    return Layout(shape, strides, dtype, _address(array) - low, high, writeable)
+    first, nbytes = _address(owner), owner.nbytes
+    if not owner.flags.owndata:  # what owns the memory is not an array
+        first, end = byte_bounds(owner)
+        nbytes = end - first
+    # `guard` makes the owner read-only for a time, and its views with it.
+    writeable = array.flags.writeable or not owner.flags.writeable
+    return Layout(shape, strides, dtype, _address(array) - first, nbytes, writeable)
 
 
 def coincide(a: Array, b: Array) -> bool:
-    """Return whether two arrays have the same layout, each in its memory, and are writeable."""
+    """Return whether two arrays have the same layout, each in its own memory, and are writeable."""
     if (a.shape, a.strides, a.dtype) != (b.shape, b.strides, b.dtype):
         return False
     if a.base is b.base and a.flags.writeable and 0 not in a.strides:
@@ -141,43 +139,3 @@ def memory_with(array: Any, layout: Layout) -> Array:
     memory = np.zeros(layout.nbytes, np.uint8)
     view_in(memory, layout)[...] = array
     return memory
-
-
-@shown_as("view")
-def part(x: Any, of_part: Layout, of_x: Layout) -> Any:
-    """Return the part in the layout `of_part` of memory that holds `x` in `of_x`, and zeros.
-
-    >>> from tensorgrad.engine.views import layout_of, part
-    >>> x = np.arange(6.0).reshape(2, 3)
-    >>> part(x * 10, layout_of(x.T[1:]), layout_of(x))
-    array([[10., 40.],
-           [20., 50.]])
-    """
-    fills = of_x.is_whole and layout_of(x) == of_x
-    return view_in(owner_of(x) if fills else memory_with(x, of_x), of_part).copy()
-
-
-@shown_as("setitem")
-def overlaid(under: Any, over: Any, of_under: Layout, of_over: Layout) -> Any:
-    """Return the value of `under` after `over` was written into the memory that they share.
-
-    >>> from tensorgrad.engine.views import layout_of, overlaid
-    >>> x = np.arange(6.0).reshape(2, 3)
-    >>> overlaid(x, -1.0, layout_of(x), layout_of(x[:, 1]))
-    array([[ 0., -1.,  2.],
-           [ 3., -1.,  5.]])
-    """
-    if of_under.is_whole and not of_under.start and layout_of(under) == of_under:
-        result = memory = under.copy("K")
-    else:
-        memory = memory_with(under, of_under)
-        result = view_in(memory, of_under)
-    view_in(memory, of_over)[...] = over
-    return result
-
-
-def positions(of_under: Layout, of_over: Layout) -> Array:
-    """Return the index in one array of each element of another that shares memory, or -1."""
-    numbers = np.arange(math.prod(of_over.shape)).reshape(of_over.shape)
-    none = np.full(of_under.shape, -1)
-    return overlaid(none, numbers, of_under.as_integers(), of_over.as_integers())  # type: ignore[no-any-return]
