@@ -22,10 +22,11 @@ class _Name(str):
 
 
 class Names:
-    """The names of a program's values, by the memory that they lie in: a0, s0, c0, v0 ..."""
+    """The names of a program's values: a0, s0, c0 ... for those from outside, v0 ... for others."""
 
-    def __init__(self) -> None:
+    def __init__(self, program: Program) -> None:
         self.given: dict[Value, _Name] = {}
+        self.made = {r for call in program.calls for r in call.results}
         self._numbers = {letter: itertools.count() for letter in (*_LETTERS.values(), "v")}
 
     def name(self, value: Value) -> _Name:
@@ -33,7 +34,7 @@ class Names:
         if value.is_constant and value.size == 1:
             return _Name(f"{value.array.item()!r}")
         if value not in self.given:
-            letter = _LETTERS.get(value.storage.home, "v")
+            letter = "v" if value in self.made else _LETTERS.get(value.storage.home, "v")
             self.given[value] = _Name(f"{letter}{next(self._numbers[letter])}")
         return self.given[value]
 
@@ -62,14 +63,13 @@ def spec(value: Value) -> str:
 
 def text_of(program: Program) -> str:
     """What a program reads from outside, its calls with the user's lines, and what it returns."""
-    names = Names()
+    names = Names(program)
     lines = [(names.line(call), call.place) for call in program.calls]
     outputs = ", ".join(map(names.name, program.outputs))
-    made = {r for call in program.calls for r in call.results}
     given = [
         f"{value.storage.home} {name}: {spec(value)}"
         for value, name in names.given.items()
-        if value not in made
+        if value not in names.made
     ]
     width = min(80, max((len(line) for line, _ in lines), default=0))
     places = [f"  # {place}" if place != "?" else "" for _, place in lines]

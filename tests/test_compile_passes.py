@@ -1,0 +1,353 @@
+"""Each pass alone: programs before and after, written as the printer writes them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, strategies as st
+
+import tensorgrad as tg
+from tensorgrad.compiler import plan
+from tensorgrad.compiler.functions import assign_at, attribute
+from tensorgrad.compiler.passes import (
+    PASSES,
+    eliminate_common_subexpressions,
+    eliminate_dead_code,
+    fold_biases,
+    fold_constants,
+    fuse_horizontally,
+    fuse_loops,
+    hoist_decisions,
+    loop_fusion,
+    materialize_broadcasts,
+    merge_scalings,
+    sum_by_products,
+)
+from tensorgrad.compiler.printing import text_of
+from tensorgrad.compiler.program import Call, Program, Storage, Value, mapped
+from tensorgrad.compiler.spelling import arrays_in
+from tensorgrad.engine.registry import name_of
+
+from .test_programs import SMOOTH, Step, programs, run
+
+X = np.arange(6.0).reshape(2, 3)
+
+
+class Builder:
+    """Writes programs down: `b(np.sin, x)` is the value that a call makes."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+
+    def value(self, array: Any, home: Any) -> Value:
+        array = np.array(array, float)
+        return Value(array, Storage(home, array))
+
+    def __call__(self, fun: Any, *args: Any, kind: Any = "pure", **kwargs: Any) -> Value:
+        plain, options = mapped((args, kwargs), Value, lambda v: v.array)
+        array = np.asarray(fun(*plain, **options))
+        storage = args[0].storage if kind == "view" else Storage("temporary", array)
+        value = Value(array, storage)
+        self.calls.append(Call(kind, fun, args, kwargs, results=[value]))
+        return value
+
+    def write(self, target: Value, value: Value) -> None:
+        target.storage.writes += 1
+        self.calls.append(Call("write", assign_at, (target, ..., value), target=target))
+
+    def decide(self, value: Value) -> None:
+        self.calls.append(Call("host", bool, (value, bool(value.array))))
+
+    def program(self, *outputs: Value) -> Program:
+        return Program(self.calls, outputs)
+
+
+def calls_of(program: Program) -> list[str]:
+    """The calls of a program, as they are printed, without the shapes."""
+    lines = [line for line in text_of(program).split("\n") if "(" in line]
+    return [re.sub(r": float64\[.*?\]", "", line) for line in lines]
+
+
+def verify(program: Program) -> None:
+    """Raise an AssertionError unless all that is read has been made, in the memory it lies in."""
+    made: set[Storage] = set()
+    for call in program.calls:
+        for v in call.reads:
+            assert v.storage in made or v.storage.home in ("input", "state", "constant"), call
+        for r in call.results:
+            assert call.kind != "view" or r.storage is call.reads[0].storage
+            made.add(r.storage)
+    for v in program.outputs:
+        assert v.storage in made or v.storage.home in ("input", "state", "constant")
+
+
+CASES: dict[str, tuple[Callable[[Program], Program], Any, list[str]]] = {}
+
+
+def case(transform: Callable[[Program], Program], after: str) -> Any:
+    """A function that writes a program down and returns its outputs; and its calls afterwards."""
+
+    def add(build: Any) -> Any:
+        CASES[build.__name__] = transform, build, [line.strip() for line in after.split("\n")]
+        return build
+
+    return add
+
+
+@case(fold_constants, "v0 = add(a0, c0)")
+def constants_of_constants_are_constants(b: Builder, x: Value) -> Any:
+    return b(np.add, x, b(np.sin, b.value([1.0, 2.0, 3.0], "constant")))
+
+
+@case(fold_constants, "v0 = sin(a0)")
+def nothing_else_is_constant(b: Builder, x: Value) -> Any:
+    return b(np.sin, x)
+
+
+@case(eliminate_common_subexpressions, "v0 = sin(a0)\nv1 = add(v0, v0)")
+def a_call_is_made_once(b: Builder, x: Value) -> Any:
+    return b(np.add, b(np.sin, x), b(np.sin, x))
+
+
+@case(eliminate_common_subexpressions, "v0 = sin(a0)\nv1 = add(v0, a0)")
+def copies_and_products_with_one_are_the_value(b: Builder, x: Value) -> Any:
+    one = b.value(1.0, "constant")
+    return b(np.add, b(np.copy, b(np.multiply, b(np.sin, x), one)), x)
+
+
+@case(eliminate_common_subexpressions, "v0 = sin(a0)\nv1 = mT(v0)\nv2 = add(v1, v1)")
+def views_of_the_same_are_the_same(b: Builder, x: Value) -> Any:
+    views = [b(attribute("mT"), b(np.sin, x), kind="view") for _ in range(2)]
+    return b(np.add, *views)
+
+
+@case(
+    eliminate_common_subexpressions,
+    "v0 = sin(s0)\nsetitem(s0, ..., v0)\nv1 = sin(s0)\nv2 = add(v0, v1)",
+)
+def what_is_written_to_is_read_again(b: Builder, _x: Value) -> Any:
+    state = b.value(X, "state")
+    first = b(np.sin, state)
+    b.write(state, first)
+    return b(np.add, first, b(np.sin, state))
+
+
+@case(eliminate_dead_code, "v0 = sin(a0)")
+def what_nobody_uses_is_left_out(b: Builder, x: Value) -> Any:
+    y = b(np.sin, x)
+    b(np.exp, b(np.cos, x))
+    return y
+
+
+@case(eliminate_dead_code, "v0 = cos(a0)\nsetitem(s0, ..., v0)\nv1 = sin(a0)")
+def what_changes_the_state_is_not(b: Builder, x: Value) -> Any:
+    b.write(b.value(X, "state"), b(np.cos, x))
+    return b(np.sin, x)
+
+
+@case(
+    hoist_decisions,
+    """v0 = sin(a0)
+    v1 = max(v0)
+    bool(v1, True)
+    setitem(s0, ..., a0)
+    v2 = cos(a0)""",
+)
+def decisions_come_first(b: Builder, x: Value) -> Any:
+    b.write(b.value(X, "state"), x)
+    y = b(np.cos, x)
+    b.decide(b(np.max, b(np.sin, x)))
+    return y
+
+
+@case(
+    hoist_decisions,
+    """v0 = sin(a0)
+    v1 = add(v0, 1)
+    v2 = cos(a0)
+    setitem(v0, ..., v2)
+    v3 = max(v0)
+    bool(v3, True)
+    setitem(s0, ..., a0)""",
+)
+def who_reads_before_a_write_goes_before_it(b: Builder, x: Value) -> Any:
+    b.write(b.value(X, "state"), x)
+    y = b(np.sin, x)
+    before = b(np.add, y, 1)
+    b.write(y, b(np.cos, x))
+    b.decide(b(np.max, y))
+    return before
+
+
+@case(merge_scalings, "v0 = multiply(a0, 2.0)\nv1 = multiply(a0, 6.0)\nv2 = multiply(a0, 24.0)")
+def several_scalings_are_one(b: Builder, x: Value) -> Any:
+    return b(np.multiply, 4.0, b(np.multiply, b(np.multiply, x, 2.0), 3.0))
+
+
+@case(
+    sum_by_products, "v0 = square(a0)\nv1 = reshape(a0, -1)\nv2 = reshape(a0, -1)\nv3 = dot(v1, v2)"
+)
+def a_sum_of_squares_is_a_product(b: Builder, x: Value) -> Any:
+    return b(np.add.reduce, b(np.multiply, x, x), axis=None)
+
+
+@case(materialize_broadcasts, "v0 = spread(a0, (2, 3))\nv1 = add(a1, v0)")
+def a_row_is_spread_out(b: Builder, x: Value) -> Any:
+    return b(np.add, x, b.value([1.0, 2.0, 3.0], "input"))
+
+
+@case(fuse_loops, "v0 = chain(a0)\nv1 = add.reduce(v0)")
+def element_wise_calls_are_one_loop(b: Builder, x: Value) -> Any:
+    return b(np.add.reduce, b(np.exp, b(np.sin, x)))
+
+
+@case(
+    fuse_horizontally,
+    """v0 = sin(a0)
+    v1 = cos(a0)
+    v3 = exp(v2)
+    v4 = part(v3, 0, (2, 3), 'C')
+    v5 = part(v3, 6, (2, 3), 'C')
+    v6 = add(v4, v5)""",
+)
+def the_same_call_on_two_arrays_is_one(b: Builder, x: Value) -> Any:
+    first, second = b(np.sin, x), b(np.cos, x)
+    return b(np.add, b(np.exp, first), b(np.exp, second))
+
+
+@case(
+    fold_biases,
+    """v0 = copy(a0)
+    v1 = with_ones(v0)
+    v2 = matmul(v1, s0)
+    v3 = tanh(v2)""",
+)
+def a_bias_is_a_row_of_the_weights(b: Builder, x: Value) -> Any:
+    flat = b.value(np.arange(16.0), "state")
+    w = Value(flat.array[:12].reshape(3, 4), flat.storage)
+    bias = Value(flat.array[12:], flat.storage)
+    return b(np.tanh, b(np.add, b(np.matmul, x, w), bias))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_before_and_after(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop_fusion, "LARGE", 6)
+    transform, build, expected = CASES[name]
+    builder = Builder()
+    program = builder.program(build(builder, builder.value(X, "input")))
+    before = text_of(program)
+    after = transform(program)
+    assert calls_of(after) == expected
+    assert text_of(program) == before
+    verify(after)
+
+
+def test_a_decision_that_depends_on_what_has_changed_is_refused() -> None:
+    b = Builder()
+    state = b.value(X, "state")
+    b.write(state, b(np.sin, b.value(X, "input")))
+    b.decide(b(np.max, state))
+    with pytest.raises(tg.TraceError, match="change it later"):
+        hoist_decisions(b.program())
+
+
+# -- all of them
+
+
+def interpret(program: Program) -> tuple[list[Any], dict[Storage, Any]]:
+    """The outputs, and the state that was written to: call by call, in memory of its own."""
+    memory: dict[Storage, Any] = {}
+
+    def array(v: Value) -> Any:
+        if v.storage not in memory:
+            memory[v.storage] = v.storage.owner.copy("K")
+            if v.storage.home == "temporary":
+                memory[v.storage].fill(0)
+        whole = memory[v.storage]
+        if v.array is v.storage.owner:
+            return whole
+        start = v.array.ctypes.data - v.storage.owner.ctypes.data
+        return np.ndarray(v.shape, v.dtype, whole.ravel("K"), start, v.array.strides)
+
+    for call in program.calls:
+        if call.kind == "host":
+            continue
+        args, kwargs = mapped((call.args, call.kwargs), Value, array)
+        out = call.fun(*args, **kwargs)
+        if call.kind == "pure":
+            for r, a in zip(call.returned, arrays_in(out), strict=True):
+                array(r)[...] = a
+    written = {call.target.storage for call in program.calls if call.target is not None}
+    state = {storage: memory[storage] for storage in written if storage.home == "state"}
+    return [*map(array, program.outputs)], state
+
+
+def assert_passes_keep_results(function: Any, *args: Any) -> None:
+    """Each pass: the interpreter's results, what it is given, and that the program is sound."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "_forget", lambda _call: None)
+        stages = tg.compile(function).lower(*args).stages
+    assert [stage.name for stage in stages] == ["trace", *map(name_of, PASSES)]
+    program = stages[0].program
+    with np.errstate(all="ignore"):
+        outputs, state = interpret(program)
+        for transform in PASSES:
+            before = text_of(program)
+            after = transform(program)
+            assert text_of(program) == before
+            verify(after)
+            found, left = interpret(after)
+            assert left.keys() == state.keys()
+            pairs = [*zip(found, outputs, strict=True), *((left[s], state[s]) for s in state)]
+            for a, b in pairs:
+                np.testing.assert_allclose(a, b, 1e-9, 1e-12, err_msg=name_of(transform))
+            program = after
+
+
+@given(programs(SMOOTH, 3), st.integers(0, 100))
+def test_random_programs(program: list[Step], seed: int) -> None:
+    def value_and_gradients(*xs: Any) -> Any:
+        return tg.value_and_grad(lambda *xs: np.sum(np.tanh(run(program, xs))), (0, 1, 2))(*xs)
+
+    assert_passes_keep_results(
+        value_and_gradients, *np.random.default_rng(seed).normal(size=(3, 2))
+    )
+
+
+@pytest.mark.parametrize("widths", [[4, 4, 1], [16, 16, 3], [3], [1, 1]])
+def test_training_steps(widths: list[int]) -> None:
+    net = tg.MLP(3, widths, rng=0)
+    optimizer = tg.optim.Adam(net.parameters())
+
+    def step(x: Any, y: Any) -> Any:
+        loss = tg.nn.mse_loss(net(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    x, y = np.random.default_rng(0).normal(size=(5, 3)), np.zeros((5, widths[-1]))
+    step(x, y)
+    assert_passes_keep_results(step, x, y)
+
+
+def test_a_program_is_printed_line_by_line() -> None:
+    builder = Builder()
+    x = builder.value(X, "input")
+    y = builder(np.multiply, builder(np.sin, x), builder.value(2.0, "constant"))
+    assert text_of(builder.program(y)).split("\n") == [
+        "input a0: float64[2, 3]",
+        "v0: float64[2, 3] = sin(a0)",
+        "v1: float64[2, 3] = multiply(v0, 2.0)",
+        "return v1",
+    ]
+    (line,) = [
+        line
+        for line in str(tg.compile(lambda x: np.sin(x)).lower(X).stages[0]).split("\n")
+        if "sin" in line
+    ]
+    assert re.fullmatch(r"v0: float64\[2, 3\] = sin\(a0\)  # .*test_compile_passes.py:\d+", line)
