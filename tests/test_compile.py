@@ -822,34 +822,6 @@ def test_a_call_that_another_one_of_it_makes_is_refused() -> None:
     assert_array_equal(f(np.ones(2)), np.tanh([2.0, 2.0]))
 
 
-class Interrupted(list[None]):
-    """A token of which, in calls of these numbers, Ctrl-C is pressed just after it is taken."""
-
-    def __init__(self, calls: set[int]) -> None:
-        super().__init__([None])
-        self._calls = calls
-        self._count = 0
-
-    def pop(self) -> None:  # type: ignore[override]
-        super().pop()
-        self._count += 1
-        if self._count in self._calls:
-            raise KeyboardInterrupt
-
-
-@pytest.mark.parametrize("interrupted", [1, 2, 3])  # the first, a replay, another signature
-def test_a_call_interrupted_as_it_begins_does_not_block_later_ones(interrupted: int) -> None:
-    f = tg.compile(np.tanh)
-    behind(f)._token = Interrupted({interrupted})
-    for i, x in enumerate([np.ones(2), np.ones(2), np.ones(3)], 1):
-        if i == interrupted:
-            with pytest.raises(KeyboardInterrupt):
-                f(x)
-            if not behind(f)._token:
-                pytest.fail("later calls would wait for ever")
-        assert_array_equal(f(x), np.tanh(x))
-
-
 class Opaque:
     """A function of which the compiler knows nothing."""
 

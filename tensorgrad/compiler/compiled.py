@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
+import itertools
 import sys
 import threading
 import time
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 import numpy as np
@@ -18,7 +18,7 @@ from ..engine.graph import Node
 from ..engine.modes import mode, set_mode
 from ..engine.registry import NO_KWARGS, name_of
 from ..engine.tensor import Tensor
-from ..engine.typing import Function
+from ..engine.typing import Array, Function
 from ..engine.variable import tensor_of
 from ..errors import GraphError, TraceError
 from ..guide import guided
@@ -212,46 +212,47 @@ class Compiled:
         call = self._taken_apart(args, kwargs)
         if now.recording and call.is_tracked:
             return self._fun(*args, **kwargs)  # somebody takes the derivative by an argument
-        with self._alone():
-            for plan in self._plans.get(call.key, ()):
-                try:
-                    result = plan.run(*call.arrays)
-                except Diverged:
-                    continue
-                if result is not MISS:
-                    self._plans.move_to_end(call.key)
-                    self._latest, self.replay = plan, plan.replay
-                    return result
-            if not self._supervisor.may_trace(call.key):
-                return self._fun(*args, **kwargs)
-            has_run = self._supervisor.has_run(call.key)
-            new, result = self._trace(call, keep=not has_run)
-            if new is not None:
-                self._keep(call, new)
-        return self.dispatch(args, kwargs) if has_run else result
+        again, result = self._alone(self._dispatched, call, args, kwargs)
+        return self.dispatch(args, kwargs) if again else result
+
+    def _dispatched(self, call: Arguments, args: Any, kwargs: Any) -> tuple[bool, Any]:
+        """Whether the call must be made anew, now that there is a plan; and else the result."""
+        for plan in self._plans.get(call.key, ()):
+            try:
+                result = plan.run(*call.arrays)
+            except Diverged:
+                continue
+            if result is not MISS:
+                self._plans.move_to_end(call.key)
+                self._latest, self.replay = plan, plan.replay
+                return False, result
+        if not self._supervisor.may_trace(call.key):
+            return False, self._fun(*args, **kwargs)
+        has_run = self._supervisor.has_run(call.key)
+        new, result = self._trace(call, keep=not has_run)
+        if new is not None:
+            self._keep(call, new)
+        return has_run, result
 
     def _taken_apart(self, args: Any, kwargs: Any) -> Arguments:
         return Arguments(self._name, args, kwargs, self._argnums, self._argnames)
 
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """A block in which no other thread runs a plan."""
-        while True:
-            try:
-                self._token.pop()
-                break
-            except IndexError:
-                self._require_elsewhere()
-                time.sleep(WAIT)
-            except BaseException:  # Ctrl-C, after it is taken
-                self._token.append(None)
-                raise
+    def _alone(self, fun: Callable[..., R], *args: Any) -> R:
+        """Call a function while no other thread runs a plan."""
+        taken: list[None] = []
         try:
+            while not taken:
+                try:  # in one step, which Ctrl-C cannot divide
+                    taken.extend(itertools.starmap(self._token.pop, ((),)))
+                except IndexError:
+                    self._require_elsewhere()
+                    time.sleep(WAIT)
             self._holder = threading.get_ident()
-            yield
+            return fun(*args)
         finally:
-            self._holder = 0
-            self._token.append(None)
+            if taken:
+                self._holder = 0
+            self._token += taken  # in one step again
 
     def _require_elsewhere(self) -> None:
         """Raise a RuntimeError if it is this thread that runs a plan."""
@@ -275,7 +276,7 @@ class Compiled:
                 f"{self._name} was traced {self._traced} times, which costs far more than a call: "
                 f"the last time, {cause} had changed. Pass numbers that change as arrays, and "
                 "batches of one shape",
-                stacklevel=4,
+                stacklevel=6,
             )
         while sum(map(len, self._plans.values())) > PLANS:
             oldest = next(iter(self._plans))
@@ -299,6 +300,12 @@ class Compiled:
             trace.follow(t)
         (args, kwargs), tensors = call.traced(trace)
         given = flatten((args, kwargs), is_stateful)[0]
+
+        def undo() -> None:
+            mode.set(before)
+            trace.undo()
+            snapshot.restore()
+
         try:
             with self._supervisor, trace.progress:
                 y = self._run(trace, snapshot, args, kwargs)
@@ -321,19 +328,17 @@ class Compiled:
                     trace.settled = guards.settled()
                     plan = Plan(trace, outputs, structure, final, call, self._token, with_stages)
         except BaseException:  # Ctrl-C among them, at any place
-            mode.set(before)
-            trace.undo()
-            snapshot.restore()
+            completed(undo)
             raise
         if not keep:
-            trace.undo()
-            snapshot.restore()
+            completed(undo)
         return plan, structure.unflatten(results)
 
     def _run(self, trace: Trace, snapshot: Snapshot, args: Any, kwargs: Any) -> Any:
-        snapshot.protect()
         try:
-            with trace.executed, set_mode(trace=trace):
+            snapshot.protect()
+            trace.executed.start()
+            with set_mode(trace=trace):
                 y = self._fun(*args, **kwargs)
                 trace.finish()
                 return y
@@ -351,6 +356,7 @@ class Compiled:
                 ) from error
             raise
         finally:
+            trace.executed.stop()
             make_writeable([*snapshot.protected, *trace.protected])
 
     def lower(self, *args: Any, **kwargs: Any) -> Plan:
@@ -365,11 +371,9 @@ class Compiled:
         >>> plan.peak_bytes <= 8100
         True
         """
-        with self._alone():
-            call = self._taken_apart(args, kwargs)
-            plan, _ = self._trace(call, keep=False, with_stages=True)
-            assert plan is not None
-            return plan
+        plan, _ = self._alone(self._trace, self._taken_apart(args, kwargs), False, True)
+        assert plan is not None
+        return plan
 
     def scan(self, *batches: Any) -> Any:
         """Call the function with each item of the arrays in turn; return the results, stacked.
@@ -409,13 +413,24 @@ class Compiled:
         while done < count:
             args = item(done)
             results.put(done, self.dispatch(args, {}))
-            done += 1
-            with self._alone():
-                plan = self._latest
-                fits = plan in self._plans.get(self._taken_apart(args, {}).key, ())
-                if plan is not None and fits:
-                    done = plan.scan(arrays, results.arrays, done)
+            done = self._alone(self._scanned, args, arrays, results.arrays, done + 1)
         return results.stacked()
+
+    def _scanned(self, args: Any, arrays: list[Array], results: list[Array], start: int) -> int:
+        """Make calls by the plan of the last one, from `start` on; return how many are done."""
+        plan = self._latest
+        if plan is None or plan not in self._plans.get(self._taken_apart(args, {}).key, ()):
+            return start
+        return plan.scan(arrays, results, start)
+
+
+def completed(fun: Callable[[], None]) -> None:
+    """Call a function that may be called twice; Ctrl-C is raised after it is done."""
+    try:
+        fun()
+    except KeyboardInterrupt:
+        fun()
+        raise
 
 
 class _Stacked:

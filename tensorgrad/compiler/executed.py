@@ -80,11 +80,11 @@ def _second_argument(lines: Iterable[dis.Instruction]) -> str | None:
 
 
 class Executed:
-    """A `with` block that notes the code which runs in it, with the global variables of each.
+    """Notes the code that runs, from `start` to `stop`, with the global variables of each.
 
-    Between `pause` and `resume`, what runs need not be noted. `entropy` are the user's lines at
-    which the system was asked for random numbers. This class does it by a profile function, and
-    calls one that the user has set, too.
+    Between `pause` and `resume`, what runs need not be noted. `stop` may be called twice. `entropy`
+    are the user's lines at which the system was asked for random numbers. This class does it by a
+    profile function, and calls one that the user has set, too.
     """
 
     def __init__(self) -> None:
@@ -93,12 +93,14 @@ class Executed:
         self._outer: Any = None
         self._is_on = False
 
-    def __enter__(self) -> None:
+    def start(self) -> None:
+        """Begin."""
         self._outer = sys.getprofile()
         self._is_on = True
         sys.setprofile(self._profile)
 
-    def __exit__(self, *_error: object) -> None:
+    def stop(self) -> None:
+        """End."""
         self.pause()
         self._is_on = False
 
@@ -148,7 +150,8 @@ class Monitored(Executed):
     _lock = threading.Lock()
     _tool = 4  # a number that is no debugger's, profiler's or coverage tool's
 
-    def __enter__(self) -> None:
+    def start(self) -> None:
+        """Begin."""
         monitoring: Any = vars(sys)["monitoring"]
         with self._lock:
             if monitoring.get_tool(self._tool) is None:
@@ -160,7 +163,8 @@ class Monitored(Executed):
             monitoring.set_events(self._tool, event)
             monitoring.restart_events()
 
-    def __exit__(self, *_error: object) -> None:
+    def stop(self) -> None:
+        """End."""
         monitoring: Any = vars(sys)["monitoring"]
         with self._lock:
             if self in self._blocks:
@@ -190,5 +194,5 @@ class Monitored(Executed):
 
 
 def executed() -> Executed:
-    """A new block, of the kind that this version of Python has."""
+    """A new one, of the kind that this version of Python has."""
     return Monitored() if hasattr(sys, "monitoring") else Executed()

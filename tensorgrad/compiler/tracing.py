@@ -892,6 +892,7 @@ class Trace:
 
     def undo(self) -> None:
         """Make all arrays, gradients and generators what they were before the trace."""
+        self.executed.stop()
         make_writeable([*self._lent, *self.protected])
         for restore in reversed(self._undo):
             restore()

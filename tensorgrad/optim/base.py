@@ -82,8 +82,9 @@ def _changing(method: Callable[..., Any]) -> Callable[..., Any]:
                 f"{[name for name in self._names if name != 'params']}"
             )
         self.version += 1
-        dict.clear(self)
-        dict.update(self, changed)
+        dict.update(self, changed)  # in one call, which Ctrl-C cannot divide
+        for name in self.keys() - changed.keys():
+            dict.__delitem__(self, name)
         return self if result is changed else result
 
     return changing
