@@ -220,7 +220,7 @@ def _accumulated(fun: Function, x: Any, axis: Any = 0, **kwargs: Any) -> Any:
 
 def _from_the_end(axis: Any, ndim: int) -> Any:
     """Axes as negative numbers, which do not change when an axis is added in front."""
-    if isinstance(axis, (tuple, list)):
+    if np.iterable(axis):
         return tuple([_from_the_end(i, ndim) for i in axis])
     return normalize_axis_index(axis, ndim) - ndim
 
@@ -236,10 +236,7 @@ def _along(fun: Function, whole: bool = False) -> Callable[..., Any]:
         axis = call.arguments["axis"]
         if not isinstance(x, Batch) or _count(others) or (axis is None and not whole):
             raise NotBatchedError(f"{fun.__name__} with these arguments")
-        axis = range(x.ndim) if axis is None else axis
-        call.arguments["axis"] = _from_the_end(
-            [*axis] if whole and np.iterable(axis) else axis, x.ndim
-        )
+        call.arguments["axis"] = _from_the_end(range(x.ndim) if axis is None else axis, x.ndim)
         return Batch(fun(x.arrays, *call.args[1:], **call.kwargs))
 
     return batched
