@@ -1,13 +1,13 @@
 """Laws that each row of the table of operations must keep; one test for each row checks them all.
 
-A law is a function of a row and of a case, which is most often the shapes of the arguments. It
-fails as a subtest, with its name and the case.
+A law is a function of a row and a case, which is usually the shapes of the arguments. Each failure
+is a failed subtest with the name of the law and the case.
 
     python -m pytest tests/test_operations.py -k tanh                 # one row, in all cases
     python -m pytest tests/test_operations.py -k tanh --law gradient  # one law of it
 
-Runs with `CI=1`, of few tests, or of one law, check every case. Others check one case of each law:
-the rows take turns, so that each case is checked of some.
+Runs with `CI=1`, of few tests, or of one law check every case. Other runs check one case of each
+law: the rows take turns, so that each case is checked for some of them.
 """
 
 import zlib
@@ -32,9 +32,9 @@ class Laws:
         self.laws: dict[str, tuple[Callable[..., None], Cases, int]] = {}
 
     def __call__(self, cases: Cases, one_row_in: int = 1) -> Callable[..., Any]:
-        """Let the decorated function be a law of the rows that have such cases.
+        """Make the decorated function a law; `cases` returns the cases of a row.
 
-        With `one_row_in`, a run that does not check every case leaves out the other rows.
+        A run that does not check every case checks the law for one row in `one_row_in`.
         """
 
         def register(law: Callable[..., None]) -> Callable[..., None]:
@@ -44,7 +44,7 @@ class Laws:
         return register
 
     def check(self, op: Op, request: pytest.FixtureRequest, subtests: pytest.Subtests) -> None:
-        """Put a row to all laws, or to the one that `--law` names."""
+        """Check all laws for a row, or the one that `--law` names."""
         wanted = request.config.getoption("law")
         full = FULL or wanted or len(request.session.items) <= FEW
         if wanted and wanted not in self.laws:

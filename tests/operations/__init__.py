@@ -1,4 +1,4 @@
-"""The table of operations: one row each, which test_operations.py puts to every test.
+"""The table of operations: one row each, which test_operations.py checks by every law.
 
 A row names an operation and gives it as a function of arrays, written in plain NumPy; then one
 domain for each of its arguments, the set that their values are taken from. Where the arguments'
