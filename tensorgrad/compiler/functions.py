@@ -139,3 +139,7 @@ REGARDLESS = PRODUCTS | LIKE | JOINS | {
     np.ndarray.swapaxes, np.moveaxis, attribute("T"), attribute("mT"), attribute("real"),
     attribute("imag"),
 }  # fmt: skip
+
+
+class MakesNew:
+    """A function whose results are new arrays, which nothing else has."""

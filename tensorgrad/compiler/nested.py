@@ -6,13 +6,12 @@ the body uses of that program, and of the outside, becomes an operand of the cal
 
 from __future__ import annotations
 
-import functools
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
 
+from ..engine.arrays import Spec
 from ..engine.graph import Node
 from ..engine.modes import set_mode
 from ..engine.tensor import Tensor
@@ -20,6 +19,7 @@ from ..engine.typing import Array, Function
 from ..errors import TraceError
 from ..tree import structure
 from .arguments import Arguments
+from .functions import MakesNew
 from .plan import Diverged, Output, Plan
 from .program import Value
 from .strides import copied
@@ -141,36 +141,48 @@ class Body:
         for t in trace.kept():
             _refuse(f"gives a tensor of shape {t.shape} that lives on a new value", "return it")
 
-    @functools.cached_property
-    def program(self) -> _Program:
-        """The program."""
-        trace = self._trace
-        outputs = [Output(np.ndarray, value) for value in self.results]
-        specs = [(v.shape, v.dtype) for v in self.results]
+    def program(self, results: Iterable[Value] | None = None) -> _Program:
+        """The program, which returns all results or these."""
+        results = [*(self.results if results is None else results)]
+        outputs = [Output(np.ndarray, value) for value in results]
         arguments = Arguments("body", tuple(self._arrays), {}, (), ())
-        tree = structure(tuple(range(len(outputs))))
-        return _Program(Plan(trace, outputs, tree, {}, arguments, [None]), trace.places, specs)
+        tree = structure(tuple(results))
+        specs = [Spec(v.shape, v.dtype) for v in results]
+        plan = Plan(self._trace, outputs, tree, {}, arguments, [None], is_body=True)
+        return _Program(plan, self._trace.places, specs)
 
     def scan(
         self, init: Sequence[Any], xs: Sequence[Any], length: int, reverse: bool, save: bool
     ) -> tuple[list[Any], list[Any], list[Any]]:
-        """Run a loop: each step gets the state and an item of the xs, and returns a state and more.
+        """Run a loop: each step gets the state and an item of the xs, and returns a state and ys.
 
         The state of the first step is `init`. Return the last state; with `save`, the states before
-        each step, stacked; and stacked what else the steps returned.
+        each step, stacked; and the stacked ys.
         """
-        run = _Scan(self.program, len(init), length, reverse, save)
+        size = len(init)
+        states, ys = self.results[:size], self.results[size:]
+        # A y that is a state needs no other memory.
+        known = {v: (True, i) for i, v in enumerate(self._trace.inputs[:size])}
+        known |= {v: (False, i) for i, v in enumerate(states)}
+        others = [*dict.fromkeys(y for y in ys if y not in known)]
+        known |= {v: (False, size + i) for i, v in enumerate(others)}
+        program = self.program([*states, *others])
+        stacks = [(True, i) for i in range(size if save else 0)] + [known[y] for y in ys]
+        run = _Scan(program, size, length, reverse, stacks)
         results = self._called(run, [self], init, xs)
-        size, saved = len(init), len(init) * save
-        return results[:size], results[size : size + saved], results[size + saved :]
+        return (
+            results[:size],
+            results[size : len(results) - len(ys)],
+            results[len(results) - len(ys) :],
+        )
 
     def choose(self, other: Body, pred: Any, operands: Sequence[Any]) -> list[Any]:
         """Run this body where an array of one element is true, and else another one."""
-        return self._called(_Choose(self.program, other.program), [self, other], pred, operands)
+        return self._called(_Choose(self.program(), other.program()), [self, other], pred, operands)
 
     def repeat(self, test: Body, init: Sequence[Any]) -> list[Any]:
         """Run the body on its results, from `init` on, as long as the test returns true."""
-        return self._called(_Repeat(self.program, test.program), [self, test], init)
+        return self._called(_Repeat(self.program(), test.program()), [self, test], init)
 
     def _called(self, run: Function, bodies: Sequence[Body], *args: Any) -> list[Any]:
         operands = [body._trace.operands for body in bodies]
@@ -193,7 +205,7 @@ class _Program:
         self,
         plan: Plan,
         places: Sequence[Array],
-        results: Sequence[tuple[tuple[int, ...], np.dtype[Any]]],
+        results: Sequence[Spec],
     ) -> None:
         self.plan = plan
         self.results = results
@@ -212,7 +224,7 @@ class _Program:
 
     def zeros(self) -> list[Array]:
         """Zeros in place of the results."""
-        return [np.zeros(shape, dtype) for shape, dtype in self.results]
+        return [np.zeros(spec.shape, spec.dtype) for spec in self.results]
 
 
 # What the call of a loop or a condition returns first: whether all decisions by elements were those
@@ -220,27 +232,38 @@ class _Program:
 _SAME, _OTHER = np.asarray(True), np.asarray(False)
 
 
-class _Scan:
-    """The call that runs a loop, whose state is `size` arrays."""
+class _Scan(MakesNew):
+    """The call that runs a loop, whose state is the first `size` results of the program.
+
+    It returns the last state, and stacks of results: each is that of the result at a position, or,
+    if the first part of the pair is true, of the state before each step.
+    """
 
     __name__ = "scan"
 
     def __init__(
-        self, program: _Program, size: int, length: int, reverse: bool, save: bool
+        self,
+        program: _Program,
+        size: int,
+        length: int,
+        reverse: bool,
+        stacks: Sequence[tuple[bool, int]],
     ) -> None:
-        self.program, self.length, self.reverse, self.save = program, length, reverse, save
+        self.program, self.length, self.reverse, self.stacks = program, length, reverse, stacks
         self.states, self.others = program.results[:size], program.results[size:]
-        nbytes = sum(math.prod(shape) * dtype.itemsize for shape, dtype in self.states)
-        self.chunk = length if save else max(1, min(length, _CHUNK // max(nbytes, 1)))
+        nbytes = sum(spec.size * spec.dtype.itemsize for spec in self.states)
+        keeps = any(i < size for _, i in stacks)
+        self.chunk = length if keeps else max(1, min(length, _CHUNK // max(nbytes, 1)))
 
     def __call__(
         self, operands: Sequence[Sequence[Array]], init: Sequence[Array], xs: Sequence[Array]
     ) -> tuple[Array, ...]:
         self.program.take(operands[0])
         # A step reads its state in one row and writes the next one, in the order of the steps.
-        states = [np.empty((self.chunk + 1, *shape), dtype) for shape, dtype in self.states]
-        stacked = [np.empty((self.length, *shape), dtype) for shape, dtype in self.others]
-        rows, items, results = map(self._ordered, (states, map(np.ascontiguousarray, xs), stacked))
+        states = [np.empty((self.chunk + 1, *spec.shape), spec.dtype) for spec in self.states]
+        others = [np.empty((self.length, *spec.shape), spec.dtype) for spec in self.others]
+        items = self._ordered(map(np.ascontiguousarray, xs))
+        rows, results = self._ordered(states), self._ordered(others)
         for row, start in zip(rows, init, strict=True):
             row[0] = start
         last = done = 0
@@ -255,14 +278,21 @@ class _Scan:
                 break
             done += last
         same = _SAME if done == self.length else _OTHER
-        before = [a[1:] if self.reverse else a[:-1] for a in states] if self.save else []
-        return same, *[row[last].copy() for row in rows], *before, *stacked
+        stacks = [
+            others[i - len(states)]
+            if i >= len(states)
+            else states[i][1:]
+            if before is self.reverse
+            else states[i][:-1]
+            for before, i in self.stacks
+        ]
+        return same, *[row[last].copy() for row in rows], *stacks
 
     def _ordered(self, arrays: Iterable[Array]) -> list[Array]:
         return [a[::-1] if self.reverse else a for a in arrays]
 
 
-class _Choose:
+class _Choose(MakesNew):
     """The call that runs one of two programs."""
 
     __name__ = "cond"
@@ -282,7 +312,7 @@ class _Choose:
             return _OTHER, *program.zeros()
 
 
-class _Repeat:
+class _Repeat(MakesNew):
     """The call that runs a program as long as another one returns true."""
 
     __name__ = "while_loop"

@@ -21,7 +21,7 @@ from ..errors import TraceError
 from ..tree import TreeDef
 from .arguments import Arguments
 from .buffers import Buffers, Recycled
-from .functions import FIXED_SHAPE
+from .functions import FIXED_SHAPE, MakesNew
 from .passes import PASSES
 from .passes.loop_fusion import Chain
 from .printing import text_of
@@ -78,7 +78,8 @@ class Plan:
     `run(*arrays)` makes one call, for whoever holds the `token`; `replay(args)` takes the token
     itself, and the arguments as they come. Both return MISS where the plan does not fit. `source`
     is the code, `steps` are the calls, `peak_bytes` the memory that temporary arrays take, and
-    `lower_bound` what no plan could do without. `stages` has the program as it was traced, and as
+    `lower_bound` what no plan could do without. The body of a loop gets arrays in C order, and
+    computes each result right where it is to be. `stages` has the program as it was traced, and as
     each pass left it, if they are asked for.
     """
 
@@ -91,11 +92,12 @@ class Plan:
         arguments: Arguments,
         token: list[None],
         with_stages: bool = False,
+        is_body: bool = False,
     ) -> None:
         earlier = {node: v for node, v in trace.earlier.items() if v is not None}
         inputs = dict(zip(trace.inputs, arguments.arrays)) | {v: v.array for v in earlier.values()}
         kept = _values([*(o.value for o in outputs), *final.values()])
-        counting = {v: inputs[v] for v in whose_strides_count(trace.calls, inputs, kept)}
+        counting = [] if is_body else whose_strides_count(trace.calls, inputs, kept)
         program = Program(trace.calls, kept)
         self.stages = [Stage("trace", program)] if with_stages else []
         for transform in PASSES:
@@ -110,7 +112,9 @@ class Plan:
         kept = [*given, *gradients]
 
         spellings = {c: s for c in calls if c.kind != "view" and (s := _spelling(c)) is not None}
-        _give_away(given, gradients, {r: c for c in spellings for r in c.results})
+        makers = [c for c in calls if c in spellings or isinstance(c.fun, MakesNew)]
+        new = {r: c for c in makers for r in c.results}
+        _give_away(given, gradients, new, 1 if is_body else LARGE)
         apart = _values(v for node, v in final.items() if node in earlier)
         buffers = Buffers(calls, spellings, kept, apart)
         self.peak_bytes, self.lower_bound = buffers.peak_bytes, buffers.lower_bound
@@ -123,18 +127,22 @@ class Plan:
                 code.bind(v, v.array)
         trace.progress(f"writing {len(calls):,} lines of Python")
         body, late = [], False
+        made: dict[Value, str] = {}
         for call in buffers.calls:
-            body.append((call, _lines(code, call, spellings, buffers, late)))
+            body.append((call, _lines(code, call, spellings, buffers, late, made)))
             late = late or call.has_effects
         self.steps = [_step(call, lines, buffers) for call, lines in body if lines]
         self._holds = _conditions(code, trace)
         self._begin = [
             *taken,
-            *_same_strides(code, counting),
+            *_same_strides(code, {v: inputs[v] for v in counting}),
             *_apart_from_state(code, trace, buffers, given, gradients),
         ]
         self._adds_up = bool(taken)
         self._body = _in_settings(body)
+        self._made = {  # the results that are made in C order, by their names, with these lines
+            code.text(v): line for v, line in made.items() if v.ndim and v.array.flags.c_contiguous
+        }
         self._effects = _effects(code, final, trace)
 
         lines = [
@@ -184,14 +192,18 @@ class Plan:
     def _source_of_scan(self) -> str:
         items = "".join(f"{a}, " for a in self._inputs)
         inputs = "".join(f"rows(arrays[{i}][start:]), " for i in range(len(self._inputs)))
-        kept = [
-            f"results[{i}][i] = {self._code.text(output.value)}"
-            for i, output in enumerate(self.outputs)
-            if output.value is not None
-        ]
+        kept, body = [], [*self._body]
+        for i, output in enumerate(self.outputs):
+            name = "" if output.value is None else self._code.text(output.value)
+            if self._made.get(name) in body:  # let the row be the array
+                body.remove(self._made[name])
+                items += f"{name}, "
+                inputs += f"results[{i}][start:], "
+            elif name:
+                kept.append(f"results[{i}][i] = {name}")
         begin = [line.replace("return MISS", "return i") for line in self._begin]
         handed_on = self._effects if self._adds_up else []  # gradients, to the next call
-        loop = [*begin, *self._body, *handed_on, *kept]
+        loop = [*begin, *body, *handed_on, *kept]
         head = f"for i, {items}in zip(range(start, len(arrays[0])), {inputs}strict=True):"
         lines = [
             f"if not ({self._holds}): return start",
@@ -266,9 +278,17 @@ def _spelling(call: Call) -> Spelling | None:
 
 
 def _lines(
-    code: Code, call: Call, spellings: Mapping[Call, Spelling], buffers: Buffers, late: bool
+    code: Code,
+    call: Call,
+    spellings: Mapping[Call, Spelling],
+    buffers: Buffers,
+    late: bool,
+    made: dict[Value, str],
 ) -> list[str]:
-    """The lines of a call. Views of memory that stays in place are taken now."""
+    """The lines of a call; among them, those that make new arrays are noted in `made`.
+
+    Views of memory that stays in place are taken now.
+    """
     sources = call.reads
     if call.kind == "view" and len(sources) == 1 and code.fixed(sources[0]) is not None:
         args, kwargs = mapped((tuple(call.args), dict(call.kwargs)), Value, code.fixed)
@@ -295,7 +315,8 @@ def _lines(
         if array is not None:
             code.bind(result, array)
         else:
-            lines.append(f"{code.local(result)} = {_new(code, result)}")
+            made[result] = f"{code.local(result)} = {_new(code, result)}"
+            lines.append(made[result])
         outs.append(code.text(result))
     return [*lines, *spell(code, *outs)]
 
@@ -406,13 +427,13 @@ def _step(call: Call, lines: list[str], buffers: Buffers) -> Step:
 
 
 def _give_away(
-    given: Sequence[Value], gradients: Sequence[Value], made: Mapping[Value, Call]
+    given: Sequence[Value], gradients: Sequence[Value], made: Mapping[Value, Call], large: int
 ) -> None:
-    """Let results that are large, or numbers, be new at each call, rather than be copied."""
+    """Let results of `large` bytes or more, and numbers, be new at each call, not copied."""
     counts = Counter(v.storage for v in [*given, *gradients])
     for v in given:
         s = v.storage
-        gains = v.nbytes >= LARGE or (v in made and is_of_numbers(made[v]))
+        gains = v.nbytes >= large or (v in made and is_of_numbers(made[v]))
         plain = v.array is s.owner and v.array.flags.forc
         if s.home == "temporary" and counts[s] == 1 and v in made and plain and gains:
             s.home = "result"
