@@ -163,6 +163,36 @@ def test_what_does_not_need_elements(capsys: Any) -> None:
     assert "traced" in capsys.readouterr().out
 
 
+MASK, INDICES = np.array([True, False, True]), np.array([0, 2, 0])
+WITH_MASKS: dict[str, Callable[..., Any]] = {
+    "sum": lambda t, m: np.sum(t**2, where=m),
+    "mean": lambda t, m: np.mean(t**2, where=m),
+    "max": lambda t, m: np.max(t**2, where=m, initial=0),
+    "prod": lambda t, m: np.prod(t**2, where=m),
+    "std": lambda t, m: np.std(t**2, where=m),
+    "bincount": lambda t, _: np.sum(np.bincount(INDICES, weights=t) ** 2),
+    "compress": lambda t, _: np.sum(np.compress(MASK, t) ** 2),
+    "extract": lambda t, _: np.sum(np.extract(MASK, t) ** 2),
+    "safe_where": lambda t, _: np.sum(tg.safe_where(MASK, np.log, t)),
+}
+
+
+@pytest.mark.parametrize("name", WITH_MASKS)
+def test_masks_as_arguments_and_constant_indices(name: str) -> None:
+    function = WITH_MASKS[name]
+    compiled = tg.compile(function)
+    gradient = tg.compile(lambda t, m: tg.grad(lambda x: function(x, m))(t))
+    for mask in MASK, np.ones(3, bool), np.array([False, True, True]):
+        for row in NUMBERS, 2 * NUMBERS:
+            assert_same(compiled(row, mask), function(row, mask))
+            assert_same(gradient(row, mask), tg.grad(lambda t, m=mask: function(t, m))(row))
+
+
+def test_safe_where_of_a_mask_that_changes_names_the_right_cure() -> None:
+    with pytest.raises(tg.TraceError, match=r"np.where\(condition, f\(np.where\("):
+        tg.compile(lambda t: tg.safe_where(t > 1, np.log, t))(NUMBERS)
+
+
 # -- effects that a program cannot repeat
 
 counter = 0

@@ -23,11 +23,12 @@ FACTS = frozenset({
     np.shape, np.ndim, np.size, np.result_type, np.can_cast, np.iscomplexobj, np.isrealobj,
     np.common_type, np.may_share_memory, np.shares_memory,
 })  # fmt: skip
-SHAPED_BY_ELEMENTS = frozenset({
+# The shape of their results depends on the elements of so many first arguments.
+SHAPED_BY_ELEMENTS = dict.fromkeys([
     np.nonzero, np.argwhere, np.flatnonzero, np.unique, np.unique_all, np.unique_counts,
     np.unique_inverse, np.unique_values, np.compress, np.extract, np.trim_zeros, np.bincount,
-    np.union1d, np.intersect1d, np.setdiff1d, np.setxor1d, np.roots, np.poly1d,
-})  # fmt: skip
+    np.roots, np.poly1d,
+], 1) | dict.fromkeys([np.union1d, np.intersect1d, np.setdiff1d, np.setxor1d], 2)  # fmt: skip
 TEXTS = frozenset({np.array_repr, np.array_str, np.array2string})
 # What changes its first argument, and what does so among the methods of an array.
 WRITERS = frozenset({

@@ -198,7 +198,7 @@ class Tracer(NDArrayOperatorsMixin):
         lowered = _LOWERED.get(fun)
         if lowered is not None:
             return lowered(*args, **kwargs)
-        if fun in SHAPED_BY_ELEMENTS or (fun is np.where and len(args) == 1):
+        if _is_shaped_by_traced(fun, args, kwargs) or (fun is np.where and len(args) == 1):
             _refuse(
                 f"{name_of(fun)}, whose result has a shape that depends on elements,", ShapeError
             )
@@ -314,6 +314,16 @@ def place_of(error: BaseException) -> str:
         if not name.startswith((PACKAGE, _NUMPY, "<")):
             found = f"{name}:{line}"
     return found
+
+
+def _is_shaped_by_traced(fun: Function, args: Any, kwargs: Any) -> bool:
+    """Whether elements of a traced array decide which shape the result has."""
+    if fun not in SHAPED_BY_ELEMENTS:
+        return False
+    given = [*signature(fun).bind(*args, **kwargs).arguments.values()]
+    found: list[Any] = []
+    mapped(given[: SHAPED_BY_ELEMENTS[fun]], Tracer, found.append)
+    return bool(found)
 
 
 def _is_alike(a: Array, b: Array) -> bool:

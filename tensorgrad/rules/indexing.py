@@ -11,6 +11,7 @@ from numpy.lib.array_utils import normalize_axis_index
 from ..engine.arrays import as_array, working_dtype
 from ..engine.custom import differentiable
 from ..engine.dispatch import apply
+from ..engine.operands import as_operand
 from ..engine.primitives import assign
 from ..engine.registry import composite, in_place, name_of, rule, shown_as, signature
 from ..engine.tensor import Tensor, asarray
@@ -132,12 +133,12 @@ rule(np.take, _take_back, form="linear")
 def _compress(condition: Any, a: Any, axis: int | None = None) -> Any:
     a = asarray(a)
     numbers = np.arange(a.size if axis is None else a.shape[axis])
-    return np.take(a, np.compress(plain(asarray(condition)), numbers), axis)
+    return np.take(a, np.compress(plain(as_operand(condition, "compress")), numbers), axis)
 
 
 @composite(np.extract)
 def _extract(condition: Any, arr: Any) -> Any:
-    return np.take(asarray(arr), np.flatnonzero(plain(asarray(condition))))
+    return np.take(asarray(arr), np.flatnonzero(plain(as_operand(condition, "extract"))))
 
 
 def _aligned_index(shape: tuple[int, ...], indices: Any, axis: int) -> tuple[Any, ...]:

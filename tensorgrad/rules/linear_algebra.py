@@ -18,8 +18,10 @@ from numpy.lib.array_utils import normalize_axis_tuple
 from ..engine.arrays import Spec
 from ..engine.custom import differentiable
 from ..engine.dispatch import apply
+from ..engine.operands import as_operand
 from ..engine.registry import composite, rule, shown_as
 from ..engine.tensor import asarray
+from ..engine.variable import plain
 from .indexing import scatter
 
 
@@ -375,4 +377,4 @@ def bincount(weights: Any, x: Any, minlength: int) -> Any:
 
 @composite(np.bincount)
 def _bincount(x: Any, weights: Any = None, minlength: int = 0) -> Any:
-    return bincount(weights, np.asarray(x), minlength)
+    return bincount(weights, plain(as_operand(x, "bincount")), minlength)

@@ -10,8 +10,10 @@ from numpy.lib.array_utils import normalize_axis_tuple
 
 from ..engine.arrays import working_dtype
 from ..engine.dispatch import apply
+from ..engine.operands import as_operand
 from ..engine.registry import composite, rule, shown_as
 from ..engine.typing import Axis, Function
+from ..engine.variable import plain
 from ..special import softmax
 from .selection import attains, attains_ignoring_nan
 
@@ -300,7 +302,7 @@ def _keywords(initial: Any, where: Any, **options: Any) -> dict[str, Any]:
     if initial is not MISSING:
         options["initial"] = initial if initial is None else np.asarray(initial)
     if where is not True:
-        options["where"] = np.asarray(where)
+        options["where"] = plain(as_operand(where, "where"))
     return options
 
 
@@ -358,8 +360,8 @@ def _mean(
     *,
     where: Any = True,
 ) -> Any:
-    plain = axis is dtype is None and not keepdims and where is True
-    return apply(mean, (a,) if plain else (a, axis, dtype, keepdims, where))
+    simple = axis is dtype is None and not keepdims and where is True
+    return apply(mean, (a,) if simple else (a, axis, dtype, keepdims, where))
 
 
 def _dispersion(

@@ -5,10 +5,13 @@ from typing import Any
 import numpy as np
 
 from ..engine.custom import differentiable
+from ..engine.modes import mode
 from ..engine.operands import as_operand
 from ..engine.registry import shown_as
 from ..engine.tensor import Tensor
 from ..engine.typing import Function
+from ..engine.variable import plain
+from ..errors import TraceError
 from .indexing import scatter
 
 _BITS = {2: np.int16, 4: np.int32, 8: np.int64}
@@ -66,7 +69,13 @@ def safe_where(condition: Any, f: Function, x: Any, fill: Any = 0) -> Tensor:
     >>> y.numpy(), x.grad
     (array([-1.        ,  0.69314718]), array([0. , 0.5]))
     """
-    x = as_operand(x, "safe_where")
+    x, condition = as_operand(x, "safe_where"), plain(as_operand(condition, "safe_where"))
+    if mode.get().trace is not None and type(condition) is not np.ndarray:
+        raise TraceError(
+            "safe_where: the number of selected elements differs from call to call of a compiled "
+            "function: write np.where(condition, f(np.where(condition, x, 1.0)), fill), with a "
+            "number in place of 1.0 at which f is smooth"
+        )
     shape = np.broadcast_shapes(np.shape(condition), np.shape(x))
     condition = np.broadcast_to(np.asarray(condition, bool), shape)
     selected = np.broadcast_to(x, shape)[condition]
