@@ -79,6 +79,12 @@ class _Linearized:
             raise
         self._aux: Any = None
         if has_aux:
+            if not isinstance(y, (tuple, list)) or len(y) != 2:
+                found = f"{len(y)} values" if isinstance(y, tuple) else type(y).__name__
+                raise TypeError(
+                    f"{name}: with has_aux=True, the function must return (result, aux), not "
+                    f"{found}"
+                )
             y, self._aux = y
         results, self.y_structure = flatten(y)
         try:
@@ -97,6 +103,8 @@ class _Linearized:
             raise
         if array.dtype.kind != "f":
             cure = "its real and imaginary part" if array.dtype.kind == "c" else "x.astype(float)"
+            if isinstance(primal, int):
+                cure = repr(float(primal))
             raise TypeError(
                 f"{self.name}: only real floating arguments have derivatives, and "
                 f"{self._shown(self.structure.paths()[i])} has dtype {array.dtype}: pass {cure}"
@@ -424,20 +432,29 @@ def value_and_grad(
 
     @functools.wraps(f)
     def with_gradient(*args: P.args, **kwargs: P.kwargs) -> tuple[Any, Any]:
-        call, gradients = _gradient(f, argnums, has_aux, args, kwargs)
+        call, gradients = _gradient("value_and_grad", f, argnums, has_aux, args, kwargs)
         return ((call.y, call.aux) if has_aux else call.y), gradients
 
     return with_gradient
 
 
 def _gradient(
-    f: Function, argnums: int | Sequence[int], has_aux: bool, args: tuple[Any, ...], kwargs: Any
+    name: str,
+    f: Function,
+    argnums: int | Sequence[int],
+    has_aux: bool,
+    args: tuple[Any, ...],
+    kwargs: Any,
 ) -> tuple[_Linearized, Any]:
-    call = _Linearized("grad", f, args, kwargs, argnums, has_aux)
+    call = _Linearized(name, f, args, kwargs, argnums, has_aux)
     if len(call.results) != 1 or call.results[0].size != 1:
         shapes = ", ".join(str(y.shape) for y in call.results)
-        returned = f"shape {shapes}" if shapes else "None"
-        raise ValueError(f"grad: the function must return one element, not {returned}")
+        returned = (
+            f"shape {shapes}: reduce it, say by numpy.sum, or use tensorgrad.jacobian"
+            if shapes
+            else "None"
+        )
+        raise ValueError(f"{name}: the function must return one element, not {returned}")
     return call, call.gradient()
 
 
@@ -460,7 +477,7 @@ def grad(
 
     @functools.wraps(f)
     def gradient(*args: P.args, **kwargs: P.kwargs) -> Any:
-        call, gradients = _gradient(f, argnums, has_aux, args, kwargs)
+        call, gradients = _gradient("grad", f, argnums, has_aux, args, kwargs)
         return (gradients, call.aux) if has_aux else gradients
 
     return gradient
@@ -514,10 +531,15 @@ def jacobian(
     _require_function("jacobian", f, argnums)
     if mode not in (None, "reverse", "forward"):
         raise ValueError(f'jacobian: mode must be "reverse" or "forward", not {mode!r}')
+    return _jacobian("jacobian", f, argnums, mode)
 
+
+def _jacobian(
+    name: str, f: Function, argnums: int | Sequence[int], mode: Direction | None = None
+) -> Function:
     @functools.wraps(f)
     def matrix(*args: Any, **kwargs: Any) -> Any:
-        call = _Linearized("jacobian", f, args, kwargs, argnums)
+        call = _Linearized(name, f, args, kwargs, argnums)
         rows, columns = (sum(a.size for a in side) for side in (call.results, call.ends))
         is_complex = any(y.dtype.kind == "c" for y in call.results)
         if is_complex and mode == "reverse":
@@ -595,7 +617,12 @@ def hessian(f: Callable[P, Any], argnums: int | Sequence[int] = 0) -> Callable[P
            [2., 0.]])
     """
     _require_function("hessian", f, argnums)
-    return jacobian(grad(f, argnums), argnums)
+
+    @functools.wraps(f)
+    def gradient(*args: P.args, **kwargs: P.kwargs) -> Any:
+        return _gradient("hessian", f, argnums, False, args, kwargs)[1]
+
+    return _jacobian("hessian", gradient, argnums)
 
 
 def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
@@ -612,7 +639,7 @@ def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
     everything = tuple(range(len(primals)))
     # The Hessian is symmetric: pulling back the gradient is cheaper than pushing it forward.
     call = _Linearized(
-        "hvp", lambda *args: _gradient(f, everything, False, args, {})[1], tuple(primals)
+        "hvp", lambda *args: _gradient("hvp", f, everything, False, args, {})[1], tuple(primals)
     )
     product = call.of_primals(call.pull(call.tangents(tuple(tangents))))
     return product if len(primals) > 1 else product[0]
@@ -624,8 +651,8 @@ def _require_function(name: str, f: Any, argnums: Any) -> None:
     integers = all(isinstance(i, (int, np.integer)) and type(i) is not bool for i in positions)
     if not (callable(f) and integers):
         raise TypeError(
-            f"{name}: takes a function, and the positions of arguments, and returns a function: "
-            f"write {name}(f)(x)"
+            f"{name}: takes a function and argnums, the positions of arguments, such as 0 or "
+            f"(0, 1), and returns a function: write {name}(f)(x)"
         )
 
 
@@ -645,8 +672,8 @@ def _choose(name: str, argnums: int | Sequence[int], args: tuple[Any, ...]) -> A
     count = len(args)
     if len({i % count for i in positions if -count <= i < count}) < len(positions):
         raise ValueError(
-            f"{name}: argnums {argnums} must name different ones of the {count} positional "
-            "arguments"
+            f"{name}: argnums={argnums} must be different positions of arguments, but the call has "
+            f"{count} positional arguments (those passed by keyword do not count)"
         )
     return args[positions[0]] if alone else tuple([args[i] for i in positions])
 

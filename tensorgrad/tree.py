@@ -628,10 +628,22 @@ def require_arrays(
         if not (issubclass(kind, _NUMERIC) or hasattr(leaf, "__array__")):
             if kind.__module__ != "builtins":
                 cure += f", or make {kind.__name__} a container with tensorgrad.tree.register"
+            holder, key = _holder(treedef, i)
+            if dataclasses.is_dataclass(holder):
+                cure += f", or make the field static: tensorgrad.tree.register(static=[{key!r}])"
             raise TypeError(
                 f"{operation}: {shown(treedef.paths()[i])} is {_described(kind)}, not an array, a "
                 f"tensor or a number: {cure}"
             )
+
+
+def _holder(treedef: TreeDef, i: int) -> tuple[type | None, Any]:
+    """The class of the container that holds leaf i, and the key of the leaf there."""
+    for key, child in zip(treedef.keys, treedef.children, strict=True):
+        if i < child.num_leaves:
+            return (treedef.kind, key) if child.kind is None else _holder(child, i)
+        i -= child.num_leaves
+    return None, None
 
 
 _NUMERIC = (np.ndarray, np.generic, int, float, complex)

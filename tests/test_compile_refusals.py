@@ -161,6 +161,10 @@ def test_what_does_not_need_elements(capsys: Any) -> None:
     for scale in 1.0, -2.0, 3.0:
         assert_same(compiled(scale * NUMBERS), function(scale * NUMBERS))
     assert "traced" in capsys.readouterr().out
+    w = tg.Tensor(2.0, requires_grad=True)
+    tg.compile(lambda t: print(w * t))(NUMBERS)
+    shown = "<traced Tensor of shape (3,), dtype float64, requires_grad=True>\n"
+    assert capsys.readouterr().out == shown
 
 
 MASK, INDICES = np.array([True, False, True]), np.array([0, 2, 0])

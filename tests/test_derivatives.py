@@ -207,6 +207,10 @@ def test_has_aux() -> None:
     assert_array_equal(aux["twice"], g)
     _, pullback, aux = tg.vjp(f, X, has_aux=True)  # type: ignore[misc]
     assert_array_equal(pullback(1.0)[0], aux["twice"])
+    with pytest.raises(TypeError, match=r"must return \(result, aux\), not Tensor"):
+        tg.grad(np.sum, has_aux=True)(X)
+    with pytest.raises(TypeError, match=r"must return \(result, aux\), not 3 values"):
+        tg.vjp(lambda x: (x, x, x), X, has_aux=True)
 
 
 def test_elementwise_grad() -> None:

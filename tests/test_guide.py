@@ -316,6 +316,7 @@ CALLS: list[tuple[Any, str]] = [
     (lambda: tg.jvp(np.sin, 1.0, 1.0), r"as \(x,\), not a float"),
     (lambda: tg.hvp(np.sum, (X,), X), r"tangents must be a tuple .*, not a ndarray"),
     (lambda: tg.grad(np.sum, X), r"write grad\(f\)\(x\)"),
+    (lambda: tg.grad(np.sum, "x"), r"positions of arguments, such as 0 or \(0, 1\)"),
     (lambda: tg.hessian(np.sum, X), r"write hessian\(f\)\(x\)"),
     (lambda: tg.jacobian(X), r"write jacobian\(f\)\(x\)"),
     (lambda: tg.value_and_grad(np.sum, True), r"write value_and_grad\(f\)\(x\)"),
@@ -336,6 +337,10 @@ def test_other_calls_that_are_not_ours() -> None:
         tg.training.accuracy(np.array([0.2, 0.8]), np.array([0, 1]))
     with pytest.raises(ValueError, match="must return one element, not None"):
         tg.grad(lambda _: None)(1.0)
+    with pytest.raises(ValueError, match=r"hessian: .* not shape \(4, 2\): .* tensorgrad.jacobian"):
+        tg.hessian(np.sin)(X)
+    with pytest.raises(ValueError, match=r"the call has 0 positional arguments \(those"):
+        tg.grad(lambda x: x)(x=1.0)
     with pytest.raises(ValueError, match=r"use target.astype\(float\)"):
         tg.nn.cross_entropy(np.zeros((2, 3)), np.eye(3, dtype=int)[:2])
     optimizer = tg.optim.SGD(NET.parameters(), lr=0.1)

@@ -122,7 +122,7 @@ def test_mixed_second_derivative_of_a_power_at_exponent_zero() -> None:
 )
 @pytest.mark.parametrize("x", [np.arange(2), np.array([True, False]), 3])
 def test_integers_are_refused_with_the_cure(transform: Any, x: Any) -> None:
-    with pytest.raises(TypeError, match=r"x\.astype\(float\)"):
+    with pytest.raises(TypeError, match=r"x\.astype\(float\)|pass 3\.0"):
         transform(np.sum, x)
 
 

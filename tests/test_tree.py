@@ -538,9 +538,17 @@ ERRORS: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: tg.grad(lambda p: p)(types.SimpleNamespace(x=1.0)),
         r"p is a SimpleNamespace.*tensorgrad.tree.register",
     ),
+    "a field": (
+        lambda: tg.grad(lambda p: p[0].slope)([Line(1.0, "a", "l")]),
+        r"p\[0\].shift is a str.*tensorgrad.tree.register\(static=\['shift'\]\)",
+    ),
     "integers": (
-        lambda: tg.grad(lambda p: p)({"n": 1}),
+        lambda: tg.grad(lambda p: p)({"n": np.arange(2)}),
         r"grad: .* p\['n'\] has dtype int64: pass x.astype\(float\)",
+    ),
+    "an integer of Python's": (
+        lambda: tg.hessian(lambda p: p["n"])({"n": 3}),
+        r"hessian: .* p\['n'\] has dtype int64: pass 3.0",
     ),
 }
 

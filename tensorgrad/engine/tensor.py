@@ -444,7 +444,7 @@ class Tensor(Variable, NumpyMethods):
 
     def __repr__(self) -> str:
         text = repr(self._array).replace("array", "Tensor", 1).replace("\n", "\n ")
-        return f"{text[:-1]}, requires_grad=True)" if self.requires_grad else text
+        return f"{text[:-1]}, requires_grad=True{text[-1]}" if self.requires_grad else text
 
     def __format__(self, spec: str) -> str:
         return format(self.item() if spec and self.size == 1 else str(self._array), spec)
