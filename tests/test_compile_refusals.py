@@ -446,6 +446,9 @@ class Stateful(nn.Module):
     def draw(self, x: Any) -> Any:
         return x + self.rng.normal()
 
+    def draw_from_the_global(self, x: Any) -> Any:
+        return x + np.random.normal()  # noqa: NPY002
+
 
 @pytest.mark.parametrize(
     ("name", "message"),
@@ -453,6 +456,7 @@ class Stateful(nn.Module):
         ("count", "the function changes calls"),
         ("note", r"the function changes seen\[0\]"),
         ("draw", "the function draws random numbers from rng"),
+        ("draw_from_the_global", "the function draws random numbers from the global"),
     ],
 )
 def test_what_changes_pythons_state_is_named_with_its_line(name: str, message: str) -> None:

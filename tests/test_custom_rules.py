@@ -167,6 +167,15 @@ def test_parameters_may_be_keywords_or_not() -> None:
         scaled(leaf(X), shift=leaf(1.0))
 
 
+def test_the_derivatives_come_before_the_function() -> None:
+    @tg.differentiable
+    def square(x: Any) -> Any:
+        return x * x
+
+    with pytest.raises(TypeError, match="takes the derivatives, and then the function"):
+        square(2.0)  # type: ignore[type-var]
+
+
 def test_any_number_of_arguments() -> None:
     @tg.differentiable(each=lambda i, g, y, *xs: g * y / xs[i])
     def product(*xs: Any) -> Any:

@@ -544,7 +544,9 @@ def test_an_option_assigned_to_the_optimizer_is_an_error_with_the_cure(kind: Any
             exec(cure, {"optimizer": optimizer})
             assert optimizer.param_groups[0][name] == 0.5
     assert repr(optimizer) != before
-    with pytest.raises(AttributeError, match=r"'learning_rate': use .*\['lr'\] = 0\.5"):
+    with pytest.raises(
+        AttributeError, match=r"'learning_rate' would have no effect: use .*\['lr'\] = 0\.5"
+    ):
         optimizer.learning_rate = 0.5
     optimizer.note = "one's own attribute"
 

@@ -206,7 +206,7 @@ REFUSED = {
     "fields": (np.zeros(2, "f8,i4"), TypeError, "dtype .*f0"),
     "masked": (np.ma.masked_array([1, 2], [0, 1]), TypeError, "MaskedArray"),
     "unknown": ({"a": [Unknown()]}, TypeError, "'a.0': Unknown"),
-    "a function": (print, TypeError, "builtin_function"),
+    "a function": (print, TypeError, "^save: builtin_function"),
     "a set": ({1, 2}, TypeError, "set"),
     "bytes": (b"12", TypeError, "bytes"),
     "a key": ({(1, 2): 3}, TypeError, r"key \(1, 2\)"),

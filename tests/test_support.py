@@ -177,7 +177,7 @@ def test_messages_name_what_the_user_called() -> None:
     x = leaf([[2.0, 1.0], [1.0, 3.0]])
     spread = np.linalg.svd(x)[1]
     assert str(spread._node).startswith("svd (shape (2,)")
-    with pytest.raises(TypeError, match="unasked") as caught:
+    with pytest.raises(TypeError, match="its gradient would be lost") as caught:
         np.array(tg.nn.mse_loss(x, x.data))
     assert "mse_loss (shape ()" in str(caught.value)
     y = x * 1

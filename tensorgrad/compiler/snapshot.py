@@ -186,8 +186,9 @@ class Snapshot:
                 )
         if not _equal(_global_random_states(), self._randoms):
             raise TraceError(
-                "the function draws random numbers from the global generator, which would be the "
-                "same in every compiled call: draw them outside and pass them as an argument"
+                f"{self._line('random')}the function draws random numbers from the global "
+                "generator, which would be the same in every compiled call: draw them outside and "
+                "pass them as an argument"
             )
 
     def _require_same(self, path: str, holder: Any, before: dict[Any, Any]) -> None:

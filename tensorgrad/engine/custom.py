@@ -51,6 +51,12 @@ def differentiable(
     """
 
     def decorate(fun: F) -> F:
+        if not callable(fun):
+            raise TypeError(
+                "differentiable: takes the derivatives, and then the function: write "
+                "@differentiable(lambda g, out, x: ...) above the function of x"
+            )
+
         @functools.wraps(fun)
         def operation(*args: Any, **kwargs: Any) -> Any:
             for a in (*args, *kwargs.values()) if kwargs else args:

@@ -96,11 +96,12 @@ def without_graph(value: Any) -> Any:
     node = value._node
     if node is not None and node.leads_to_leaves:
         raise TypeError(
-            f"a tensor that requires grad, {node}, cannot become a plain array or number "
-            "unasked. These keep the gradient: tensorgrad.asarray, numpy.stack, numpy.concatenate "
-            "to make an array of tensors (not numpy.array or numpy.r_), tensorgrad.zeros to make "
-            "one to write tensors into, tensorgrad.differentiable for a function of plain arrays. "
-            "These cut it, so that it is 0: .numpy(), .item() and .detach()"
+            f"a tensor that requires grad, {node}, does not become a plain array or number, as its "
+            "gradient would be lost. To keep the gradient, use NumPy's functions, not those of "
+            "math; tensorgrad.asarray, numpy.stack or numpy.concatenate, not numpy.array or "
+            "numpy.r_, to make an array of tensors; tensorgrad.zeros to make an array to write "
+            "tensors into; tensorgrad.differentiable for a function of plain arrays. For the value "
+            "alone, write .item(), .numpy() or .detach()"
         )
     return plain(value)
 

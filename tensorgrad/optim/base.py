@@ -144,8 +144,9 @@ class Optimizer:
         is_option = option == "lr" or option in vars(self).get("defaults", ())
         if is_option and not hasattr(type(self), name):
             raise AttributeError(
-                f"{type(self).__name__}: steps read the options of each group, and would ignore "
-                f"{name!r}: use optimizer.param_groups[0][{option!r}] = {value!r}"
+                f"{type(self).__name__}: each group of parameters has its own options, so an "
+                f"assigned {name!r} would have no effect: use "
+                f"optimizer.param_groups[0][{option!r}] = {value!r}"
             )
         super().__setattr__(name, value)
 

@@ -51,13 +51,13 @@ def packed(value: Any, arrays: Arrays, path: str = "") -> Node:
         return {"object": [type(value).__name__, packed(state, arrays, path), generators]}
     if not tree.is_container(value):
         raise TypeError(
-            f"save: {path!r}: {type(value).__name__} cannot be saved: give it the methods "
+            f"{_saved(path)}: {type(value).__name__} cannot be saved: give it the methods "
             "state_dict() and load_state_dict(), register it with tensorgrad.tree.register, or "
             "save its arrays and numbers"
         )
     for key in _parts(value):
         if key is not None and type(key) not in (bool, int, str):
-            raise TypeError(f"save: {path!r}: the key {key!r} is neither text nor int")
+            raise TypeError(f"{_saved(path)}: the key {key!r} is neither text nor int")
     parts = [[key, inner(part, key)] for key, part in _parts(value).items()]
     if isinstance(value, (list, tuple)):
         items = [part for _, part in parts]
@@ -69,7 +69,7 @@ def _put(array: Any, path: str, arrays: Arrays) -> str:
     """Add an array under a unique name, and return the name."""
     if type(array) not in (np.ndarray, np.memmap) or not is_dtype(array.dtype.str):
         raise TypeError(
-            f"save: {path!r}: {type(array).__name__} of dtype {array.dtype} cannot be saved: "
+            f"{_saved(path)}: {type(array).__name__} of dtype {array.dtype} cannot be saved: "
             "convert it to a plain array of numbers, text or dates"
         )
     name = path or "array"
@@ -79,6 +79,11 @@ def _put(array: Any, path: str, arrays: Arrays) -> str:
         raise ValueError(f"save: {name!r} cannot name an array: it {fault}")
     arrays[name] = array
     return name
+
+
+def _saved(path: str) -> str:
+    """How an error of `save` begins; the path of the whole tree is empty."""
+    return f"save: {path!r}" if path else "save"
 
 
 def _is_generator(value: Any) -> bool:
