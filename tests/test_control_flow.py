@@ -1,5 +1,6 @@
 """Loops and conditions as functions, against Python's own, eager and compiled, at every order."""
 
+import itertools
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ import tensorgrad as tg
 from tensorgrad.compiler.nested import Body
 from tensorgrad.compiler.tracing import Trace
 
+from .depth import one_in
 from .oracles import central_differences, leaf
 
 Function = Callable[..., Any]
@@ -151,8 +153,9 @@ def assert_close(actual: Any, expected: Any) -> None:
         assert_allclose(a, b, rtol=1e-11, atol=1e-12)
 
 
-@pytest.mark.parametrize("derivative", DERIVATIVES)
-@each_program
+@pytest.mark.parametrize(
+    ("name", "derivative"), one_in(8, itertools.product(PROGRAMS, DERIVATIVES))
+)
 def test_scan_is_the_loop(name: str, derivative: str) -> None:
     fun, args = PROGRAMS[name]
     by_hand = DERIVATIVES[derivative](lambda *args: fun(unrolled, *args))
@@ -215,8 +218,10 @@ def loop_in_a_branch(x: Any, w: Any) -> Any:
     return np.sum(tg.cond(w[0] > 0, loop, lambda x: x * w, x))
 
 
-@pytest.mark.parametrize("derivative", DERIVATIVES)
-@pytest.mark.parametrize("f", [branches, chosen_in_a_loop, loop_in_a_branch])
+CONDITIONS = [branches, chosen_in_a_loop, loop_in_a_branch]
+
+
+@pytest.mark.parametrize(("f", "derivative"), one_in(5, itertools.product(CONDITIONS, DERIVATIVES)))
 def test_one_of_two_functions_runs(f: Function, derivative: str) -> None:
     transformed = DERIVATIVES[derivative](f)
     compiled = tg.compile(transformed)
@@ -450,7 +455,7 @@ def test_decisions_of_the_library_inside_of_a_body() -> None:
 # -- programs do not grow with the number of steps
 
 
-@pytest.mark.parametrize("derivative", DERIVATIVES)
+@pytest.mark.parametrize("derivative", one_in(4, DERIVATIVES))
 def test_the_program_is_as_long_for_any_number_of_steps(
     derivative: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
