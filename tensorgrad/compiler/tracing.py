@@ -755,6 +755,10 @@ class Trace:
         """Let the program hold only where an expression is true; things fill its gaps, `{}`."""
         self.conditions.append((expression, things))
 
+    def refuse(self, reason: str) -> NoReturn:
+        """Raise a TraceError that names the user's line."""
+        raise TraceError(f"{place()}: {reason}")
+
     def is_read(self, array: Array) -> bool:
         """Whether the program reads an array from outside in each call."""
         return id(owner_of(array)) in self._storages
