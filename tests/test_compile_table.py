@@ -28,12 +28,11 @@ CALLS = 3
 ULPS = 4  # of the largest element: where sums are made by BLAS, or several factors are one
 
 # Rows whose results have shapes, or that take decisions, that depend on elements.
-MASKS = {"where=", "x[x > 0]", "compress", "compress axis", "extract"}
+MASKS = {"where=", "x[x > 0]", "extract"}
 SELECTIONS = {
     "trim_zeros", "trim_zeros b", "trim_zeros all", "unique", "unique of repeats", "unique counts",
     "unique axis", "unique_values", "unique_all", "unique_counts", "unique_inverse", "union1d",
-    "intersect1d", "setdiff1d", "setxor1d", "bincount", "bincount minlength", "roots",
-    "roots, real and complex",
+    "intersect1d", "setdiff1d", "setxor1d", "roots", "roots, real and complex",
     # its function gets the elements where a condition holds
     "safe_where x > 0",
 }  # fmt: skip
