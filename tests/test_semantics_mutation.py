@@ -111,6 +111,17 @@ def test_index_changed_after_use(index: Any, change: Any) -> None:
     assert_array_equal(y.grad, 1 - expected)
 
 
+@pytest.mark.parametrize("take", [np.take, lambda x, i: np.take(a=x, indices=i)])
+@pytest.mark.parametrize("kind", [np.array, tg.Tensor])
+def test_indices_to_take_changed_after_use(take: Any, kind: Any) -> None:
+    x, indices = leaf([1.0, 2.0, 3.0]), kind([2, 1])
+    out = take(x, indices)
+    change_numbers(np.asarray(indices))
+    assert_array_equal(indices, [0, 0])
+    out.backward([1.0, 10.0])
+    assert_array_equal(x.grad, [0, 10, 1])
+
+
 @pytest.mark.parametrize(
     "fun",
     [
