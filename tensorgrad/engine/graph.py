@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import operator
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -18,12 +17,12 @@ import numpy as np
 
 from ..errors import GraphError
 from .arrays import Spec, as_array, unbroadcast
-from .exposed import exposed, note_use, was_written
+from .exposed import exposed, note_use, references, was_written
 from .modes import mode
 from .registry import NO_KWARGS, PART, Rule, Together
 from .typing import Array, Function, Line
 
-_new = object.__new__
+_ndarray, _new = np.ndarray, object.__new__
 _serial = itertools.count(1)
 _by_serial = operator.attrgetter("serial")
 
@@ -83,7 +82,7 @@ class Node(Spec):
 
     @property
     def passed(self) -> bool:
-        """Whether it is no leaf, and a backward pass went through it."""
+        """Whether a backward pass went through the node of a computed tensor."""
         return not self.has_graph or hasattr(self, "retained")
 
     def touch(self) -> None:
@@ -278,7 +277,7 @@ def _pull(
         if trace is not None:
             vjp = trace.at(node, vjp)
         contribution = vjp(g, out, *args, **kwargs) if kwargs else vjp(g, out, *args)
-        if type(contribution) is not np.ndarray and (plain or not hasattr(contribution, "shape")):
+        if type(contribution) is not _ndarray and (plain or not hasattr(contribution, "shape")):
             array = getattr(contribution, "_array", contribution)  # a rule may return a tensor
             contribution = as_array(array, rule.name)
         if contribution.shape != parent.shape or contribution.dtype is not parent.dtype:
@@ -288,14 +287,14 @@ def _pull(
         earlier = cotangents[parent]
         if earlier is not None:
             contribution = earlier + contribution
-            if plain and type(contribution) is not np.ndarray:
+            if plain and type(contribution) is not _ndarray:
                 contribution = as_array(contribution, rule.name)
             if plain and contribution.dtype is not parent.dtype:
                 contribution = contribution.astype(parent.dtype)
         elif (
             plain
             and parent in targets
-            and (contribution.base is not None or sys.getrefcount(contribution) > _REFERENCES)
+            and (contribution.base is not None or references(contribution) > _REFERENCES)
         ):
             contribution = contribution.copy()  # it may share another array's memory
         cotangents[parent] = contribution
@@ -307,7 +306,7 @@ def _constantly(value: Any) -> Function:
 
 def _references_to_a_new_array() -> int:
     contribution = np.empty(0)
-    return sys.getrefcount(contribution)
+    return references(contribution)
 
 
 _REFERENCES = _references_to_a_new_array()

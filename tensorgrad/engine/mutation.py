@@ -66,7 +66,7 @@ def set_item(target: Variable, index: Any, value: Any) -> None:
 
 
 def _take(t: Any, value: Variable) -> None:
-    """Become what another tensor is; a leaf takes its data alone."""
+    """Give a tensor the array and the node of another one; a leaf takes the data alone."""
     if t.is_leaf and t._node is not None:
         family = t._family
         t.data = value._array
@@ -223,7 +223,9 @@ def _whole_memory(t: Variable) -> Any:
         return None
     if trace is None:
         return owner
-    return trace.state(owner) if _keeps_memory(t) else array if concrete(array) is owner else None
+    if _keeps_memory(t):
+        return trace.state(owner)
+    return array if concrete(array) is owner else None
 
 
 def share_memory_again(t: Variable) -> None:

@@ -132,6 +132,7 @@ def _plain_part(part: Any) -> Any:
 
 # -- precedence: whose class defines the result of an operation on both
 
+# Packages whose arrays and columns are operands, although they define ufuncs.
 _OPERANDS = frozenset({"numpy", "pandas", "polars", "tensorgrad"})
 
 

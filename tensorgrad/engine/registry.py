@@ -21,7 +21,7 @@ from .typing import F, Function
 
 NO_KWARGS: Mapping[str, Any] = {}
 
-# "elementwise": each element of the output depends on one of each array (every ufunc is);
+# "elementwise": each output element depends on one element of each array, as for every ufunc;
 # "linear" in all arrays together, as concatenate; "multilinear": in each of them, as matmul.
 Form: TypeAlias = Literal["elementwise", "linear", "multilinear"]
 

@@ -1,8 +1,8 @@
 """Layouts: which part of memory an array covers.
 
-NumPy decides which results are views, and of which part of the memory. A write never changes
-existing memory: each affected tensor gets new memory with the same layout. So the layouts of all
-views of one array can be compared at any time.
+NumPy decides which results are views, and of which part of the memory. A write gives each affected
+tensor new memory with the same layout (see `mutation`). So the layouts of all views of one array
+can be compared at any time.
 """
 
 from __future__ import annotations
