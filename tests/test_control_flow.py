@@ -580,3 +580,21 @@ def test_a_body_that_uses_something_else_for_the_derivative() -> None:
 
     with pytest.raises(tg.GraphError, match="uses other tensors for the derivative"):
         f(np.ones(()))
+
+
+def test_stacks_that_share_memory_are_new_arrays() -> None:
+    """The pullback reads the states before the steps; the path shows those after them."""
+
+    def end(damping: Any, forces: Any) -> Any:
+        def step(carry: Any, force: Any) -> Any:
+            position, speed = carry
+            speed = damping * speed + 0.01 * force
+            position = position + 0.01 * speed
+            return (position, speed), position
+
+        return tg.scan(step, (0.0, 1.0), forces)[0][0]
+
+    args = np.array(0.9), np.linspace(-1.0, 1.0, 20)
+    compiled = tg.compile(tg.grad(end))
+    for _ in range(2):
+        assert_allclose(compiled(*args), tg.grad(end)(*args), rtol=1e-12)

@@ -669,8 +669,8 @@ class Trace:
             storage = self._storages.get(id(owner))
             if storage is None:
                 storage = self._storages[id(owner)] = Storage("temporary", owner)
-            elif call.kind == "pure":
-                call.kind = "view"
+            elif call.kind == "pure" and all(v.storage is not storage for v in made):
+                call.kind = "view"  # of an argument, not of another result
             value = Value(array, storage, call.place, scalar=array is not a)
             self._values[id(array)] = value
             made.append(value)
