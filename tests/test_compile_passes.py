@@ -332,6 +332,7 @@ def test_training_steps(widths: list[int]) -> None:
 
     x, y = np.random.default_rng(0).normal(size=(5, 3)), np.zeros((5, widths[-1]))
     step(x, y)
+    assert "copy" not in str(tg.compile(step).lower(x, y).stages[0])  # each gradient is made once
     assert_passes_keep_results(step, x, y)
 
 

@@ -278,8 +278,8 @@ def _pull(
             vjp = trace.at(node, vjp)
         contribution = vjp(g, out, *args, **kwargs) if kwargs else vjp(g, out, *args)
         if type(contribution) is not _ndarray and (plain or not hasattr(contribution, "shape")):
-            array = getattr(contribution, "_array", contribution)  # a rule may return a tensor
-            contribution = as_array(array, rule.name)
+            # A rule may return a tensor. No variable holds the array, as references are counted.
+            contribution = as_array(getattr(contribution, "_array", contribution), rule.name)
         if contribution.shape != parent.shape or contribution.dtype is not parent.dtype:
             contribution = unbroadcast(contribution, parent)
         for hook in hooks:
