@@ -201,6 +201,7 @@ def test_lists_in_compiled_functions_of_plain_arrays() -> None:
         lambda q: np.zeros(3).__setitem__(slice(2), q[:2]),
         lambda q: np.zeros((2, 3)).__setitem__(0, q),
         lambda q: np.zeros(3).put([0], q[:1]),
+        lambda q: np.ones(3).dot(q),
     ],
 )
 def test_refusals_name_first_what_keeps_the_gradient(fun: Any) -> None:

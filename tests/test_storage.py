@@ -1291,6 +1291,7 @@ def test_other_files_in_the_folder_are_let_alone(tmp_path: Path) -> None:
     ("wrong", "kind", "text"),
     [
         ({"keep": 0}, ValueError, "keep must be at least 1"),
+        ({"keep": W}, TypeError, "objects by name, such as model=model; keep .* not ndarray"),
         ({"epoch": 3}, TypeError, "'epoch': int cannot be changed in place"),
         ({"a": [W, "text"]}, TypeError, "'a': 1: str cannot be changed in place"),
         ({"f": print}, TypeError, "'f': builtin_function"),

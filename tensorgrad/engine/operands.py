@@ -98,10 +98,11 @@ def without_graph(value: Any) -> Any:
         raise TypeError(
             f"a tensor that requires grad, {node}, does not become a plain array or number, as its "
             "gradient would be lost. To keep the gradient, use NumPy's functions, not those of "
-            "math; tensorgrad.asarray, numpy.stack or numpy.concatenate, not numpy.array or "
-            "numpy.r_, to make an array of tensors; tensorgrad.zeros to make an array to write "
-            "tensors into; tensorgrad.differentiable for a function of plain arrays. For the value "
-            "alone, write .item(), .numpy() or .detach()"
+            "math or methods such as array.dot; tensorgrad.asarray, numpy.stack or "
+            "numpy.concatenate, not numpy.array or numpy.r_, to make an array of tensors; "
+            "tensorgrad.zeros to make an array to write tensors into; tensorgrad.differentiable "
+            "for a function of plain arrays. For the value alone, write .item(), .numpy() or "
+            ".detach()"
         )
     return plain(value)
 

@@ -133,7 +133,10 @@ class Optimizer:
         self._flats: list[list[Flat]] = []
         groups = listed(params, type(self).__name__)
         if not groups:
-            raise ValueError(f"{type(self).__name__}: an empty list of parameters")
+            raise ValueError(
+                f"{type(self).__name__}: an empty list of parameters: those of a module are its "
+                "tensors with requires_grad=True"
+            )
         if not isinstance(groups[0], dict):
             groups = [{"params": groups}]
         for group in groups:

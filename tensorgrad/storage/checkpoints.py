@@ -38,6 +38,11 @@ class Checkpoint:
     def __init__(self, directory: PathLike, /, keep: int = 3, **objects: Any) -> None:
         from pathlib import Path  # slow to import
 
+        if not isinstance(keep, int):
+            raise TypeError(
+                "Checkpoint: pass objects by name, such as model=model; keep is a number of files, "
+                f"not {type(keep).__name__}"
+            )
         if keep < 1:
             raise ValueError(f"Checkpoint: keep must be at least 1, not {keep}")
         for name, value in objects.items():
