@@ -95,6 +95,18 @@ def derivative_inside(scan: Function, c: Any, xs: Any) -> Any:
     return np.sum(c**2) + np.sum(ys**2)
 
 
+def the_same_several_times(scan: Function, c: Any, xs: Any) -> Any:
+    """Carries and results that are one array."""
+
+    def step(carry: Any, x: Any) -> Any:
+        c, _ = carry
+        y = np.sin(c * x)
+        return (y, y), [c, c, y, x, x]
+
+    (c, d), ys = scan(step, (c, c), xs)
+    return np.sum(c * d) + sum(np.sum(y ** (i + 1)) for i, y in enumerate(ys))
+
+
 def unused(scan: Function, c: Any, xs: Any) -> Any:
     """Gradients that are zero: of what is not used, and through what is thrown away."""
     c, (first, _) = scan(lambda c, x: (c, (c * 2, x * c)), c, xs)
@@ -113,6 +125,7 @@ PROGRAMS = {
     "without a carry": Program(without_a_carry, (values(3, 2), values(2))),
     "nested loops": Program(nested_loops, (values(2), values(3, 2))),
     "derivative inside": Program(derivative_inside, (values(2), values(3, 2))),
+    "the same": Program(the_same_several_times, (values(2), values(3, 2))),
     "unused": Program(unused, (values(2), values(3, 2))),
     "matrices": Program(products_of_matrices, (values(2), values(3, 2, 2))),
     "one step": Program(rnn, (values(3), values(1, 3), values(3, 3))),

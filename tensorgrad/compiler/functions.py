@@ -143,4 +143,4 @@ REGARDLESS = PRODUCTS | LIKE | JOINS | {
 
 
 class MakesNew:
-    """A function whose results are new arrays, which nothing else has."""
+    """A function that returns a tuple of new arrays, always of the same shapes."""

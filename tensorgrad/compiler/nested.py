@@ -167,14 +167,13 @@ class Body:
         others = [*dict.fromkeys(y for y in ys if y not in known)]
         known |= {v: (False, size + i) for i, v in enumerate(others)}
         program = self.program([*states, *others])
-        stacks = [(True, i) for i in range(size if save else 0)] + [known[y] for y in ys]
-        run = _Scan(program, size, length, reverse, stacks)
-        results = self._called(run, [self], init, xs)
-        return (
-            results[:size],
-            results[size : len(results) - len(ys)],
-            results[len(results) - len(ys) :],
-        )
+        wanted = [(True, i) for i in range(size if save else 0)] + [known[y] for y in ys]
+        stacks = [*dict.fromkeys(wanted)]
+        results = self._called(_Scan(program, size, length, reverse, stacks), [self], init, xs)
+        stacked = dict(zip(stacks, results[size:], strict=True))
+        found = [stacked[stack] for stack in wanted]
+        end = len(found) - len(ys)
+        return results[:size], found[:end], found[end:]
 
     def choose(self, other: Body, pred: Any, operands: Sequence[Any]) -> list[Any]:
         """Run this body where an array of one element is true, and else another one."""
@@ -250,46 +249,45 @@ class _Scan(MakesNew):
         stacks: Sequence[tuple[bool, int]],
     ) -> None:
         self.program, self.length, self.reverse, self.stacks = program, length, reverse, stacks
-        self.states, self.others = program.results[:size], program.results[size:]
-        nbytes = sum(spec.size * spec.dtype.itemsize for spec in self.states)
+        nbytes = sum(spec.size * spec.dtype.itemsize for spec in program.results[:size])
         keeps = any(i < size for _, i in stacks)
         self.chunk = length if keeps else max(1, min(length, _CHUNK // max(nbytes, 1)))
+        self.memory = [  # the shapes and dtypes of stacks of all results
+            ((self.chunk + 1 if i < size else length, *spec.shape), spec.dtype)
+            for i, spec in enumerate(program.results)
+        ]
 
     def __call__(
         self, operands: Sequence[Sequence[Array]], init: Sequence[Array], xs: Sequence[Array]
     ) -> tuple[Array, ...]:
         self.program.take(operands[0])
-        # A step reads its state in one row and writes the next one, in the order of the steps.
-        states = [np.empty((self.chunk + 1, *spec.shape), spec.dtype) for spec in self.states]
-        others = [np.empty((self.length, *spec.shape), spec.dtype) for spec in self.others]
-        items = self._ordered(map(np.ascontiguousarray, xs))
-        rows, results = self._ordered(states), self._ordered(others)
-        for row, start in zip(rows, init, strict=True):
+        items = [x if x.flags.c_contiguous else np.ascontiguousarray(x) for x in xs]
+        rows = [np.empty(shape, dtype) for shape, dtype in self.memory]
+        if self.reverse:  # all are in the order of the steps
+            items, rows = [[a[::-1] for a in part] for part in (items, rows)]
+        for row, start in zip(rows, init):
             row[0] = start
-        last = done = 0
-        while done < self.length:
-            for row in rows if done else ():
-                row[0] = row[last]
-            last = min(self.chunk, self.length - done)
-            now = slice(done, done + last)
-            arrays = [*[row[:last] for row in rows], *[x[now] for x in items]]
-            outs = [*[row[1 : last + 1] for row in rows], *[y[now] for y in results]]
-            if self.program.plan.scan(arrays, outs, 0) < last:
+        # A step reads its state in one row, and writes the next one.
+        size = len(init)
+        before = [row[:-1] for row in rows[:size]]
+        after = [row[1:] if i < size else row for i, row in enumerate(rows)]
+        same, count = _SAME, 0
+        for done in range(0, self.length, self.chunk):
+            for row in rows[:size] if done else ():
+                row[0] = row[count]
+            count = min(self.chunk, self.length - done)
+            arrays, results = [*before, *items], after
+            if count < self.length:
+                now, first = slice(done, done + count), slice(count)
+                arrays = [*[a[first] for a in before], *[x[now] for x in items]]
+                results = [a[first if i < size else now] for i, a in enumerate(after)]
+            if self.program.plan.scan(arrays, results, 0) < count:
+                same = _OTHER
                 break
-            done += last
-        same = _SAME if done == self.length else _OTHER
-        stacks = [
-            others[i - len(states)]
-            if i >= len(states)
-            else states[i][1:]
-            if before is self.reverse
-            else states[i][:-1]
-            for before, i in self.stacks
-        ]
-        return same, *[row[last].copy() for row in rows], *stacks
-
-    def _ordered(self, arrays: Iterable[Array]) -> list[Array]:
-        return [a[::-1] if self.reverse else a for a in arrays]
+        stacks = [before[i] if earlier else after[i] for earlier, i in self.stacks]
+        if self.reverse:
+            stacks = [a[::-1] for a in stacks]
+        return same, *[row[count].copy() for row in rows[:size]], *stacks
 
 
 class _Choose(MakesNew):

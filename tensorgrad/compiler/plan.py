@@ -399,7 +399,7 @@ def _shape_checks(code: Code, call: Call, late: bool) -> list[str]:
 
     If it is too `late` for another program to take over, that is an error.
     """
-    if call.kind == "host" or call.fun in FIXED_SHAPE or isinstance(call.fun, np.ufunc):
+    if call.kind == "host" or call.fun in FIXED_SHAPE or isinstance(call.fun, (np.ufunc, MakesNew)):
         return []
     error = TraceError(
         f"{call.place}: {name_of(call.fun)} returned another shape than while tracing, and what "

@@ -28,6 +28,7 @@ from .functions import (
     WITH_OUT,
     Attribute,
     Inline,
+    MakesNew,
     assign_at,
     getitem,
     spread,
@@ -374,6 +375,8 @@ def plain_lines(code: Code, call: Call) -> list[str]:
     names = [code.local(r) if r in call.results else "_" for r in call.returned]
     if not (call.nested or call.returned[0].scalar):
         return [f"{names[0]} = {right}"]
+    if isinstance(fun, MakesNew):
+        return [f"{', '.join(names)}, = {right}"]
     return [f"{', '.join(names)}, = {code.function(arrays_in)}({right})"]
 
 
