@@ -201,6 +201,34 @@ def test_past_eight_traces_a_warning_names_the_cause() -> None:
         h(tg.ones(7))
 
 
+class Options:
+    def __init__(self) -> None:
+        self.rate, self.rates, self.array = 0, [0], np.zeros(2)
+
+
+rate = 0
+
+
+@pytest.mark.parametrize(
+    ("read", "cause"),
+    [
+        (lambda options: options.rate, r"Options\.rate"),
+        (lambda options: options.rates[0], r"list\[0\]"),
+        (lambda _: rate, "rate"),
+        (lambda options: options.array.sum(), r"ndarray.tobytes\(\)"),
+    ],
+)
+def test_the_warning_names_what_has_changed_of_pythons_state(read: Any, cause: str) -> None:
+    global rate
+    options = Options()
+    f = tg.compile(lambda x: x * read(options))
+    with pytest.warns(UserWarning, match=f"9 times.*the last time, {cause}.* had changed"):
+        for i in range(9):
+            rate = options.rate = options.rates[0] = i
+            options.array[:] = i
+            assert_array_equal(f(np.ones(2)), [read(options)] * 2)
+
+
 def test_the_plans_used_last_are_kept() -> None:
     f = tg.compile(lambda x: x + 1)
     f(np.ones(1))

@@ -32,7 +32,7 @@ from .snapshot import Snapshot, require_seeds
 from .tracing import Trace, Tracer, place_of
 
 PLANS = 32  # that are kept, those used last
-_REST = "what it relies on, or how an argument lies in memory,"
+_REST = "how an argument lies in memory"
 MANY = 8  # traces, after which a warning is due
 WAIT = 1e-4  # seconds, until a thread looks again if another one is done
 
@@ -270,8 +270,10 @@ class Compiled:
         self._latest, self.replay = plan, plan.replay
         self._traced += 1
         if self._traced == MANY + 1:
-            keys = [*self._plans]
+            keys, alike = [*self._plans], self._plans[call.key][1:]
             cause = difference(keys[-2], keys[-1]) if len(keys) > 1 else _REST
+            if alike:
+                cause = alike[0].checks.changed() or _REST
             warnings.warn(
                 f"{self._name} was traced {self._traced} times, which costs far more than a call: "
                 f"the last time, {cause} had changed. Pass numbers that change as arrays, and "
@@ -324,8 +326,8 @@ class Compiled:
                     guards = Guards(roots, trace.executed.codes, snapshot, trace.is_read)
                     for t in guards.tensors:
                         trace.watch(t)
-                    trace.require("{}()", guards.function())
-                    trace.settled = guards.settled()
+                    trace.require("{}()", guards.checks.function())
+                    trace.checks = guards.checks
                     plan = Plan(trace, outputs, structure, final, call, self._token, with_stages)
         except BaseException:  # Ctrl-C among them, at any place
             completed(undo)

@@ -15,14 +15,12 @@ import functools
 import gc
 import operator
 import os
-import re
 import sys
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from keyword import iskeyword
 from types import (
-    CellType,
     CodeType,
     FunctionType,
     GetSetDescriptorType,
@@ -35,6 +33,7 @@ from typing import Any
 import numpy as np
 
 from ..engine.tensor import Tensor
+from .checks import Checks
 from .executed import loads_of
 from .objects import (
     attributes_of,
@@ -46,7 +45,6 @@ from .objects import (
     is_value,
     module_of,
     parts_of,
-    same,
     same_elements,
     same_items,
     same_parts,
@@ -67,7 +65,7 @@ _ABSENT = object()
 
 
 class Guards:
-    """What a program relies on of Python's state; `function` tests it.
+    """What a program relies on of Python's state, as `checks`.
 
     `roots` are the traced function, and the objects among its arguments; `codes` is the code that
     ran, with its global variables; `snapshot` is from before the call; `is_read` says of a plain
@@ -81,15 +79,11 @@ class Guards:
         snapshot: Snapshot,
         is_read: Callable[[Any], bool],
     ) -> None:
+        self.checks = Checks()
         self.tensors: list[Tensor] = []
         self._is_read = is_read
         self._before = snapshot.before()
         self._reads_followed = False  # whether the user looks into an optimizer or a schedule
-        self._tests: dict[str, None] = {}  # in each call, and those after `epoch` has grown
-        self._settled: dict[str, None] = {}
-        self._variables: dict[int, tuple[dict[str, Any], list[str]]] = {}
-        self._cells: dict[str, CellType] = {}
-        self._names: dict[int, str] = {}
         self._seen: dict[int, Any] = {}
         self._todo: list[Any] = [*roots]
         self._note_names(codes)
@@ -97,71 +91,13 @@ class Guards:
             self._visit_variables(code, variables)
         ours = [code for code in codes if code.co_filename.startswith(PACKAGE)]
         if any({"errstate", "seterr"} & {*code.co_names} for code in (*ours, *self._users)):
-            self._test("{}() == {}", np.geterr, np.geterr())
+            self.checks.test("{}() == {}", np.geterr, np.geterr())
         self._visit_all()
         self._todo = self._unknown_functions()
         self._visit_all()
         if self._reads_followed:
             for holder, before in snapshot.moved():
-                self._test("{}({}, {})", same_parts, holder, before)
-
-    def settled(self) -> Callable[[], bool]:
-        """A function that says whether all is what it was, of what counts its `epoch`."""
-        contents = {name: cell.cell_contents for name, cell in self._cells.items()}
-        return _defined(self._settled, contents, {})
-
-    def function(self) -> Callable[[], bool]:
-        """A function that says whether all else is what it was.
-
-        It lies in the user's own module, and so looks its variables up in the fastest way.
-        """
-        *others, (variables, tests) = sorted(
-            [({}, []), *self._variables.values()], key=lambda scope: len(scope[1])
-        )
-        tests = [*tests, *self._tests]
-        for more, own in others:
-            if own:
-                tests.append(f"{self._name(_defined(own, more, self._cells))}()")
-        return _defined(tests, variables, self._cells)
-
-    # -- the tests
-
-    def _name(self, thing: Any) -> str:
-        """The name of a thing in the tests."""
-        if id(thing) not in self._names:
-            self._names[id(thing)] = name = f"_guarded_{len(self._cells)}"
-            self._cells[name] = CellType(thing)  # which keeps it, so that its id is its own
-        return self._names[id(thing)]
-
-    def _test(self, expression: str, *things: Any, settled: bool = False) -> None:
-        """Require that an expression is true; things fill its gaps, `{}`.
-
-        It is `settled` if whatever changes its value counts that in `epoch`.
-        """
-        tests = self._settled if settled else self._tests
-        tests[expression.format(*map(self._name, things))] = None
-
-    def _require(self, expression: str, value: Any, *things: Any, settled: bool = False) -> None:
-        """Require that an expression is the same value, or an equal number or text."""
-        text = self._is(expression.format(*map(self._name, things)), value)
-        self._test(text.replace("{", "{{").replace("}", "}}"), settled=settled)
-
-    def _is(self, text: str, value: Any) -> str:
-        expected = self._name(value)
-        equal = f" or {self._name(same)}({text}, {expected})" if is_value(value) else ""
-        return f"{text} is {expected}{equal}"
-
-    def _require_variable(self, variables: dict[str, Any], name: str, value: Any) -> None:
-        _, tests = self._variables.setdefault(id(variables), (variables, []))
-        if value is _ABSENT:
-            tests.append(f"{name!r} not in {self._name(variables)}")
-        elif name.isidentifier():
-            tests.append(self._is(name, value))
-
-    def _require_content(self, cell: CellType, value: Any) -> None:
-        name = f"_guarded_{len(self._cells)}"
-        self._cells[name] = cell
-        self._tests[self._is(name, value)] = None
+                self.checks.test("{}({}, {})", same_parts, holder, before)
 
     # -- what was read
 
@@ -191,8 +127,10 @@ class Guards:
         names = load.variables | ({*variables} if "globals" in load.variables else set())
         for name in sorted(names):
             value = variables.get(name, getattr(builtins, name, _ABSENT))
-            self._require_variable(variables, name, value)
-            if value is not _ABSENT:
+            if value is _ABSENT:
+                self.checks.test(f"{name!r} not in {{}}", variables)
+            else:
+                self.checks.require_variable(variables, name, value)
                 self._todo.append(value)
                 self._reflects = self._reflects or _can_reflect(value)
         package = variables.get("__package__")
@@ -223,14 +161,14 @@ class Guards:
         elif has_type(thing, type):
             self._visit_class(thing)
         elif has_type(thing, weakref.ref):
-            self._require("{}()", thing(), thing)
+            self.checks.require("{}()", thing(), thing)
             self._todo.append(thing())
         elif has_type(thing, contextvars.ContextVar):
             value = thing.get(_ABSENT)
-            self._require("{}.get({})", value, thing, _ABSENT)
+            self.checks.require("{}.get({})", value, thing, _ABSENT)
             self._todo.append(value)
         elif _of_class(type(thing), "cache_info") is not _ABSENT:  # of functools
-            self._require("{}.cache_info()[1]", thing.cache_info()[1], thing)
+            self.checks.require("{}.cache_info()[1]", thing.cache_info()[1], thing)
             self._todo.append(thing.__wrapped__)
         elif _of_class(type(thing), "__next__") is _ABSENT:
             self._visit_object(thing)
@@ -249,10 +187,10 @@ class Guards:
         if not any(a.flags.writeable for a in holders) and holders[-1].flags.owndata:
             return
         if array.nbytes <= _SMALL:
-            self._require("{}.shape", array.shape, array)
-            self._test("{}.tobytes() == {}", array, array.tobytes())
+            self.checks.require("{}.shape", array.shape, array)
+            self.checks.test("{}.tobytes() == {}", array, array.tobytes())
         elif not self._is_read(array):
-            self._test("{}({}, {})", same_elements, array, array.copy())
+            self.checks.test("{}({}, {})", same_elements, array, array.copy())
 
     def _visit_function(self, function: FunctionType) -> None:
         code = function.__code__
@@ -260,22 +198,21 @@ class Guards:
             code in self._ran or code.co_filename.startswith(PACKAGE)
         ):
             return
-        cells = zip(code.co_freevars, function.__closure__ or ())
-        contents = [(cell, held) for _, cell in cells if (held := parts_of(cell))]
-        self._todo += (
-            vars(function).get("__wrapped__"),
-            *(held["cell_contents"] for _, held in contents),
-        )
+        cells = dict(zip(code.co_freevars, function.__closure__ or ()))
+        contents = {
+            name: held["cell_contents"] for name, c in cells.items() if (held := parts_of(c))
+        }
+        self._todo += (vars(function).get("__wrapped__"), *contents.values())
         if code not in self._users:
             self._todo += function.__defaults__ or ()
             return
-        self._require("{}.__code__", code, function)
+        self.checks.require("{}.__code__", code, function)
         if function.__defaults__ or function.__kwdefaults__:
-            self._require("{}.__defaults__", function.__defaults__, function)
-            self._require("{}.__kwdefaults__", function.__kwdefaults__, function)
+            self.checks.require("{}.__defaults__", function.__defaults__, function)
+            self.checks.require("{}.__kwdefaults__", function.__kwdefaults__, function)
             self._todo += function.__defaults__, function.__kwdefaults__
-        for cell, held in contents:
-            self._require_content(cell, held["cell_contents"])
+        for name, content in contents.items():
+            self.checks.require_content(cells[name], name, content)
         self._visit_attributes(function, vars(function), self._attributes)
 
     def _unknown_functions(self) -> list[Any]:
@@ -290,7 +227,7 @@ class Guards:
         if is_librarys(kind):
             return
         self._todo += (type(kind), *kind.__mro__)
-        self._require("{}.__mro__", kind.__mro__, kind)
+        self.checks.require("{}.__mro__", kind.__mro__, kind)
         for name in {name for base in kind.__mro__ for name in vars(base)}:
             base = next(base for base in kind.__mro__ if name in vars(base))
             part = vars(base)[name]
@@ -299,13 +236,13 @@ class Guards:
             if name in self._attributes or every or _code_of(function) in self._users:
                 self._todo += part, function
                 if type(kind) is type and has_type(part, FunctionType):
-                    self._require(f"{{}}.{name}", part, kind)
+                    self.checks.require(f"{{}}.{name}", part, kind)
                     continue
-                self._require(f"{{}}[{name!r}]", part, vars(base))
+                self.checks.require(f"{{}}[{name!r}]", part, vars(base))
                 for above in kind.__mro__[: kind.__mro__.index(base)]:
-                    self._test(f"{name!r} not in {{}}", vars(above))
+                    self.checks.test(f"{name!r} not in {{}}", vars(above))
         if self._reflects:
-            self._test(f"len({{}}) == {len(vars(kind))}", vars(kind))
+            self.checks.test(f"{len(vars(kind))} == {{}}({{}})", len, vars(kind))
 
     def _visit_object(self, thing: Any) -> None:
         kind, held = type(thing), attributes_of(thing)
@@ -322,7 +259,7 @@ class Guards:
         elif _counts_changes(kind):
             self._visit_module(thing, own)
         elif not is_librarys(kind):
-            self._require("{}({})", kind, type, thing)
+            self.checks.require("{}({})", kind, type, thing)
             self._todo.append(kind)
             self._visit_attributes(thing, own, self._attributes)
         elif is_ours:  # as another compiled function
@@ -336,13 +273,13 @@ class Guards:
         What the user's own class reads is looked up in each call: it may be set in another way.
         """
         kind, names = type(module), self._attributes | self._of_layers
-        self._require("{}({})", kind, type, module, settled=True)
+        self.checks.require("{}({})", kind, type, module, settled=True)
         self._todo.append(kind)
         self._visit_attributes(module, own, names, self._lists_modules, settled=True)
         held = attributes_of(module) or {}
         if not is_librarys(kind):
             for name in sorted(held.keys() & names):
-                self._require(f"{{}}[{name!r}]", held[name], held)
+                self.checks.require(f"{{}}[{name!r}]", held[name], held)
 
     def _visit_container(self, thing: Any, parts: dict[Any, Any]) -> bool:
         """The items of a container; return whether it is one."""
@@ -356,10 +293,10 @@ class Guards:
         if type(thing) is list:
             self._visit_sequence("{}", "{}[{}]", range(len(values)), values, thing)
         elif type(thing) is dict and all(type(key) is str for key in parts):
-            self._require("(*{},)", (*parts,), thing)
+            self.checks.require("(*{},)", (*parts,), thing)
             self._visit_sequence("{}.values()", "{}[{}]", [*parts], values, thing)
         else:
-            self._test("{}({}, {})", same_parts, thing, parts)
+            self.checks.test("{}({}, {})", same_parts, thing, parts)
         return True
 
     def _visit_sequence(
@@ -367,11 +304,11 @@ class Guards:
     ) -> None:
         """Require items to be the same: one by one or, if they are many, in a loop."""
         if len(values) > _FEW:
-            self._test(f"{{}}({every}, {{}})", same_items, thing, values)
+            self.checks.test(f"{{}}({every}, {{}})", same_items, thing, values)
             return
-        self._test(f"{len(values)} == {{}}({{}})", len, thing)
+        self.checks.test(f"{len(values)} == {{}}({{}})", len, thing)
         for key, value in zip(keys, values, strict=True):
-            self._require(
+            self.checks.require(
                 one.format("{}", repr(key).replace("{", "{{").replace("}", "}}")), value, thing
             )
 
@@ -380,11 +317,11 @@ class Guards:
         if is_librarys(type(thing)) and module_of(type(thing)).startswith("numpy"):
             return
         try:
-            data = bytes(memoryview(thing))
+            data = _data(thing)
         except TypeError:
             self._todo += gc.get_referents(thing)
         else:
-            self._require("{}({}({}))", data, bytes, memoryview, thing)
+            self.checks.require("{}({})", data, _data, thing)
 
     def _visit_followed(self, thing: Any, parts: dict[str, Any]) -> None:
         """What the user's code reads of an optimizer or a schedule, as it was before the call."""
@@ -392,7 +329,7 @@ class Guards:
         tells = any(_of_class(type(thing), n) is not _ABSENT for n in asked - parts.keys())
         for name in parts if tells else asked & parts.keys():
             self._reads_followed |= is_value(parts[name])
-            self._require(f"{{}}.{name}", parts[name], thing)
+            self.checks.require(f"{{}}.{name}", parts[name], thing)
             self._todo.append(parts[name])
 
     def _visit_attributes(
@@ -407,13 +344,13 @@ class Guards:
         own = attributes_of(thing)
         every = every or (self._reflects and not is_librarys(type(thing)))
         if every and own is not None:
-            self._test(f"{len(own)} == {{}}({{}})", len, own, settled=settled)
+            self.checks.test(f"{len(own)} == {{}}({{}})", len, own, settled=settled)
         for name in sorted(held.keys() & ({*held} if every else names)):
             if _is_read_plainly(thing, name):
-                self._require(f"{{}}.{name}", held[name], thing, settled=settled)
+                self.checks.require(f"{{}}.{name}", held[name], thing, settled=settled)
             else:
                 holder = held if own is None else own
-                self._require(f"{{}}[{name!r}]", held[name], holder, settled=settled)
+                self.checks.require(f"{{}}[{name!r}]", held[name], holder, settled=settled)
             self._todo.append(held[name])
         if own is not None and not has_type(thing, (ModuleType, FunctionType)):
             self._visit_absent(thing, own, names - own.keys(), settled)
@@ -428,14 +365,18 @@ class Guards:
             part = _of_class(kind, name)
             is_data = part is not _ABSENT and _of_class(type(part), "__get__") is _ABSENT
             if is_data and _is_read_plainly(thing, name):
-                self._require(f"{{}}.{name}", part, thing, settled=settled)
+                self.checks.require(f"{{}}.{name}", part, thing, settled=settled)
             elif name in self._attributes and (part is not _ABSENT or is_open):
                 free = True
-                self._test(f"{name!r} not in {{}}", own, settled=settled)
+                self.checks.test(f"{name!r} not in {{}}", own, settled=settled)
             elif name in self._asked:
-                self._require(f"{{}}({{}}, {name!r}, {{}})", _ABSENT, getattr, thing, _ABSENT)
+                self.checks.require(f"{{}}({{}}, {name!r}, {{}})", _ABSENT, getattr, thing, _ABSENT)
         if free and has_type(_of_class(kind, "__dict__"), GetSetDescriptorType):
-            self._require("{}.__dict__", own, thing, settled=settled)
+            self.checks.require("{}.__dict__", own, thing, settled=settled)
+
+
+def _data(thing: Any) -> bytes:
+    return bytes(memoryview(thing))
 
 
 def _counts_changes(kind: type) -> bool:
@@ -482,20 +423,3 @@ def _is_read_plainly(thing: Any, name: str) -> bool:
         and plain
         and (is_slot or _of_class(type(part), "__set__") is _ABSENT)
     )
-
-
-def _defined(
-    tests: Iterable[str], variables: dict[str, Any], cells: Mapping[str, CellType]
-) -> FunctionType:
-    """A function with these global variables and cells that says whether all tests are true."""
-    text = " and ".join(f"({test})" for test in tests) or "True"
-    names = sorted(cells.keys() & {*re.findall(r"\w+", text)})
-    source = (
-        f"def make({', '.join(names)}):\n def guard():\n  try:\n   return {text}\n"
-        "  except Exception:\n   return False\n return guard"
-    )
-    made: dict[str, Any] = {}
-    exec(compile(source, __file__, "exec"), made)
-    (code,) = (c for c in made["make"].__code__.co_consts if isinstance(c, CodeType))
-    closure = tuple(cells[name] for name in code.co_freevars)
-    return FunctionType(code, variables, "guard", None, closure)

@@ -132,6 +132,7 @@ class Plan:
             body.append((call, _lines(code, call, spellings, buffers, late, made)))
             late = late or call.has_effects
         self.steps = [_step(call, lines, buffers) for call, lines in body if lines]
+        self.checks = trace.checks
         self._holds = _conditions(code, trace)
         self._begin = [
             *taken,
@@ -442,7 +443,7 @@ def _give_away(
 def _conditions(code: Code, trace: Trace) -> str:
     """An expression that is true as long as all that the plan relies on is what it was."""
     tensors, attributes = [*trace.tensors.values()], trace.attributes
-    settled = trace.settled
+    settled = trace.checks.settled()
     seen = [-1]  # not yet looked
 
     def look() -> bool:

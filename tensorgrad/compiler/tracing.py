@@ -36,6 +36,7 @@ from ..engine.typing import Array, Function
 from ..engine.views import layout_of, memory_with, owner_of, view_in
 from ..errors import TraceError
 from ..transforms import vjp
+from .checks import Checks
 from .executed import executed
 from .functions import (
     BY_METHOD,
@@ -391,7 +392,7 @@ class Trace:
         # attributes that must be what they are: an object, a name and a value.
         self.conditions: list[tuple[str, tuple[Any, ...]]] = []
         self.attributes: list[tuple[Any, str, Any]] = []
-        self.settled: Callable[[], bool] = lambda: True  # a test for when `epoch` has grown
+        self.checks = Checks()  # of Python's state
         # By id, the generators drawn from, and the arrays that may be written to.
         self.drawn: set[int] = set()
         self.followed: set[int] = set()
