@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import random
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -136,6 +138,12 @@ def test_decisions_by_elements_are_refused(function: Callable[..., Any], given: 
         with pytest.raises(tg.TraceError, match=r"leave this part out") as caught:
             compiled(given(NUMBERS))
         assert f"{__file__}:{marked_line(function)}:" in str(caught.value)
+
+
+@pytest.mark.parametrize("function", [decide, loop])
+def test_decisions_name_the_functions_that_decide(function: Callable[..., Any]) -> None:
+    with pytest.raises(tg.TraceError, match=r"use numpy.where, tensorgrad.cond or .*while_loop"):
+        tg.compile(function)(NUMBERS)
 
 
 def test_the_line_is_the_users_where_the_librarys_code_decides() -> None:
@@ -448,6 +456,25 @@ class Stateful(nn.Module):
 
     def draw_from_the_global(self, x: Any) -> Any:
         return x + np.random.normal()  # noqa: NPY002
+
+
+def test_the_first_random_numbers_of_a_process() -> None:
+    script = """
+import numpy as np, tensorgrad as tg
+compiled = tg.compile(lambda x: tg.nn.dropout(x, 0.5, rng=0))
+assert np.array_equal(compiled(np.ones(9)), tg.nn.dropout(np.ones(9), 0.5, rng=0))
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+    script = """
+import numpy as np, tensorgrad as tg
+try:
+    tg.compile(lambda x: x + np.random.normal())(np.ones(9))
+except tg.TraceError as error:
+    assert "from the global generator" in str(error)
+else:
+    raise AssertionError
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 @pytest.mark.parametrize(

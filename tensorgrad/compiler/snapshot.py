@@ -232,8 +232,7 @@ class Snapshot:
             rng.bit_generator.state = state
         python, legacy = self._randoms
         random.setstate(python)
-        if legacy is not None:
-            np.random.set_state(legacy)  # noqa: NPY002 (somebody may still use it)
+        np.random.set_state(legacy)  # noqa: NPY002 (somebody may still use it)
 
 
 def require_seeds(lines: Sequence[str]) -> None:
@@ -329,5 +328,5 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
 
 
 def _global_random_states() -> tuple[Any, Any]:
-    legacy = np.random.get_state() if "numpy.random" in sys.modules else None  # noqa: NPY002
-    return random.getstate(), legacy
+    """The states of Python's and NumPy's global generators; the first call imports NumPy's."""
+    return random.getstate(), np.random.get_state()  # noqa: NPY002

@@ -270,7 +270,10 @@ class Tracer(NDArrayOperatorsMixin):
             caller = caller.f_back
         if caller.f_code.co_filename.startswith(PACKAGE):
             return self._trace.assume(self.value)
-        return _refuse("a decision (if, while, and, or, not, bool)")
+        return _refuse(
+            "a decision (if, while, and, or, not, bool)",
+            cure="use numpy.where, tensorgrad.cond or tensorgrad.while_loop",
+        )
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         return _refuse("a plain array of it")
@@ -288,11 +291,14 @@ class Tracer(NDArrayOperatorsMixin):
         return _refuse("complex()")
 
 
-def _refuse(what: str, error: type[TraceError] = TraceError) -> NoReturn:
+def _refuse(
+    what: str,
+    error: type[TraceError] = TraceError,
+    cure: str = "return the array from the compiled function",
+) -> NoReturn:
     raise error(
         f"{place()}: {what} needs the elements of an array that another call will change, so it "
-        "cannot be compiled: use numpy.where, return the array from the compiled function, or "
-        "leave this part out of it"
+        f"cannot be compiled: {cure}, or leave this part out of the compiled function"
     )
 
 
@@ -352,7 +358,11 @@ def _checked_index(index: Any) -> Any:
         if isinstance(part, Tensor):
             part = part.data
         if isinstance(part, Tracer) and part.dtype.kind == "b":
-            _refuse("selecting by a boolean mask, which may select more or fewer,", ShapeError)
+            _refuse(
+                "selecting by a boolean mask, which may select more or fewer,",
+                ShapeError,
+                "use numpy.where",
+            )
         if isinstance(part, slice) and any(
             isinstance(bound, (Tracer, Tensor)) for bound in (part.start, part.stop, part.step)
         ):
