@@ -85,9 +85,7 @@ class _Replay:
             )
         nodes = ancestors(*_roots(outputs), since=start)
         recorded = any(isinstance(share, Tensor) for share in g)
-        seeds: dict[Node, Any] = {}
-        for root, share in zip(_roots(outputs), g, strict=True):
-            seeds[root] = share if root not in seeds else seeds[root] + share
+        seeds = dict(zip(_roots(outputs), g, strict=True))  # each output has a node of its own
         operands = revive if recorded else saved
         # A source may have been computed from another one, which is not a part of this call.
         found = backpropagate(nodes, seeds, self.sources, operands=operands, since=start)

@@ -91,7 +91,7 @@ def gradcheck(
         if failed.any():
             if not raise_exception:
                 return False
-            worst = np.unravel_index(np.argmax(np.where(failed, error, -np.inf)), error.shape)
+            worst = np.unravel_index(np.argmax(error), error.shape)
             x_shape = arguments[i].shape
             index = tuple(int(k) for k in np.unravel_index(worst[1], x_shape))
             raise GradcheckError(

@@ -392,6 +392,15 @@ def test_checkpoint_halves_the_memory_of_a_deep_chain() -> None:
     assert peak(tg.checkpoint) < 0.5 * peak(lambda f: f)
 
 
+def test_checkpoint_uses_the_values_that_its_arguments_had() -> None:
+    x, factor, computed = leaf(X), tg.Tensor(X), leaf(X) * 2
+    out = np.sum(tg.checkpoint(lambda x, a, b: x * a * b)(x, factor, computed))
+    factor[0] = 100.0
+    computed *= 100.0
+    out.backward()
+    assert_array_equal(x.grad, 2 * X**2)
+
+
 def test_checkpoint_notices_that_it_computes_something_else() -> None:
     rng = np.random.default_rng(0)
     noisy = tg.checkpoint(lambda x: x * rng.normal(size=3))
@@ -458,6 +467,15 @@ def test_what_a_derivative_records_has_the_line_that_asked_for_it() -> None:
 # -- gradcheck
 
 
+def test_gradcheck_divides_by_the_step_that_was_made() -> None:
+    assert tg.gradcheck(lambda x: x - 1e8, 1e8 + 0.3)
+
+
+def test_gradcheck_of_equal_infinite_derivatives() -> None:
+    with np.errstate(over="ignore"):
+        assert tg.gradcheck(lambda x: x * 1e308 * 10, 0.0)
+
+
 def test_gradcheck_of_second_order() -> None:
     @tg.differentiable(
         lambda g, _y, x: g * 3 * x.detach() ** 2 if isinstance(x, tg.Tensor) else g * 3 * x**2
@@ -469,6 +487,7 @@ def test_gradcheck_of_second_order() -> None:
     assert tg.gradcheck(cube, X)
     with pytest.raises(tg.GradcheckError):
         tg.gradcheck(cube, X, order=2)
+    assert not tg.gradcheck(cube, X, order=2, raise_exception=False)
     with pytest.raises(ValueError, match="order"):
         tg.gradcheck(np.tanh, X, order=3)  # type: ignore[arg-type]
 

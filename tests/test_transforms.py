@@ -70,6 +70,43 @@ def test_a_transform_inside_no_grad_still_differentiates() -> None:
         assert not tg.grad(lambda x: x * x)(leaf(3.0)).requires_grad
 
 
+def test_results_without_a_graph_are_plain_arrays() -> None:
+    w = leaf(2.0)
+    with tg.no_grad():
+        value, gradient = tg.value_and_grad(lambda x: x * w)(3.0)
+    assert type(value) is type(gradient) is np.ndarray and (value, gradient) == (6, 2)
+    unused = tg.value_and_grad(lambda x, _y: x**2, (0, 1))(3.0, 1.0)
+    assert all(type(y) is np.ndarray for y in (unused[0], *unused[1])) and unused == (9, (6, 0))
+
+
+def test_derivatives_that_are_tensors_can_be_changed_one_by_one() -> None:
+    g = tg.Tensor([1.0, 2.0])
+    _, pullback = tg.vjp(lambda x, y: x + y, leaf(np.zeros(2)), leaf(np.zeros(2)))
+    first, second = pullback(g)
+    first *= 10.0
+    for t, expected in (first, [10, 20]), (second, [1, 2]), (g, [1, 2]):
+        assert type(t) is tg.Tensor
+        assert_array_equal(t, expected)
+
+
+def test_a_derivative_never_shares_the_memory_of_the_callers_array() -> None:
+    x, g = np.zeros(2), np.ones(2)
+    for f in (lambda x: x), (lambda x: x + 1.0), np.transpose:
+        (gradient,) = tg.vjp(f, x)[1](g)
+        _, derivative = tg.jvp(f, (x,), (g,))
+        assert not np.shares_memory(gradient, g) and not np.shares_memory(derivative, g)
+
+
+@pytest.mark.parametrize("mode", ["reverse", "forward"])
+def test_a_jacobian_has_the_axes_of_the_output_before_those_of_the_input(mode: Any) -> None:
+    x, weights = np.arange(6.0).reshape(2, 3), np.arange(12.0).reshape(3, 2, 2)
+    jacobian = tg.jacobian(lambda x: np.sin(x)[None, :, :2] * weights, mode=mode)
+    expected = np.zeros((3, 2, 2, 2, 3))
+    for k, i, j in np.ndindex(3, 2, 2):
+        expected[k, i, j, i, j] = np.cos(x[i, j]) * weights[k, i, j]
+    assert_allclose(jacobian(x), expected)
+
+
 def test_a_gradient_penalty_reaches_the_parameters() -> None:
     net = tg.MLP(2, [3, 1], rng=0)
     x = np.array([[0.5, -1.0], [0.2, 0.3]])
