@@ -323,6 +323,18 @@ def test_elements_written_in_the_middle_of_a_forward_pass() -> None:
         np.sum(y + p * p).backward()
 
 
+def test_elements_written_after_an_optimizer_moved_a_leaf_that_was_read() -> None:
+    p = leaf([1.0, 2.0])
+    earlier = np.sum(p * p)
+    assert_array_equal(p.data, [1, 2])
+    tg.optim.SGD([p], lr=0.1)
+    later = np.sum(p * p)
+    p.data[0] = 5.0
+    for stale in earlier, later:
+        with pytest.raises(tg.GraphError, match="changed"):
+            stale.backward()
+
+
 def test_elements_of_a_primal_written_before_the_pullback() -> None:
     p, q = leaf([1.0, 2.0]), leaf([3.0, 4.0])
     for f in (lambda x: x * x), (lambda x: x * q):
