@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
+from numpy.lib.array_utils import byte_bounds
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -662,6 +663,50 @@ def test_writing_nothing_changes_nothing() -> None:
     empty.T[...] = 5
     assert_array_equal(y.data, [[1, 1]])
     assert_array_equal(rows.data, np.ones((3, 2)))
+
+
+LAYOUTS = [
+    lambda a: a,
+    lambda a: a[1:3],
+    lambda a: a[::-1],
+    lambda a: a[-2::-2, 1:],
+    lambda a: a.T[::-3],
+    lambda a: a[2:, ::-1],
+    lambda a: a[1, 2, ...],
+    lambda a: a[:0],
+    lambda a: np.broadcast_to(a[1], (2, 4)),
+    lambda a: sliding_window_view(a, 2, 1),
+]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_layouts_tell_what_numpy_tells_of_arrays(dtype: Any) -> None:
+    memory = np.arange(16, dtype=dtype).reshape(4, 4)
+    views = [view(memory) for view in LAYOUTS]
+    for a in views:
+        layout = layout_of(a)
+        assert layout.repeats == (np.unique(a).size < a.size)
+        assert layout.is_whole == (np.unique(a).size == memory.size == a.size)
+        assert_array_equal(view_in(memory, layout), a)
+        numbers = view_in(np.arange(16), layout.as_integers())
+        assert_array_equal(numbers, a.astype(int))
+        for b in views:
+            (low, high), (start, stop) = byte_bounds(a), byte_bounds(b)
+            assert layout.meets(layout_of(b)) == np.may_share_memory(a, b)
+            if b.size:
+                assert layout.covers(layout_of(b)) == (low <= start and stop <= high)
+
+
+def test_writes_to_a_view_of_memory_that_no_array_owns() -> None:
+    buffer = bytearray(np.arange(6.0).tobytes())
+    array = np.ndarray((3,), float, buffer, 8, (16,))  # [1, 3, 5]
+    t = tg.asarray(array, copy=False)
+    v = t[1:]
+    v[0] = -1.0
+    t[2] = -2.0
+    assert_array_equal(t, [1, -1, -2])
+    assert_array_equal(v, [-1, -2])
+    assert_array_equal(array, [1, 3, 5])
 
 
 # -- in transforms, and in functions of functions

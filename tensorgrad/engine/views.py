@@ -117,7 +117,7 @@ def coincide(a: Array, b: Array) -> bool:
     """Return whether two arrays have the same layout, each in its own memory, and are writeable."""
     if (a.shape, a.strides, a.dtype) != (b.shape, b.strides, b.dtype):
         return False
-    if a.base is b.base and a.flags.writeable and 0 not in a.strides:
+    if a.base is b.base and a.flags.writeable:
         return _address(a) == _address(b)
     layout = layout_of(a)
     return layout == layout_of(b) and layout.writeable and not layout.repeats
