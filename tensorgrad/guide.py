@@ -218,7 +218,7 @@ CURES: dict[str, dict[str, str]] = {
         "set_grad_enabled": "tg.enable_grad()  # or tg.no_grad()",
         "inference_mode": "tg.no_grad()",
         "is_tensor": "isinstance(t, tg.Tensor)",
-        "autograd": "tg.grad(f)  # or t.backward()",
+        "autograd": "tg.grad(f)  # or t.backward(); tg.differentiable in place of a Function",
         "set_default_dtype": "tg.Tensor([1.0], dtype=np.float32)  # and dtype= of layers",
         "device cuda device_put backends": _CPU,
         "functional F": "tg.nn.softmax(t, axis=1)  # functions are in tg.nn",
@@ -265,7 +265,9 @@ CURES: dict[str, dict[str, str]] = {
         "stop_gradient": "t.detach()",
         "flatten": "t.reshape(len(t), -1)",
         "ravel_pytree flatten_util": "tg.ravel({'w': x})",
-        "tree_map tree_util pytree": "tg.tree.map(lambda w: w - 0.1 * w, {'w': x})",
+        "tree_map tree_util pytree": (
+            "tg.tree.map(lambda w: w - 0.1 * w, {'w': x})  # and tg.tree.register for classes"
+        ),
         "lax": "tg.scan(lambda c, v: (c + v, c), x[0], x)  # and tg.cond, tg.while_loop",
         "switch": "tg.cond(np.sum(x) > 0, np.sin, np.cos, x)  # nested for more cases",
         "numpy": "import numpy as np  # its functions take tensors",
