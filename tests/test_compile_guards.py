@@ -240,6 +240,20 @@ CONTAINERS = programs(
 )  # fmt: skip
 
 OBJECTS = programs(
+    ("import ctypes\nv = ctypes.c_double(2.0)", "x * v.value", "v.value = 3.0"),
+    ("import importlib, sys, types\nm = sys.modules['guards_a'] = types.ModuleType('guards_a')\n"
+     "m.rate = 2.0", "x * importlib.import_module('guards_a').rate", "m.rate = 3.0"),
+    ("import sys, types\nm = sys.modules['guards_b'] = types.ModuleType('guards_b')\n"
+     "m.rate = 2.0", "x * sys.modules['guards_b'].rate", "m.rate = 3.0"),
+    ("try:\n    raise ValueError([2.0])\nexcept ValueError as error:\n    e = error",
+     "x * e.args[0][0]", "e.args[0][0] = 3.0"),
+    ("def q():\n    pass", "x * len(q.__name__)", "q.__name__ = 'other'"),
+    ("class H:\n    pass", "x * len(H.__name__)", "H.__name__ = 'Other'"),
+    ("import configparser\nc = configparser.ConfigParser()\nc['a'] = {'b': '2'}",
+     "x * float(c['a']['b'])", "c['a']['b'] = '3'"),
+    ("def q():\n    yield s\ns = 2.0", "x * sum(q())", "s = 3.0"),
+    (HOLDER + "def f(x):\n    import contextlib\n    with contextlib.suppress(AttributeError):\n"
+     "        return x * h.other\n    return x", None, "h.other = 3.0"),
     (HOLDER, "x * h.rate", "h.rate = 3.0"),
     (HOLDER, "x * h.rate", "Holder.rate = 3.0"),
     (HOLDER, "x * Holder.rate", "Holder.rate = 3.0"),

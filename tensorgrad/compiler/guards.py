@@ -61,6 +61,9 @@ _REFLECTIVE_MODULES = {"copy", "dataclasses", "inspect", "pickle"}
 # What an optimizer or a schedule does in a compiled function without telling what it holds.
 _STEPS = {"step", "zero_grad", "update", "copy_to", "applied"}
 _CONTAINERS: tuple[Any, ...] = (list, tuple, dict, deque, set, frozenset, Mapping)
+# What functions and classes are called, and what finds modules by their names.
+_NAMES = {"__name__", "__qualname__", "__doc__", "__module__"}
+_BY_NAME = {"modules", "import_module", "__import__"}
 _ABSENT = object()
 
 
@@ -134,8 +137,11 @@ class Guards:
                 self._todo.append(value)
                 self._reflects = self._reflects or _can_reflect(value)
         package = variables.get("__package__")
-        for name in (*load.modules, *(f"{package}.{name}" for name in load.attributes)):
-            self._todo.append(sys.modules.get(name))
+        modules = {*load.modules, *(f"{package}.{name}" for name in load.attributes)}
+        if _BY_NAME & (load.variables | load.attributes):  # of modules, which then are texts
+            modules |= {str(variables.get("__name__"))}
+            modules |= {text for text in code.co_consts if isinstance(text, str)}
+        self._todo += map(sys.modules.get, sorted(modules))
 
     def _visit_all(self) -> None:
         while self._todo:
@@ -145,6 +151,9 @@ class Guards:
                 self._visit(thing)
 
     def _visit(self, thing: Any) -> None:
+        if has_type(thing, (FunctionType, type)):
+            for name in sorted(self._attributes & _NAMES):
+                self.checks.require(f"{{}}.{name}", getattr(thing, name), thing)
         if has_type(thing, Tensor):
             self.tensors.append(thing)
         elif has_type(thing, np.ndarray):
@@ -160,6 +169,10 @@ class Guards:
                 self._visit_attributes(thing, attributes_of(thing) or {}, self._attributes)
         elif has_type(thing, type):
             self._visit_class(thing)
+        elif has_type(thing, BaseException):
+            self.checks.require("{}.args", thing.args, thing)
+            self._todo.append(thing.args)
+            self._visit_object(thing)
         elif has_type(thing, weakref.ref):
             self.checks.require("{}()", thing(), thing)
             self._todo.append(thing())
@@ -248,9 +261,9 @@ class Guards:
         kind, held = type(thing), attributes_of(thing)
         parts = self._before.get(id(thing), parts_of(thing)) or {}
         is_container = self._visit_container(thing, parts)
+        if not held and not is_container and is_librarys(kind):
+            self._visit_opaque(thing)
         if held is None and not slots_of(thing):
-            if not is_container:
-                self._visit_opaque(thing)
             return
         own, is_ours = (held or {}) | slots_of(thing), module_of(kind).startswith(_LIBRARY)
         if module_of(kind).startswith(FOLLOWED):
