@@ -86,6 +86,8 @@ class Profile(NamedTuple):
 
     def __str__(self) -> str:
         """A table: microseconds, bytes, and the line of the call."""
+        if not self.operations:
+            return "no operation was recorded: none was on a tensor with requires_grad=True"
         rows: list[tuple[str, ...]] = [
             ("operation", "shape", "forward us", "backward us", "saved bytes", "called at")
         ]
@@ -93,8 +95,7 @@ class Profile(NamedTuple):
             "total",
             "",
             (),
-            *[sum(column) for column in zip(*(o[3:] for o in self.operations), strict=True)]
-            or (0.0, 0.0, 0),
+            *[sum(column) for column in zip(*(o[3:] for o in self.operations), strict=True)],
         )
         for o in [*self.operations, total]:
             times = [f"{seconds * 1e6:.1f}" for seconds in (o.forward, o.backward)]

@@ -452,7 +452,7 @@ def test_profile_lists_what_was_recorded() -> None:
     assert all("test_derivatives.py" in o.place for o in report.operations)
     table = str(report).splitlines()
     assert len(table) == 6 and table[-1].startswith("total")
-    assert "total" in str(tg.profile(np.sum)(np.ones(3)))  # nothing was recorded
+    assert "no operation was recorded" in str(tg.profile(np.sum)(np.ones(3)))
 
 
 def test_what_a_derivative_records_has_the_line_that_asked_for_it() -> None:
