@@ -91,6 +91,8 @@ def assert_same(
             # NumPy's own functions return a number for an array of no axes.
             assert isinstance(a, np.ndarray) or type(a) is type(b), where
             assert (a.shape, a.dtype) == (b.shape, b.dtype), where
+            if np.array_equal(a, b):  # the other comparisons take ten times as long
+                continue
             if where in arrays:
                 bound = roundings * np.finfo(b.dtype).eps * largest[name_of(where)]
                 assert_allclose(a, b, rtol=0, atol=bound, err_msg=where)

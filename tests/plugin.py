@@ -23,8 +23,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Take all that tests and modules hold from the collector: it lives to the end anyway."""
     gc.collect()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _frozen() -> None:
+    """Take all that pytest and earlier tests hold from the collector: most lives to the end."""
     gc.freeze()
 
 

@@ -167,7 +167,7 @@ def assert_close(actual: Any, expected: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "derivative"), one_in(8, itertools.product(PROGRAMS, DERIVATIVES))
+    ("name", "derivative"), one_in(16, itertools.product(PROGRAMS, DERIVATIVES))
 )
 def test_scan_is_the_loop(name: str, derivative: str) -> None:
     fun, args = PROGRAMS[name]
@@ -234,7 +234,7 @@ def loop_in_a_branch(x: Any, w: Any) -> Any:
 CONDITIONS = [branches, chosen_in_a_loop, loop_in_a_branch]
 
 
-@pytest.mark.parametrize(("f", "derivative"), one_in(5, itertools.product(CONDITIONS, DERIVATIVES)))
+@pytest.mark.parametrize(("f", "derivative"), one_in(9, itertools.product(CONDITIONS, DERIVATIVES)))
 def test_one_of_two_functions_runs(f: Function, derivative: str) -> None:
     transformed = DERIVATIVES[derivative](f)
     compiled = tg.compile(transformed)

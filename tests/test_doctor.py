@@ -209,6 +209,7 @@ def test_a_narrow_report(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
+@full_run_only
 @openblas
 def test_the_report(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv(doctor.VARIABLE, OTHER)  # of the children; this process has the other kernel

@@ -35,7 +35,7 @@ from .depth import FULL, one_in
 FOLDER = Path(tensorgrad.examples.__file__).parent
 NAMES = sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
 NEED = {"curve_fitting": "scipy"}
-SLOW = {"digits_convolutional", "kalman_filter"}
+SLOW = {"character_model", "digits_convolutional", "kalman_filter"}
 RUN = [name for name in NAMES if FULL or name not in SLOW]
 COMMANDS = NAMES if FULL else ["per_example_gradients"]
 

@@ -181,7 +181,7 @@ def no_list_loses_its_gradient(op: Op, shapes: tuple[Shape, ...]) -> None:
                 assert_allclose(*grads, rtol=1e-12, atol=1e-12)
 
 
-@law(once, one_row_in=30)
+@law(once, one_row_in=40)
 def gradient_at_random_values(op: Op) -> None:
     oracle = complex_step if op.analytic else central_differences
 
@@ -254,7 +254,7 @@ def where_it_is_quick(op: Op) -> list[Any]:
     return [first, *(case for case in others if size(case) <= 8)]
 
 
-@law(where_it_is_quick, one_row_in=2)
+@law(where_it_is_quick, one_row_in=4)
 def jacobian_of_many_rows_at_once(op: Op, shapes: tuple[Shape, ...]) -> None:
     """Rows and columns carried together are those carried one by one."""
     args, _ = draw(op, shapes)
@@ -271,7 +271,7 @@ def jacobian_of_many_rows_at_once(op: Op, shapes: tuple[Shape, ...]) -> None:
             assert_allclose(block, expected, rtol=1e-9, atol=1e-9)
 
 
-@law(at_a_small_shape, one_row_in=2)
+@law(at_a_small_shape, one_row_in=4)
 def derivative_of_a_forward_derivative(op: Op, shapes: tuple[Shape, ...]) -> None:
     args, seed = draw(op, shapes)
     rng = np.random.default_rng(4)
@@ -415,7 +415,7 @@ def test_max_of_many_tied_float16() -> None:
     assert_allclose(x.grad, np.float16(0.001), rtol=1e-2)
 
 
-@law(at_each_shape, one_row_in=2)
+@law(at_each_shape, one_row_in=4)
 def mixed_second_derivative(op: Op, shapes: tuple[Shape, ...]) -> None:
     """How the derivative by one argument, along v, changes with another one, along u."""
     rng = np.random.default_rng(0)

@@ -508,7 +508,7 @@ OPTIMIZERS = {
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        *((name, {"compile": False}) for name in OPTIMIZERS),
+        *((name, {"compile": False}) for name in one_in(2, OPTIMIZERS)),
         *((name, {}) for name in one_in(6, OPTIMIZERS)),
     ],
 )
@@ -520,19 +520,22 @@ def test_a_resumed_training_is_the_uninterrupted_one(
 
 @pytest.mark.parametrize(
     "options",
-    [
-        {"schedule_every": "step"},
-        {"compile": True},
-        {"early_stopping": None},
-        {"data": [(X[i : i + 15], Y[i : i + 15]) for i in range(0, 40, 15)]},
-    ],
+    one_in(
+        3,
+        [
+            {"schedule_every": "step"},
+            {"compile": True},
+            {"early_stopping": None},
+            {"data": [(X[i : i + 15], Y[i : i + 15]) for i in range(0, 40, 15)]},
+        ],
+    ),
     ids=lambda options: next(iter(options)),
 )
 def test_resumed_with_other_options(options: Any, tmp_path: Path) -> None:
     assert_resumes(tmp_path, lambda seed: Run(seed, **options))
 
 
-@pytest.mark.parametrize(("few", "many"), [(0, 6), (0, 3), (200, 3)])
+@pytest.mark.parametrize(("few", "many"), one_in(2, [(0, 6), (0, 3), (200, 3)]))
 def test_resumed_steps_are_compiled_as_before(
     few: int, many: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
