@@ -44,7 +44,9 @@ class Checks:
     def require_variable(self, variables: dict[str, Any], name: str, value: Any) -> None:
         """Require that a global variable is the same value."""
         _, checks = self._variables.setdefault(id(variables), (variables, []))
-        checks.append(_Check(self._is(name, value), name))
+        is_plain = name.isidentifier()  # unlike those that pytest adds to a test module
+        text = name if is_plain else f"{self._name(variables)}[{name!r}]"
+        checks.append(_Check(self._is(text, value), name))
 
     def require_content(self, cell: CellType, name: str, value: Any) -> None:
         """Require that a variable of an outer function is the same value."""
