@@ -5,6 +5,7 @@ What is counted is the instructions of Python that the files of the compiler run
 
 from __future__ import annotations
 
+import gc
 import io
 import sys
 from collections.abc import Callable
@@ -249,3 +250,14 @@ def test_an_error_leaves_no_line_of_progress(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(KeyError):
         tg.compile(fails)(X)
     assert stream.getvalue().endswith("calls traced\r\033[K")
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_garbage_collector_is_left_as_it_was(enabled: bool) -> None:
+    before = gc.isenabled()
+    try:
+        (gc.enable if enabled else gc.disable)()
+        tg.compile(np.sin)(X)
+        assert gc.isenabled() is enabled
+    finally:
+        (gc.enable if before else gc.disable)()

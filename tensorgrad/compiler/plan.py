@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import gc
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +26,7 @@ from .buffers import Buffers, Recycled
 from .functions import FIXED_SHAPE, MakesNew
 from .passes import PASSES
 from .passes.loop_fusion import Chain
-from .printing import text_of
+from .printing import spec, text_of
 from .program import Call, Program, Storage, Value, mapped
 from .report import Profile, Step, Undo, listing
 from .spelling import (
@@ -61,6 +63,18 @@ class Output(NamedTuple):
     node: Node | None = None
 
 
+@contextlib.contextmanager
+def _collector_paused() -> Iterator[None]:
+    """A block that makes many objects and no garbage, for which the collector looks in vain."""
+    was_enabled = gc.isenabled()
+    try:
+        gc.disable()
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 class Stage(NamedTuple):
     """The program after a pass."""
 
@@ -83,6 +97,7 @@ class Plan:
     each pass left it, if they are asked for.
     """
 
+    @_collector_paused()
     def __init__(
         self,
         trace: Trace,
@@ -414,7 +429,7 @@ def _shape_checks(code: Code, call: Call, late: bool) -> list[str]:
 
 def _step(call: Call, lines: list[str], buffers: Buffers) -> Step:
     changed = [call.target] if call.target is not None else call.results
-    made = ", ".join(f"{v.dtype}{[*v.shape]}" for v in changed)
+    made = ", ".join(map(spec, changed))
     first = changed[0] if changed else None
     return Step(
         lines,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from typing import Any
 
@@ -58,7 +59,10 @@ class Names:
 
 def spec(value: Value) -> str:
     """The dtype and the shape of a value."""
-    return f"{value.dtype}{[*value.shape]}"
+    return f"{_name_of_dtype(value.dtype)}{[*value.shape]}"
+
+
+_name_of_dtype = functools.cache(str)  # NumPy takes 5 us
 
 
 def text_of(program: Program) -> str:
