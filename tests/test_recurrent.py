@@ -11,6 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import tensorgrad as tg
 from tensorgrad import nn
+from tensorgrad.nn import recurrent
 
 from .oracles import assert_same, leaf
 from .sequence_references import CASES, SEEDS, STORED, Case, Library, pytorch, results
@@ -235,3 +236,35 @@ def test_a_repr_shows_what_was_chosen() -> None:
     assert repr(nn.RNN(2, 3, **options)) == shown
     assert repr(nn.GRU(2, 3, 2, dropout=0.5)) == "GRU(2, 3, num_layers=2, dropout=0.5)"
     assert repr(nn.LSTMCell(2, 3, bias=False)) == "LSTMCell(2, 3, bias=False)"
+
+
+# -- long sequences, which are loops in compiled functions
+
+
+@each_kind
+def test_a_long_sequence_is_a_loop_in_a_compiled_function(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = getattr(tg.nn, kind)(2, 3, bidirectional=True, rng=0)
+
+    def losses(x: Any) -> Any:
+        outputs, last = net(x)
+        return np.sum(outputs**2) + sum(np.sum(state**3) for state in states(last))
+
+    def step(x: Any) -> Any:
+        for parameter in net.parameters():
+            parameter.grad = None
+        losses(x).backward()
+        return [parameter.grad for parameter in net.parameters()]
+
+    sizes = [len(tg.compile(step).lower(values(n, 2, 2)).steps) for n in (200, 250)]
+    assert max(sizes) < 200
+    x = values(200, 2, 2)
+    for actual, expected in zip(tg.compile(step)(x), step(x), strict=True):
+        assert_allclose(actual, expected, rtol=1e-11, atol=1e-12)
+    monkeypatch.setattr(recurrent, "_LONG", 2)
+    for parameter in net.parameters():
+        parameter.requires_grad = False
+    x = values(3, 1, 2)
+    for derivative in tg.grad(losses), tg.hessian(losses), tg.jacobian(lambda x: net(x)[0]):
+        assert_allclose(tg.compile(derivative)(x), derivative(x), rtol=1e-11, atol=1e-12)
