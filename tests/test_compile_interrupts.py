@@ -16,7 +16,7 @@ import pytest
 import tensorgrad as tg
 from tensorgrad.engine.modes import mode
 
-from .depth import FULL, one_in
+from .depth import one_in
 from .oracles import assert_same, leaf
 
 # After these operations, Python looks whether a signal has come.
@@ -106,9 +106,7 @@ PHASES: dict[str, Callable[[World], Any]] = {
     "replay": lambda world: world.compiled(world.x),
     "scan": lambda world: world.compiled.scan(np.stack([world.x] * 3)),
 }
-PLACES = {"trace": 12, "lower": 12, "replay": 1000, "scan": 50}  # about so many are tried
-if not FULL:
-    PLACES = {"trace": 6, "lower": 6, "replay": 60, "scan": 12}
+PLACES = {"trace": 12, "lower": 12, "replay": 1000, "scan": 50}  # at most, of the many
 
 
 @pytest.mark.parametrize("phase", one_in(2, PHASES))

@@ -501,7 +501,7 @@ class Stop(BaseException):
 
 
 @pytest.mark.parametrize(
-    "error", one_in(2, [ZeroDivisionError, Stop, KeyboardInterrupt, ValueError])
+    "error", one_in(3, [ZeroDivisionError, Stop, KeyboardInterrupt, ValueError])
 )
 @pytest.mark.parametrize("replayed", [False, True])
 def test_an_exception_while_tracing_changes_nothing(error: Any, replayed: bool) -> None:
