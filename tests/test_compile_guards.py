@@ -440,6 +440,13 @@ LIBRARY = programs(
     ("s = 2.0\nq = tg.checkpoint(lambda x: x * s)", "q(x)", "s = 3.0"),
     ("s = 2.0\nq = tg.differentiable(lambda x: x * s, lambda g, y, x: g * s)\n"
      "f = tg.grad(lambda x: np.sum(q(x)))", None, "s = 3.0"),
+    ("s = 2.0", "tg.fori_loop(0, 3, lambda i, y: y * s, x)", "s = 3.0"),
+    ("s = 2.0", "tg.scan(lambda y, a: (y * s + a, y), x, np.stack([x, x]))[0]", "s = 3.0"),
+    ("s = 2.0", "tg.cond(x[0] > 0, lambda y: y * s, lambda y: y, x)", "s = 3.0"),
+    ("s = 2.0", "tg.cond(x[0] < 0, lambda y: y * s, lambda y: y + s, x)", "s = 3.0"),
+    ("s = 50.0", "tg.while_loop(lambda y: np.sum(y) < s, lambda y: y * 2, x)", "s = 300.0"),
+    ("s = 2.0\nf = tg.grad(lambda x: np.sum(tg.fori_loop(0, 3, lambda i, y: y * s, x)))", None,
+     "s = 3.0"),
     ("", "np.log(x - x[0])", "np.seterr(divide='raise')"),
     ("def f(x):\n    with np.errstate(divide='warn'):\n        return np.log(x - x[0])", None,
      "np.seterr(divide='raise')"),

@@ -9,7 +9,7 @@ What happens when a function is called with arguments of a new kind, file by fil
     executed    the code that runs meanwhile, and what it names
     objects     what Python's objects hold, found without running code of theirs
     snapshot    what the function changes of Python's, which no program could repeat, is undone
-    guards      what it has read of Python's is tested in each call
+    guards      what it has read of Python's state; checks test that in each call
     progress    long compilations say on a terminal what they are doing
     passes      the program becomes another one that takes less time, step by step
     printing    a program as text

@@ -107,18 +107,22 @@ class Snapshot:
         elif has_type(thing, (ModuleType, CodeType)):
             return
         elif (held := parts_of(thing)) is not None:
-            self._visit(kind, path, users)
-            users = users and not module_of(kind).startswith(FOLLOWED)
-            self._holders.append((path, thing, held, users))
-            home = module_of(kind)
-            if home.startswith(FOLLOWED) and home != f"{FOLLOWED}flat":  # which counts the steps
-                self._followed.append((path, thing, held))
-            attributes = attributes_of(thing)
-            if has_type(thing, (Mapping, list, set)) and attributes is not None:
-                others = Attributes(thing)
-                self._holders.append((path, others, parts_of(others) or {}, users))
-            for name, part in held.items():
-                self._visit(part, _joined(path, thing, name), users)
+            self._visit_holder(thing, held, path, users)
+
+    def _visit_holder(self, thing: Any, held: dict[Any, Any], path: str, users: bool) -> None:
+        kind = type(thing)
+        self._visit(kind, path, users)
+        users = users and not module_of(kind).startswith(FOLLOWED)
+        self._holders.append((path, thing, held, users))
+        home = module_of(kind)
+        if home.startswith(FOLLOWED) and home != f"{FOLLOWED}flat":  # which counts the steps
+            self._followed.append((path, thing, held))
+        attributes = attributes_of(thing)
+        if has_type(thing, (Mapping, list, set)) and attributes is not None:
+            others = Attributes(thing)
+            self._holders.append((path, others, parts_of(others) or {}, users))
+        for name, part in held.items():
+            self._visit(part, _joined(path, thing, name), users)
 
     def _visit_function(self, function: FunctionType, users: bool) -> None:
         ours = function.__code__.co_filename.startswith(PACKAGE)
