@@ -396,6 +396,25 @@ def test_other_classes_may_take_the_operation_over() -> None:
     assert leaf([1.0]) * OptedOut() == "taken over"
 
 
+def test_an_object_that_becomes_an_array_is_an_operand() -> None:
+    class Column:
+        def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+            return np.array([3.0, 4.0], dtype)
+
+    t = leaf([1.0, 2.0])
+    np.sum(t * Column() + Column() * t).backward()
+    assert_array_equal(t.grad, [6, 8])
+
+
+def test_lists_are_indices_as_in_numpy() -> None:
+    t = tg.Tensor([1.0, 2.0, 3.0])
+    assert_array_equal(t[[True, False, True]], [1, 3])
+    assert_array_equal(t[[2, 0]], [3, 1])
+    assert_array_equal(t[[]], [])
+    with pytest.raises(IndexError):
+        t[np.array([])]
+
+
 def test_comparison_with_something_else_is_false_as_numpys() -> None:
     t = tg.Tensor([1.0, 2.0])
     for other in "a", None:

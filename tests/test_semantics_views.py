@@ -697,6 +697,16 @@ def test_layouts_tell_what_numpy_tells_of_arrays(dtype: Any) -> None:
                 assert layout.covers(layout_of(b)) == (low <= start and stop <= high)
 
 
+def test_views_do_not_follow_new_data() -> None:
+    t = tg.Tensor([1.0, 2.0, 3.0])
+    v = t[1:]
+    t.data = [10.0, 20.0, 30.0]
+    v[0] = 5.0
+    t[2] = 7.0
+    assert_array_equal(t, [10, 20, 7])
+    assert_array_equal(v, [5, 3])
+
+
 def test_writes_to_a_view_of_memory_that_no_array_owns() -> None:
     buffer = bytearray(np.arange(6.0).tobytes())
     array = np.ndarray((3,), float, buffer, 8, (16,))  # [1, 3, 5]
