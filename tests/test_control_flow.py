@@ -107,6 +107,12 @@ def the_same_several_times(scan: Function, c: Any, xs: Any) -> Any:
     return np.sum(c * d) + sum(np.sum(y ** (i + 1)) for i, y in enumerate(ys))
 
 
+def checkpointed(scan: Function, c: Any, xs: Any, w: Any) -> Any:
+    """Only the carries between two inner loops are saved."""
+    inner = tg.checkpoint(lambda c, xs: scan(lambda c, x: (np.tanh(c @ w + x), None), c, xs)[0])
+    return np.sum(scan(lambda c, xs: (inner(c, xs), None), c, xs.reshape(2, 2, 2))[0] ** 2)
+
+
 def unused(scan: Function, c: Any, xs: Any) -> Any:
     """Gradients that are zero: of what is not used, and through what is thrown away."""
     c, (first, _) = scan(lambda c, x: (c, (c * 2, x * c)), c, xs)
@@ -125,6 +131,7 @@ PROGRAMS = {
     "without a carry": Program(without_a_carry, (values(3, 2), values(2))),
     "nested loops": Program(nested_loops, (values(2), values(3, 2))),
     "derivative inside": Program(derivative_inside, (values(2), values(3, 2))),
+    "checkpointed": Program(checkpointed, (values(2), values(4, 2), values(2, 2))),
     "the same": Program(the_same_several_times, (values(2), values(3, 2))),
     "unused": Program(unused, (values(2), values(3, 2))),
     "matrices": Program(products_of_matrices, (values(2), values(3, 2, 2))),
