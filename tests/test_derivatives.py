@@ -420,6 +420,8 @@ def test_an_anomaly_names_the_operation_and_the_users_line() -> None:
         what = r"backward: .*sqrt.*inf at index \(1,\)"
         with pytest.raises(tg.AnomalyError, match=what), tg.detect_anomaly():
             np.sum(np.sqrt(x) * 2).backward()
+        with pytest.raises(tg.AnomalyError, match=what), tg.detect_anomaly(), tg.enable_grad():
+            np.sum(np.sqrt(x) * 2).backward()  # an inner mode keeps the hooks
         assert x.grad is None
         with tg.detect_anomaly():
             np.sum(np.tanh(x)).backward()

@@ -697,6 +697,34 @@ def test_layouts_tell_what_numpy_tells_of_arrays(dtype: Any) -> None:
                 assert layout.covers(layout_of(b)) == (low <= start and stop <= high)
 
 
+@pytest.mark.parametrize("index", [slice(2, None), slice(None, None, 2), slice(None, None, -1)])
+def test_an_optimizer_moves_a_leaf_that_is_a_view_with_its_views(index: Any) -> None:
+    base = tg.Tensor(np.arange(6.0))
+    p = base[index]
+    p.requires_grad = True
+    with tg.no_grad():
+        view = p[1:]
+    before = p.data.copy()
+    optimizer = tg.optim.SGD([p], lr=1.0)
+    assert_array_equal(p.data, before)
+    assert_array_equal(view, before[1:])
+    np.sum(p).backward()
+    optimizer.step()
+    assert_array_equal(p.data, before - 1)
+    if index.step is None:
+        assert_array_equal(view, before[1:] - 1)
+
+
+def test_a_read_only_view_stays_so_when_its_base_is_written_to() -> None:
+    t = tg.Tensor(np.eye(2))
+    diagonal = np.diagonal(t)
+    t[0, 0] = 5.0
+    assert_array_equal(diagonal, [5, 1])
+    assert not diagonal.data.flags.writeable  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match="read-only"):
+        diagonal[0] = 1.0
+
+
 def test_views_do_not_follow_new_data() -> None:
     t = tg.Tensor([1.0, 2.0, 3.0])
     v = t[1:]
