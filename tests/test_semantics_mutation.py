@@ -152,6 +152,26 @@ def test_list_of_tensors_changed_after_use() -> None:
     assert (x.grad, y.grad) == (1, 10)
 
 
+# -- data and grad, assigned
+
+
+def test_assigned_data_keeps_the_order_of_the_memory() -> None:
+    for order in "CF":
+        p = leaf(np.ones((2, 3), order=order))  # type: ignore[call-overload]
+        p.data = np.ones((2, 3), order="C")
+        assert p.data.flags[f"{order}_CONTIGUOUS"]
+
+
+def test_a_number_assigned_to_grad_fills_it() -> None:
+    p = leaf(np.ones(3, np.float32))
+    p.grad = 2.0
+    assert p.grad.dtype == np.float32
+    assert_array_equal(p.grad, [2, 2, 2])
+    with pytest.raises(ValueError, match=r"shape \(1,\)"):
+        p.grad = [1.0]
+    assert_array_equal(p.grad, [2, 2, 2])
+
+
 # -- data of a leaf, changed between forward and backward
 
 
