@@ -114,6 +114,9 @@ def test_ctrl_c_leaves_nothing_behind(phase: str) -> None:
     world = World()
     traces = phase in ("trace", "lower")
     before, now = World().everything(), mode.get()
+    stepped = World()
+    stepped.compiled(stepped.x)
+    after = stepped.everything()
     for _ in range(3):  # the first calls fill caches, and trace
         count = interrupted(PHASES[phase], World() if traces else world, float("inf"))
     assert count is not None
@@ -122,8 +125,9 @@ def test_ctrl_c_leaves_nothing_behind(phase: str) -> None:
         place += step
         assert mode.get() is now and sys.getprofile() is None
         assert all(type(a) is np.ndarray and a.flags.writeable for a in world.arrays())
-        if traces:
-            assert_same(world.everything(), before, roundings=0)
+        if traces:  # all or nothing: the last interrupts come when the call is complete
+            steps = world.optimizer.state_dict()["state"][0]["step"]
+            assert_same(world.everything(), after if steps else before, roundings=0)
         assert world.compiled(world.x).shape == ()
         world = World() if traces else world
     assert place > 5 * step

@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 import warnings
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
@@ -176,7 +175,8 @@ class Compiled:
         self._argnums = {static_argnums} if isinstance(static_argnums, int) else {*static_argnums}
         names = static_argnames
         self._argnames = {names} if isinstance(names, str) else {*names}
-        self._plans: OrderedDict[Any, list[Plan]] = OrderedDict()
+        # In the order of their last use. Ctrl-C in the `__hash__` of a key breaks an OrderedDict.
+        self._plans: dict[Any, list[Plan]] = {}
         self._latest: Plan | None = None
         self._traced = 0
         self._supervisor = supervisor
@@ -223,7 +223,7 @@ class Compiled:
             except Diverged:
                 continue
             if result is not MISS:
-                self._plans.move_to_end(call.key)
+                self._plans[call.key] = self._plans.pop(call.key)
                 self._latest, self.replay = plan, plan.replay
                 return False, result
         if not self._supervisor.may_trace(call.key):
@@ -265,8 +265,7 @@ class Compiled:
             )
 
     def _keep(self, call: Arguments, plan: Plan) -> None:
-        self._plans.setdefault(call.key, []).insert(0, plan)
-        self._plans.move_to_end(call.key)
+        self._plans[call.key] = [plan, *self._plans.pop(call.key, ())]
         self._latest, self.replay = plan, plan.replay
         self._traced += 1
         if self._traced == MANY + 1:
