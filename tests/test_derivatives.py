@@ -466,6 +466,17 @@ def test_what_a_derivative_records_has_the_line_that_asked_for_it() -> None:
     assert {o.place.rpartition(":")[2] for o in report.operations} == {str(first + 1)}
 
 
+def test_what_an_inner_mode_in_a_derivative_records_has_its_own_line() -> None:
+    def derivative(g: Any, _y: Any, x: Any) -> Any:
+        with tg.enable_grad():
+            return g * np.cos(x)
+
+    sine = tg.differentiable(derivative)(np.sin)
+    report = tg.profile(tg.grad(sine))(leaf(0.5))
+    (line,) = {o.place.rpartition(":")[2] for o in report.operations if o.name == "cos"}
+    assert int(line) == derivative.__code__.co_firstlineno + 2
+
+
 # -- gradcheck
 
 
