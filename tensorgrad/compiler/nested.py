@@ -148,7 +148,11 @@ class Body:
         arguments = Arguments("body", tuple(self._arrays), {}, (), ())
         tree = structure(tuple(results))
         specs = [Spec(v.shape, v.dtype) for v in results]
-        plan = Plan(self._trace, outputs, tree, {}, arguments, [None], is_body=True)
+        self._trace.executed.pause()  # no code of the user's runs here
+        try:
+            plan = Plan(self._trace, outputs, tree, {}, arguments, [None], is_body=True)
+        finally:
+            self._trace.executed.resume()
         return _Program(plan, self._trace.places, specs)
 
     def scan(
