@@ -336,6 +336,103 @@ def test_training_steps(widths: list[int]) -> None:
     assert_passes_keep_results(step, x, y)
 
 
+# -- some of them
+
+
+def _training_step() -> tuple[Any, list[Any]]:
+    net = tg.MLP(3, [4, 4, 1], rng=0)
+    optimizer = tg.optim.Adam(net.parameters())
+
+    def step(x: Any, y: Any) -> Any:
+        loss = tg.nn.mse_loss(net(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.detach(), [p.data.copy() for p in net.parameters()]
+
+    return step, [np.random.default_rng(0).normal(size=(5, 3)), np.zeros((5, 1))]
+
+
+def _scaled_sums() -> tuple[Any, list[Any]]:
+    row = np.arange(3.0)
+
+    def f(x: Any) -> Any:
+        y = np.exp(2.0 * (np.sin(x) * 3.0 + row))
+        return np.sum(y * y), np.exp(np.sin(x)), np.sum(np.cos(row))
+
+    return f, [X]
+
+
+def _loop() -> tuple[Any, list[Any]]:
+    def f(x: Any) -> Any:
+        return tg.scan(lambda c, row: (np.tanh(c * 2.0 * 3.0 + row), np.sum(c * c)), x[0], x)[0]
+
+    return tg.value_and_grad(lambda x: np.sum(f(x))), [X]
+
+
+def _views_and_writes() -> tuple[Any, list[Any]]:
+    def f(x: Any) -> Any:
+        y = np.sin(x)
+        y[0] += y[1]
+        np.linalg.cholesky(y @ y.T + 9 * np.eye(2))
+        return y.T.reshape(-1), y * 1
+
+    return f, [X]
+
+
+PROGRAMS = [_training_step, _scaled_sums, _loop, _views_and_writes]
+NAMES = [name_of(transform) for transform in PASSES]
+CHOICES = {
+    **{f"without {name}": [n for n in NAMES if n != name] for name in NAMES},
+    **{f"the first {i}": NAMES[:i] for i in range(len(NAMES))},
+}
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+@pytest.mark.parametrize("make", PROGRAMS)
+def test_passes_left_out(make: Any, choice: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop_fusion, "LARGE", 6)
+    (eager, args), (function, _) = make(), make()
+    compiled = tg.compile(function, passes=CHOICES[choice])
+    for _ in range(3):
+        expected, found = tg.tree.leaves(eager(*args)), tg.tree.leaves(compiled(*args))
+        for a, b in zip(expected, found, strict=True):
+            np.testing.assert_allclose(np.asarray(a), np.asarray(b), 1e-9, 1e-12)
+    names = [stage.name for stage in compiled.lower(*args).stages[1:]]
+    assert [n for n in names if n != "hoist_decisions"] == [
+        n for n in CHOICES[choice] if n != "hoist_decisions"
+    ]
+
+
+def test_a_pass_of_ones_own_runs_in_the_bodies_of_loops_too() -> None:
+    def sines_are_cosines(program: Program) -> Program:
+        calls = [c.instead(np.cos, c.args) if c.fun is np.sin else c for c in program.calls]
+        return program._replace(calls=calls)
+
+    @tg.compile(passes=["fold_constants", sines_are_cosines])
+    def f(x: Any) -> Any:
+        return np.sin(x), tg.fori_loop(0, 1, lambda _, y: np.sin(y), x)
+
+    f(X)
+    for y in f(X):
+        np.testing.assert_allclose(y, np.cos(X))
+    names = [stage.name for stage in f.lower(X).stages]
+    assert names == ["trace", "hoist_decisions", "fold_constants", "sines_are_cosines"]
+
+
+@pytest.mark.parametrize(
+    ("passes", "error", "message"),
+    [
+        (["fuse"], ValueError, "no pass 'fuse': choose from fold_constants, "),
+        ("fuse_loops", TypeError, r"names or functions: \['fuse_loops'\]"),
+        ([3], TypeError, "a name or a function, not a int"),
+    ],
+)
+def test_what_is_no_pass(passes: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        tg.compile(np.sin, passes=passes)
+
+
 def test_a_program_is_printed_line_by_line() -> None:
     builder = Builder()
     x = builder.value(X, "input")

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 import numpy as np
@@ -25,9 +25,11 @@ from ..tree import flatten, is_stateful, map as tree_map, require_arrays
 from .arguments import Arguments, difference, require_untouched
 from .guards import Guards
 from .objects import attributes_of
+from .passes import Pass
 from .plan import MISS, Diverged, Output, Plan, no_entry
 from .program import make_writeable
 from .snapshot import Snapshot, require_seeds
+from .stages import selected
 from .tracing import Trace, Tracer, place_of
 
 PLANS = 32  # that are kept, those used last
@@ -63,6 +65,7 @@ def compile(  # noqa: A001 (as in PyTorch)
     *,
     static_argnums: int | Sequence[int] = (),
     static_argnames: str | Sequence[str] = (),
+    passes: Iterable[str | Pass] | None = None,
 ) -> CompiledFunction[P, R]: ...
 @overload
 def compile(  # noqa: A001
@@ -70,6 +73,7 @@ def compile(  # noqa: A001
     *,
     static_argnums: int | Sequence[int] = (),
     static_argnames: str | Sequence[str] = (),
+    passes: Iterable[str | Pass] | None = None,
 ) -> Callable[[Callable[P, R]], CompiledFunction[P, R]]: ...
 @guided
 def compile(  # noqa: A001
@@ -77,6 +81,7 @@ def compile(  # noqa: A001
     *,
     static_argnums: int | Sequence[int] = (),
     static_argnames: str | Sequence[str] = (),
+    passes: Iterable[str | Pass] | None = None,
 ) -> Any:
     """Return the function as one flat program of NumPy calls, into memory that is planned once.
 
@@ -107,6 +112,10 @@ def compile(  # noqa: A001
     itself. The call has then changed nothing. A tensor from a compiled function has no graph: take
     the derivatives inside.
 
+    `passes` are the passes that the program goes through: their names, or functions of a program.
+    By default it is all of them. A wrong result that goes away without one of them is its fault;
+    their names are those of the `stages` that `lower` returns.
+
     >>> net = tg.MLP(2, [8, 1], rng=0)
     >>> optimizer = tg.optim.SGD(net.parameters(), lr=0.1)
     >>> @tg.compile
@@ -123,11 +132,11 @@ def compile(  # noqa: A001
     """
     if fun is None:
         return functools.partial(
-            compile, static_argnums=static_argnums, static_argnames=static_argnames
+            compile, static_argnums=static_argnums, static_argnames=static_argnames, passes=passes
         )
     if not callable(fun):
         raise TypeError(f"compile: takes a function, not a {type(fun).__name__}: compile(f)(x)")
-    return Compiled(fun, static_argnums, static_argnames).function()
+    return Compiled(fun, static_argnums, static_argnames, passes=passes).function()
 
 
 class Supervisor:
@@ -168,6 +177,7 @@ class Compiled:
         static_argnums: int | Sequence[int] = (),
         static_argnames: str | Sequence[str] = (),
         supervisor: Supervisor = Supervisor(),  # noqa: B008 (it has no state)
+        passes: Iterable[str | Pass] | None = None,
     ) -> None:
         self.replay: Function = no_entry
         self._fun = self.__wrapped__ = fun
@@ -180,6 +190,7 @@ class Compiled:
         self._latest: Plan | None = None
         self._traced = 0
         self._supervisor = supervisor
+        self._passes = selected(passes)
         # Who takes the token out may run a plan, or change them. A lock costs 0.15 us more.
         self._token = [None]
         self._holder = 0  # the thread that has it, if for more than a replay
@@ -296,6 +307,7 @@ class Compiled:
         before = mode.get()
         roots = [self._fun, *call.things]
         trace, snapshot = Trace(self._name), Snapshot(*roots, call.leaves)
+        trace.passes = self._passes
         trace.before_host, trace.after_host = snapshot.require_followed, snapshot.note_followed
         for t in snapshot.tensors:
             trace.follow(t)
@@ -366,7 +378,8 @@ class Compiled:
         `print(plan)` lists the calls, with the shapes and the memory of what they make, and with
         the lines of the function that they are due to. `plan.source` is the code,
         `plan.peak_bytes` the memory for temporary arrays; `plan.profile()` times each call.
-        `plan.stages` has the program as it was traced, and as each pass left it, to be printed.
+        `plan.stages` is a list of the program as it was traced, and as each pass left it. A stage
+        has a `name` and a `program`; `print(stage)` shows a line for each call.
 
         >>> plan = tg.compile(lambda x: np.sum(np.exp(x))).lower(np.ones(1000))
         >>> plan.peak_bytes <= 8100

@@ -40,7 +40,7 @@ class Nested(Trace):
 
     def __init__(self, parent: Trace, pinned: Pinned) -> None:
         super().__init__("")
-        self.progress = parent.progress
+        self.progress, self.passes = parent.progress, parent.passes
         self.parent: Trace = parent
         parent._undo.append(self.undo)
         self.executed = parent.executed

@@ -24,9 +24,8 @@ from ..tree import TreeDef
 from .arguments import Arguments
 from .buffers import Buffers, Recycled
 from .functions import FIXED_SHAPE, MakesNew
-from .passes import PASSES
 from .passes.loop_fusion import Chain
-from .printing import spec, text_of
+from .printing import spec
 from .program import Call, Program, Storage, Value, mapped
 from .report import Profile, Step, Undo, listing
 from .spelling import (
@@ -39,6 +38,7 @@ from .spelling import (
     plain_lines,
     spelling,
 )
+from .stages import Stage, run_passes
 from .strides import copied, pattern, whose_strides_count
 from .tracing import Trace
 
@@ -75,17 +75,6 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-class Stage(NamedTuple):
-    """The program after a pass."""
-
-    name: str
-    program: Program
-
-    def __str__(self) -> str:
-        """The name, and the calls."""
-        return f"{self.name}:\n{text_of(self.program)}"
-
-
 class Plan:
     """The flat program for one signature of a compiled function.
 
@@ -113,14 +102,10 @@ class Plan:
         inputs = dict(zip(trace.inputs, arguments.arrays)) | {v: v.array for v in earlier.values()}
         kept = _values([*(o.value for o in outputs), *final.values()])
         counting = [] if is_body else whose_strides_count(trace.calls, inputs, kept)
-        program = Program(trace.calls, kept)
-        self.stages = [Stage("trace", program)] if with_stages else []
-        for transform in PASSES:
-            trace.progress(f"{name_of(transform)}, {len(program.calls):,} calls")
-            program = transform(program)
-            if with_stages:
-                self.stages.append(Stage(name_of(transform), program))
-        calls, same = program.calls, dict(zip(kept, program.outputs, strict=True))
+        self.stages: list[Stage] = []
+        for stage in run_passes(Program(trace.calls, kept), trace.passes, trace.progress):
+            self.stages = [*self.stages, stage] if with_stages else []
+        calls, same = stage.program.calls, dict(zip(kept, stage.program.outputs, strict=True))
         self.outputs = [o._replace(value=o.value and same[o.value]) for o in outputs]
         final = {node: v and same[v] for node, v in final.items()}
         given, gradients = _values(o.value for o in self.outputs), _values(final.values())

@@ -53,6 +53,7 @@ from .functions import (
     attribute,
     getitem,
 )
+from .passes import PASSES, Pass
 from .program import (
     ARRAYS,
     PACKAGE,
@@ -382,6 +383,7 @@ class Trace:
 
     def __init__(self, name: str) -> None:
         self.progress = Progress(name)
+        self.passes: Sequence[Pass] = PASSES  # that the program goes through
         self.parent: Trace | None = None  # of the trace of such a body, the one around it
         self.calls: list[Call] = []
         self.inputs: list[Value] = []

@@ -1,0 +1,58 @@
+"""The passes one after another, and the program after each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from ..engine.registry import name_of
+from .passes import PASSES, Pass
+from .passes.decisions import hoist_decisions
+from .printing import text_of
+from .program import Program
+
+
+class Stage(NamedTuple):
+    """The program after a pass."""
+
+    name: str
+    program: Program
+
+    def __str__(self) -> str:
+        """The name, and the calls."""
+        return f"{self.name}:\n{text_of(self.program)}"
+
+
+def selected(passes: Iterable[str | Pass] | None) -> Sequence[Pass]:
+    """The passes with these names, and functions that are passes themselves; for None, all.
+
+    `hoist_decisions` always runs: without it, a call could stop after it has changed something.
+    """
+    if passes is None:
+        return PASSES
+    known = {name_of(transform): transform for transform in PASSES}
+    if isinstance(passes, str):
+        raise TypeError(f"compile: passes is a list of names or functions: [{passes!r}]")
+    found: list[Pass] = []
+    for item in passes:
+        if isinstance(item, str) and item not in known:
+            raise ValueError(f"compile: there is no pass {item!r}: choose from {', '.join(known)}")
+        if not isinstance(item, str) and not callable(item):
+            raise TypeError(
+                f"compile: a pass is a name or a function, not a {type(item).__name__}: choose "
+                f"from {', '.join(known)}"
+            )
+        found.append(known[item] if isinstance(item, str) else item)
+    return found if hoist_decisions in found else [hoist_decisions, *found]
+
+
+def run_passes(
+    program: Program, passes: Sequence[Pass], progress: Callable[[str], None]
+) -> Iterator[Stage]:
+    """The program as it was traced, and as each pass leaves it."""
+    yield Stage("trace", program)
+    for transform in passes:
+        name = name_of(transform)
+        progress(f"{name}, {len(program.calls):,} calls")
+        program = transform(program)
+        yield Stage(name, program)
