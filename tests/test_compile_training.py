@@ -15,6 +15,8 @@ from numpy.testing import assert_array_equal
 
 import tensorgrad as tg
 from tensorgrad import nn, optim
+from tensorgrad.compiler.program import Program, Value, mapped
+from tensorgrad.compiler.spelling import arrays_in
 
 from .depth import one_in
 from .oracles import ROUNDINGS, assert_same, leaf
@@ -445,6 +447,98 @@ def test_random_steps(layers: list[str], options: dict[str, Any]) -> None:
     optimizer = options.pop("optimizer")
     # Optimizers that divide by a gradient's own size enlarge the roundings of small elements.
     assert_steps_agree(*twins(stacked(layers), loss, optimizer, **options), 3, 1 << 12)
+
+
+# -- a program is all that a back end needs
+
+
+def run_call_by_call(program: Program) -> None:
+    """Make the calls of a program as they stand, which the simplest back end would do."""
+    made: dict[Value, Any] = {}
+
+    def array(value: Value) -> Any:
+        return made.get(value, value.array)
+
+    for call in program.calls:
+        args, kwargs = mapped((call.args, call.kwargs), Value, array)
+        result = call.fun(*args, **kwargs)
+        if call.results:
+            made |= zip(call.returned, arrays_in(result), strict=True)
+
+
+@pytest.mark.parametrize("dtype", one_in(2, [np.float32, np.float64]))
+@pytest.mark.parametrize(
+    ("optimizer", "schedule"),
+    [*zip(OPTIMIZERS, itertools.cycle([*SCHEDULES])), *zip(itertools.cycle(OPTIMIZERS), SCHEDULES)],
+)
+def test_a_program_needs_no_python_but_its_calls(optimizer: str, schedule: str, dtype: Any) -> None:
+    options: dict[str, Any] = {"schedule": schedule, "clip": "norm", "average": True}
+    eager, other = twins(NETS["MLP"], "mse", optimizer, groups=True, dtype=dtype, **options)
+    x, t = eager.batch(0)
+    step = tg.compile(lambda: other.step(x, t))
+    step()
+    eager.step(x, t)
+    program = step.lower().stages[0].program
+    for _ in range(3):
+        eager.step(x, t)
+        run_call_by_call(program)
+        kept = ("model", "optimizer", "schedule", "average")
+        found, expected = ({k: of.everything()[k] for k in kept} for of in (other, eager))
+        assert_same(found, expected)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_coefficients_are_those_of_eager_steps_to_the_last_bit(optimizer: str) -> None:
+    eager, compiled = (OPTIMIZERS[optimizer]([leaf(np.ones(3), np.float64)]) for _ in range(2))
+
+    def step(optimizer: Any, g: Any) -> None:
+        (p,) = optimizer.param_groups[0]["params"]
+        p.grad = g
+        optimizer.step()
+
+    replayed = tg.compile(lambda g: step(compiled, g))
+    for g in np.random.default_rng(0).normal(size=(50, 3)):
+        step(eager, g)
+        replayed(g)
+    a, b = (o.param_groups[0]["params"][0].data for o in (eager, compiled))
+    assert a.tobytes() == b.tobytes()
+    assert plans(replayed) == 1
+
+
+def test_a_schedule_undone_with_a_trace_leaves_the_arrays_of_other_programs() -> None:
+    eager, other = (optim.SGD([leaf(np.ones(3), np.float64)], lr=0.5) for _ in range(2))
+    schedules = [optim.ExponentialLR(o, 0.5) for o in (eager, other)]
+
+    def step(i: int, fail: bool) -> None:
+        optimizer = (eager, other)[i]
+        (p,) = optimizer.param_groups[0]["params"]
+        p.grad = np.ones(3)
+        schedules[i].step()
+        optimizer.step()
+        if fail:
+            raise ZeroDivisionError
+
+    compiled = tg.compile(lambda fail: step(1, fail))
+    for fail in False, False, True, False:
+        if fail:
+            with pytest.raises(ZeroDivisionError):
+                compiled(True)
+        else:
+            step(0, False)
+            compiled(False)
+        assert_same(other.state_dict(), eager.state_dict())
+        assert_same(*(o.param_groups[0]["params"][0].data for o in (other, eager)))
+
+
+def test_a_learning_rate_of_zero_needs_no_other_program() -> None:
+    eager, compiled = twins(NETS["MLP"], "mse", "SGD")
+    step = tg.compile(compiled.step)
+    for lr in 0.0, 0.1, 0.0, 0.2:
+        for training in eager, compiled:
+            training.optimizer.param_groups[0]["lr"] = lr
+        assert_same(step(*compiled.batch(0)), eager.step(*eager.batch(0)))
+        assert_same(compiled.everything(), eager.everything())
+    assert plans(step) == 1
 
 
 # -- the state is shared with eager code

@@ -4,6 +4,7 @@ What happens when a function is called with arguments of a new kind, file by fil
 
     program     the calls and values that all others work on
     functions   what is known of NumPy's functions, and those that programs call besides
+    numbers     what a traced function computes with numbers, such as counts of steps
     strides     how arrays lie in memory, where that decides between a view and a copy
     tracing     the function runs once, on arrays that note each call
     executed    the code that runs meanwhile, and what it names

@@ -337,7 +337,7 @@ class Compiled:
                     guards = Guards(roots, trace.executed.codes, snapshot, trace.is_read)
                     for t in guards.tensors:
                         trace.watch(t)
-                    trace.require("{}()", guards.checks.function())
+                    trace.require_true(guards.checks.function())
                     trace.checks = guards.checks
                     plan = Plan(trace, outputs, structure, final, call, self._token, with_stages)
         except BaseException:  # Ctrl-C among them, at any place

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from typing import Any
 
 import numpy as np
@@ -117,12 +118,22 @@ def attribute(name: str) -> Function:
     return Attribute(name)
 
 
-class Inline:
-    """A line of Python in place of a call."""
+def power(x: Any, y: Any) -> float:
+    """`x ** y` by C's `pow`, as Python has it; NumPy's own differs in the last digit."""
+    result: float = float(x) ** float(y)
+    return result
 
-    def __init__(self, line: str) -> None:
-        self.line = line
-        self.__name__ = line
+
+# What is done with numbers: arrays of float64 without axes, which a program may keep as Python's
+# floats between these calls. Unlike NumPy's functions, they do not heed `errstate`.
+ON_NUMBERS = frozenset({
+    operator.add, operator.sub, operator.mul, operator.truediv, operator.gt, power, math.sqrt,
+})  # fmt: skip
+
+
+def array_of(number: Any, dtype: Any) -> Array:
+    """A number as an array without axes."""
+    return np.array(number, dtype)
 
 
 # What is called as it is, and returns a shape that follows from those of its arguments.
@@ -131,7 +142,7 @@ FIXED_SHAPE = frozenset({
     np.ndarray.swapaxes, np.swapaxes, np.moveaxis, np.expand_dims, np.squeeze, np.ndarray.squeeze,
     np.ndarray.astype, np.astype, np.ndarray.copy, np.copy, np.ravel, np.ndarray.ravel,
     np.ndarray.take, np.take, np.take_along_axis, np.broadcast_to, np.concatenate, np.stack,
-})  # fmt: skip
+}) | ON_NUMBERS  # fmt: skip
 # They always return a view, or always a new array, regardless of their arguments' strides.
 REGARDLESS = PRODUCTS | LIKE | JOINS | {
     getitem, np.where, np.take, np.ndarray.take, np.take_along_axis, np.cumsum, np.copy,

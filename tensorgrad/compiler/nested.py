@@ -72,9 +72,9 @@ class Nested(Trace):
             self._pinned[id(t)] = t, self.parent.tensor(t)
         return self._pinned[id(t)][1]
 
-    def require(self, expression: str, *things: Any) -> None:
-        """Let the program around it hold only where an expression is true."""
-        self.parent.require(expression, *things)
+    def require(self, *condition: Any) -> None:
+        """Let the program around it hold only where an attribute of an object equals a value."""
+        self.parent.require(*condition)
 
     def guard(self, owner: Any, attribute: str) -> None:
         """Let the program around it hold only as long as an attribute is what it is now."""
@@ -108,11 +108,14 @@ class Nested(Trace):
     def host(self, fun: Function, *args: Any, writes: Sequence[Array] = ()) -> Any:
         """Call a Python function at this point of each step; it may not write."""
         if writes:
-            self.inline("")
+            self._refuse_changes()
         return super().host(fun, *args)
 
-    def inline(self, _line: str, *_things: Any) -> None:
+    def move(self, _t: Tensor, _array: Array) -> None:
         """Raise a TraceError."""
+        self._refuse_changes()
+
+    def _refuse_changes(self) -> NoReturn:
         _refuse("changes what outlives it", "do that before or after the loop")
 
 

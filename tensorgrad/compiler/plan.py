@@ -40,7 +40,7 @@ from .spelling import (
 )
 from .stages import Stage, run_passes
 from .strides import copied, pattern, whose_strides_count
-from .tracing import Trace
+from .tracing import Condition, Trace
 
 LARGE = 1 << 12  # bytes: larger results get memory of their own at each call, smaller are copied
 RECYCLED = 1 << 24  # bytes: larger results lie where earlier ones did, if nobody has these
@@ -457,9 +457,23 @@ def _conditions(code: Code, trace: Trace) -> str:
             seen[:] = now
         return same
 
-    tests = [("{} == {} or {}()", (epoch, seen, look)), *trace.conditions]
-    tests += [("{}.grad is None", (node,)) for node, v in trace.earlier.items() if v is None]
-    return " and ".join(f"({test.format(*map(code.name, things))})" for test, things in tests)
+    # They may change what `look` sees, so they come first.
+    tests = [_condition(code, condition) for condition in trace.conditions]
+    tests += [f"({code.name(epoch)} == {code.name(seen)} or {code.name(look)}())"]
+    tests += [f"{code.name(test)}()" for test in trace.tests]
+    tests += [
+        f"{code.name(node, 'node')}.grad is None" for node, v in trace.earlier.items() if v is None
+    ]
+    return " and ".join(tests)
+
+
+def _condition(code: Code, condition: Condition) -> str:
+    """An expression for a condition."""
+    owner, attribute, value, otherwise = condition
+    test = f"{code.name(owner)}.{attribute}"
+    if value is not True:
+        test += f" == {code.text(value)}"
+    return test if otherwise is None else f"({test} or {code.name(otherwise)}())"
 
 
 def _effects(code: Code, final: dict[Node, Any], trace: Trace) -> list[str]:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from ..engine.registry import name_of
-from .functions import Inline
 from .program import Call, Program, Value, mapped
 
 _LETTERS = {"input": "a", "state": "s", "constant": "c"}  # of other values, "v"
@@ -49,8 +48,6 @@ class Names:
 
     def line(self, call: Call) -> str:
         """A call: what it makes, of what shape and dtype, by which function."""
-        if isinstance(call.fun, Inline):
-            return call.fun.line.format(*(type(thing).__name__ for thing in call.args))
         args = [*map(self.shown, call.args)]
         args += [f"{key}={self.shown(value)}" for key, value in call.kwargs.items()]
         made = ", ".join(f"{self.name(r)}: {spec(r)}" for r in call.results)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import builtins
 import itertools
 import keyword
+import math
+import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
@@ -23,14 +25,16 @@ from .functions import (
     COPIES,
     JOINS,
     LIKE,
+    ON_NUMBERS,
     PRODUCTS,
     RESHAPES,
     WITH_OUT,
     Attribute,
-    Inline,
     MakesNew,
+    array_of,
     assign_at,
     getitem,
+    power,
     spread,
 )
 from .program import ARRAYS, Call, Value, mapped, values_in
@@ -185,6 +189,8 @@ def spelling(call: Call) -> Spelling | None:
         given = (*call.args[1:2], 0)[0] if fun is np.full_like else int(fun is np.ones_like)
         fill = call.kwargs.get("fill_value", given)
         return lambda code, out: [f"{out}[...] = {code.text(fill)}"]
+    if fun is array_of:
+        return lambda code, out: [f"{out}[()] = {_number(code, call.args[0])}"]
     if fun is spread:
         return lambda code, out: [f"{out}[...] = {code.text(call.args[0])}"]
     first = call.args[0] if call.args else None
@@ -259,6 +265,29 @@ def arithmetic(code: Code, call: Call) -> str:
         f"{code.text(a)}[()]" if isinstance(a, Value) else code.name(dtype(a)) for a in call.args
     ]
     return f"{x} {_SIGNS[call.fun]} {y}"
+
+
+_OF_FLOATS: Mapping[Function, str] = {
+    operator.add: "{} + {}", operator.sub: "{} - {}", operator.mul: "{} * {}",
+    operator.truediv: "{} / {}", operator.gt: "{} > {}", power: "{} ** {}",
+}  # fmt: skip
+
+
+def _of_floats(code: Code, call: Call) -> str:
+    """A line for a call on numbers, whose result is a float of Python's: in a tenth of the time."""
+    operands = [_number(code, a) for a in call.args]
+    if call.fun is math.sqrt:
+        right = f"{code.function(math.sqrt)}({operands[0]})"
+    else:
+        right = _OF_FLOATS[call.fun].format(*operands)
+    return f"{code.local(call.results[0])} = {right}"
+
+
+def _number(code: Code, operand: Any) -> str:
+    """An expression for a number: a float, or the element of an array without axes."""
+    is_array = isinstance(operand, Value) and code.fixed(operand) is not None
+    text = f"{code.attribute(operand, 'item')}()" if is_array else code.text(operand)
+    return f"({text})" if text.startswith("-") else text
 
 
 def ufunc_line(code: Code, call: Call, out: str) -> str:
@@ -355,8 +384,8 @@ def plain_lines(code: Code, call: Call) -> list[str]:
     fun, args = call.fun, call.args
     if fun is assign_at:
         return [_assignment(code, call)]
-    if isinstance(fun, Inline):
-        return [fun.line.format(*map(code.name, args))]
+    if fun in ON_NUMBERS:
+        return [_of_floats(code, call)]
     if fun is bool:
         value, decision = args
         return [f"if {'not ' * decision}{code.text(value)}: raise Diverged"]

@@ -18,7 +18,7 @@ import traceback
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import FrameType
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
@@ -48,11 +48,11 @@ from .functions import (
     TEXTS,
     WRITERS,
     WRITING_METHODS,
-    Inline,
     assign_at,
     attribute,
     getitem,
 )
+from .numbers import Number
 from .passes import PASSES, Pass
 from .program import (
     ARRAYS,
@@ -375,6 +375,15 @@ class _Gap:
     """The place of a tensor among arguments."""
 
 
+class Condition(NamedTuple):
+    """Holds where an attribute of an object equals a value or, else, where `otherwise` is true."""
+
+    owner: Any
+    attribute: str
+    value: Any
+    otherwise: Callable[[], bool] | None
+
+
 class Trace:
     """All that one call of a function did: its calls, what they rely on, and what they change."""
 
@@ -400,9 +409,10 @@ class Trace:
         self.gradients: dict[Node, Any] = {}
         self.earlier: dict[Node, Value | None] = {}
         self.touched: dict[Node, None] = {}
-        # What must be so for the program to hold: expressions, with the things for their gaps; and
-        # attributes that must be what they are: an object, a name and a value.
-        self.conditions: list[tuple[str, tuple[Any, ...]]] = []
+        # What must be so for the program to hold: conditions and tests for each call; and, for when
+        # `epoch` has grown, attributes that must be what they are: an object, a name and a value.
+        self.conditions: list[Condition] = []
+        self.tests: list[Callable[[], bool]] = []
         self.attributes: list[tuple[Any, str, Any]] = []
         self.checks = Checks()  # of Python's state
         # By id, the generators drawn from, and the arrays that may be written to.
@@ -744,15 +754,14 @@ class Trace:
         self.calls.append(Call("host", fun, given, place=self._place or place()))
         return result
 
-    def inline(self, line: str, *things: Any) -> None:
-        """Run a line of Python now and at this point of each call; things fill its gaps, `{}`."""
-        names = {f"thing{i}": thing for i, thing in enumerate(things)}
-        self.executed.pause()
-        try:
-            exec(line.format(*names), names)
-        finally:
-            self.executed.resume()
-        self.calls.append(Call("host", Inline(line), things, place=self._place or place()))
+    def number(self, array: Array) -> Number:
+        """The number in an array without axes of float64, which the program reads in each call."""
+        return Number(self.record, self.state(array).value)
+
+    def write_number(self, array: Array, number: Number) -> None:
+        """Write a number into an array without axes, now and in each call."""
+        target = self.state(array)
+        self.record(assign_at, (target, (), number.value), target=target)
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Tracer:
         """Random numbers from 0 to 1, other ones at each call."""
@@ -764,9 +773,22 @@ class Trace:
         out: Tracer = self.record(rng.random, (shape,), {"dtype": dtype}, kind="host")
         return out
 
-    def require(self, expression: str, *things: Any) -> None:
-        """Let the program hold only where an expression is true; things fill its gaps, `{}`."""
-        self.conditions.append((expression, things))
+    def require(
+        self,
+        owner: Any,
+        attribute: str,
+        value: Any,
+        otherwise: Callable[[], bool] | None = None,
+    ) -> None:
+        """Let the program hold only where an attribute of an object equals a value.
+
+        If it is another one, what `otherwise` returns decides.
+        """
+        self.conditions.append(Condition(owner, attribute, value, otherwise))
+
+    def require_true(self, test: Callable[[], bool]) -> None:
+        """Let the program hold only where a function returns true."""
+        self.tests.append(test)
 
     def refuse(self, reason: str) -> NoReturn:
         """Raise a TraceError that names the user's line."""
@@ -845,7 +867,7 @@ class Trace:
                 else:  # a view keeps its place in the memory of what it is a view of
                     t._array = view_in(memory_with(value.array, layout), layout)
                 epoch[0] += 1
-                self.require("False")
+                self.require_true(_never)
 
     def _is_alone(self, t: Tensor, array: Array) -> bool:
         """Whether no other tensor from outside shares the memory of a tensor's array."""
@@ -876,7 +898,7 @@ class Trace:
     def move(self, t: Tensor, array: Array) -> None:
         """Let the data of a leaf lie in another array, which has been given its elements."""
         self._undo.append(functools.partial(move, t, t._array))
-        self.inline("{}({}, {})", move, t, array)
+        self.host(_Move(t, array))
 
     def touch(self, node: Node | None) -> None:
         """Note that the data of a leaf has changed."""
@@ -945,6 +967,22 @@ class Trace:
                 final[node] = None if g is None else self.value(g)
                 node.grad = None if g is None else copied(self.value(g).array)
         return final
+
+
+def _never() -> bool:
+    return False
+
+
+class _Move:
+    """Lets the data of a leaf lie in another array, when it is called."""
+
+    __name__ = "move"
+
+    def __init__(self, t: Tensor, array: Array) -> None:
+        self._t, self._array = t, array
+
+    def __call__(self) -> None:
+        move(self._t, self._array)
 
 
 @contextlib.contextmanager

@@ -62,7 +62,7 @@ class ExponentialMovingAverage:
         trace = mode.get().trace
         copies, vectors = self._current, self._vectors
         if trace is not None:
-            trace.require("{}.decay == {}", self, self.decay)
+            trace.require(self, "decay", self.decay)
             copies = [*map(trace.state, copies)]
             vectors = [(trace.state(mean), trace.state(current)) for mean, current in vectors]
         self._gather(copies)

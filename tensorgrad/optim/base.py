@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
 from ..engine.arrays import working_dtype
-from ..engine.modes import enable_grad, mode
+from ..engine.modes import enable_grad, epoch, mode
 from ..engine.tensor import Tensor
 from ..engine.typing import Array
 from ..errors import TraceError
@@ -21,7 +22,8 @@ from .flat import Flat, Part, by_dtype, distinct, listed, require_untraced
 Parameters: TypeAlias = "Iterable[Tensor] | Iterable[dict[str, Any]]"
 Options: TypeAlias = Mapping[str, Any]
 State: TypeAlias = Callable[..., Array]
-Coefficients: TypeAlias = tuple[Sequence[float], Callable[[int], Sequence[float]] | None]
+# Numbers, or what a compiled step notes arithmetic with: a float, or a `Number` of the compiler's.
+Number: TypeAlias = Any
 
 
 def arguments(local_names: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,40 +50,57 @@ _UNCHECKED = ("params", "dampening")
 
 
 class Group(dict[str, Any]):
-    """The options of a group of parameters. Every change of an option changes `version`.
+    """The options of a group of parameters. No key can be added, because no step would read it.
 
-    A compiled step compares versions, which takes 20 ns; comparing two dicts takes 140 ns. No key
-    can be added, because no step would read it.
+    Compiled steps read arrays, to which `Optimizer.refresh` writes what follows from the options.
+    `is_current` says whether they have what follows from the present ones, `nonzero` names those
+    that are not zero, but for `lr`, where it is itself `settled`: programs depend on that.
     """
 
-    __slots__ = ("_names", "version")
+    __slots__ = ("_names", "is_current", "nonzero", "settled")
 
     def __init__(self, options: Options) -> None:
-        # Lists become tuples: an assignment to an element would not change the version.
+        # Lists become tuples: an assignment to an element would not be noticed.
         super().__init__({k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
-        self.version = 0
+        self.is_current = self.settled = False
+        self.nonzero = ""
         self._names = [*self]
+
+    def __setitem__(self, name: str, value: Any) -> None:  # as schedules do in each step
+        _require_outside()
+        if name not in self._names:
+            self._require_known([name])
+        self.is_current = False
+        self.settled = self.settled and name == "lr"
+        super().__setitem__(name, value)
+
+    def _require_known(self, names: Iterable[str]) -> None:
+        if unknown := [name for name in names if name not in self._names]:
+            raise ValueError(
+                f"param_groups: an optimizer would ignore {unknown}; its options are "
+                f"{[name for name in self._names if name != 'params']}"
+            )
 
     def __reduce__(self) -> Any:
         return Group, (dict(self),)
 
 
+def _require_outside() -> None:
+    if mode.get().trace is not None:
+        raise TraceError(
+            "an option of an optimizer set by a compiled function would not be set in later "
+            "calls: set it outside, or let a schedule do it"
+        )
+
+
 def _changing(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     def changing(self: Group, *args: Any, **kwargs: Any) -> Any:
-        if mode.get().trace is not None:
-            raise TraceError(
-                "an option of an optimizer set by a compiled function would not be set in later "
-                "calls: set it outside, or let a schedule do it"
-            )
+        _require_outside()
         changed = dict(self)
         result = method(changed, *args, **kwargs)
-        if unknown := [name for name in changed if name not in self._names]:
-            raise ValueError(
-                f"param_groups: an optimizer would ignore {unknown}; its options are "
-                f"{[name for name in self._names if name != 'params']}"
-            )
-        self.version += 1
+        self._require_known(changed)
+        self.is_current = self.settled = False
         dict.update(self, changed)  # in one call, which Ctrl-C cannot divide
         for name in self.keys() - changed.keys():
             dict.__delitem__(self, name)
@@ -91,7 +110,7 @@ def _changing(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 for _method in (
-    dict.__delitem__, dict.__ior__, dict.__setitem__,
+    dict.__delitem__, dict.__ior__,
     dict.clear, dict.pop, dict.popitem, dict.setdefault, dict.update,
 ):  # fmt: skip
     setattr(Group, _method.__name__, _changing(_method))
@@ -121,6 +140,9 @@ class Optimizer:
 
     decoupled: ClassVar[bool] = False
     """Whether weight decay changes the parameters themselves, and not their gradients."""
+
+    options_of_step: ClassVar[tuple[str, ...]] = ()
+    """The names of the options that `_coefficients_of_step` reads as numbers."""
 
     def __init__(self, params: Parameters, **defaults: Any) -> None:
         if mode.get().trace is not None:
@@ -169,7 +191,8 @@ class Optimizer:
             raise ValueError(f"{name}: a parameter is in more than one group")
         options = Group(self.defaults | group | {"params": tuple(parameters)})
         self._check(options)
-        self._flats.append([Flat(like, name) for like in by_dtype(parameters)])
+        of_step = {name: options[name] for name in self.options_of_step}
+        self._flats.append([Flat(like, name, of_step) for like in by_dtype(parameters)])
         self.param_groups.append(options)
 
     def _check(self, options: Options) -> None:
@@ -181,24 +204,28 @@ class Optimizer:
     def _refuse(self, options: Options, name: str, rule: str) -> None:
         raise ValueError(f"{type(self).__name__}: {name}={options[name]} {rule}")
 
-    def _coefficients(self, o: Options) -> Coefficients:
-        """The numbers that `_update` takes: first the constant ones, then those of step t >= 1.
-
-        The latter are a function of t, or None if there are none; that may depend only on which
-        options are zero.
-        """
+    def _coefficients(self, o: Options) -> Sequence[float]:
+        """The first numbers that `_update` takes: those that are the same in all steps."""
         raise NotImplementedError
 
-    def _all_coefficients(self, o: Options) -> Coefficients:
-        """The coefficient of weight decay, if there is any, and those of `_update`."""
+    def _coefficients_of_step(self, _o: Options, _n: Options, _t: Number) -> Sequence[Number]:
+        """The other numbers that `_update` takes: those of step t >= 1.
+
+        Of the options `o`, only whether they are zero may be read; `n` has those in
+        `options_of_step` as numbers to compute with, as t is one. How many coefficients there are
+        may depend on `o` alone.
+        """
+        return ()
+
+    def _constant_coefficients(self, o: Options) -> Sequence[float]:
+        """The coefficient of weight decay, if there is any, and those of `_coefficients`."""
         if not (decay := o["weight_decay"]):
             return self._coefficients(o)
-        constant, timed = self._coefficients(o)
-        return (1 - o["lr"] * decay if self.decoupled else decay, *constant), timed
+        return (1 - o["lr"] * decay if self.decoupled else decay, *self._coefficients(o))
 
-    def _coefficients_of_step(self, o: Options, t: int) -> tuple[float, ...]:
-        constant, timed = self._all_coefficients(o)
-        return tuple(map(float, (*constant, *timed(t)) if timed else constant))
+    def _all_coefficients(self, o: Options, t: float) -> tuple[float, ...]:
+        constant = self._constant_coefficients(o)
+        return tuple(map(float, (*constant, *self._coefficients_of_step(o, o, t))))
 
     def _update(
         self, o: Options, p: Array, g: Array, s: Array, state: State, *coefficients: Any
@@ -206,7 +233,8 @@ class Optimizer:
         """Update the parameters `p` in place, by their gradients `g`; `s` is scratch memory.
 
         `state` finds the vectors that are kept between steps by name; at first they are zero.
-        `coefficients` are 0-d arrays; of the options `o`, only whether they are zero may be read.
+        `coefficients` are 0-d arrays; of the options `o`, only whether they are zero may be read,
+        and not of `lr`.
         `g` may be overwritten; if it is not, a compiled step saves a copy.
         """
         raise NotImplementedError
@@ -226,15 +254,15 @@ class Optimizer:
             with enable_grad():
                 loss = closure()
         ready = [  # what can fail is done before the first change
-            (group, flat, part, self._coefficients_of_step(group, part.steps + 1))
+            (group, flat, part, t := part.count.item() + 1.0, self._all_coefficients(group, t))
             for group, flats in zip(self.param_groups, self._flats)
             for flat in flats
             for part in flat.gather()
         ]
         trace = mode.get().trace
-        for group, flat, part, coefficients in ready:
+        for group, flat, part, t, coefficients in ready:
             if trace is None:
-                part.steps += 1
+                part.count[()] = t
                 scalars = flat.scalars(coefficients)
                 for block in part.blocks:
                     self._change(group, block.data, block.grad, block.scratch, block.state, scalars)
@@ -262,20 +290,48 @@ class Optimizer:
                 f"{type(self).__name__}: a compiled step would not see changes of options in a "
                 f"{type(group).__name__} in param_groups: update the groups that are there instead"
             )
-        c = _CompiledCoefficients(self._all_coefficients, group, part.steps + 1, flat.grad.dtype)
-        trace.require("{}.version == {}.version or {}()", group, c, c.refresh_if_alike)
-        trace.inline("{}.steps += 1", part)
-        # A schedule may have changed the group earlier in the same call.
-        trace.inline("if {}.group.version != {}.version: {}()", c, c, c.refresh)
-        if c.timed:
-            targets = "{}[()], " * len(c.moving)
-            trace.inline(f"{targets}= {{}}.timed({{}}.steps)", *c.moving, c, part)
-        scalars = [*map(trace.state, (*c.constant, *c.moving))]
+        self.arrays()
+        constants = zip(flat.step_arrays.constants, self._constant_coefficients(group))
+        trace.require(group, "is_current", True, functools.partial(self._refresh, group))
+        trace.guard(group, "nonzero")
+        t = trace.number(part.count) + 1
+        trace.write_number(part.count, t)
+        numbers = self._coefficients_of_step(group, flat.step_arrays.numbers(trace), t)
+        scalars = [trace.state(array) for array, _ in constants]
+        scalars += [number.as_array(flat.grad.dtype) for number in numbers]
         for block in part.blocks:
             p, g, s = map(trace.state, (block.data, block.grad, block.scratch))
             self._change(
                 group, p, g, s, lambda *name, block=block: trace.state(block.state(*name)), scalars
             )
+
+    def arrays(self) -> list[Array]:
+        """The arrays that compiled steps read, with what follows from the present options."""
+        for group in self.param_groups:
+            self._refresh(group)
+        return [a for flat in itertools.chain(*self._flats) for a in flat.step_arrays.all()]
+
+    def refresh(self) -> None:
+        """Write what follows from changed options into the arrays that compiled steps read."""
+        for group in self.param_groups:
+            if not group.is_current:
+                self._refresh(group)
+
+    def _refresh(self, group: Group) -> bool:
+        """Refresh the arrays of a group; return true, as the test of a compiled step."""
+        constants = self._constant_coefficients(group)
+        if not group.settled:
+            names = [name for name, x in group.items() if x and name not in ("params", "lr")]
+            nonzero = sys.intern(" ".join(names))
+            if nonzero != group.nonzero:
+                epoch[0] += 1
+                group.nonzero = nonzero
+            group.settled = True
+        for other, flats in zip(self.param_groups, self._flats):
+            for flat in flats if other is group else ():
+                flat.step_arrays.write(group, constants)
+        group.is_current = True
+        return True
 
     @guided
     def zero_grad(self) -> None:
@@ -376,40 +432,3 @@ class Optimizer:
             for group in self.param_groups
         ]
         return f"{type(self).__name__}({'; '.join(groups)})"
-
-
-class _CompiledCoefficients:
-    """The coefficients of a compiled step, in arrays that the program reads.
-
-    The `constant` ones are those of the options of `version`; the `moving` ones are computed by
-    `timed` in each step.
-    """
-
-    def __init__(
-        self, coefficients: Callable[[Options], Coefficients], group: Group, t: int, dtype: Any
-    ) -> None:
-        constant, self.timed = coefficients(group)
-        moving = self.timed(t) if self.timed else ()
-        self.constant, self.moving = ([np.zeros((), dtype) for _ in x] for x in (constant, moving))
-        self.group = group
-        self.version = -1  # not yet written
-        self._coefficients = coefficients
-        self._nonzero = self._which_are_nonzero()
-
-    def _which_are_nonzero(self) -> list[bool]:
-        """Which options are not zero: the program depends on that."""
-        return [bool(value) for name, value in self.group.items() if name != "params"]
-
-    def refresh_if_alike(self) -> bool:
-        """Take over changed options, if the program stays the same; return whether it does."""
-        alike = self._which_are_nonzero() == self._nonzero
-        if alike:
-            self.refresh()
-        return alike
-
-    def refresh(self) -> None:
-        """Write the constant coefficients of the present options."""
-        constant, self.timed = self._coefficients(self.group)
-        for array, number in zip(self.constant, constant):
-            array[()] = number
-        self.version = self.group.version

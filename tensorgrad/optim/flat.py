@@ -21,6 +21,7 @@ from ..errors import TraceError
 # them from memory: a step of Adam on 2,000,000 numbers of float64 takes 0.65 of the time. Shorter
 # blocks save less than their additional calls cost.
 BLOCK = 1 << 15
+MOST = 8  # coefficients of an update
 
 
 def listed(parameters: Iterable[Any], name: str) -> list[Any]:
@@ -109,7 +110,7 @@ class Flat:
     some steps.
     """
 
-    def __init__(self, parameters: list[Tensor], name: str) -> None:
+    def __init__(self, parameters: list[Tensor], name: str, options: Mapping[str, Any]) -> None:
         dtype = parameters[0].dtype
         work = working_dtype(dtype)
         self.name = name
@@ -120,11 +121,12 @@ class Flat:
         self.data = aligned(self.size, dtype)
         self.grad = aligned(self.size, work)
         self.scratch = aligned(min(self.size, BLOCK), work)
-        self._scalars = [np.zeros((), work) for _ in range(8)]
-        self._numbers: Sequence[float] = (0.0,) * 8  # their values
+        self._scalars = [np.zeros((), work) for _ in range(MOST)]
+        self._numbers: Sequence[float] = (0.0,) * MOST  # their values
         self._views = views(self.data, arrays)
         self._members = [*zip(parameters, self._views, views(self.grad, arrays))]
         self.vectors = Vectors(self.size, work)
+        self.step_arrays = StepArrays(options, work)
         self.parts = [Part(self, 0, len(parameters), 0)]
         self.adopt()
 
@@ -245,7 +247,7 @@ class Flat:
             self.parts = [Part(self, *run, 0) for run in runs]
             epoch[0] += 1
         for part in self.parts:
-            part.steps = steps[part.first]
+            part.count[()] = steps[part.first]
         for name in names:
             vector = self.vectors.find(name)
             vector[...] = 0
@@ -260,14 +262,22 @@ def _ends(run: Iterable[int]) -> tuple[int, int]:
 
 
 class Part:
-    """Parameters `first` to `last` - 1 of a `Flat`, all of which have taken `steps` steps."""
+    """Parameters `first` to `last` - 1 of a `Flat`, all of which have taken `count` steps.
+
+    The count is an array of float64, which compiled steps read and write.
+    """
 
     def __init__(self, flat: Flat, first: int, last: int, steps: int) -> None:
         self.first = first
         self.last = last
-        self.steps = steps
+        self.count = np.array(steps, np.float64)
         start, stop = flat.bounds[first], flat.bounds[last]
         self.blocks = [Block(flat, a, min(a + BLOCK, stop)) for a in range(start, stop, BLOCK)]
+
+    @property
+    def steps(self) -> int:
+        """The number of steps."""
+        return int(self.count)
 
     def split(self, flat: Flat, absent: Collection[int]) -> list[Part]:
         """Split it into runs of parameters that are all absent, or all present."""
@@ -276,6 +286,41 @@ class Part:
         if len(ends) == 1:
             return [self]
         return [Part(flat, first, last, self.steps) for first, last in ends]
+
+
+class StepArrays:
+    """What compiled steps read of the options of a group, in arrays without axes, which stay.
+
+    `constants` are the coefficients that are the same in all steps, in the dtype of the updates;
+    `options` are those from which the others are computed, by name, in float64.
+    """
+
+    def __init__(self, options: Mapping[str, Any], dtype: np.dtype[Any]) -> None:
+        self.constants = [np.zeros((), dtype) for _ in range(MOST)]
+        self.options = {
+            name: [np.zeros(()) for _ in _tuple(option)] for name, option in options.items()
+        }
+
+    def write(self, options: Mapping[str, Any], constants: Sequence[float]) -> None:
+        """Write the present options and coefficients."""
+        for name, arrays in self.options.items():
+            for array, number in zip(arrays, _tuple(options[name]), strict=True):
+                array[()] = float(number)
+        for array, number in zip(self.constants, constants):
+            array[()] = number
+
+    def all(self) -> list[Array]:
+        """All of the arrays."""
+        return [*self.constants, *itertools.chain(*self.options.values())]
+
+    def numbers(self, trace: Any) -> dict[str, Any]:
+        """The options as numbers that a trace computes with."""
+        numbers = {name: tuple(map(trace.number, a)) for name, a in self.options.items()}
+        return {name: n if len(n) > 1 else n[0] for name, n in numbers.items()}
+
+
+def _tuple(option: Any) -> tuple[Any, ...]:
+    return tuple(option) if isinstance(option, (tuple, list)) else (option,)
 
 
 class Block:

@@ -11,7 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..engine.typing import Array
-from .base import Coefficients, Optimizer, Options, Parameters, State, arguments
+from .base import Number, Optimizer, Options, Parameters, State, arguments
+
+
+def _sqrt(x: Number) -> Number:
+    return x.sqrt() if hasattr(x, "sqrt") else math.sqrt(x)
 
 
 def _average(mean: Array, beta: Array, x: Array, share: Array, s: Array) -> None:
@@ -42,6 +46,7 @@ class SGD(Optimizer):
     """
 
     vectors = ("momentum_buffer",)
+    options_of_step = ("dampening",)
 
     def __init__(
         self,
@@ -61,11 +66,12 @@ class SGD(Optimizer):
         if options["nesterov"] and (options["momentum"] == 0 or options["dampening"] != 0):
             self._refuse(options, "nesterov", "needs momentum, and no dampening")
 
-    def _coefficients(self, o: Options) -> Coefficients:
-        lr, momentum, dampening = o["lr"], o["momentum"], o["dampening"]
-        if not dampening:
-            return (lr, momentum, 1.0), None
-        return (lr, momentum), lambda t: (1.0 if t == 1 else 1.0 - dampening,)
+    def _coefficients(self, o: Options) -> Sequence[float]:
+        lr, momentum = o["lr"], o["momentum"]
+        return (lr, momentum) if o["dampening"] else (lr, momentum, 1.0)
+
+    def _coefficients_of_step(self, o: Options, n: Options, t: Number) -> Sequence[Number]:
+        return (1.0 - n["dampening"] * (t > 1),) if o["dampening"] else ()
 
     def _update(
         self, o: Options, p: Array, g: Array, s: Array, state: State,
@@ -96,6 +102,7 @@ class Adam(Optimizer):
     """
 
     vectors = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+    options_of_step = ("lr", "betas", "eps")
 
     def __init__(
         self,
@@ -110,14 +117,14 @@ class Adam(Optimizer):
     ) -> None:
         super().__init__(**arguments(locals()))
 
-    def _coefficients(self, o: Options) -> Coefficients:
-        lr, eps, (beta1, beta2) = o["lr"], o["eps"], o["betas"]
+    def _coefficients(self, o: Options) -> Sequence[float]:
+        beta1, beta2 = o["betas"]
+        return beta1, 1 - beta1, beta2, 1 - beta2
 
-        def corrected(t: int) -> Sequence[float]:
-            root = math.sqrt(1 - beta2**t)
-            return eps * root, lr * root / (1 - beta1**t)
-
-        return (beta1, 1 - beta1, beta2, 1 - beta2), corrected
+    def _coefficients_of_step(self, _o: Options, n: Options, t: Number) -> Sequence[Number]:
+        beta1, beta2 = n["betas"]
+        root = _sqrt(1 - beta2**t)
+        return n["eps"] * root, n["lr"] * root / (1 - beta1**t)
 
     def _update(
         self, o: Options, p: Array, g: Array, s: Array, state: State,
@@ -192,8 +199,8 @@ class RMSprop(Optimizer):
     ) -> None:
         super().__init__(**arguments(locals()))
 
-    def _coefficients(self, o: Options) -> Coefficients:
-        return (o["lr"], o["alpha"], 1 - o["alpha"], o["eps"], o["momentum"]), None
+    def _coefficients(self, o: Options) -> Sequence[float]:
+        return o["lr"], o["alpha"], 1 - o["alpha"], o["eps"], o["momentum"]
 
     def _update(
         self, o: Options, p: Array, g: Array, s: Array, state: State,
@@ -230,6 +237,7 @@ class Adagrad(Optimizer):
     """
 
     vectors = ("sum",)
+    options_of_step = ("lr", "lr_decay")
 
     def __init__(
         self,
@@ -244,9 +252,11 @@ class Adagrad(Optimizer):
     ) -> None:
         super().__init__(**arguments(locals()))
 
-    def _coefficients(self, o: Options) -> Coefficients:
-        lr, lr_decay = o["lr"], o["lr_decay"]
-        return (o["eps"],), lambda t: (lr / (1 + (t - 1) * lr_decay),)
+    def _coefficients(self, o: Options) -> Sequence[float]:
+        return (o["eps"],)
+
+    def _coefficients_of_step(self, _o: Options, n: Options, t: Number) -> Sequence[Number]:
+        return (n["lr"] / (1 + (t - 1) * n["lr_decay"]),)
 
     def _update(
         self, o: Options, p: Array, g: Array, s: Array, state: State, eps: Array, lr: Array
@@ -286,9 +296,9 @@ class Lion(Optimizer):
     ) -> None:
         super().__init__(**arguments(locals()))
 
-    def _coefficients(self, o: Options) -> Coefficients:
+    def _coefficients(self, o: Options) -> Sequence[float]:
         lr, (beta1, beta2) = o["lr"], o["betas"]
-        return (lr, beta1 / (1 - beta1), beta2, 1 - beta2), None
+        return lr, beta1 / (1 - beta1), beta2, 1 - beta2
 
     def _update(
         self, _o: Options, p: Array, g: Array, s: Array, state: State,

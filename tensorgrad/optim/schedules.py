@@ -14,7 +14,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-from ..engine.modes import each_time
+from ..engine.modes import mode
 from ..engine.variable import plain
 from ..guide import guide
 from .base import Optimizer
@@ -36,6 +36,22 @@ class _Schedule:
                 "assignment would be ignored: make a new schedule"
             )
         super().__setattr__(name, value)
+
+    def _each_time(self, *args: Any) -> None:
+        """Call `_advance`: now and, in a compiled function, at this point of each call."""
+        trace = mode.get().trace
+        if trace is None:
+            self._advance(*args)
+        else:
+            trace.host(self._advance_traced, *args, writes=self.optimizer.arrays())
+
+    def _advance(self, *args: Any) -> None:
+        raise NotImplementedError
+
+    def _advance_traced(self, *args: Any) -> None:
+        """Let the steps that follow in the same program see the new options."""
+        self._advance(*args)
+        self.optimizer.refresh()
 
     def _require(self, rule: bool, text: str) -> None:
         if not rule:
@@ -149,7 +165,7 @@ class LRScheduler(_Schedule):
 
     def step(self) -> None:
         """Count one more step, or epoch, and set the learning rates of the next one."""
-        each_time(self._advance)
+        self._each_time()
 
     def _advance(self) -> None:
         self._follow()
@@ -559,7 +575,7 @@ class ReduceLROnPlateau(_Schedule):
 
     def step(self, metrics: Any) -> None:
         """Take the metric of an epoch, a number or a tensor of one, and reduce if it is time."""
-        each_time(self._advance, plain(metrics))
+        self._each_time(plain(metrics))
 
     def _advance(self, metrics: Any) -> None:
         metric = float(metrics.item() if hasattr(metrics, "item") else metrics)
