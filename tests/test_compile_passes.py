@@ -60,7 +60,7 @@ class Builder:
         self.calls.append(Call("write", assign_at, (target, ..., value), target=target))
 
     def decide(self, value: Value) -> None:
-        self.calls.append(Call("host", bool, (value, bool(value.array))))
+        self.calls.append(Call("check", bool, (value, bool(value.array))))
 
     def program(self, *outputs: Value) -> Program:
         return Program(self.calls, outputs)
@@ -274,7 +274,7 @@ def interpret(program: Program) -> tuple[list[Any], dict[Storage, Any]]:
         return np.ndarray(v.shape, v.dtype, whole.ravel("K"), start, v.array.strides)
 
     for call in program.calls:
-        if call.kind == "host":
+        if call.kind in ("effect", "check"):
             continue
         args, kwargs = mapped((call.args, call.kwargs), Value, array)
         out = call.fun(*args, **kwargs)

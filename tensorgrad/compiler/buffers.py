@@ -121,7 +121,7 @@ def _destinations(
         last |= dict.fromkeys((v.storage for v in call.reads), i)
         state = [v.array for v in (*call.reads, *call.results) if v.storage.home == "state"]
         uses += [(i, array) for array in state]
-        if call.kind == "host" and call.fun is not bool and not call.results:
+        if call.kind == "effect" and not call.results:
             uses.append((i, None))
         if call.target is not None and call.target.storage.home == "state":
             writes.append((i, call.target.array))

@@ -105,11 +105,11 @@ class Nested(Trace):
         """Raise a TraceError."""
         self.grad(node)
 
-    def host(self, fun: Function, *args: Any, writes: Sequence[Array] = ()) -> Any:
+    def effect(self, fun: Function, *args: Any, writes: Sequence[Array] = ()) -> Any:
         """Call a Python function at this point of each step; it may not write."""
         if writes:
             self._refuse_changes()
-        return super().host(fun, *args)
+        return super().effect(fun, *args)
 
     def move(self, _t: Tensor, _array: Array) -> None:
         """Raise a TraceError."""

@@ -224,9 +224,9 @@ class Plan:
     def profile(self, n: int = 100) -> Profile:
         """Return the least time of each call in `n` runs, on arguments like the first ones.
 
-        Nothing is changed: arrays are restored, and Python's part of an optimizer's step left out.
+        Nothing is changed: arrays are restored, and calls of Python with effects left out.
         """
-        steps = [step for step in self.steps if not step.is_host]
+        steps = [step for step in self.steps if step.is_timed]
         lines = [
             line
             for i, step in enumerate(steps)
@@ -400,7 +400,11 @@ def _shape_checks(code: Code, call: Call, late: bool) -> list[str]:
 
     If it is too `late` for another program to take over, that is an error.
     """
-    if call.kind == "host" or call.fun in FIXED_SHAPE or isinstance(call.fun, (np.ufunc, MakesNew)):
+    if (
+        call.kind == "effect"
+        or call.fun in FIXED_SHAPE
+        or isinstance(call.fun, (np.ufunc, MakesNew))
+    ):
         return []
     error = TraceError(
         f"{call.place}: {name_of(call.fun)} returned another shape than while tracing, and what "
@@ -423,7 +427,7 @@ def _step(call: Call, lines: list[str], buffers: Buffers) -> Step:
         None if first is None else buffers.offsets.get(first.storage),
         call.place,
         _in_settings([(call, lines)]),
-        call.kind == "host" and not call.results,
+        call.kind not in ("effect", "check") or bool(call.results),
     )
 
 

@@ -51,6 +51,7 @@ class Names:
         args = [*map(self.shown, call.args)]
         args += [f"{key}={self.shown(value)}" for key, value in call.kwargs.items()]
         made = ", ".join(f"{self.name(r)}: {spec(r)}" for r in call.results)
+        made += ", ".join(map(self.name, call.writes))
         return f"{made}{' = ' if made else ''}{name_of(call.fun)}({', '.join(args)})"
 
 

@@ -24,9 +24,10 @@ from ..engine.typing import Array, Function
 Home: TypeAlias = Literal["input", "state", "constant", "temporary", "padded", "result"]
 
 # "pure": its results depend on its arguments alone. "view": a pure one whose result lies in the
-# memory of an argument. "write": it changes the memory of `target`. "host": it calls Python that
-# has effects of its own, and is neither dropped, repeated nor moved.
-Kind: TypeAlias = Literal["pure", "view", "write", "host"]
+# memory of an argument. "write": it changes the memory of `target`. "effect": it calls Python that
+# has effects of its own, and is neither dropped, repeated nor moved; it may change `writes`.
+# "check": `bool` of an element; where that is another one than while tracing, the program ends.
+Kind: TypeAlias = Literal["pure", "view", "write", "effect", "check"]
 
 
 # The folder of this package: what its code does is due to the line of the user's that called it.
@@ -86,15 +87,16 @@ class Value(Spec):
 class Call:
     """One call: `fun(*args, **kwargs)`, in whose arguments values stand for arrays.
 
-    `results` are the values that it makes, `target` is the one that it writes to. What it returns,
-    which may be `nested` in tuples or lists, are `returned` values: beside the results, arguments
-    that it hands on. `errors` are the floating-point error settings in which it runs, if other than
-    the caller's. Once traced, a call does not change: passes make others.
+    `results` are the values that it makes, `target` is the one that it writes to, `writes` are the
+    states that an effect writes to. What it returns, which may be `nested` in tuples or lists, are
+    `returned` values: beside the results, arguments that it hands on. `errors` are the
+    floating-point error settings in which it runs, if other than the caller's. Once traced, a call
+    does not change: passes make others.
     """
 
     __slots__ = (
         "_reads", "args", "errors", "fun", "kind", "kwargs", "nested", "place", "results",
-        "returned", "target",
+        "returned", "target", "writes",
     )  # fmt: skip
 
     def __init__(
@@ -107,6 +109,7 @@ class Call:
         target: Value | None = None,
         place: str = "?",
         errors: Mapping[str, Any] | None = None,
+        writes: Sequence[Value] = (),
     ) -> None:
         self.kind: Kind = kind
         self.nested = False
@@ -117,6 +120,7 @@ class Call:
         self.target = target
         self.place = place
         self.errors = errors
+        self.writes = writes
         self._reads: Sequence[Value] | None = None
 
     @property
@@ -142,9 +146,8 @@ class Call:
     @property
     def has_effects(self) -> bool:
         """Whether it changes what outlives the program."""
-        if self.kind == "host":
-            return self.fun is not bool
-        return self.target is not None and self.target.storage.home == "state"
+        writes_outside = self.target is not None and self.target.storage.home == "state"
+        return writes_outside or self.kind == "effect"
 
     def instead(self, fun: Any, args: Sequence[Any], kwargs: Mapping[str, Any] = {}) -> Call:
         """A call of another function that makes the same results."""
@@ -164,7 +167,8 @@ class Call:
     def _with(
         self, fun: Any, args: Any, kwargs: Any, results: Any, returned: Any, target: Any
     ) -> Call:
-        call = Call(self.kind, fun, args, kwargs, results, target, self.place, self.errors)
+        place, errors, writes = self.place, self.errors, self.writes
+        call = Call(self.kind, fun, args, kwargs, results, target, place, errors, writes)
         call.nested, call.returned = self.nested, returned
         return call
 

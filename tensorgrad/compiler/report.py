@@ -14,7 +14,8 @@ class Step(NamedTuple):
     """One call of a plan: its lines of Python, what it makes, and the user's line it is due to.
 
     `offset` is where the result lies in the plan's memory: None, if it lies elsewhere. `settled`
-    are the lines with their floating-point error settings; a host call is one of Python's own.
+    are the lines with their floating-point error settings; `is_timed` says whether
+    `profile` makes the call.
     """
 
     lines: list[str]
@@ -23,7 +24,7 @@ class Step(NamedTuple):
     offset: int | None
     place: str
     settled: list[str]
-    is_host: bool
+    is_timed: bool
 
 
 def listing(steps: Sequence[Step]) -> str:
@@ -77,7 +78,7 @@ class Undo:
         targets = [c.target.storage for c in calls if c.target is not None]
         self._arrays = [s.owner for s in dict.fromkeys(targets) if s.home == "state"]
         self._arrays += held
-        draws = [c.fun for c in calls if c.kind == "host" and c.results]
+        draws = [c.fun for c in calls if c.kind == "effect" and c.results]
         self._generators = [getattr(fun, "__self__").bit_generator for fun in draws]  # noqa: B009
         self._before: tuple[list[Array], list[Any]] = [], []
 

@@ -166,7 +166,7 @@ def spelling(call: Call) -> Spelling | None:
     if len(call.results) != 1 or len(call.returned) != 1:
         return None
     fun = call.fun
-    if call.kind == "host":  # random numbers
+    if call.kind == "effect":  # random numbers
         dtype = call.kwargs["dtype"]
         return lambda code, out: [f"{code.function(fun)}(dtype={code.text(dtype)}, out={out})"]
     if isinstance(fun, np.ufunc) and fun.nout == 1:

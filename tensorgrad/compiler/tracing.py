@@ -427,8 +427,8 @@ class Trace:
         self._errors = np.geterr()
         self.executed = executed()
         # Called before and after Python that may change optimizers and schedules.
-        self.before_host: Callable[[], None] = lambda: None
-        self.after_host: Callable[[], None] = lambda: None
+        self.before_effect: Callable[[], None] = lambda: None
+        self.after_effect: Callable[[], None] = lambda: None
         self._place: str | None = None  # of the node whose derivative is being computed
 
     # -- arrays that come from outside
@@ -729,29 +729,31 @@ class Trace:
         Where a later call would decide otherwise, it needs another program.
         """
         decision = bool(value.array)
-        self.calls.append(Call("host", bool, (value, decision), place=self._place or place()))
+        self.calls.append(Call("check", bool, (value, decision), place=self._place or place()))
         return decision
 
     # -- what is not an operation
 
-    def host(self, fun: Function, *args: Any, writes: Sequence[Array] = ()) -> Any:
+    def effect(self, fun: Function, *args: Any, writes: Sequence[Array] = ()) -> Any:
         """Call a Python function now and, with the arrays of then, at this point of each call.
 
         `writes` are the arrays that it changes.
         """
-        self.before_host()
+        self.before_effect()
         given = mapped(args, (Tracer, np.ndarray), self.value)
-        for array in writes:
-            self.save(array)
-            self.state(array).value.storage.writes += 1
+        written = [self.state(array).value for array in writes]
+        for value in written:
+            self.save(value.array)
+            value.storage.writes += 1
         self.executed.pause()
         try:
             with _untraced():
                 result = fun(*mapped(given, Value, lambda v: v.array))
         finally:
             self.executed.resume()
-        self.after_host()
-        self.calls.append(Call("host", fun, given, place=self._place or place()))
+        self.after_effect()
+        line = self._place or place()
+        self.calls.append(Call("effect", fun, given, place=line, writes=written))
         return result
 
     def number(self, array: Array) -> Number:
@@ -770,7 +772,7 @@ class Trace:
             self.executed.entropy[-1:] = []  # if it was made for this
             state = rng.bit_generator.state
             self._undo.append(lambda: setattr(rng.bit_generator, "state", state))
-        out: Tracer = self.record(rng.random, (shape,), {"dtype": dtype}, kind="host")
+        out: Tracer = self.record(rng.random, (shape,), {"dtype": dtype}, kind="effect")
         return out
 
     def require(
@@ -898,7 +900,7 @@ class Trace:
     def move(self, t: Tensor, array: Array) -> None:
         """Let the data of a leaf lie in another array, which has been given its elements."""
         self._undo.append(functools.partial(move, t, t._array))
-        self.host(_Move(t, array))
+        self.effect(_Move(t, array))
 
     def touch(self, node: Node | None) -> None:
         """Note that the data of a leaf has changed."""

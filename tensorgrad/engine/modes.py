@@ -140,7 +140,7 @@ def each_time(fun: Function, *args: Any) -> Any:
     A compiled function calls it at this point of each of its calls, with the arrays of that call.
     """
     trace = mode.get().trace
-    return fun(*args) if trace is None else trace.host(fun, *args)
+    return fun(*args) if trace is None else trace.effect(fun, *args)
 
 
 epoch = [0]

@@ -22,7 +22,7 @@ from .flat import Flat, Part, by_dtype, distinct, listed, require_untraced
 Parameters: TypeAlias = "Iterable[Tensor] | Iterable[dict[str, Any]]"
 Options: TypeAlias = Mapping[str, Any]
 State: TypeAlias = Callable[..., Array]
-# Numbers, or what a compiled step notes arithmetic with: a float, or a `Number` of the compiler's.
+# A float or, in a compiled step, a number of the compiler's, with the same arithmetic.
 Number: TypeAlias = Any
 
 
@@ -52,7 +52,7 @@ _UNCHECKED = ("params", "dampening")
 class Group(dict[str, Any]):
     """The options of a group of parameters. No key can be added, because no step would read it.
 
-    Compiled steps read arrays, to which `Optimizer.refresh` writes what follows from the options.
+    Compiled steps read arrays, to which the optimizer writes what follows from the options.
     `is_current` says whether they have what follows from the present ones, `nonzero` names those
     that are not zero, but for `lr`, where it is itself `settled`: programs depend on that.
     """
@@ -285,19 +285,15 @@ class Optimizer:
 
     def _trace_change(self, trace: Any, group: Group, flat: Flat, part: Part) -> None:
         """Record the step of a part in the compiled program."""
-        if not isinstance(group, Group):
-            raise TraceError(
-                f"{type(self).__name__}: a compiled step would not see changes of options in a "
-                f"{type(group).__name__} in param_groups: update the groups that are there instead"
-            )
-        self.arrays()
-        constants = zip(flat.step_arrays.constants, self._constant_coefficients(group))
-        trace.require(group, "is_current", True, functools.partial(self._refresh, group))
+        refresh = functools.partial(self._refresh_group, group)
+        refresh()
+        trace.require(group, "is_current", True, refresh)
         trace.guard(group, "nonzero")
         t = trace.number(part.count) + 1
         trace.write_number(part.count, t)
         numbers = self._coefficients_of_step(group, flat.step_arrays.numbers(trace), t)
-        scalars = [trace.state(array) for array, _ in constants]
+        count = len(self._constant_coefficients(group))
+        scalars = [*map(trace.state, flat.step_arrays.constants[:count])]
         scalars += [number.as_array(flat.grad.dtype) for number in numbers]
         for block in part.blocks:
             p, g, s = map(trace.state, (block.data, block.grad, block.scratch))
@@ -305,20 +301,28 @@ class Optimizer:
                 group, p, g, s, lambda *name, block=block: trace.state(block.state(*name)), scalars
             )
 
-    def arrays(self) -> list[Array]:
+    def _arrays(self) -> list[Array]:
         """The arrays that compiled steps read, with what follows from the present options."""
-        for group in self.param_groups:
-            self._refresh(group)
-        return [a for flat in itertools.chain(*self._flats) for a in flat.step_arrays.all()]
+        found = []
+        for group, flats in zip(self.param_groups, self._flats):
+            self._refresh_group(group)
+            count = len(self._constant_coefficients(group))
+            found += [array for flat in flats for array in flat.step_arrays.first(count)]
+        return found
 
-    def refresh(self) -> None:
+    def _refresh(self) -> None:
         """Write what follows from changed options into the arrays that compiled steps read."""
         for group in self.param_groups:
             if not group.is_current:
-                self._refresh(group)
+                self._refresh_group(group)
 
-    def _refresh(self, group: Group) -> bool:
+    def _refresh_group(self, group: Group) -> bool:
         """Refresh the arrays of a group; return true, as the test of a compiled step."""
+        if not isinstance(group, Group):
+            raise TraceError(
+                f"{type(self).__name__}: a compiled step would not see changes of options in a "
+                f"{type(group).__name__} in param_groups: update the groups that are there instead"
+            )
         constants = self._constant_coefficients(group)
         if not group.settled:
             names = [name for name, x in group.items() if x and name not in ("params", "lr")]

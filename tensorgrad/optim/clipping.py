@@ -81,7 +81,7 @@ def _trace_clipping(
     def check(first: Array, together: Array) -> None:
         norm[...] = _checked_norm(float(first), together, norm_type, error_if_nonfinite)
 
-    trace.host(check, first, together, writes=[norm])
+    trace.effect(check, first, together, writes=[norm])
     scale = np.minimum(max_norm / (trace.state(norm) + 1e-6), 1.0)
     for p, g in zip(clipped, gradients):
         trace.set_grad(p._node, g * scale.astype(g.dtype))

@@ -309,9 +309,9 @@ class StepArrays:
         for array, number in zip(self.constants, constants):
             array[()] = number
 
-    def all(self) -> list[Array]:
-        """All of the arrays."""
-        return [*self.constants, *itertools.chain(*self.options.values())]
+    def first(self, count: int) -> list[Array]:
+        """The arrays of so many coefficients, and those of the options."""
+        return [*self.constants[:count], *itertools.chain(*self.options.values())]
 
     def numbers(self, trace: Any) -> dict[str, Any]:
         """The options as numbers that a trace computes with."""

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from ..engine.modes import mode
+from ..engine.registry import shown_as
 from ..engine.variable import plain
 from ..guide import guide
 from .base import Optimizer
@@ -43,15 +44,16 @@ class _Schedule:
         if trace is None:
             self._advance(*args)
         else:
-            trace.host(self._advance_traced, *args, writes=self.optimizer.arrays())
+            trace.effect(self._advance_traced, *args, writes=self.optimizer._arrays())
 
     def _advance(self, *args: Any) -> None:
         raise NotImplementedError
 
+    @shown_as("schedule")
     def _advance_traced(self, *args: Any) -> None:
         """Let the steps that follow in the same program see the new options."""
         self._advance(*args)
-        self.optimizer.refresh()
+        self.optimizer._refresh()
 
     def _require(self, rule: bool, text: str) -> None:
         if not rule:

@@ -82,7 +82,7 @@ class _Layer(NamedTuple):
 def _layers(program: Program) -> list[_Layer]:
     calls, uses = program.calls, program.uses()
     makers = {r: (i, call) for i, call in enumerate(calls) for r in call.results}
-    changes = [*accumulate(c.target is not None or c.kind == "host" for c in calls)]  # so far
+    changes = [*accumulate(c.target is not None or c.kind == "effect" for c in calls)]  # so far
     layers = []
     for j, call in enumerate(calls):
         if call.fun is not np.add or call.kwargs or call.kind != "pure":

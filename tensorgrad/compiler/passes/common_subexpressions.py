@@ -31,9 +31,9 @@ def eliminate_common_subexpressions(program: Program) -> Program:
         call = settled(call, new)
         if call.target is not None:
             versions[call.target.storage] += 1
-        elif call.kind == "host":  # it may write to any state
+        elif call.kind == "effect":  # it may write to any state
             epoch += 1
-        elif not any(r.storage.writes for r in call.results):
+        elif call.kind != "check" and not any(r.storage.writes for r in call.results):
             source = _source(call)
             if source is not None:
                 new[call.results[0]] = source

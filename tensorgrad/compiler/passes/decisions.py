@@ -23,7 +23,7 @@ def hoist_decisions(program: Program) -> Program:
     for call in reversed(calls[first:]):
         reads = [v.storage for v in call.reads]
         changed = [v.storage for v in (*call.results, call.target) if v is not None]
-        decisions = [call] if call.fun is bool else []
+        decisions = [call] if call.kind == "check" else []
         decisions += [needed[s] for s in changed if s in needed]
         decisions += [written[s] for s in reads if s in written]
         if not decisions:
