@@ -85,6 +85,8 @@ class Checks:
     def _add(self, text: str, expression: str, things: tuple[Any, ...], settled: bool) -> None:
         if expression.startswith("{}("):  # a function that compares
             what = f"what a {_shown(things[:2][-1])} holds"
+        elif expression.startswith("[*"):
+            what = f"the keys of a {_shown(things[0])}"
         else:
             what = expression.format(*map(_shown, things))
         checks = self._settled if settled else self._each

@@ -306,7 +306,8 @@ class Guards:
         if type(thing) is list:
             self._visit_sequence("{}", "{}[{}]", range(len(values)), values, thing)
         elif type(thing) is dict and all(type(key) is str for key in parts):
-            self.checks.require("(*{},)", (*parts,), thing)
+            if parts:
+                self.checks.test("[*{}] == {}", thing, [*parts])
             self._visit_sequence("{}.values()", "{}[{}]", [*parts], values, thing)
         else:
             self.checks.test("{}({}, {})", same_parts, thing, parts)
