@@ -827,7 +827,7 @@ def test_a_functional_step_on_state_that_is_passed() -> None:
         assert_same((loss, mine), (value, params))
 
 
-def test_a_changed_decay_of_an_average_is_noticed() -> None:
+def test_a_changed_decay_of_an_average_needs_no_other_program() -> None:
     results = []
     for way in (lambda f: f), tg.compile:
         w, target = tg.Tensor([0.0], requires_grad=True), tg.Tensor([1.0])
@@ -844,3 +844,4 @@ def test_a_changed_decay_of_an_average_is_noticed() -> None:
             call(np.array([float(k + 1)]))
         results.append(average.state_dict())
     assert_same(*results)
+    assert plans(call) == 1

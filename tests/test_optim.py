@@ -1382,6 +1382,26 @@ def test_an_average_without_memory_is_the_weights() -> None:
         assert_array_equal(p.data, [3, 5])
 
 
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_a_copy_of_an_average_follows_the_copy_of_the_weights(copied: Any) -> None:
+    (p,) = leaves((2,))
+    average = optim.ExponentialMovingAverage([p], decay=0.5)
+    average.decay = 0.25
+    start = p.data.copy()
+    q, other = copied((p, average))
+    q.data = [3.0, 5.0]
+    other.update()
+    assert_allclose(other.state_dict()["average"][0], 0.25 * start + 0.75 * np.array([3.0, 5.0]))
+    assert_array_equal(average.state_dict()["average"][0], start)
+
+
+def test_an_average_refuses_a_decay_out_of_its_range_and_keeps_its_own() -> None:
+    average = optim.ExponentialMovingAverage(leaves((2,)), decay=0.5)
+    with pytest.raises(ValueError, match=r"decay 1\.5 is not between 0 and 1"):
+        average.decay = 1.5
+    assert average.decay == 0.5
+
+
 def test_an_average_follows_the_weights() -> None:
     ps = leaves((3, 2), ()) + leaves((4,), dtype=np.float32) + leaves((0,), dtype=np.float16)
     average = optim.ExponentialMovingAverage(ps, decay=0.8)

@@ -13,6 +13,7 @@ from ..engine.modes import mode
 from ..engine.tensor import Tensor
 from ..engine.typing import Array
 from ..engine.variable import plain
+from ..errors import TraceError
 from .flat import by_dtype, distinct, require_untraced, views
 
 
@@ -20,8 +21,8 @@ class ExponentialMovingAverage:
     """An exponential moving average of parameters.
 
     It starts as a copy of the parameters. Call `update()` after each step of an optimizer; it
-    computes average = decay * average + (1 - decay) * parameters. Polyak and Juditsky, Acceleration
-    of stochastic approximation by averaging, 1992.
+    computes average = decay * average + (1 - decay) * parameters. `decay` can be set between
+    updates. Polyak and Juditsky, Acceleration of stochastic approximation by averaging, 1992.
 
     >>> w = tg.Tensor([0.0], requires_grad=True)
     >>> average = tg.optim.ExponentialMovingAverage([w], decay=0.75)
@@ -35,22 +36,38 @@ class ExponentialMovingAverage:
     """
 
     def __init__(self, params: Iterable[Tensor], decay: float = 0.999) -> None:
-        if not 0 <= decay <= 1:
-            raise ValueError(f"ExponentialMovingAverage: decay {decay} is not between 0 and 1")
-        self.decay = decay
         groups = by_dtype(distinct(params, type(self).__name__))
         self._parameters = [p for group in groups for p in group]
         self._vectors: list[tuple[Array, Array]] = []
         self._means: list[Array] = []  # views of the averages, one for each parameter
         self._current: list[Array] = []  # and of copies of the parameters
+        self._shares: list[Array] = []  # 1 - decay: compiled updates read it, too
         for group in groups:
             arrays = [p._array for p in group]
             size = sum(a.size for a in arrays)
             mean, current = np.empty((2, size), working_dtype(group[0].dtype))
             self._vectors.append((mean, current))
+            self._shares.append(np.zeros((), mean.dtype))
             self._means += views(mean, arrays)
             self._current += views(current, arrays)
+        self.decay = decay
         self._gather(self._means)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "decay":
+            self._set_shares(value)
+        super().__setattr__(name, value)
+
+    def _set_shares(self, decay: float) -> None:
+        if not 0 <= decay <= 1:
+            raise ValueError(f"ExponentialMovingAverage: decay {decay} is not between 0 and 1")
+        if mode.get().trace is not None:
+            raise TraceError(
+                "ExponentialMovingAverage: a decay set by a compiled function would not be set in "
+                "later calls: set it outside"
+            )
+        for share in self._shares:
+            share[()] = 1 - decay
 
     def _gather(self, copies: list[Any]) -> None:
         trace = mode.get().trace
@@ -60,15 +77,14 @@ class ExponentialMovingAverage:
     def update(self) -> None:
         """Move the average towards the parameters."""
         trace = mode.get().trace
-        copies, vectors = self._current, self._vectors
+        copies, vectors, shares = self._current, self._vectors, self._shares
         if trace is not None:
-            trace.require(self, "decay", self.decay)
-            copies = [*map(trace.state, copies)]
+            copies, shares = [*map(trace.state, copies)], [*map(trace.state, shares)]
             vectors = [(trace.state(mean), trace.state(current)) for mean, current in vectors]
         self._gather(copies)
-        for mean, current in vectors:
+        for (mean, current), share in zip(vectors, shares):
             current -= mean
-            current *= 1 - self.decay
+            current *= share
             mean += current  # mean = mean + (1 - decay) * (current - mean)
 
     def copy_to(self) -> None:
@@ -103,3 +119,11 @@ class ExponentialMovingAverage:
         self.decay = state["decay"]
         for mean, saved in zip(self._means, state["average"]):
             mean[...] = saved
+
+    def __getstate__(self) -> Any:
+        return self._parameters, self.state_dict()
+
+    def __setstate__(self, state: Any) -> None:
+        parameters, saved = state
+        ExponentialMovingAverage.__init__(self, parameters, saved["decay"])
+        self.load_state_dict(saved)
