@@ -138,7 +138,7 @@ def _record(
         hook(node, operands)
     if several:
         return parts_of(node, out)
-    tensor = _new(Variable.of_results)  # like tensor_of, without the call
+    tensor = _new(Variable._of_results)  # like tensor_of, without the call
     tensor._array = out
     tensor._node = node
     tensor._family = None

@@ -587,7 +587,7 @@ class Tensor(Variable, NumpyMethods):
         return apply(np.invert, (self,))
 
 
-Variable.of_results = Tensor
+Variable._of_results = Tensor
 
 
 def asarray(

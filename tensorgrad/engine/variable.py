@@ -23,9 +23,7 @@ class Variable:
     _array: Array
     _node: Node | None
     _family: set[ref[Variable]] | None  # the tensors in the same memory; None if there is one
-
-    of_results: ClassVar[type[Any]]
-    """The class of the results of operations: `Tensor`."""
+    _of_results: ClassVar[type[Any]]  # the class of the results of operations: `Tensor`
 
     @property
     def is_leaf(self) -> bool:
@@ -70,7 +68,7 @@ class Variable:
 
 def tensor_of(data: Any, node: Node | None) -> Any:
     """Return a tensor around an array, without a copy, with the node that computed it."""
-    tensor = _new(Variable.of_results)
+    tensor = _new(Variable._of_results)
     tensor._array = data
     tensor._node = node
     tensor._family = None
