@@ -6,7 +6,7 @@ the body uses of that program, and of the outside, becomes an operand of the cal
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -72,9 +72,9 @@ class Nested(Trace):
             self._pinned[id(t)] = t, self.parent.tensor(t)
         return self._pinned[id(t)][1]
 
-    def require(self, *condition: Any) -> None:
-        """Let the program around it hold only where an attribute of an object equals a value."""
-        self.parent.require(*condition)
+    def require(self, owner: Any, attribute: str, otherwise: Callable[[], bool]) -> None:
+        """Let the program around it hold only where an attribute, or else a call, is true."""
+        self.parent.require(owner, attribute, otherwise)
 
     def guard(self, owner: Any, attribute: str) -> None:
         """Let the program around it hold only as long as an attribute is what it is now."""

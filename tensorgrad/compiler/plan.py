@@ -473,11 +473,8 @@ def _conditions(code: Code, trace: Trace) -> str:
 
 def _condition(code: Code, condition: Condition) -> str:
     """An expression for a condition."""
-    owner, attribute, value, otherwise = condition
-    test = f"{code.name(owner)}.{attribute}"
-    if value is not True:
-        test += f" == {code.text(value)}"
-    return test if otherwise is None else f"({test} or {code.name(otherwise)}())"
+    owner, attribute, otherwise = condition
+    return f"({code.name(owner)}.{attribute} or {code.name(otherwise)}())"
 
 
 def _effects(code: Code, final: dict[Node, Any], trace: Trace) -> list[str]:

@@ -376,12 +376,11 @@ class _Gap:
 
 
 class Condition(NamedTuple):
-    """Holds where an attribute of an object equals a value or, else, where `otherwise` is true."""
+    """Holds where an attribute of an object is true or, else, where `otherwise` returns true."""
 
     owner: Any
     attribute: str
-    value: Any
-    otherwise: Callable[[], bool] | None
+    otherwise: Callable[[], bool]
 
 
 class Trace:
@@ -775,18 +774,9 @@ class Trace:
         out: Tracer = self.record(rng.random, (shape,), {"dtype": dtype}, kind="effect")
         return out
 
-    def require(
-        self,
-        owner: Any,
-        attribute: str,
-        value: Any,
-        otherwise: Callable[[], bool] | None = None,
-    ) -> None:
-        """Let the program hold only where an attribute of an object equals a value.
-
-        If it is another one, what `otherwise` returns decides.
-        """
-        self.conditions.append(Condition(owner, attribute, value, otherwise))
+    def require(self, owner: Any, attribute: str, otherwise: Callable[[], bool]) -> None:
+        """Let the program hold only where an attribute of an object, or else a call, is true."""
+        self.conditions.append(Condition(owner, attribute, otherwise))
 
     def require_true(self, test: Callable[[], bool]) -> None:
         """Let the program hold only where a function returns true."""

@@ -287,7 +287,7 @@ class Optimizer:
         """Record the step of a part in the compiled program."""
         refresh = functools.partial(self._refresh_group, group)
         refresh()
-        trace.require(group, "is_current", True, refresh)
+        trace.require(group, "is_current", refresh)
         trace.guard(group, "nonzero")
         t = trace.number(part.count) + 1
         trace.write_number(part.count, t)
