@@ -41,6 +41,7 @@ INF, NAN = np.inf, np.nan
         # exponents
         (np.power, [[INF, NAN, -0.0], [-1.0, 0.0, 0.5]], [[0, 0, INF], [0, NAN, 0]]),
         (np.power, [[0.5, 2.0], [INF, -INF]], [[0, 0], [0, 0]]),
+        (np.power, [[1.0, 1.0, NAN], [INF, -INF, -INF]], [[INF, -INF, NAN], [0, 0, NAN]]),
         (np.float_power, [[0.0, 0.0], [0.0, -1.0]], [[0, -INF], [0, -INF]]),
         (np.logaddexp, [[INF, 1.0, -INF, 800.0], [1.0, INF, 0.0, -800.0]],
          [[1, 0, 0, 1], [0, 1, 1, 0]]),

@@ -65,7 +65,7 @@ def _power_base(g: Any, _z: Any, x: Any, p: Any) -> Any:
     # makes the slope 0), x**inf for |x| < 1, and x**-inf for larger x.
     flat = (p == 0) & ~(np.absolute(x) > 0)
     if not np.iscomplexobj(p):
-        flat = flat | np.isinf(p) & ((p > 0) == (np.absolute(x) < 1))
+        flat = flat | np.isinf(p) & np.where(p > 0, np.absolute(x) < 1, np.absolute(x) > 1)
     slope = np.where(flat, 0, p) * x ** np.where(flat, 1, p - 1.0)  # 1.0: an unsigned 0 - 1 is 255
     return g * np.where(flat, 0, slope)
 
