@@ -10,6 +10,7 @@ import itertools
 import pickle
 import re
 import threading
+import time
 import tracemalloc
 import types
 import warnings
@@ -337,6 +338,7 @@ def test_results_share_no_memory() -> None:
             assert_same(results, before, roundings=0)
         arrays = [[array_of(r) for r in results] for results in calls]
         for i, own in enumerate(arrays):
+            assert not any(np.shares_memory(*pair) for pair in itertools.combinations(own, 2))
             for a in own:
                 assert a.flags.writeable
                 assert not np.shares_memory(a, x)
@@ -344,6 +346,22 @@ def test_results_share_no_memory() -> None:
         for a in itertools.chain(*arrays):
             a[...] = np.nan  # nothing later depends on it
         assert_same(compiled(x), f(x))
+
+
+def test_a_result_that_is_a_gradient_too_shares_no_memory_with_it() -> None:
+    w = leaf(numbers(200, 30))
+
+    @tg.compile
+    def f(x: Any) -> Any:
+        w.grad = None
+        g = np.tanh(x)
+        np.sum(w * g).backward()
+        return w.grad
+
+    for seed in 1, 2:
+        x = numbers(200, 30, seed=seed)
+        array_of(f(x))[...] = np.nan
+        assert_same(w.grad, np.tanh(x))
 
 
 def test_parameters_are_not_given_away() -> None:
@@ -1222,6 +1240,34 @@ def test_a_long_chain_in_threads_heeds_the_callers_settings(threads: int) -> Non
             f(x)
         with np.errstate(over="ignore"):
             assert f(x)[i] == np.inf
+
+
+def test_long_chains_with_an_array_that_rows_have_in_common(threads: int) -> None:  # noqa: ARG001
+    def f(x: Any, a: Any) -> Any:
+        return np.exp(np.tanh(x * 2 + a)) * x
+
+    x = numbers(1025, 1024, dtype=np.float32)
+    compiled = tg.compile(f)
+    for a in x[1], x[:1], x[:, :1], x[:, ::-1], x[0, 0]:
+        assert_same(compiled(x, a), f(x, a))
+
+
+def test_ctrl_c_waits_for_the_other_thread() -> None:
+    begun, worker = threading.Event(), threading.Thread()
+
+    def chain(thread: int, _start: int, _stop: int) -> None:
+        nonlocal worker
+        if thread:
+            worker = threading.current_thread()
+            begun.set()
+            time.sleep(0.01)
+        else:
+            begun.wait()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        loop_fusion.in_two_threads(chain, 1, 2)
+    assert begun.is_set() and not worker.is_alive()
 
 
 def test_long_chains_by_columns_are_run_in_blocks(threads: int) -> None:  # noqa: ARG001

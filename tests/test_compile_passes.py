@@ -42,9 +42,10 @@ class Builder:
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
+        self.errors: dict[str, str] | None = None  # the settings of the calls to come
 
     def value(self, array: Any, home: Any) -> Value:
-        array = np.array(array, float)
+        array = np.array(array, float)  # in the order that it has
         return Value(array, Storage(home, array))
 
     def __call__(self, fun: Any, *args: Any, kind: Any = "pure", **kwargs: Any) -> Value:
@@ -52,7 +53,7 @@ class Builder:
         array = np.asarray(fun(*plain, **options))
         storage = args[0].storage if kind == "view" else Storage("temporary", array)
         value = Value(array, storage)
-        self.calls.append(Call(kind, fun, args, kwargs, results=[value]))
+        self.calls.append(Call(kind, fun, args, kwargs, results=[value], errors=self.errors))
         return value
 
     def write(self, target: Value, value: Value) -> None:
@@ -188,6 +189,24 @@ def several_scalings_are_one(b: Builder, x: Value) -> Any:
     return b(np.multiply, 4.0, b(np.multiply, b(np.multiply, x, 2.0), 3.0))
 
 
+@case(merge_scalings, "v0 = multiply(a0, 2.0)\nv1 = multiply(v0, 3.0)\nv2 = add(v0, v1)")
+def a_scaling_that_is_used_elsewhere_is_made_once(b: Builder, x: Value) -> Any:
+    y = b(np.multiply, x, 2.0)
+    return b(np.add, y, b(np.multiply, y, 3.0))
+
+
+@case(merge_scalings, "v0 = multiply(a0, 1e+200)\nv1 = multiply(v0, 1e-200)")
+def scalings_that_overflow_are_not_merged(b: Builder, x: Value) -> Any:
+    return b(np.multiply, b(np.multiply, x, 1e200), 1e-200)
+
+
+@case(merge_scalings, "v0 = multiply(a0, 2.0)\nv1 = multiply(v0, 3.0)")
+def scalings_in_two_error_settings_are_not_merged(b: Builder, x: Value) -> Any:
+    y = b(np.multiply, x, 2.0)
+    b.errors = {"over": "raise"}
+    return b(np.multiply, y, 3.0)
+
+
 @case(
     sum_by_products, "v0 = square(a0)\nv1 = reshape(a0, -1)\nv2 = reshape(a0, -1)\nv3 = dot(v1, v2)"
 )
@@ -203,6 +222,29 @@ def a_row_is_spread_out(b: Builder, x: Value) -> Any:
 @case(fuse_loops, "v0 = chain(a0)\nv1 = add.reduce(v0)")
 def element_wise_calls_are_one_loop(b: Builder, x: Value) -> Any:
     return b(np.add.reduce, b(np.exp, b(np.sin, x)))
+
+
+@case(fuse_loops, "v0 = sin(a0)\nv1 = exp(v0)")
+def calls_in_two_error_settings_are_two_loops(b: Builder, x: Value) -> Any:
+    y = b(np.sin, x)
+    b.errors = {"over": "raise"}
+    return b(np.exp, y)
+
+
+@case(fuse_loops, "v0 = chain(a0, a1)")
+def rows_may_have_an_array_in_common(b: Builder, x: Value) -> Any:
+    return b(np.exp, b(np.add, x, b.value([1.0, 2.0, 3.0], "input")))
+
+
+@case(fuse_loops, "v0 = add(a0, a1)\nv1 = exp(v0)")
+def an_array_with_a_number_for_each_row_is_not_in_common(b: Builder, x: Value) -> Any:
+    return b(np.exp, b(np.add, x, b.value([[1.0], [2.0]], "input")))
+
+
+@case(fuse_loops, "v0 = add(a0, a1)\nv1 = exp(v0)")
+def a_loop_by_columns_has_no_rows(b: Builder, _x: Value) -> Any:
+    by_columns = b.value(np.asfortranarray(X), "input")
+    return b(np.exp, b(np.add, by_columns, b.value([1.0, 2.0, 3.0], "input")))
 
 
 @case(

@@ -563,6 +563,22 @@ def test_an_exception_while_tracing_changes_nothing(error: Any, replayed: bool) 
         assert_same(everything(), before, roundings=0)
 
 
+def test_after_an_exception_views_are_views_again() -> None:
+    t = tg.Tensor([1.0, 2.0, 3.0])
+    view = t[1:]
+
+    @tg.compile
+    def f(x: Any) -> None:
+        t.data = x
+        t.data = x * 2
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        f(np.ones(3))
+    t[1] = 5.0
+    assert_same(view.data, np.array([5.0, 3.0]))
+
+
 def test_after_an_exception_the_function_can_be_compiled() -> None:
     eager, compiled = Training(MIXED, "mse", "Adam"), Training(MIXED, "mse", "Adam")
     fail = True

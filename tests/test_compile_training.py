@@ -593,6 +593,28 @@ def test_eager_and_compiled_steps_mix(actions: list[str], optimizer: str, accumu
         assert_same(mixed.everything(), eager.everything(), f"after {i}, {action} ")
 
 
+def test_a_schedules_function_sees_the_weights_of_its_time() -> None:
+    """They get new values after it, though these have been computed before."""
+    w = leaf(np.zeros(3))
+    seen = []
+
+    def factor(_t: int) -> float:
+        seen.append(w.data.copy())
+        return 1.0
+
+    schedule = optim.LambdaLR(optim.SGD([w], lr=0.1), factor)
+
+    @tg.compile
+    def f(x: Any) -> None:
+        new = np.exp(x)
+        schedule.step()
+        w.data = new
+
+    for i in range(4):
+        f(np.full(3, float(i)))
+    assert_same(seen[1:], [np.zeros(3), *(np.exp(np.full(3, float(i))) for i in range(3))])
+
+
 @pytest.mark.parametrize("action", ACTIONS)
 def test_a_change_between_two_steps_is_honoured(action: str) -> None:
     test = test_eager_and_compiled_steps_mix.hypothesis.inner_test  # type: ignore[attr-defined]

@@ -1302,6 +1302,13 @@ def test_clip_grad_norm(norm_type: float, max_norm: float) -> None:
         assert_array_equal(clipped, together)
 
 
+def test_the_norm_of_zeros_is_clipped() -> None:
+    p = leaf([1.0, 2.0])
+    p.grad = [0.0, 0.0]
+    assert optim.clip_grad_norm([p], 1.0) == 0
+    assert_array_equal(p.grad, [0, 0])
+
+
 def test_clip_grad_norm_is_pytorchs() -> None:
     torch = pytest.importorskip("torch")
     ps = leaves((3, 2), (4,))
@@ -1400,6 +1407,15 @@ def test_an_average_refuses_a_decay_out_of_its_range_and_keeps_its_own() -> None
     with pytest.raises(ValueError, match=r"decay 1\.5 is not between 0 and 1"):
         average.decay = 1.5
     assert average.decay == 0.5
+
+
+def test_an_average_of_float16_moves_by_less_than_a_rounding() -> None:
+    p = leaf([1.0], np.float16)
+    average = optim.ExponentialMovingAverage([p], decay=0.9999)
+    p.data = [2.0]
+    for _ in range(100):
+        average.update()
+    assert_allclose(average.state_dict()["average"], [[2 - 0.9999**100]], rtol=1e-6)
 
 
 def test_an_average_follows_the_weights() -> None:
