@@ -308,6 +308,7 @@ class Compiled:
         roots = [self._fun, *call.things]
         trace, snapshot = Trace(self._name), Snapshot(*roots, call.leaves)
         trace.passes = self._passes
+        trace.labels = snapshot.labels() if with_stages else ()
         trace.before_effect, trace.after_effect = snapshot.require_followed, snapshot.note_followed
         for t in snapshot.tensors:
             trace.follow(t)

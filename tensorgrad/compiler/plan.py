@@ -103,7 +103,8 @@ class Plan:
         kept = _values([*(o.value for o in outputs), *final.values()])
         counting = [] if is_body else whose_strides_count(trace.calls, inputs, kept)
         self.stages: list[Stage] = []
-        for stage in run_passes(Program(trace.calls, kept), trace.passes, trace.progress):
+        traced = Program(trace.calls, kept)
+        for stage in run_passes(traced, trace.passes, trace.progress, trace.labels):
             self.stages = [*self.stages, stage] if with_stages else []
         calls, same = stage.program.calls, dict(zip(kept, stage.program.outputs, strict=True))
         self.outputs = [o._replace(value=o.value and same[o.value]) for o in outputs]

@@ -63,6 +63,15 @@ class Snapshot:
         """What optimizers and schedules, and what they hold, held; by their ids."""
         return {id(holder): held for _, holder, held, users in self._holders if not users}
 
+    def labels(self) -> list[tuple[str, Array]]:
+        """The arrays in reach and those of tensors, each with an expression for it."""
+        found = [
+            (_joined(path, holder, name), part._array if has_type(part, Tensor) else part)
+            for path, holder, held, _ in self._holders
+            for name, part in held.items()
+        ]
+        return [(label, array) for label, array in found if type(array) is np.ndarray]
+
     def moved(self) -> list[tuple[Any, dict[Any, Any]]]:
         """The optimizers and schedules, and what they hold, that have changed, as they were."""
         first = self.before()

@@ -8,19 +8,20 @@ from typing import NamedTuple
 from ..engine.registry import name_of
 from .passes import PASSES, Pass
 from .passes.decisions import hoist_decisions
-from .printing import text_of
+from .printing import Labels, text_of
 from .program import Program
 
 
 class Stage(NamedTuple):
-    """The program after a pass."""
+    """The program after a pass; `labels` name the arrays that it uses from outside."""
 
     name: str
     program: Program
+    labels: Labels = ()
 
     def __str__(self) -> str:
         """The name, and the calls."""
-        return f"{self.name}:\n{text_of(self.program)}"
+        return f"{self.name}:\n{text_of(self.program, self.labels)}"
 
 
 def selected(passes: Iterable[str | Pass] | None) -> Sequence[Pass]:
@@ -47,12 +48,15 @@ def selected(passes: Iterable[str | Pass] | None) -> Sequence[Pass]:
 
 
 def run_passes(
-    program: Program, passes: Sequence[Pass], progress: Callable[[str], None]
+    program: Program,
+    passes: Sequence[Pass],
+    progress: Callable[[str], None],
+    labels: Labels = (),
 ) -> Iterator[Stage]:
     """The program as it was traced, and as each pass leaves it."""
-    yield Stage("trace", program)
+    yield Stage("trace", program, labels)
     for transform in passes:
         name = name_of(transform)
         progress(f"{name}, {len(program.calls):,} calls")
         program = transform(program)
-        yield Stage(name, program)
+        yield Stage(name, program, labels)

@@ -54,6 +54,7 @@ from .functions import (
 )
 from .numbers import Number
 from .passes import PASSES, Pass
+from .printing import Labels
 from .program import (
     ARRAYS,
     PACKAGE,
@@ -392,6 +393,7 @@ class Trace:
     def __init__(self, name: str) -> None:
         self.progress = Progress(name)
         self.passes: Sequence[Pass] = PASSES  # that the program goes through
+        self.labels: Labels = ()  # what the user calls the arrays from outside, to be printed
         self.parent: Trace | None = None  # of the trace of such a body, the one around it
         self.calls: list[Call] = []
         self.inputs: list[Value] = []
