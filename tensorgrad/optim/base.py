@@ -224,8 +224,8 @@ class Optimizer:
         return (1 - o["lr"] * decay if self.decoupled else decay, *self._coefficients(o))
 
     def _all_coefficients(self, o: Options, t: float) -> tuple[float, ...]:
-        constant = self._constant_coefficients(o)
-        return tuple(map(float, (*constant, *self._coefficients_of_step(o, o, t))))
+        constant, others = self._constant_coefficients(o), self._coefficients_of_step(o, o, t)
+        return tuple(map(float, (*constant, *others) if others else constant))
 
     def _update(
         self, o: Options, p: Array, g: Array, s: Array, state: State, *coefficients: Any
