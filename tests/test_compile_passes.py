@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 import tensorgrad as tg
-from tensorgrad.compiler import plan
 from tensorgrad.compiler.functions import assign_at, attribute, getitem
+from tensorgrad.compiler.interpreter import interpret
 from tensorgrad.compiler.passes import (
     PASSES,
     eliminate_common_subexpressions,
@@ -29,7 +29,7 @@ from tensorgrad.compiler.passes import (
 )
 from tensorgrad.compiler.printing import text_of
 from tensorgrad.compiler.program import Call, Program, Storage, Value, mapped
-from tensorgrad.compiler.spelling import arrays_in
+from tensorgrad.compiler.verifier import verify
 from tensorgrad.engine.registry import name_of
 
 from .test_programs import SMOOTH, Step, programs, run
@@ -71,19 +71,6 @@ def calls_of(program: Program) -> list[str]:
     """The calls of a program, as they are printed, without the shapes."""
     lines = [line for line in text_of(program).split("\n") if "(" in line or " = " in line]
     return [re.sub(r"(v\d+): \[.*?\]", r"\1", line) for line in lines]
-
-
-def verify(program: Program) -> None:
-    """Raise an AssertionError unless all that is read has been made, in the memory it lies in."""
-    made: set[Storage] = set()
-    for call in program.calls:
-        for v in call.reads:
-            assert v.storage in made or v.storage.home in ("input", "state", "constant"), call
-        for r in call.results:
-            assert call.kind != "view" or r.storage is call.reads[0].storage
-            made.add(r.storage)
-    for v in program.outputs:
-        assert v.storage in made or v.storage.home in ("input", "state", "constant")
 
 
 CASES: dict[str, tuple[Callable[[Program], Program], Any, list[str]]] = {}
@@ -285,7 +272,7 @@ def test_before_and_after(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     after = transform(program)
     assert calls_of(after) == expected
     assert text_of(program) == before
-    verify(after)
+    verify(after, program)
 
 
 def test_a_decision_that_depends_on_what_has_changed_is_refused() -> None:
@@ -300,39 +287,9 @@ def test_a_decision_that_depends_on_what_has_changed_is_refused() -> None:
 # -- all of them
 
 
-def interpret(program: Program) -> tuple[list[Any], dict[Storage, Any]]:
-    """The outputs, and the state that was written to: call by call, in memory of its own."""
-    memory: dict[Storage, Any] = {}
-
-    def array(v: Value) -> Any:
-        if v.storage not in memory:
-            memory[v.storage] = v.storage.owner.copy("K")
-            if v.storage.home == "temporary":
-                memory[v.storage].fill(0)
-        whole = memory[v.storage]
-        if v.array is v.storage.owner:
-            return whole
-        start = v.array.ctypes.data - v.storage.owner.ctypes.data
-        return np.ndarray(v.shape, v.dtype, whole.ravel("K"), start, v.array.strides)
-
-    for call in program.calls:
-        if call.kind in ("effect", "check"):
-            continue
-        args, kwargs = mapped((call.args, call.kwargs), Value, array)
-        out = call.fun(*args, **kwargs)
-        if call.kind == "pure":
-            for r, a in zip(call.returned, arrays_in(out), strict=True):
-                array(r)[...] = a
-    written = {call.target.storage for call in program.calls if call.target is not None}
-    state = {storage: memory[storage] for storage in written if storage.home == "state"}
-    return [*map(array, program.outputs)], state
-
-
 def assert_passes_keep_results(function: Any, *args: Any) -> None:
     """Each pass: the interpreter's results, what it is given, and that the program is sound."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "_forget", lambda _call: None)
-        stages = tg.compile(function).lower(*args).stages
+    stages = tg.compile(function).lower(*args).stages
     assert [stage.name for stage in stages] == ["trace", *map(name_of, PASSES)]
     program = stages[0].program
     with np.errstate(all="ignore"):
@@ -341,7 +298,7 @@ def assert_passes_keep_results(function: Any, *args: Any) -> None:
             before = text_of(program)
             after = transform(program)
             assert text_of(program) == before
-            verify(after)
+            verify(after, program)
             found, left = interpret(after)
             assert left.keys() == state.keys()
             pairs = [*zip(found, outputs, strict=True), *((left[s], state[s]) for s in state)]
@@ -376,6 +333,57 @@ def test_training_steps(widths: list[int]) -> None:
     step(x, y)
     assert "copy" not in str(tg.compile(step).lower(x, y).stages[0])  # each gradient is made once
     assert_passes_keep_results(step, x, y)
+
+
+def large_chains() -> Any:
+    """A function that loop fusion changes where arrays of six elements are large."""
+    return lambda x: np.add.reduce(np.exp(np.sin(x) * 2.0), axis=0)
+
+
+def test_chains_are_interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop_fusion, "LARGE", 6)
+    assert "chain(" in str(tg.compile(large_chains()).lower(X).stages[-1])
+    assert_passes_keep_results(large_chains(), X)
+
+
+def test_what_is_not_sound() -> None:
+    b = Builder()
+    x, state = b.value(X, "input"), b.value(X, "state")
+    y = b(np.cos, b(np.sin, x))
+    first, second = b.calls
+    verify(b.program(y))
+    with pytest.raises(AssertionError, match=r"v0 is read before it is made: v1: .* = cos\(v0\)"):
+        verify(Program([second, first], [y]))
+    with pytest.raises(AssertionError, match="v1 is returned, but never made"):
+        verify(Program([first], [y]))
+    elsewhere = Value(X, Storage("state", np.zeros(6)))
+    with pytest.raises(AssertionError, match="does not lie inside its storage"):
+        verify(Program([Call("pure", np.sin, (elsewhere,), results=[b.value(X, "temporary")])], []))
+    with pytest.raises(AssertionError, match="a view does not lie in the memory of its operand"):
+        verify(Program([Call("view", np.copy, (x,), results=[b.value(X, "temporary")])], []))
+    one = b.value(X, "constant")
+    with pytest.raises(AssertionError, match="a constant is written to"):
+        verify(Program([Call("write", assign_at, (one, ..., x), target=one)], []))
+    effects = [Call("effect", fun, ()) for fun in (print, input)]
+    with pytest.raises(AssertionError, match="were print, input, and are now input, print"):
+        verify(Program(effects[::-1], []), Program(effects, []))
+    check = Call("check", bool, (x, True))
+    write = Call("write", assign_at, (state, ..., x), target=state)
+    verify(Program([check, write], []), Program([write, check], []))
+    with pytest.raises(AssertionError, match="a check has moved behind a change"):
+        verify(Program([write, check], []), Program([check, write], []))
+
+
+def test_passes_are_verified_on_demand(monkeypatch: pytest.MonkeyPatch) -> None:
+    def drop_everything(program: Program) -> Program:
+        return program._replace(calls=[])
+
+    f = tg.compile(lambda x: np.sin(x) * 2, passes=[drop_everything])
+    monkeypatch.setenv("TENSORGRAD_VERIFY", "1")
+    with pytest.raises(AssertionError, match="is returned, but never made") as caught:
+        f(X)
+    assert caught.value.__notes__ == ["after the pass drop_everything"]
+    np.testing.assert_allclose(tg.compile(lambda x: np.sin(x) * 2)(X), np.sin(X) * 2)
 
 
 # -- some of them

@@ -14,7 +14,9 @@ What happens when a function is called with arguments of a new kind, file by fil
     progress    long compilations say on a terminal what they are doing
     passes      the program becomes another one that takes less time, step by step
     printing    a program as text
+    verifier    what must be true of every program
     stages      the passes run one after another, all or those that were chosen
+    interpreter a program's results without plan and generated code, to test passes by
     buffers     each array gets a place in one block of memory
     spelling    each call becomes its cheapest line of Python
     plan        the lines become functions; report prints and times them

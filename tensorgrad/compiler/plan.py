@@ -159,9 +159,8 @@ class Plan:
         self._scan: Function | None = None
         held = [array for v in gradients if (array := code.fixed(v)) is not None]
         self._undo = Undo(trace.inputs, buffers.calls, held)
-        for calls in (buffers.calls, *(stage.program.calls for stage in self.stages)):
-            for call in calls:
-                _forget(call)
+        for call in () if with_stages else buffers.calls:
+            _forget(call)
 
     @functools.cached_property
     def run(self) -> Function:

@@ -24,6 +24,7 @@ from ..engine.registry import name_of
 from ..engine.typing import Array
 from .functions import Attribute, assign_at, getitem
 from .program import Call, Program, Value, mapped
+from .strides import bounds_of
 
 Labels: TypeAlias = Sequence[tuple[str, Array]]
 """Arrays from outside of a program, each with an expression for it in the user's code."""
@@ -139,12 +140,12 @@ def _label(value: Value, labels: Labels) -> str:
     """What the user calls a state: an array in the same memory, those in it, or one around it."""
     if value.storage.home != "state" or not value.size:
         return ""
-    low, high = _bounds(value.array)
+    low, high = bounds_of(value.array)
     ordered = sorted(labels, key=lambda label: ("._" in label[0], len(label[0])))
     inside: dict[tuple[int, int], str] = {}
     around: dict[int, str] = {}
     for label, array in ordered:
-        start, stop = _bounds(array)
+        start, stop = bounds_of(array)
         if low <= start < stop <= high and "._" not in label:
             inside.setdefault((start, stop), label)
         if start <= low < high <= stop:
@@ -155,9 +156,3 @@ def _label(value: Value, labels: Labels) -> str:
     if parts:
         return ", ".join(parts[:3]) + (f" and {len(parts) - 3} more" if len(parts) > 3 else "")
     return f"a part of {around[min(around)]}" if around else ""
-
-
-def _bounds(array: Array) -> tuple[int, int]:
-    """The addresses of the first byte of an array, and after its last."""
-    low, high = np.lib.array_utils.byte_bounds(array)
-    return int(low), int(high)

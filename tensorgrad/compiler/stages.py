@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ from .passes import PASSES, Pass
 from .passes.decisions import hoist_decisions
 from .printing import Labels, text_of
 from .program import Program
+from .verifier import verify
 
 
 class Stage(NamedTuple):
@@ -53,10 +55,22 @@ def run_passes(
     progress: Callable[[str], None],
     labels: Labels = (),
 ) -> Iterator[Stage]:
-    """The program as it was traced, and as each pass leaves it."""
+    """The program as it was traced, and as each pass leaves it.
+
+    With `TENSORGRAD_VERIFY=1` in the environment, each of them is verified.
+    """
+    verifies = os.environ.get("TENSORGRAD_VERIFY", "0") not in ("", "0")
+    if verifies:
+        verify(program)
     yield Stage("trace", program, labels)
     for transform in passes:
         name = name_of(transform)
         progress(f"{name}, {len(program.calls):,} calls")
-        program = transform(program)
+        before, program = program, transform(program)
+        if verifies:
+            try:
+                verify(program, before)
+            except AssertionError as error:
+                error.add_note(f"after the pass {name}")
+                raise
         yield Stage(name, program, labels)

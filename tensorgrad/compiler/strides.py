@@ -74,3 +74,9 @@ def _is_regardless(call: Call) -> bool:
     ordered = "order" in call.kwargs or any(isinstance(a, str) for a in call.args)
     by_ufunc = isinstance(getattr(call.fun, "__self__", call.fun), np.ufunc)
     return by_ufunc or call.is_bits or (call.fun in REGARDLESS and not ordered)
+
+
+def bounds_of(array: Array) -> tuple[int, int]:
+    """The addresses of the first byte of an array, and after its last."""
+    low, high = np.lib.array_utils.byte_bounds(array)
+    return int(low), int(high)

@@ -1,0 +1,78 @@
+"""What must be true of every program, whatever pass has made it."""
+
+from __future__ import annotations
+
+from ..engine.registry import name_of
+from ..engine.typing import Function
+from .printing import Names
+from .program import Call, Program, Storage, Value
+from .strides import bounds_of
+
+
+def verify(program: Program, before: Program | None = None) -> None:
+    """Raise an AssertionError, which names the call, unless a program is sound.
+
+    What a call reads comes from outside, or an earlier call makes it; so do the outputs. Each value
+    lies inside its storage, and a view in that of its operand. No call writes to a constant.
+    Compared with the program `before` a pass, the effects are the same in the same order, and no
+    check has moved behind a change of what outlives the call.
+
+    >>> import numpy as np, tensorgrad as tg
+    >>> for stage in tg.compile(np.sin).lower(np.ones(3)).stages:
+    ...     verify(stage.program)
+    """
+    names = Names(program)
+    made: set[Storage] = set()
+
+    def require(holds: bool, what: str, call: Call | None = None) -> None:
+        if not holds:
+            line = "" if call is None else f": {names.line(call)}  # {call.place}"
+            raise AssertionError(f"{what}{line}")
+
+    def is_defined(v: Value) -> bool:
+        return v.storage in made or v.storage.home in ("input", "state", "constant")
+
+    for call in program.calls:
+        for v in call.reads:
+            require(is_defined(v), f"{names.name(v)} is read before it is made", call)
+        for v in (*call.reads, *call.results):
+            require(_is_inside(v), f"{names.name(v)} does not lie inside its storage", call)
+        if call.kind == "view":
+            same = all(r.storage is call.reads[0].storage for r in call.results)
+            require(same, "a view does not lie in the memory of its operand", call)
+        if call.target is not None:
+            require(not call.target.is_constant, "a constant is written to", call)
+        made.update(r.storage for r in call.results)
+    for v in program.outputs:
+        require(is_defined(v), f"{names.name(v)} is returned, but never made")
+    if before is not None:
+        old, new = _effects(before), _effects(program)
+        require(old == new, f"the effects were {_listed(old)}, and are now {_listed(new)}")
+        require(
+            _checks_come_first(program) or not _checks_come_first(before),
+            "a check has moved behind a change of what outlives the call",
+        )
+
+
+def _is_inside(v: Value) -> bool:
+    if not v.size:
+        return True
+    (low, high), (start, stop) = bounds_of(v.storage.owner), bounds_of(v.array)
+    return low <= start and stop <= high
+
+
+def _effects(program: Program) -> list[Function]:
+    return [call.fun for call in program.calls if call.kind == "effect"]
+
+
+def _listed(effects: list[Function]) -> str:
+    return ", ".join(map(name_of, effects)) or "none"
+
+
+def _checks_come_first(program: Program) -> bool:
+    changed = False
+    for call in program.calls:
+        if changed and call.kind == "check":
+            return False
+        changed = changed or call.has_effects
+    return True
