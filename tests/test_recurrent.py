@@ -13,6 +13,7 @@ import tensorgrad as tg
 from tensorgrad import nn
 from tensorgrad.nn import recurrent
 
+from .depth import one_in
 from .oracles import assert_same, leaf
 from .sequence_references import CASES, SEEDS, STORED, Case, Library, pytorch, results
 
@@ -241,7 +242,7 @@ def test_a_repr_shows_what_was_chosen() -> None:
 # -- long sequences, which are loops in compiled functions
 
 
-@each_kind
+@pytest.mark.parametrize("kind", one_in(3, LAYERS))
 def test_a_long_sequence_is_a_loop_in_a_compiled_function(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
