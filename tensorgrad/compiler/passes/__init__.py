@@ -1,7 +1,6 @@
 """The passes: each makes of a program another one that does the same, in less time.
 
-They change nothing in the program that they are given. To add one, write such a function, say in
-its docstring what it makes of which calls, and give it its place in `PASSES`.
+They change nothing in the program that they are given. `docs/add-a-pass.md` says how to add one.
 """
 
 from __future__ import annotations
