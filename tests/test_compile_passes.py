@@ -101,6 +101,13 @@ def a_call_is_made_once(b: Builder, x: Value) -> Any:
     return b(np.add, b(np.sin, x), b(np.sin, x))
 
 
+@case(eliminate_common_subexpressions, "v0 = sin(a0)\nv1 = sin(a0)\nv2 = add(v0, v1)")
+def a_call_in_two_error_settings_is_made_twice(b: Builder, x: Value) -> Any:
+    first = b(np.sin, x)
+    b.errors = {"over": "raise"}
+    return b(np.add, first, b(np.sin, x))
+
+
 @case(eliminate_common_subexpressions, "v0 = sin(a0)\nv1 = add(v0, a0)")
 def copies_and_products_with_one_are_the_value(b: Builder, x: Value) -> Any:
     one = b.value(1.0, "constant")
@@ -201,6 +208,11 @@ def a_sum_of_squares_is_a_product(b: Builder, x: Value) -> Any:
     return b(np.add.reduce, b(np.multiply, x, x), axis=None)
 
 
+@case(sum_by_products, "v0 = add.reduce(a0, axis=None)")
+def a_long_sum_is_numpys_which_rounds_less(b: Builder, _x: Value) -> Any:
+    return b(np.add.reduce, b.value(np.zeros((1 << 16) + 1), "input"), axis=None)
+
+
 @case(materialize_broadcasts, "v0 = spread(a0, (2, 3))\nv1 = add(a1, v0)")
 def a_row_is_spread_out(b: Builder, x: Value) -> Any:
     return b(np.add, x, b.value([1.0, 2.0, 3.0], "input"))
@@ -246,6 +258,35 @@ def a_loop_by_columns_has_no_rows(b: Builder, _x: Value) -> Any:
 def the_same_call_on_two_arrays_is_one(b: Builder, x: Value) -> Any:
     first, second = b(np.sin, x), b(np.cos, x)
     return b(np.add, b(np.exp, first), b(np.exp, second))
+
+
+@case(
+    fuse_horizontally,
+    "v0 = sin(a0)\nv1 = cos(a0)\nv2 = exp(v0)\nv3 = exp(v1)\nv4 = add(v2, v3)",
+)
+def calls_in_two_error_settings_are_not_one(b: Builder, x: Value) -> Any:
+    first, second = b(np.sin, x), b(np.cos, x)
+    left = b(np.exp, first)
+    b.errors = {"over": "raise"}
+    right = b(np.exp, second)
+    b.errors = None
+    return b(np.add, left, right)
+
+
+@case(
+    fuse_horizontally,
+    """v0 = sin(a0)
+    v1 = cos(a0)
+    v2 = exp(v0)
+    v0[...] = a0
+    v3 = exp(v1)
+    v4 = add(v2, v3)""",
+)
+def an_array_that_is_written_to_stays_where_it_is(b: Builder, x: Value) -> Any:
+    first, second = b(np.sin, x), b(np.cos, x)
+    left = b(np.exp, first)
+    b.write(first, x)
+    return b(np.add, left, b(np.exp, second))
 
 
 @case(

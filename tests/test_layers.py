@@ -12,6 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import tensorgrad as tg
 from tensorgrad import nn
+from tensorgrad.nn import convolution
 
 from .layer_references import CASES, Case, cotangent, reference, stored
 from .oracles import assert_same, leaf
@@ -342,6 +343,25 @@ def test_max_pooling_gives_ties_and_nans_to_the_first() -> None:
     x = leaf([[2.0, 2.0, 2.0, -np.inf, -np.inf]])
     nn.max_pool1d(x, 2, padding=1).backward(np.ones((1, 3)))
     assert_array_equal(x.grad, [[1, 1, 0, 1, 0]])
+
+
+def test_max_pooling_of_windows_of_more_than_255_elements() -> None:
+    x = leaf(np.arange(16.0 * 17).reshape(1, 16, 17))
+    nn.max_pool2d(x, (16, 17)).backward(np.ones((1, 1, 1)))
+    assert_array_equal(np.argwhere(x.grad), [[0, 15, 16]])
+
+
+def test_average_pooling_counts_padding_but_not_what_lies_beyond_it() -> None:
+    y = nn.avg_pool1d(np.ones((1, 5)), 4, 2, 2, ceil_mode=True)
+    assert_allclose(y, [[2 / 4, 4 / 4, 3 / 4, 1 / 3]])
+
+
+def test_float16_gradients_of_a_convolution_add_up_in_float32(monkeypatch: Any) -> None:
+    monkeypatch.setattr(convolution, "_BLOCK", 1)
+    weight = leaf([[[1.0]]], np.float16)
+    y = nn.conv1d(np.ones((4096, 1, 1), np.float16), weight)
+    y.backward(np.ones(y.shape, np.float16))
+    assert weight.grad is not None and weight.grad.item() == 4096
 
 
 @pytest.mark.parametrize(
