@@ -472,6 +472,18 @@ def test_decisions_of_the_library_inside_of_a_body() -> None:
         compiled(values(2, 2), np.concatenate([rows, none]))
 
 
+def test_a_weight_of_a_recurrent_layer_that_is_replaced() -> None:
+    layer = tg.nn.RNN(3, 3, batch_first=True, rng=0)
+
+    def f(xs: Any) -> Any:
+        return tg.scan(lambda c, x: (c, layer(x)[0]), 0.0, xs)[1]
+
+    compiled, xs = tg.compile(f), values(2, 2, 5, 3)
+    for scale in 1.0, 2.0, 2.0:
+        layer.weight_ih_l0 = leaf(np.full((3, 3), scale))
+        assert_close(compiled(xs), f(xs).detach())
+
+
 # -- programs do not grow with the number of steps
 
 
