@@ -8,6 +8,7 @@ scan again, and so on. So no program grows with the number of steps, at any orde
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import operator
 import sys
@@ -313,14 +314,24 @@ def cond(
 # -- in a compiled function: bodies are programs of their own
 
 
-def _as_of_now(f: Function) -> Function:
-    """The function with the variables that it has now: a Python loop may give them others later."""
-    if not isinstance(f, FunctionType) or f.__closure__ is None or hasattr(f, "__wrapped__"):
+def _as_of_now(f: Any, known: dict[Function, Function] | None = None) -> Any:
+    """The function with the variables that it has now, and so the functions among these.
+
+    The body is traced again for its derivative, when a Python loop may have changed them.
+    """
+    known = {} if known is None else known
+    if not isinstance(f, FunctionType) or f.__closure__ is None or f in RULES:
         return f
-    cells = tuple([CellType(cell.cell_contents) for cell in f.__closure__])
-    same = FunctionType(f.__code__, f.__globals__, f.__name__, f.__defaults__, cells)
-    same.__kwdefaults__ = f.__kwdefaults__
-    return same
+    if f not in known:
+        cells = tuple([CellType() for _ in f.__closure__])
+        same = FunctionType(f.__code__, f.__globals__, f.__name__, f.__defaults__, cells)
+        same.__kwdefaults__ = f.__kwdefaults__
+        vars(same).update(vars(f))
+        known[f] = same
+        for own, cell in zip(cells, f.__closure__):
+            with contextlib.suppress(ValueError):  # it is not assigned yet
+                own.cell_contents = _as_of_now(cell.cell_contents, known)
+    return known[f]
 
 
 def _sources(results: Iterable[Any], start: int) -> list[Node]:

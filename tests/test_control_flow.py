@@ -630,3 +630,25 @@ def test_stacks_that_share_memory_are_new_arrays() -> None:
     compiled = tg.compile(tg.grad(end))
     for _ in range(2):
         assert_allclose(compiled(*args), tg.grad(end)(*args), rtol=1e-12)
+
+
+def test_the_derivative_of_a_body_sees_the_variables_of_its_call() -> None:
+    """The body is traced again for its derivative, after loops have changed what it refers to."""
+
+    def layers(x: Any) -> Any:
+        for i, factor in enumerate((0.5, 2.0, -1.0)):
+
+            def cell(c: Any, u: Any) -> Any:
+                return np.tanh(factor * c + u) * (i + 1)  # noqa: B023
+
+            def recursive(c: Any, u: Any, n: int = 2) -> Any:
+                return cell(c, u) if n == 0 else recursive(c, u, n - 1)
+
+            slope = tg.grad(lambda c: np.sum(cell(c, 0.1) ** 2))
+            slopes = lambda c, u: (recursive(c, u), cell(c, u) + slope(c))  # noqa: B023, E731
+            _, x = tg.scan(slopes, x[0], x)
+        return np.sum(x)
+
+    x = values(4, 2)
+    for derivative in (tg.grad(layers), tg.hessian(layers)):
+        assert_allclose(tg.compile(derivative)(x), derivative(x), rtol=1e-10)
