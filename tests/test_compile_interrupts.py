@@ -85,7 +85,7 @@ class World:
         loss.backward()
         self.optimizer.step()
         self.schedule.step()
-        self.state.data = self.state.data * 2
+        self.state.data = self.state.data * 0.5
         return loss.detach()
 
     def everything(self) -> Any:

@@ -185,7 +185,7 @@ class Compiled:
         self._argnums = {static_argnums} if isinstance(static_argnums, int) else {*static_argnums}
         names = static_argnames
         self._argnames = {names} if isinstance(names, str) else {*names}
-        # In the order of their last use. Ctrl-C in the `__hash__` of a key breaks an OrderedDict.
+        # In the order of their last use; Ctrl-C in the `__hash__` of a key breaks an OrderedDict.
         self._plans: dict[Any, list[Plan]] = {}
         self._latest: Plan | None = None
         self._traced = 0
@@ -234,7 +234,7 @@ class Compiled:
             except Diverged:
                 continue
             if result is not MISS:
-                self._plans[call.key] = self._plans.pop(call.key)
+                self._put_last(call.key, self._plans[call.key])
                 self._latest, self.replay = plan, plan.replay
                 return False, result
         if not self._supervisor.may_trace(call.key):
@@ -275,8 +275,14 @@ class Compiled:
                 f"{self._name}: a compiled call was interrupted by another one of it"
             )
 
+    def _put_last(self, key: Any, plans: list[Plan]) -> None:
+        """Set the plans of a key, which are the last ones in use, in one step."""
+        others = self._plans.copy()
+        others.pop(key, None)
+        self._plans = others | {key: plans}
+
     def _keep(self, call: Arguments, plan: Plan) -> None:
-        self._plans[call.key] = [plan, *self._plans.pop(call.key, ())]
+        self._put_last(call.key, [plan, *self._plans.get(call.key, ())])
         self._latest, self.replay = plan, plan.replay
         self._traced += 1
         if self._traced == MANY + 1:
