@@ -106,7 +106,7 @@ PHASES: dict[str, Callable[[World], Any]] = {
     "replay": lambda world: world.compiled(world.x),
     "scan": lambda world: world.compiled.scan(np.stack([world.x] * 3)),
 }
-TRACES = 12 if FULL else 5
+TRACES = 12 if FULL else 4
 PLACES = {"trace": TRACES, "lower": TRACES, "replay": 1000, "scan": 50}  # at most, of the many
 
 

@@ -93,7 +93,7 @@ def in_both_dtypes(op: Op) -> list[Any]:
     return [*doubles, last | {"dtype": np.float32}]
 
 
-@law(in_both_dtypes, one_row_in=3)
+@law(in_both_dtypes, one_row_in=6)
 def value_and_pullback(op: Op, shapes: tuple[Shape, ...], dtype: Any) -> None:
     calls = [drawn(op, shapes, dtype, call) for call in range(CALLS)]
     assert_replays_agree(differentiated(op.fun), calls)
@@ -103,14 +103,14 @@ def of_arrays_that_are_left_alone(op: Op) -> list[Any]:
     return [] if op.name in OVERWRITTEN else at_each_shape(op)[-1:]
 
 
-@law(of_arrays_that_are_left_alone, one_row_in=8)
+@law(of_arrays_that_are_left_alone, one_row_in=12)
 def value_alone(op: Op, shapes: tuple[Shape, ...]) -> None:
     """Without a graph other functions are called: those of NumPy itself."""
     calls = [drawn(op, shapes, np.float64, call)[1:] for call in range(CALLS)]
     assert_replays_agree(lambda *args: op.fun(*map(tg.Tensor, args)), calls)
 
 
-@law(lambda op: at_a_small_shape(op) if op.analytic else [], one_row_in=16)
+@law(lambda op: at_a_small_shape(op) if op.analytic else [], one_row_in=24)
 def second_derivative(op: Op, shapes: tuple[Shape, ...]) -> None:
     everything = tuple(range(len(op.domains)))
 
@@ -136,7 +136,7 @@ def with_most_axes(op: Op) -> list[Any]:
     return [max(at_each_shape(op), key=lambda case: (sum(map(len, case["shapes"])), size(case)))]
 
 
-@law(with_most_axes, one_row_in=16)
+@law(with_most_axes, one_row_in=24)
 def layouts(op: Op, shapes: tuple[Shape, ...]) -> None:
     """Of plain arrays, and of tensors and their derivatives, that lie in another way each time."""
     rng = np.random.default_rng(0)

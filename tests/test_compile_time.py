@@ -157,7 +157,7 @@ def decided(n: int) -> tuple[Any, Any]:
 FAMILIES = [unrolled, deep, recurrent, leaves, wide, fused, decided]
 
 
-@pytest.mark.parametrize("family", one_in(4, reversed(FAMILIES)))
+@pytest.mark.parametrize("family", one_in(7, reversed(FAMILIES)))
 def test_work_is_linear(family: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop_fusion, "LARGE", 6 if family is fused else loop_fusion.LARGE)
     counts = []
