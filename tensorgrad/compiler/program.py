@@ -75,6 +75,16 @@ class Value(Spec):
         return self.size * self.dtype.itemsize
 
     @property
+    def strides(self) -> tuple[int, ...]:
+        """The bytes from one element to the next, along each axis."""
+        return self.array.strides
+
+    @property
+    def offset(self) -> int:
+        """The bytes from the first element of its storage's owner to its own."""
+        return int(self.array.ctypes.data - self.storage.owner.ctypes.data)
+
+    @property
     def is_constant(self) -> bool:
         """Whether it is the same in every call, wherever the program is used."""
         return self.storage.home == "constant"

@@ -1,0 +1,1 @@
+"""Back ends: each makes of a program, after the passes, something that runs."""
