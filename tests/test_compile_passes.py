@@ -61,7 +61,7 @@ class Builder:
         self.calls.append(Call("write", assign_at, (target, ..., value), target=target))
 
     def decide(self, value: Value) -> None:
-        self.calls.append(Call("check", bool, (value, bool(value.array))))
+        self.calls.append(Call("guard", bool, (value, bool(value.array))))
 
     def program(self, *outputs: Value) -> Program:
         return Program(self.calls, outputs)
@@ -408,11 +408,11 @@ def test_what_is_not_sound() -> None:
     effects = [Call("effect", fun, ()) for fun in (print, input)]
     with pytest.raises(AssertionError, match="were print, input, and are now input, print"):
         verify(Program(effects[::-1], []), Program(effects, []))
-    check = Call("check", bool, (x, True))
+    guard = Call("guard", bool, (x, True))
     write = Call("write", assign_at, (state, ..., x), target=state)
-    verify(Program([check, write], []), Program([write, check], []))
-    with pytest.raises(AssertionError, match="a check has moved behind a change"):
-        verify(Program([write, check], []), Program([check, write], []))
+    verify(Program([guard, write], []), Program([write, guard], []))
+    with pytest.raises(AssertionError, match="a guard has moved behind a change"):
+        verify(Program([write, guard], []), Program([guard, write], []))
 
 
 def test_passes_are_verified_on_demand(monkeypatch: pytest.MonkeyPatch) -> None:

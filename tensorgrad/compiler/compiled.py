@@ -30,7 +30,7 @@ from .plan import MISS, Diverged, Output, Plan, no_entry
 from .program import make_writeable
 from .snapshot import Snapshot, require_seeds
 from .stages import selected
-from .tracing import Trace, Tracer, place_of
+from .tracing import Trace, Tracer, location_of
 
 PLANS = 32  # that are kept, those used last
 _REST = "how an argument lies in memory"
@@ -365,14 +365,14 @@ class Compiled:
         except (ValueError, TypeError) as error:
             if "read-only" in str(error) or "output array" in str(error):
                 raise TraceError(
-                    f"{place_of(error)}: {self._name} changes an array, which would not change in "
-                    "compiled calls: keep it in a tensor's data, or pass it as an argument and "
+                    f"{location_of(error)}: {self._name} changes an array, which would not change "
+                    "in compiled calls: keep it in a tensor's data, or pass it as an argument and "
                     "return the new one"
                 ) from error
             if "<traced" in str(error):  # as by NumPy, of a shape
                 raise TraceError(
-                    f"{place_of(error)}: a shape or another parameter that depends on the elements "
-                    "of an array cannot be compiled: leave this part out of the function"
+                    f"{location_of(error)}: a shape or another parameter that depends on the "
+                    "elements of an array cannot be compiled: leave this part out of the function"
                 ) from error
             raise
         finally:

@@ -65,7 +65,7 @@ class _Memory:
                     self.array(r)[...] = r.array
             elif isinstance(call.fun, Chain):
                 self.run(call.fun.calls)
-            elif call.kind != "check":
+            elif call.kind != "guard":
                 self._make(call)
 
     def _make(self, call: Call) -> None:

@@ -23,7 +23,7 @@ from .functions import MakesNew
 from .plan import Diverged, Output, Plan
 from .program import Value
 from .strides import copied
-from .tracing import Trace, Tracer, place
+from .tracing import Trace, Tracer, location
 
 # From tensors outside of a body, by their ids, to the arrays that it takes for theirs.
 Pinned = dict[int, tuple[Tensor, Any]]
@@ -121,8 +121,8 @@ class Nested(Trace):
 
 def _refuse(what: str, cure: str) -> NoReturn:
     raise TraceError(
-        f"{place()}: the body of scan, fori_loop, while_loop or cond {what}, which a compiled one "
-        f"cannot do: {cure}"
+        f"{location()}: the body of scan, fori_loop, while_loop or cond {what}, which a compiled "
+        f"one cannot do: {cure}"
     )
 
 
@@ -195,7 +195,7 @@ class Body:
         same, *results = self.parent.record(run, (operands, *args))
         if any(body._trace.decides for body in bodies) and not self.parent.assume(same.value):
             raise TraceError(
-                f"{place()}: a decision by elements in the body of a compiled {run.__name__} is "
+                f"{location()}: a decision by elements in the body of a compiled {run.__name__} is "
                 "another one at a later step: leave it out of the body"
             )
         return list(results)

@@ -407,7 +407,7 @@ def _shape_checks(code: Code, call: Call, late: bool) -> list[str]:
     ):
         return []
     error = TraceError(
-        f"{call.place}: {name_of(call.fun)} returned another shape than while tracing, and what "
+        f"{call.location}: {name_of(call.fun)} returned another shape than while tracing, and what "
         "outlives the call has changed already: leave it out of the compiled function"
     )
     way_out = code.name(error, "error") if late else "Diverged"
@@ -425,9 +425,9 @@ def _step(call: Call, lines: list[str], buffers: Buffers) -> Step:
         made,
         sum(v.nbytes for v in changed),
         None if first is None else buffers.offsets.get(first.storage),
-        call.place,
+        call.location,
         _in_settings([(call, lines)]),
-        call.kind not in ("effect", "check") or bool(call.results),
+        call.kind not in ("effect", "guard") or bool(call.results),
     )
 
 

@@ -120,7 +120,7 @@ _name_of_dtype = functools.cache(str)  # NumPy takes 5 us
 def text_of(program: Program, labels: Labels = ()) -> str:
     """What a program reads from outside, its calls with the user's lines, and what it returns."""
     names = Names(program)
-    calls = [(names.line(call), os.path.basename(call.place)) for call in program.calls]
+    calls = [(names.line(call), os.path.basename(call.location)) for call in program.calls]
     outputs = ", ".join(map(names.name, program.outputs))
     outside = [
         (f"{value.storage.home} {names.typed(value)}", _label(value, labels))

@@ -26,8 +26,8 @@ Home: TypeAlias = Literal["input", "state", "constant", "temporary", "padded", "
 # "pure": its results depend on its arguments alone. "view": a pure one whose result lies in the
 # memory of an argument. "write": it changes the memory of `target`. "effect": it calls Python that
 # has effects of its own, and is neither dropped, repeated nor moved; it may change `writes`.
-# "check": `bool` of an element; where that is another one than while tracing, the program ends.
-Kind: TypeAlias = Literal["pure", "view", "write", "effect", "check"]
+# "guard": `bool` of an element; where that is another one than while tracing, the program ends.
+Kind: TypeAlias = Literal["pure", "view", "write", "effect", "guard"]
 
 
 # The folder of this package: what its code does is due to the line of the user's that called it.
@@ -54,19 +54,19 @@ class Storage:
 class Value(Spec):
     """An array of the program; `array` is the one that it was while tracing.
 
-    `place` is the user's line that made it. `scalar` says that NumPy returned a number of its own,
-    not an array.
+    `location` is the user's line that made it. `scalar` says that NumPy returned a number of its
+    own, not an array.
     """
 
-    __slots__ = ("array", "place", "scalar", "storage")
+    __slots__ = ("array", "location", "scalar", "storage")
 
     def __init__(
-        self, array: Array, storage: Storage, place: str = "?", scalar: bool = False
+        self, array: Array, storage: Storage, location: str = "?", scalar: bool = False
     ) -> None:
         super().__init__(array.shape, array.dtype)
         self.array = array
         self.storage = storage
-        self.place = place
+        self.location = location
         self.scalar = scalar
 
     @property
@@ -91,7 +91,7 @@ class Value(Spec):
 
     def moved(self, array: Array, storage: Storage) -> Value:
         """The same value in other memory."""
-        return Value(array, storage, self.place, self.scalar)
+        return Value(array, storage, self.location, self.scalar)
 
 
 class Call:
@@ -105,7 +105,7 @@ class Call:
     """
 
     __slots__ = (
-        "_reads", "args", "errors", "fun", "kind", "kwargs", "nested", "place", "results",
+        "_reads", "args", "errors", "fun", "kind", "kwargs", "location", "nested", "results",
         "returned", "target", "writes",
     )  # fmt: skip
 
@@ -117,7 +117,7 @@ class Call:
         kwargs: Mapping[str, Any] = {},
         results: Sequence[Value] = (),
         target: Value | None = None,
-        place: str = "?",
+        location: str = "?",
         errors: Mapping[str, Any] | None = None,
         writes: Sequence[Value] = (),
     ) -> None:
@@ -128,7 +128,7 @@ class Call:
         self.kwargs = kwargs
         self.results = self.returned = results
         self.target = target
-        self.place = place
+        self.location = location
         self.errors = errors
         self.writes = writes
         self._reads: Sequence[Value] | None = None
@@ -177,8 +177,8 @@ class Call:
     def _with(
         self, fun: Any, args: Any, kwargs: Any, results: Any, returned: Any, target: Any
     ) -> Call:
-        place, errors, writes = self.place, self.errors, self.writes
-        call = Call(self.kind, fun, args, kwargs, results, target, place, errors, writes)
+        location, errors, writes = self.location, self.errors, self.writes
+        call = Call(self.kind, fun, args, kwargs, results, target, location, errors, writes)
         call.nested, call.returned = self.nested, returned
         return call
 

@@ -22,7 +22,7 @@ class Step(NamedTuple):
     result: str
     bytes: int
     offset: int | None
-    place: str
+    location: str
     settled: list[str]
     is_timed: bool
 
@@ -32,7 +32,7 @@ def listing(steps: Sequence[Step]) -> str:
     rows = [("", "call", "makes", "bytes", "at byte", "for")]
     for i, step in enumerate(steps):
         at = "" if step.offset is None else f"{step.offset:,}"
-        rows.append((str(i), step.lines[0], step.result, f"{step.bytes:,}", at, step.place))
+        rows.append((str(i), step.lines[0], step.result, f"{step.bytes:,}", at, step.location))
         rows += [("", line, "", "", "", "") for line in step.lines[1:]]
     return _table(rows, "><<>><")
 
@@ -53,7 +53,7 @@ class Profile(NamedTuple):
         for seconds, step in sorted(self.steps, key=lambda row: -row[0]):
             share = f"{seconds / (self.seconds or 1):.1%}"
             text = "; ".join(step.lines)
-            rows.append((f"{seconds * 1e6:.2f}", share, text, step.result, step.place))
+            rows.append((f"{seconds * 1e6:.2f}", share, text, step.result, step.location))
         return f"{_table(rows, '>><<<')}\n{self.seconds * 1e6:.1f} us in {len(self.steps)} calls"
 
 

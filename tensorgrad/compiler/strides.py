@@ -69,7 +69,7 @@ def _lies_by_rows(call: Call, result: Value) -> bool:
 
 def _is_regardless(call: Call) -> bool:
     """Whether a call returns a view, or a new array, regardless of its arguments' strides."""
-    if call.target is not None or call.kind in ("effect", "check"):
+    if call.target is not None or call.kind in ("effect", "guard"):
         return True
     ordered = "order" in call.kwargs or any(isinstance(a, str) for a in call.args)
     by_ufunc = isinstance(getattr(call.fun, "__self__", call.fun), np.ufunc)

@@ -186,8 +186,8 @@ class Tracer(NDArrayOperatorsMixin):
             return self._trace.record(fun, inputs, {k: v for k, v in kwargs.items() if k != "out"})
         if len(out) != 1 or out[0] is None:
             raise TraceError(
-                f"{place()}: {name_of(fun)} with out= for several results cannot be compiled: use "
-                "what it returns"
+                f"{location()}: {name_of(fun)} with out= for several results cannot be compiled: "
+                "use what it returns"
             )
         self._trace.record(fun, inputs, kwargs | {"out": out[0]}, out[0])
         return out[0]
@@ -299,12 +299,12 @@ def _refuse(
     cure: str = "return the array from the compiled function",
 ) -> NoReturn:
     raise error(
-        f"{place()}: {what} needs the elements of an array that another call will change, so it "
+        f"{location()}: {what} needs the elements of an array that another call will change, so it "
         f"cannot be compiled: {cure}, or leave this part out of the compiled function"
     )
 
 
-def place() -> str:
+def location() -> str:
     """The file and the line of the user's call that is under way."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_back is not None:
@@ -315,7 +315,7 @@ def place() -> str:
     return "?" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
-def place_of(error: BaseException) -> str:
+def location_of(error: BaseException) -> str:
     """The file and the line of the user's code in which an error was raised."""
     found = "?"
     for frame, line in traceback.walk_tb(error.__traceback__):
@@ -430,7 +430,7 @@ class Trace:
         # Called before and after Python that may change optimizers and schedules.
         self.before_effect: Callable[[], None] = lambda: None
         self.after_effect: Callable[[], None] = lambda: None
-        self._place: str | None = None  # of the node whose derivative is being computed
+        self._location: str | None = None  # of the node whose derivative is being computed
 
     # -- arrays that come from outside
 
@@ -487,7 +487,7 @@ class Trace:
             return array
         if type(array) is not np.ndarray:
             raise TraceError(
-                f"{place()}: a tensor of a {type(array).__name__}, not a NumPy array, cannot be "
+                f"{location()}: a tensor of a {type(array).__name__}, not a NumPy array, cannot be "
                 "compiled: leave it out of the compiled function"
             )
         if id(t) not in self.tensors:
@@ -592,11 +592,11 @@ class Trace:
         """What calls a derivative of a node, and says that this is due to the node's own line."""
 
         def derivative(*args: Any, **kwargs: Any) -> Any:
-            outer, self._place = self._place, node.place
+            outer, self._location = self._location, node.place
             try:
                 return self.call(vjp, *args, **kwargs)
             finally:
-                self._place = outer
+                self._location = outer
 
         return derivative
 
@@ -614,8 +614,8 @@ class Trace:
             if self.surrounds(current):
                 return current.record(fun, args, kwargs, target, kind)
             raise TraceError(
-                f"{place()}: {name_of(fun)} of a traced array, where nothing is traced: the array "
-                "was kept beyond the call, or a function keeps it that is called as a whole"
+                f"{location()}: {name_of(fun)} of a traced array, where nothing is traced: the "
+                "array was kept beyond the call, or a function keeps it that is called as a whole"
             )
         self.executed.pause()  # what runs in here runs in each call
         try:
@@ -655,7 +655,7 @@ class Trace:
             given[0],
             given[1],
             target=written,
-            place=self._place or place(),
+            location=self._location or location(),
             errors=None if errors == self._errors else errors,
         )
         self.calls.append(call)
@@ -695,7 +695,7 @@ class Trace:
                 storage = self._storages[id(owner)] = Storage("temporary", owner)
             elif call.kind == "pure" and all(v.storage is not storage for v in made):
                 call.kind = "view"  # of an argument, not of another result
-            value = Value(array, storage, call.place, scalar=array is not a)
+            value = Value(array, storage, call.location, scalar=array is not a)
             self._values[id(array)] = value
             made.append(value)
         returned.append(value)
@@ -708,10 +708,10 @@ class Trace:
         if storage.home == "temporary":
             return
         if storage.home == "input":
-            raise TraceError(f"{place()}: {name} would write into an argument: copy it first")
+            raise TraceError(f"{location()}: {name} would write into an argument: copy it first")
         if id(owner) not in self.followed:
             raise TraceError(
-                f"{place()}: {name} writes into an array of shape {value.shape} that a compiled "
+                f"{location()}: {name} writes into an array of shape {value.shape} that a compiled "
                 "function cannot follow: keep it in a tensor's data, make it inside, or pass it as "
                 "an argument and return the new one"
             )
@@ -730,7 +730,9 @@ class Trace:
         Where a later call would decide otherwise, it needs another program.
         """
         decision = bool(value.array)
-        self.calls.append(Call("check", bool, (value, decision), place=self._place or place()))
+        self.calls.append(
+            Call("guard", bool, (value, decision), location=self._location or location())
+        )
         return decision
 
     # -- what is not an operation
@@ -753,8 +755,8 @@ class Trace:
         finally:
             self.executed.resume()
         self.after_effect()
-        line = self._place or place()
-        self.calls.append(Call("effect", fun, given, place=line, writes=written))
+        line = self._location or location()
+        self.calls.append(Call("effect", fun, given, location=line, writes=written))
         return result
 
     def number(self, array: Array) -> Number:
@@ -786,7 +788,7 @@ class Trace:
 
     def refuse(self, reason: str) -> NoReturn:
         """Raise a TraceError that names the user's line."""
-        raise TraceError(f"{place()}: {reason}")
+        raise TraceError(f"{location()}: {reason}")
 
     def is_read(self, array: Array) -> bool:
         """Whether the program reads an array from outside in each call."""
@@ -876,8 +878,8 @@ class Trace:
             value = self.value(t._array)
             t._array = value.array.copy("K")
             raise TraceError(
-                f"{value.place}: a tensor of shape {t.shape} is still in use after the call, but "
-                "compiled calls would not update it: return it, or write it into a tensor that "
+                f"{value.location}: a tensor of shape {t.shape} is still in use after the call, "
+                "but compiled calls would not update it: return it, or write it into a tensor that "
                 "exists before the call"
             )
 

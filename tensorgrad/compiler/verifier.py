@@ -15,7 +15,7 @@ def verify(program: Program, before: Program | None = None) -> None:
     What a call reads comes from outside, or an earlier call makes it; so do the outputs. Each value
     lies inside its storage, and a view in that of its operand. No call writes to a constant.
     Compared with the program `before` a pass, the effects are the same in the same order, and no
-    check has moved behind a change of what outlives the call.
+    guard has moved behind a change of what outlives the call.
 
     >>> import numpy as np, tensorgrad as tg
     >>> for stage in tg.compile(np.sin).lower(np.ones(3)).stages:
@@ -26,7 +26,7 @@ def verify(program: Program, before: Program | None = None) -> None:
 
     def require(holds: bool, what: str, call: Call | None = None) -> None:
         if not holds:
-            line = "" if call is None else f": {names.line(call)}  # {call.place}"
+            line = "" if call is None else f": {names.line(call)}  # {call.location}"
             raise AssertionError(f"{what}{line}")
 
     def is_defined(v: Value) -> bool:
@@ -49,8 +49,8 @@ def verify(program: Program, before: Program | None = None) -> None:
         old, new = _effects(before), _effects(program)
         require(old == new, f"the effects were {_listed(old)}, and are now {_listed(new)}")
         require(
-            _checks_come_first(program) or not _checks_come_first(before),
-            "a check has moved behind a change of what outlives the call",
+            _guards_come_first(program) or not _guards_come_first(before),
+            "a guard has moved behind a change of what outlives the call",
         )
 
 
@@ -69,10 +69,10 @@ def _listed(effects: list[Function]) -> str:
     return ", ".join(map(name_of, effects)) or "none"
 
 
-def _checks_come_first(program: Program) -> bool:
+def _guards_come_first(program: Program) -> bool:
     changed = False
     for call in program.calls:
-        if changed and call.kind == "check":
+        if changed and call.kind == "guard":
             return False
         changed = changed or call.has_effects
     return True

@@ -52,7 +52,9 @@ def fold_biases(program: Program) -> Program:
         if x in turned:
             moved[x] = given
         else:
-            later.append(Call("pure", np.copy, (x,), results=(given,), place=layer.product.place))
+            later.append(
+                Call("pure", np.copy, (x,), results=(given,), location=layer.product.location)
+            )
         extended[moved.get(x, x)] = _view(with_ones, given, later)
     for value in turned.difference(moved):
         array = np.empty(value.shape, value.dtype, "F")
@@ -223,11 +225,11 @@ def _fold_gradients(program: Program, extended: Mapping[Value, Value]) -> Progra
         if place is None or numbers[first] < numbers[final] or not all(map(_fills, between)):
             continue
         array = np.empty(place.shape, by_weights.dtype)
-        whole = Value(array, Storage("temporary", array), product.place)
+        whole = Value(array, Storage("temporary", array), product.location)
         made: list[Call] = []
         args = _view(attribute("mT"), extended[x], made), total.args[0]
         results, errors = (whole,), product.errors
-        made.append(Call("pure", np.matmul, args, {}, results, None, product.place, errors))
+        made.append(Call("pure", np.matmul, args, {}, results, None, product.location, errors))
         rows = _view(getitem, whole, made, slice(-1))
         views[by_weights] = _view(attribute("mT"), rows, made)
         views[by_bias] = _view(getitem, whole, made, -1)

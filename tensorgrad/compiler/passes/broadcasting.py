@@ -31,19 +31,19 @@ def materialize_broadcasts(program: Program) -> Program:
             and 1 < call.results[0].size <= _SPREAD
             and any(isinstance(a, Value) and a.shape == call.results[0].shape for a in call.args)
         ):
-            args = [_in_shape(a, call.results[0], left, call.place) for a in call.args]
+            args = [_in_shape(a, call.results[0], left, call.location) for a in call.args]
             if any(a is not b for a, b in zip(args, call.args, strict=True)):
                 call = call.instead(call.fun, args)
         left.append(call)
     return program._replace(calls=left)
 
 
-def _in_shape(a: Any, like: Value, calls: list[Call], place: str) -> Any:
+def _in_shape(a: Any, like: Value, calls: list[Call], location: str) -> Any:
     if not isinstance(a, Value) or a.shape in ((), like.shape):
         return a
     if a.size == 1:
         return viewed(np.ndarray.reshape, a, (), calls)
     array = np.empty_like(like.array, a.dtype)
-    value = Value(array, Storage("temporary", array), place)
-    calls.append(Call("pure", spread, (a, like.shape), results=(value,), place=place))
+    value = Value(array, Storage("temporary", array), location)
+    calls.append(Call("pure", spread, (a, like.shape), results=(value,), location=location))
     return value

@@ -33,7 +33,7 @@ def eliminate_common_subexpressions(program: Program) -> Program:
             versions[call.target.storage] += 1
         elif call.kind == "effect":  # it may write to any state
             epoch += 1
-        elif call.kind != "check" and not any(r.storage.writes for r in call.results):
+        elif call.kind != "guard" and not any(r.storage.writes for r in call.results):
             source = _source(call)
             if source is not None:
                 new[call.results[0]] = source

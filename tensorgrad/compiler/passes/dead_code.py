@@ -17,7 +17,7 @@ def eliminate_dead_code(program: Program) -> Program:
     for call in reversed(program.calls):
         target = call.target and call.target.storage
         if (
-            call.kind == "check"
+            call.kind == "guard"
             or call.has_effects
             or target in used
             or any(r.storage in used for r in call.results)

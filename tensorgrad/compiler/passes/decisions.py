@@ -23,7 +23,7 @@ def hoist_decisions(program: Program) -> Program:
     for call in reversed(calls[first:]):
         reads = [v.storage for v in call.reads]
         changed = [v.storage for v in (*call.results, call.target) if v is not None]
-        decisions = [call] if call.kind == "check" else []
+        decisions = [call] if call.kind == "guard" else []
         decisions += [needed[s] for s in changed if s in needed]
         decisions += [written[s] for s in reads if s in written]
         if not decisions:
@@ -31,9 +31,9 @@ def hoist_decisions(program: Program) -> Program:
             continue
         if call.has_effects:
             raise TraceError(
-                f"{decisions[0].place}: a decision by elements cannot be compiled after "
-                f"{calls[first].place} has changed what outlives the call, and it depends on that: "
-                "change it later"
+                f"{decisions[0].location}: a decision by elements cannot be compiled after "
+                f"{calls[first].location} has changed what outlives the call, and it depends on "
+                "that: change it later"
             )
         moved.append(call)
         needed |= dict.fromkeys(reads, decisions[0])

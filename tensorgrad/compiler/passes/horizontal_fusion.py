@@ -121,11 +121,11 @@ class _Bundles:
         whole = self._side_by_side(results, np.diff([*starts, given.size]))
         self._bundles[results] = _Bundle(whole, _padding_after(first, operands[0], padding))
         args = tuple(given if a is operands[0] else a for a in first.args)
-        errors, place = first.errors, first.place
-        calls = [Call("pure", first.fun, args, results=(whole,), place=place, errors=errors)]
+        errors, location = first.errors, first.location
+        calls = [Call("pure", first.fun, args, results=(whole,), location=location, errors=errors)]
         for result in results:
             where = _start(self.moved[result]), result.shape, order_of(result.array)
-            calls.append(Call("view", part, (whole, *where), results=(result,), place=place))
+            calls.append(Call("view", part, (whole, *where), results=(result,), location=location))
         return calls
 
     def _padding(self, operands: tuple[Value, ...]) -> Any:

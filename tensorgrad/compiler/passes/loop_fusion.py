@@ -197,4 +197,6 @@ def _joined(run: Sequence[Call], results: Sequence[Value]) -> Call:
     made = {r for c in run for r in c.results}
     given = [v for v in dict.fromkeys(v for c in run for v in c.reads) if v not in made]
     errors = run[0].errors
-    return Call("pure", Chain([*run]), given, results=results, place=run[0].place, errors=errors)
+    return Call(
+        "pure", Chain([*run]), given, results=results, location=run[0].location, errors=errors
+    )
