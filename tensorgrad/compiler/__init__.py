@@ -6,7 +6,9 @@ What happens when a function is called with arguments of a new kind, file by fil
     functions   what is known of NumPy's functions, and those that programs call besides
     numbers     what a traced function computes with numbers, such as counts of steps
     strides     how arrays lie in memory, where that decides between a view and a copy
-    tracing     the function runs once, on arrays that note each call
+    tracer      an array that notes what is done with it
+    recording   the calls that are noted, the values that they read and write, and the memory
+    tracing     the function runs once, on such arrays: the trace is all that it did
     executed    the code that runs meanwhile, and what it names
     objects     what Python's objects hold, found without running code of theirs
     snapshot    what the function changes of Python's, which no program could repeat, is undone

@@ -30,7 +30,8 @@ from .plan import MISS, Diverged, Output, Plan, no_entry
 from .program import make_writeable
 from .snapshot import Snapshot, require_seeds
 from .stages import selected
-from .tracing import Trace, Tracer, location_of
+from .tracer import Tracer, location_of
+from .tracing import Trace
 
 PLANS = 32  # that are kept, those used last
 _REST = "how an argument lies in memory"

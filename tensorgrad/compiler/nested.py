@@ -23,7 +23,8 @@ from .functions import MakesNew
 from .plan import Diverged, Output, Plan
 from .program import Value
 from .strides import copied
-from .tracing import Trace, Tracer, location
+from .tracer import Tracer, location
+from .tracing import Trace
 
 # From tensors outside of a body, by their ids, to the arrays that it takes for theirs.
 Pinned = dict[int, tuple[Tensor, Any]]

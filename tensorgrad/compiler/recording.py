@@ -1,0 +1,264 @@
+"""The calls of a trace: which functions were called on which arrays."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..engine.arrays import Spec
+from ..engine.graph import Node
+from ..engine.modes import mode
+from ..engine.registry import NO_KWARGS, name_of
+from ..engine.tensor import Tensor
+from ..engine.typing import Array, Function
+from ..engine.views import owner_of
+from ..errors import TraceError
+from .executed import executed
+from .functions import READ_ONLY
+from .program import ARRAYS, Call, Kind, Storage, Value, make_writeable, mapped, values_in
+from .progress import OFTEN, Progress
+from .strides import copied
+from .tracer import Tracer, location
+
+
+class Recorder:
+    """Notes the calls of NumPy functions, the values that they read and write, and their memory."""
+
+    def __init__(self, name: str) -> None:
+        self.progress = Progress(name)
+        self.parent: Recorder | None = None  # of the trace of a body, the one around it
+        self.calls: list[Call] = []
+        self.inputs: list[Value] = []
+        # By id, the tensors whose arrays were used, with the arrays and nodes that they had.
+        self.tensors: dict[int, tuple[Tensor, Array, Node | None]] = {}
+        # Those that live outside of the function, likewise, and what they are given: threads that
+        # are not traced see the arrays that they had. And all traced arrays.
+        self._outside: dict[int, tuple[Tensor, Array, Node | None]] = {}
+        self.assigned: dict[int, Tracer] = {}
+        self.tracers: list[weakref.ref[Tracer]] = []
+        self._kept: dict[Value, Value] = {}  # copies of what the end of the call overwrites
+        self.followed: set[int] = set()  # by id, the arrays that may be written to
+        self._storages: dict[int, Storage] = {}  # by the id of the owner
+        self._values: dict[int, Value] = {}  # by the id of the array
+        self.protected: list[Array] = []  # that were made read-only
+        self._lent: list[Array] = []  # those that are read-only during one call
+        self._undo: list[Callable[[], Any]] = []
+        self._saved: set[int] = set()
+        self._errors = np.geterr()
+        self.executed = executed()
+        self._location: str | None = None  # of the node whose derivative is being computed
+
+    # -- arrays that come from outside
+
+    def input(self, array: Array) -> Tracer:
+        """An argument: another array at each call.
+
+        It is copied, as memory that an argument shares with others now, it need not share later.
+        """
+        return self._arrived(copied(array), "input")
+
+    def _arrived(self, array: Array, home: Any) -> Tracer:
+        owner = owner_of(array)
+        storage = self._storages.setdefault(id(owner), Storage(home, owner))
+        value = self._values[id(array)] = Value(array, storage)
+        if home == "input":
+            self.inputs.append(value)
+        return Tracer(self, value)
+
+    def value(self, a: Any) -> Value:
+        """The value of a traced array, or of a plain one, which is read where it lies."""
+        if isinstance(a, Tracer):
+            return self._kept.get(a.value, a.value)
+        if id(a) not in self._values:
+            if id(owner_of(a)) not in self.followed:
+                self._protect(a)
+            return self._arrived(a, "state").value
+        return self._values[id(a)]
+
+    def _protect(self, array: Array) -> None:
+        """Let nobody change a plain array until the trace ends: no program could follow."""
+        for a in (array, owner_of(array)):
+            if a.flags.writeable:
+                self.protected.append(a)
+                a.flags.writeable = False
+
+    def _given(self, a: Any) -> Any:
+        if isinstance(a, Node):
+            return Spec(a.shape, a.dtype)
+        return self.value(self.tensor(a) if isinstance(a, Tensor) else a)
+
+    def _viewable(self, a: Tracer) -> Tracer:
+        """An array as it is, a number as a copy: numbers have no views."""
+        return self.record(np.copy, (a,)) if a.is_number else a
+
+    def state(self, array: Array) -> Tracer:
+        """An array that may be written to as well, since whoever owns it keeps it where it is."""
+        self.followed.add(id(owner_of(array)))
+        return Tracer(self, self.value(array))
+
+    def tensor(self, t: Tensor) -> Any:
+        """The array of a tensor, as the traced function sees it."""
+        array = t._array
+        if isinstance(array, Tracer):
+            return array
+        if type(array) is not np.ndarray:
+            raise TraceError(
+                f"{location()}: a tensor of a {type(array).__name__}, not a NumPy array, cannot be "
+                "compiled: leave it out of the compiled function"
+            )
+        if id(t) not in self.tensors:
+            self.tensors[id(t)] = t, array, t._node
+        if id(t) in self.assigned:
+            return self.assigned[id(t)]
+        return Tracer(self, self.value(array))
+
+    def follow(self, t: Tensor) -> None:
+        """Let the function change the data of a tensor, which outlives the call."""
+        self._outside[id(t)] = t, t._array, t._node
+        if type(t._array) is np.ndarray:
+            self.followed.add(id(owner_of(t._array)))
+
+    def record(
+        self,
+        fun: Function,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any] = NO_KWARGS,
+        target: Any = None,
+        kind: Kind | None = None,
+    ) -> Any:
+        """Call a function on the arrays themselves, and note the call; return traced results."""
+        current = mode.get().trace
+        if current is not self:
+            if self.surrounds(current):
+                return current.record(fun, args, kwargs, target, kind)
+            raise TraceError(
+                f"{location()}: {name_of(fun)} of a traced array, where nothing is traced: the "
+                "array was kept beyond the call, or a function keeps it that is called as a whole"
+            )
+        self.executed.pause()  # what runs in here runs in each call
+        try:
+            return self._record(fun, args, kwargs, target, kind)
+        finally:
+            self.executed.resume()
+
+    def surrounds(self, other: Recorder | None) -> bool:
+        """Whether another trace is that of a body inside of this one."""
+        while other is not None and other is not self:
+            other = other.parent
+        return other is self
+
+    def _record(
+        self,
+        fun: Function,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        target: Any,
+        kind: Kind | None,
+    ) -> Any:
+        kinds = (Tracer, np.ndarray, Tensor, Node)
+        if target is None and not isinstance(fun, np.ufunc) and fun is not np.copy:
+            args, kwargs = mapped((tuple(args), dict(kwargs)), Tracer, self._viewable)
+        given = mapped((tuple(args), dict(kwargs)), kinds, self._given)
+        plain_args, plain_kwargs = mapped(given, Value, lambda v: v.array)
+        written = None if target is None else self.value(target)
+        if written is not None:
+            self._before_writing(written, name_of(fun))
+        sealed = fun in READ_ONLY or any(map(_is_sealed, values_in(given)))
+        with self._read_only(given if written is None else ()):  # the function may write after all
+            out = fun(*plain_args, **plain_kwargs)
+        errors = np.geterr()
+        call = Call(
+            kind or ("pure" if written is None else "write"),
+            fun,
+            given[0],
+            given[1],
+            target=written,
+            location=self._location or location(),
+            errors=None if errors == self._errors else errors,
+        )
+        self.calls.append(call)
+        if not len(self.calls) % OFTEN:
+            self.progress(f"{len(self.calls):,} calls traced")
+        if written is not None:
+            return None
+        call.results, call.returned = made, returned = list[Value](), list[Value]()
+        call.nested = isinstance(out, (tuple, list, dict))
+        return mapped(out, ARRAYS, lambda a: self._result(a, call, made, returned, sealed))
+
+    @contextlib.contextmanager
+    def _read_only(self, nested: Any) -> Iterator[None]:
+        """Make the arrays of values read-only."""
+        given = [v.array for v in values_in(nested)]
+        arrays = [a for a in given if a.flags.writeable and owner_of(a).flags.writeable]
+        self._lent = arrays
+        for array in arrays:
+            array.flags.writeable = False
+        try:
+            yield
+        finally:
+            make_writeable(arrays)
+
+    def _result(
+        self, a: Any, call: Call, made: list[Value], returned: list[Value], sealed: bool
+    ) -> Tracer:
+        array = np.asarray(a)
+        value = self._values.get(id(array)) if array is a else None
+        if value is None:
+            owner = owner_of(array)
+            if owner.flags.writeable and not sealed:
+                with contextlib.suppress(ValueError):  # some views are read-only for good
+                    array.flags.writeable = True
+            storage = self._storages.get(id(owner))
+            if storage is None:
+                storage = self._storages[id(owner)] = Storage("temporary", owner)
+            elif call.kind == "pure" and all(v.storage is not storage for v in made):
+                call.kind = "view"  # of an argument, not of another result
+            value = Value(array, storage, call.location, scalar=array is not a)
+            self._values[id(array)] = value
+            made.append(value)
+        returned.append(value)
+        return Tracer(self, value, array is not a)
+
+    def _before_writing(self, value: Value, name: str) -> None:
+        storage = value.storage
+        storage.writes += 1
+        owner = storage.owner
+        if storage.home == "temporary":
+            return
+        if storage.home == "input":
+            raise TraceError(f"{location()}: {name} would write into an argument: copy it first")
+        if id(owner) not in self.followed:
+            raise TraceError(
+                f"{location()}: {name} writes into an array of shape {value.shape} that a compiled "
+                "function cannot follow: keep it in a tensor's data, make it inside, or pass it as "
+                "an argument and return the new one"
+            )
+        self.save(owner)
+
+    def save(self, array: Array) -> None:
+        """Note an array as it is now, to be restored by `undo`."""
+        owner = owner_of(array)
+        if id(owner) not in self._saved:
+            self._saved.add(id(owner))
+            self._undo.append(functools.partial(np.copyto, owner, owner.copy()))
+
+    def assume(self, value: Value) -> bool:
+        """A decision that one of the library's own functions takes by an element: noted as a check.
+
+        Where a later call would decide otherwise, it needs another program.
+        """
+        decision = bool(value.array)
+        self.calls.append(
+            Call("guard", bool, (value, decision), location=self._location or location())
+        )
+        return decision
+
+
+def _is_sealed(value: Value) -> bool:
+    """Whether an array is a view that always stays read-only."""
+    return not value.array.flags.writeable and value.storage.owner.flags.writeable
