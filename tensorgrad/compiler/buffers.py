@@ -189,7 +189,7 @@ def _taken_over(
                 and v.storage not in kept
                 and spans[v.storage][1] == i
                 and v.array is v.storage.owner
-                and _is_laid_out_like(result.array, v.array)
+                and _is_laid_out_like(result, v)
                 and all(w is v or w.storage is not v.storage for w in reads)
             ):
                 groups[result.storage] = groups.get(v.storage, v.storage)
@@ -197,7 +197,7 @@ def _taken_over(
     return groups
 
 
-def _is_laid_out_like(a: Array, b: Array) -> bool:
+def _is_laid_out_like(a: Value, b: Value) -> bool:
     return (a.shape, a.strides, a.itemsize) == (b.shape, b.strides, b.itemsize)
 
 

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..engine.arrays import order_of
 from ..engine.graph import Node, now
 from ..engine.modes import epoch, mode
 from ..engine.registry import name_of
@@ -99,7 +98,9 @@ class Plan:
         is_body: bool = False,
     ) -> None:
         earlier = {node: v for node, v in trace.earlier.items() if v is not None}
-        inputs = dict(zip(trace.inputs, arguments.arrays)) | {v: v.array for v in earlier.values()}
+        inputs: dict[Value, Array | Value] = {}
+        inputs |= dict(zip(trace.inputs, arguments.arrays))
+        inputs |= {v: v for v in earlier.values()}
         kept = _values([*(o.value for o in outputs), *final.values()])
         counting = [] if is_body else whose_strides_count(trace.calls, inputs, kept)
         self.stages: list[Stage] = []
@@ -143,7 +144,7 @@ class Plan:
         self._adds_up = bool(taken)
         self._body = _in_settings(body)
         self._made = {  # the results that are made in C order, by their names, with these lines
-            code.text(v): line for v, line in made.items() if v.ndim and v.array.flags.c_contiguous
+            code.text(v): line for v, line in made.items() if v.ndim and v.is_c_contiguous
         }
         self._effects = _effects(code, final, trace)
 
@@ -324,13 +325,13 @@ def _lines(
 
 def _new(code: Code, result: Value) -> str:
     """An expression for a new array, in the same order in memory as the traced one."""
-    order = order_of(result.array)
+    order = result.order
     if result.nbytes >= RECYCLED:
         return f"{code.name(Recycled(result.shape, result.dtype, order), 'recycled')}()"
     return f"empty({code.text(result.shape)}, {code.name(result.dtype)}, {order!r})"
 
 
-def _same_strides(code: Code, inputs: Mapping[Value, Array]) -> list[str]:
+def _same_strides(code: Code, inputs: Mapping[Value, Array | Value]) -> list[str]:
     """Lines that return MISS if an input has other strides than in the trace."""
     lines = []
     for v, array in inputs.items():
@@ -439,7 +440,7 @@ def _give_away(
     for v in given:
         s = v.storage
         gains = v.nbytes >= large or (v in made and is_of_numbers(made[v]))
-        plain = v.array is s.owner and v.array.flags.forc
+        plain = v.array is s.owner and v.is_contiguous
         if s.home == "temporary" and counts[s] == 1 and v in made and plain and gains:
             s.home = "result"
 
@@ -496,7 +497,7 @@ def _returned(code: Code, i: int, output: Output) -> tuple[list[str], str]:
         return [], code.name(output.leaf, "leaf")
     text = code.text(value)
     if value.storage.home != "result":
-        order = "" if value.array.flags.c_contiguous else "'K'"
+        order = "" if value.is_c_contiguous else "'K'"
         text = f"{code.attribute(value, 'copy')}({order})"
     if output.leaf is not Tensor:
         return [], text

@@ -6,6 +6,7 @@ and makes new ones, or writes into one. The order of calls is the order in which
 
 from __future__ import annotations
 
+import functools
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -83,6 +84,31 @@ class Value(Spec):
     def offset(self) -> int:
         """The bytes from the first element of its storage's owner to its own."""
         return int(self.array.ctypes.data - self.storage.owner.ctypes.data)
+
+    @property
+    def itemsize(self) -> int:
+        """The number of bytes of an element."""
+        return self.dtype.itemsize
+
+    @property
+    def is_c_contiguous(self) -> bool:
+        """Whether the elements lie side by side, row by row."""
+        return _contiguity(self.shape, self.strides, self.itemsize)[0]
+
+    @property
+    def is_f_contiguous(self) -> bool:
+        """Whether the elements lie side by side, column by column."""
+        return _contiguity(self.shape, self.strides, self.itemsize)[1]
+
+    @property
+    def is_contiguous(self) -> bool:
+        """Whether the elements lie side by side, in one of these orders."""
+        return any(_contiguity(self.shape, self.strides, self.itemsize))
+
+    @property
+    def order(self) -> Literal["C", "F"]:
+        """The order of a contiguous array in memory."""
+        return "F" if self.is_f_contiguous and not self.is_c_contiguous else "C"
 
     @property
     def is_constant(self) -> bool:
@@ -205,6 +231,26 @@ class Program(NamedTuple):
         known = {**new}
         calls = [settled(call, known) for call in self.calls]
         return Program(calls, [latest(v, known) for v in self.outputs])
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def _contiguity(
+    shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int
+) -> tuple[bool, bool]:
+    """Whether an array is contiguous in C order, and in Fortran order."""
+    if 0 in shape:
+        return True, True
+
+    def is_dense(axes: Iterable[tuple[int, int]]) -> bool:  # from the innermost on
+        step = itemsize
+        for n, stride in axes:
+            if n > 1 and stride != step:
+                return False
+            step *= n
+        return True
+
+    axes = [*zip(shape, strides, strict=True)]
+    return is_dense(axes[::-1]), is_dense(axes)
 
 
 def latest(value: Value, new: Mapping[Value, Value]) -> Value:

@@ -103,11 +103,11 @@ class Code:
             return f"{array}.reshape(-1)"
         return array if fixed.ndim == 1 else self.name(fixed.reshape(-1), "row")
 
-    def full(self, number: Any, like: Array) -> str:
-        """A name for an array of a number, in the shape and dtype of another."""
+    def full(self, number: Any, like: Value) -> str:
+        """A name for an array of a number, in the shape and dtype of a contiguous one."""
         key = like.shape, like.strides, like.dtype, repr(number)
         if key not in self._full:
-            self._full[key] = np.full_like(like, number)
+            self._full[key] = np.full(like.shape, number, like.dtype, like.order)
         return self.name(self._full[key], "all")
 
     def call(self, fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
@@ -227,13 +227,13 @@ def is_product(call: Call) -> bool:
         x.dtype == y.dtype == result.dtype
         and x.dtype.char in "fd"
         and {x.ndim, y.ndim} <= {1, 2}
-        and bool(result.array.flags.forc)
+        and result.is_contiguous
     )
 
 
 def _product(code: Code, call: Call, out: str) -> str:
     (x, y), (result,) = call.args, call.results
-    if not result.array.flags.c_contiguous:  # which `dot` asks for: the transposed one is
+    if not result.is_c_contiguous:  # which `dot` asks for: the transposed one is
         right, out = code.attribute(x, "T"), code.attribute(result, "T")
         return f"{code.attribute(y, 'dot' if call.fun is np.inner else 'T.dot')}({right}, {out})"
     right = code.attribute(y, "T") if call.fun is np.inner and y.ndim == 2 else code.text(y)
@@ -306,7 +306,7 @@ def ufunc_line(code: Code, call: Call, out: str) -> str:
         for a, d in zip(args, dtypes)
     ]
     if fun in (np.maximum, np.minimum) and _gains_by_arrays(call):
-        like = call.results[0].array
+        like = call.results[0]
         operands = [
             text if isinstance(a, Value) else code.full(a, like) for a, text in zip(args, operands)
         ]
@@ -320,10 +320,10 @@ def _gains_by_arrays(call: Call) -> bool:
     (result,) = call.results
     return bool(
         1 < result.size <= 1 << 18  # more would no longer stay in the cache
-        and result.array.flags.forc
+        and result.is_contiguous
         and not call.kwargs
         and all(
-            a.array.strides == result.array.strides and a.dtype == result.dtype
+            a.strides == result.strides and a.dtype == result.dtype
             for a in call.args
             if isinstance(a, Value)
         )
@@ -348,9 +348,7 @@ def _reduced(code: Code, call: Call, out: str) -> list[str]:
     by_columns, by_rows = (plain and given["axis"] in (i, (i,), i - 2) for i in (0, 1))
     narrow = x.ndim == 2 and 0 < x.shape[1] <= NARROW and x.size <= 1 << 16
     if by_columns and ufunc is np.add and not keepdims:
-        return [
-            f"{code.name(np.ones(len(x.array), x.dtype).dot, 'ones_dot')}({code.text(x)}, {out})"
-        ]
+        return [f"{code.name(np.ones(x.shape[0], x.dtype).dot, 'ones_dot')}({code.text(x)}, {out})"]
     if by_rows and narrow and ufunc is np.add:
         ones = code.name(np.ones(x.shape[1], x.dtype), "ones")
         return [f"{code.attribute(x, 'dot')}({ones}, {code.vector(out)})"]

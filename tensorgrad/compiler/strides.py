@@ -17,7 +17,7 @@ from .functions import PRODUCTS, REGARDLESS
 from .program import Call, Value
 
 
-def pattern(array: Array) -> tuple[int, ...]:
+def pattern(array: Array | Value) -> tuple[int, ...]:
     """Strides, in elements, that NumPy's functions treat like those of the array.
 
     They tell the order of the axes, their directions, and between which there is a gap: a gap of

@@ -106,7 +106,7 @@ def _sums_all(call: Call, x: Value) -> bool:
 
 
 def _is_flat(factor: Any, like: Value) -> bool:
-    return _is_like(factor, like) and bool(factor.array.flags.c_contiguous)
+    return _is_like(factor, like) and factor.is_c_contiguous
 
 
 def _flattened(a: Any, calls: list[Call]) -> Value:

@@ -61,7 +61,7 @@ def _is_same(x: Any, result: Value) -> bool:
     """Whether a value can replace another one; views of both are alike, too."""
     if not isinstance(x, Value) or (x.shape, x.dtype) != (result.shape, result.dtype):
         return False
-    return pattern(x.array) == pattern(result.array)
+    return pattern(x) == pattern(result)
 
 
 def _is_one(factor: Any) -> bool:

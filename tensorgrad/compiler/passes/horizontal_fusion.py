@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...engine.arrays import order_of
 from ..functions import part
 from ..program import Call, Program, Storage, Value, values_in
 from ..spelling import spelling
@@ -124,7 +123,7 @@ class _Bundles:
         errors, location = first.errors, first.location
         calls = [Call("pure", first.fun, args, results=(whole,), location=location, errors=errors)]
         for result in results:
-            where = _start(self.moved[result]), result.shape, order_of(result.array)
+            where = _start(self.moved[result]), result.shape, result.order
             calls.append(Call("view", part, (whole, *where), results=(result,), location=location))
         return calls
 
@@ -144,7 +143,7 @@ class _Bundles:
         padded = any(v.storage.home == "padded" for v in values)
         storage = Storage("padded" if padded else "temporary", array)
         for v, start in zip(values, starts, strict=True):
-            self.moved[v] = v.moved(part(array, start, v.shape, order_of(v.array)), storage)
+            self.moved[v] = v.moved(part(array, start, v.shape, v.order), storage)
         return Value(array, storage)
 
 
@@ -172,8 +171,8 @@ def _operand(call: Call) -> Value | None:
         operand.storage.home in ("temporary", "padded")
         and result.storage.home == "temporary"
         and not (operand.storage.writes or result.storage.writes)
-        and operand.array.flags.forc
-        and order_of(operand.array) == order_of(result.array)
+        and operand.is_contiguous
+        and operand.order == result.order
     )
     whole = result.array is result.storage.owner
     return operand if small and plain and whole and operand.shape == result.shape else None
@@ -181,5 +180,4 @@ def _operand(call: Call) -> Value | None:
 
 def _start(value: Value) -> int:
     """Where a value starts in the array that it lies in, in elements."""
-    start: int = value.array.ctypes.data - value.storage.owner.ctypes.data
-    return start // value.dtype.itemsize
+    return value.offset // value.dtype.itemsize

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from typing import Any
 
-from ...engine.arrays import aligned, order_of
+from ...engine.arrays import aligned
 from ..program import Call, Program, Value, mapped, values_in
 from ..spelling import Code, function, indented, ufunc_line
 
@@ -38,7 +38,7 @@ class Chain:
         # Blocks are of whole rows, for the sake of arrays that all rows have in common; else of
         # elements, whatever the shape.
         self._flat = all(v.shape == first.shape for v in arrays)
-        self._order = order_of(first.array)
+        self._order = first.order
         self._rows = first.size if self._flat else first.shape[0]
         self._row = () if self._flat else first.shape[1:]
         self._threads = _count_of_threads()
@@ -174,14 +174,14 @@ def _is_link(call: Call) -> bool:
     (result,) = call.results
     return (
         result.storage.writes == 0
-        and result.array.flags.forc
+        and result.is_contiguous
         and all(_fits(v, result) for v in values_in(call.args))
     )
 
 
 def _fits(v: Value, result: Value) -> bool:
-    by_rows = bool(result.array.flags.c_contiguous)
-    order = v.array.flags.c_contiguous if by_rows else v.array.flags.f_contiguous
+    by_rows = result.is_c_contiguous
+    order = v.is_c_contiguous if by_rows else v.is_f_contiguous
     whole = v.shape == result.shape and order
     in_each_row = by_rows and (v.ndim < result.ndim or v.shape[0] == 1 != result.shape[0])
     return v.storage.writes == 0 and bool(whole or in_each_row or v.ndim == 0)
@@ -189,7 +189,7 @@ def _fits(v: Value, result: Value) -> bool:
 
 def _goes_on(last: Call, call: Call) -> bool:
     (a,), (b,) = last.results, call.results
-    same = a.shape == b.shape and order_of(a.array) == order_of(b.array)
+    same = a.shape == b.shape and a.order == b.order
     return same and last.errors == call.errors
 
 
