@@ -17,6 +17,7 @@ from .constant_folding import fold_constants
 from .dead_code import eliminate_dead_code
 from .decisions import hoist_decisions
 from .horizontal_fusion import fuse_horizontally
+from .layout_assignment import assign_layouts
 from .loop_fusion import fuse_loops
 
 Pass: TypeAlias = Callable[[Program], Program]
@@ -30,6 +31,7 @@ PASSES: tuple[Pass, ...] = (
     eliminate_dead_code,
     sum_by_products,
     eliminate_dead_code,
+    assign_layouts,
     fold_biases,
     materialize_broadcasts,
     fuse_loops,
