@@ -13,7 +13,7 @@ from hypothesis import given, strategies as st
 
 import tensorgrad as tg
 from tensorgrad import nn, optim
-from tensorgrad.compiler.passes import bias_folding, horizontal_fusion
+from tensorgrad.compiler.passes import bias_folding, horizontal_fusion, layout_assignment
 
 from .depth import one_in
 from .oracles import assert_same, leaf
@@ -72,18 +72,18 @@ def test_no_bias_is_added_and_none_summed(activation: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "limit", "added"),
+    ("file", "name", "limit", "added"),
     [
-        ("SMALL", 6 * 5, 0),  # the batch has 6 samples
-        ("SMALL", 6 * 5 - 1, 2),  # only the argument has ones behind it
-        ("COPIED", 6 * 4, 0),
-        ("COPIED", 6 * 4 - 1, 1),
+        (layout_assignment, "SMALL", 6 * 5, 0),  # the batch has 6 samples
+        (layout_assignment, "SMALL", 6 * 5 - 1, 2),  # only the argument has ones behind it
+        (bias_folding, "COPIED", 6 * 4, 0),
+        (bias_folding, "COPIED", 6 * 4 - 1, 1),
     ],
 )
 def test_what_is_larger_is_left_as_it_is(
-    monkeypatch: pytest.MonkeyPatch, name: str, limit: int, added: int
+    monkeypatch: pytest.MonkeyPatch, file: Any, name: str, limit: int, added: int
 ) -> None:
-    monkeypatch.setattr(bias_folding, name, limit)
+    monkeypatch.setattr(file, name, limit)
     network = net(SMALL, in_turn(np.tanh))
     assert additions(network) == added
     assert_steps_agree(*twins(network))
@@ -396,7 +396,7 @@ def test_random_programs(
     step = tg.compile(compiled.step)
     small, copied, bundle = limits
     with (
-        mock.patch.object(bias_folding, "SMALL", small),
+        mock.patch.object(layout_assignment, "SMALL", small),
         mock.patch.object(bias_folding, "COPIED", copied),
         mock.patch.object(horizontal_fusion, "SMALL", bundle),
     ):

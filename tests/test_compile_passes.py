@@ -15,6 +15,7 @@ from tensorgrad.compiler.functions import assign_at, attribute, getitem
 from tensorgrad.compiler.interpreter import interpret
 from tensorgrad.compiler.passes import (
     PASSES,
+    assign_layouts,
     eliminate_common_subexpressions,
     eliminate_dead_code,
     fold_biases,
@@ -114,7 +115,10 @@ def copies_and_products_with_one_are_the_value(b: Builder, x: Value) -> Any:
     return b(np.add, b(np.copy, b(np.multiply, b(np.sin, x), one)), x)
 
 
-@case(eliminate_common_subexpressions, "v0 = sin(a0)\nv1 = v0.mT\nv2 = add(v1, v1)")
+@case(
+    eliminate_common_subexpressions,
+    "v0 = sin(a0)\nv1 by columns = v0.mT\nv2 by columns = add(v1, v1)",
+)
 def views_of_the_same_are_the_same(b: Builder, x: Value) -> Any:
     views = [b(attribute("mT"), b(np.sin, x), kind="view") for _ in range(2)]
     return b(np.add, *views)
@@ -240,7 +244,7 @@ def an_array_with_a_number_for_each_row_is_not_in_common(b: Builder, x: Value) -
     return b(np.exp, b(np.add, x, b.value([[1.0], [2.0]], "input")))
 
 
-@case(fuse_loops, "v0 = add(a0, a1)\nv1 = exp(v0)")
+@case(fuse_loops, "v0 by columns = add(a0, a1)\nv1 by columns = exp(v0)")
 def a_loop_by_columns_has_no_rows(b: Builder, _x: Value) -> Any:
     by_columns = b.value(np.asfortranarray(X), "input")
     return b(np.exp, b(np.add, by_columns, b.value([1.0, 2.0, 3.0], "input")))
@@ -289,6 +293,46 @@ def an_array_that_is_written_to_stays_where_it_is(b: Builder, x: Value) -> Any:
     return b(np.add, left, b(np.exp, second))
 
 
+def layer(b: Builder, x: Value, nout: int) -> Value:
+    """A layer whose bias lies just after its weights."""
+    nin = x.shape[1]
+    flat = b.value(np.arange((nin + 1.0) * nout), "state")
+    w = Value(flat.array[: nin * nout].reshape(nin, nout), flat.storage)
+    bias = Value(flat.array[nin * nout :], flat.storage)
+    return b(np.add, b(np.matmul, x, w), bias)
+
+
+@case(
+    assign_layouts,
+    """v0 by columns = matmul(a0, s0)
+    v1 by columns = add(v0, s1)
+    v2 by columns = tanh(v1)
+    v3 = matmul(v2, s2)
+    v4 = add(v3, s3)""",
+)
+def inputs_of_layers_and_what_they_are_made_of_lie_by_columns(b: Builder, x: Value) -> Any:
+    return layer(b, b(np.tanh, layer(b, x, 4)), 2)
+
+
+@case(
+    assign_layouts,
+    """v0 = sin(a0)
+    v1 = matmul(v0, s0)
+    v2 = add(v1, s1)
+    v3 = v0[0:1]
+    v4 = add(v2, v3)""",
+)
+def what_other_calls_use_stays_as_it_is(b: Builder, x: Value) -> Any:
+    y = b(np.sin, x)
+    return b(np.add, layer(b, y, 3), b(getitem, y, slice(0, 1), kind="view"))
+
+
+@case(assign_layouts, "v0 = sin(a0)\nv1 = matmul(v0, v0)\nv2 = add(v1, s0)")
+def a_product_of_no_weights_is_no_layer(b: Builder, _x: Value) -> Any:
+    y = b(np.sin, b.value(np.ones((3, 3)), "input"))
+    return b(np.add, b(np.matmul, y, y), b.value([1.0, 2.0, 3.0], "state"))
+
+
 @case(
     fold_biases,
     """v0 = copy(a0)
@@ -297,10 +341,47 @@ def an_array_that_is_written_to_stays_where_it_is(b: Builder, x: Value) -> Any:
     v3 = tanh(v2)""",
 )
 def a_bias_is_a_row_of_the_weights(b: Builder, x: Value) -> Any:
-    flat = b.value(np.arange(16.0), "state")
-    w = Value(flat.array[:12].reshape(3, 4), flat.storage)
-    bias = Value(flat.array[12:], flat.storage)
-    return b(np.tanh, b(np.add, b(np.matmul, x, w), bias))
+    return b(np.tanh, layer(b, x, 4))
+
+
+@case(
+    fold_biases,
+    """v0 by columns = tanh(s0)
+    v1 by columns = with_ones(v0)
+    v2 = matmul(v1, s1)""",
+)
+def an_input_by_columns_gets_ones_behind_it(b: Builder, _x: Value) -> Any:
+    return layer(b, b(np.tanh, b.value(np.asfortranarray(X), "state")), 4)
+
+
+@case(fold_biases, "v0 = tanh(a0)\nv1 = matmul(v0, s0)\nv2 = add(v1, s1)")
+def an_input_by_rows_gets_none(b: Builder, x: Value) -> Any:
+    return layer(b, b(np.tanh, x), 4)
+
+
+@case(
+    fold_biases,
+    """v0 = copy(a0)
+    v1 = with_ones(v0)
+    v2 = matmul(v1, s0)
+    v3 = cos(v2)
+    v4 by columns = v3.mT
+    v5 by columns = v1.mT
+    v6 = matmul(v5, v3)
+    v7 = v6[:-1]
+    v8 by columns = v7.mT
+    v9 = v6[-1]
+    s1[...] = v6""",
+)
+def one_product_makes_both_gradients(b: Builder, x: Value) -> Any:
+    g = b(np.cos, layer(b, x, 4))
+    gradients = b.value(np.zeros(16), "state")
+    by_columns = Value(gradients.array[:12].reshape(3, 4).T, gradients.storage)
+    by_weights = b(np.matmul, b(attribute("mT"), g, kind="view"), x)
+    by_bias = b(np.add.reduce, g, axis=0)
+    b.write(by_columns, by_weights)
+    b.write(Value(gradients.array[12:], gradients.storage), by_bias)
+    return g
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -576,7 +657,9 @@ def test_states_are_named_by_what_the_user_calls_them() -> None:
 
     step(X)
     first, *_, last = map(str, tg.compile(step).lower(X).stages)
-    assert re.search(r"state s0: \[4, 3\] +# net\.layers\[0\]\.weight$", first, re.MULTILINE)
+    assert re.search(
+        r"state s0: \[4, 3\] by columns +# net\.layers\[0\]\.weight$", first, re.MULTILINE
+    )
     assert re.search(r"# a part of optimizer\..*grad$", last, re.MULTILINE)
     assert re.search(
         r"\[4, 4\] +# net\.layers\[0\]\.weight, net\.layers\[0\]\.bias$", last, re.MULTILINE

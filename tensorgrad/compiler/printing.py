@@ -61,9 +61,10 @@ class Names:
         return self.given[value]
 
     def typed(self, value: Value) -> str:
-        """The name and the shape of a value, and its dtype if that is not the usual one."""
+        """The name and the shape of a value; its dtype and its order, if they are not usual."""
         dtype = "" if value.dtype == self.usual else _name_of_dtype(value.dtype)
-        return f"{self.name(value)}: {dtype}{[*value.shape]}"
+        order = " by columns" if value.order == "F" else ""
+        return f"{self.name(value)}: {dtype}{[*value.shape]}{order}"
 
     def shown(self, argument: Any) -> str:
         """An argument, in which names stand for values."""

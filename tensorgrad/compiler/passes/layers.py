@@ -48,10 +48,8 @@ def find_layers(program: Program) -> list[Layer]:
             if not is_product(product) or product.errors != call.errors:
                 continue
             x, w = product.args
-            if x.ndim != 2 or w.ndim != 2:
-                continue
             weights = together(w, b, product.fun is np.inner)
-            if weights is not None and changes[i] == changes[j]:
+            if x.ndim == 2 and weights is not None and changes[i] == changes[j]:
                 layers.append(Layer(product, call, x, weights))
     return layers
 
@@ -62,6 +60,8 @@ def together(w: Value, b: Any, transposed: bool) -> Value | None:
     If `transposed`, the weights are a matrix of shape (nout, nin).
     """
     if not (isinstance(b, Value) and b.storage is w.storage and w.storage.home == "state"):
+        return None
+    if w.ndim != 2:
         return None
     nin, nout = w.shape[::-1] if transposed else w.shape
     if not (
