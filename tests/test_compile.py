@@ -24,7 +24,7 @@ from numpy.testing import assert_array_equal
 
 import tensorgrad as tg
 from tensorgrad import nn, optim
-from tensorgrad.compiler.passes import loop_fusion
+from tensorgrad.compiler.backends import numpy_blocks
 from tensorgrad.engine.modes import each_time
 
 from .depth import one_in
@@ -924,7 +924,7 @@ def test_arguments_and_results_are_not_kept(no_collector: None) -> None:  # noqa
 @pytest.fixture
 def recycling(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A compiled function whose results lie where earlier ones did, though they are small."""
-    monkeypatch.setattr(tg.compiler.plan, "RECYCLED", 1 << 12)
+    monkeypatch.setattr(tg.compiler.backends.numpy_source, "RECYCLED", 1 << 12)
     return tg.compile(lambda x: (x * 2, tg.Tensor(x) + 1))
 
 
@@ -1207,7 +1207,7 @@ def test_a_loss_that_nobody_asks_for_is_not_computed() -> None:
 @pytest.fixture(params=[1, 2])
 def threads(request: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The number of threads for long loop_fusion."""
-    monkeypatch.setattr(loop_fusion, "_count_of_threads", lambda: request.param)
+    monkeypatch.setattr(numpy_blocks, "_count_of_threads", lambda: request.param)
     return request.param
 
 
@@ -1266,7 +1266,7 @@ def test_ctrl_c_waits_for_the_other_thread() -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        loop_fusion.in_two_threads(chain, 1, 2)
+        numpy_blocks.in_two_threads(chain, 1, 2)
     assert begun.is_set() and not worker.is_alive()
 
 

@@ -15,8 +15,8 @@ from numpy.testing import assert_array_equal
 
 import tensorgrad as tg
 from tensorgrad import nn, optim
+from tensorgrad.compiler.functions import arrays_in
 from tensorgrad.compiler.program import Program, Value, mapped
-from tensorgrad.compiler.spelling import arrays_in
 
 from .depth import one_in
 from .oracles import ROUNDINGS, assert_same, leaf

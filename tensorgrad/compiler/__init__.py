@@ -3,7 +3,8 @@
 What happens when a function is called with arguments of a new kind, file by file:
 
     program     the calls and values that all others work on
-    functions   what is known of NumPy's functions, and those that programs call besides
+    functions   the functions that programs call besides NumPy's
+    ops         what is known of each function, and what may be done with its calls
     numbers     what a traced function computes with numbers, such as counts of steps
     strides     how arrays lie in memory, where that decides between a view and a copy
     tracer      an array that notes what is done with it
@@ -20,8 +21,10 @@ What happens when a function is called with arguments of a new kind, file by fil
     stages      the passes run one after another, all or those that were chosen
     interpreter a program's results without plan and generated code, to test passes by
     buffers     each array gets a place in one block of memory
-    spelling    each call becomes its cheapest line of Python
-    plan        the lines become functions; report prints and times them
+    code        lines of Python, and the objects that their names stand for
+    backends    the calls become lines, for NumPy the cheapest one for each call
+    wrapper     the lines around them: does the plan fit, gradients, results
+    plan        all of them become functions; report prints and times the calls
     arguments   what of a call's arguments is its signature, and where the arrays are
     nested      bodies of loops and conditions become programs of their own
     compiled    `compile` itself: which plan fits a call, and when another is needed

@@ -14,7 +14,7 @@ from ..engine.typing import Array
 from ..engine.variable import tensor_of
 from ..errors import TraceError
 from ..tree import TreeDef, flatten, is_stateful
-from .spelling import Code
+from .code import Code
 from .tracing import Trace
 
 

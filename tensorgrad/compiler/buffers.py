@@ -20,7 +20,6 @@ from ..engine.arrays import ALIGNMENT, aligned
 from ..engine.typing import Array
 from .functions import assign_at
 from .program import Call, Storage, Value, values_in
-from .spelling import Spelling
 
 K = TypeVar("K", bound=Hashable)
 FEW = 1 << 10  # spans: more are not compared in pairs, which would take too long
@@ -35,17 +34,18 @@ class Buffers:
     same time, at most. `calls` are those left to be made: without copies whose source is made where
     it is to go.
 
-    `held` values stay as they are until the next call, those `apart` until they are made again.
+    `takes_out` are the calls that write their results into arrays that are there already. `held`
+    values stay as they are until the next call, those `apart` until they are made again.
     """
 
     def __init__(
         self,
         calls: Sequence[Call],
-        spellings: Mapping[Call, Spelling],
+        takes_out: Collection[Call],
         held: Collection[Value],
         apart: Collection[Value],
     ) -> None:
-        makers = {r.storage: c for c in calls for r in c.results if c in spellings}
+        makers = {r.storage: c for c in calls for r in c.results if c in takes_out}
         kept = {v.storage for v in held}
         separate = {v.storage for v in apart}
         self.arrays, copies = _destinations(calls, makers, kept, separate)
@@ -54,7 +54,7 @@ class Buffers:
             s for s in makers if s.home == "temporary" and not (s in self.arrays or s in separate)
         }
         spans = _lifetimes(self.calls, temporary, kept)
-        groups = _taken_over(self.calls, spellings, spans, kept)
+        groups = _taken_over(self.calls, takes_out, spans, kept)
         whole: dict[Storage, Span] = {}
         for storage, (start, stop) in spans.items():
             group = groups.get(storage, storage)
@@ -170,14 +170,14 @@ def _touches(uses: Sequence[tuple[int, Array | None]], place: Array, start: int,
 
 def _taken_over(
     calls: Sequence[Call],
-    spellings: Mapping[Call, Spelling],
+    takes_out: Collection[Call],
     spans: Mapping[Storage, tuple[int, int]],
     kept: Collection[Storage],
 ) -> dict[Storage, Storage]:
     """The storages that element-wise calls make in place of one that dies, and which these are."""
     groups: dict[Storage, Storage] = {}
     for i, call in enumerate(calls):
-        if not call.is_elementwise or call not in spellings or call.results[0].storage not in spans:
+        if not call.is_elementwise or call not in takes_out or call.results[0].storage not in spans:
             continue
         (result,), reads = call.results, call.reads
         # In place, NumPy takes more than twice the time for a single element.

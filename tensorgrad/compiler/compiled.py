@@ -26,12 +26,13 @@ from .arguments import Arguments, difference, require_untouched
 from .guards import Guards
 from .objects import attributes_of
 from .passes import Pass
-from .plan import MISS, Diverged, Output, Plan, no_entry
+from .plan import Plan, no_entry
 from .program import make_writeable
 from .snapshot import Snapshot, require_seeds
 from .stages import selected
 from .tracer import Tracer, location_of
 from .tracing import Trace
+from .wrapper import MISS, Diverged, Output, Results
 
 PLANS = 32  # that are kept, those used last
 _REST = "how an argument lies in memory"
@@ -347,7 +348,8 @@ class Compiled:
                         trace.watch(t)
                     trace.require_true(guards.checks.function())
                     trace.checks = guards.checks
-                    plan = Plan(trace, outputs, structure, final, call, self._token, with_stages)
+                    kept = Results(outputs, structure, final)
+                    plan = Plan(trace, kept, call, self._token, with_stages)
         except BaseException:  # Ctrl-C among them, at any place
             completed(undo)
             raise
@@ -443,7 +445,7 @@ class Compiled:
         plan = self._latest
         if plan is None or plan not in self._plans.get(self._taken_apart(args, {}).key, ()):
             return start
-        return plan.scan(arrays, results, start)
+        return plan.scan(arrays, results, start)  # type: ignore[no-any-return]
 
 
 def completed(fun: Callable[[], None]) -> None:

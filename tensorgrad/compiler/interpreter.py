@@ -11,9 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..engine.typing import Array
-from .passes.loop_fusion import Chain
+from .functions import Kernel, arrays_in
 from .program import Call, Program, Storage, Value, mapped
-from .spelling import arrays_in
 
 
 def interpret(program: Program) -> tuple[list[Array], dict[Storage, Array]]:
@@ -63,7 +62,7 @@ class _Memory:
             if call.kind == "effect":
                 for r in call.results:
                     self.array(r)[...] = r.array
-            elif isinstance(call.fun, Chain):
+            elif isinstance(call.fun, Kernel):
                 self.run(call.fun.calls)
             elif call.kind != "guard":
                 self._make(call)

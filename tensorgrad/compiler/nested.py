@@ -20,11 +20,12 @@ from ..errors import TraceError
 from ..tree import structure
 from .arguments import Arguments
 from .functions import MakesNew
-from .plan import Diverged, Output, Plan
+from .plan import Plan
 from .program import Value
 from .strides import copied
 from .tracer import Tracer, location
 from .tracing import Trace
+from .wrapper import Diverged, Output, Results
 
 # From tensors outside of a body, by their ids, to the arrays that it takes for theirs.
 Pinned = dict[int, tuple[Tensor, Any]]
@@ -42,6 +43,7 @@ class Nested(Trace):
     def __init__(self, parent: Trace, pinned: Pinned) -> None:
         super().__init__("")
         self.progress, self.passes = parent.progress, parent.passes
+        self.backend = parent.backend
         self.parent: Trace = parent
         parent._undo.append(self.undo)
         self.executed = parent.executed
@@ -149,12 +151,12 @@ class Body:
         """The program, which returns all results or these."""
         results = [*(self.results if results is None else results)]
         outputs = [Output(np.ndarray, value) for value in results]
+        kept = Results(outputs, structure(tuple(results)), {})
         arguments = Arguments("body", tuple(self._arrays), {}, (), ())
-        tree = structure(tuple(results))
         specs = [Spec(v.shape, v.dtype) for v in results]
         self._trace.executed.pause()  # no code of the user's runs here
         try:
-            plan = Plan(self._trace, outputs, tree, {}, arguments, [None], is_body=True)
+            plan = Plan(self._trace, kept, arguments, [None], is_body=True)
         finally:
             self._trace.executed.resume()
         return _Program(plan, self._trace.places, specs)

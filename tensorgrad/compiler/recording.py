@@ -19,7 +19,7 @@ from ..engine.typing import Array, Function
 from ..engine.views import owner_of
 from ..errors import TraceError
 from .executed import executed
-from .functions import READ_ONLY
+from .ops import op_of
 from .program import ARRAYS, Call, Kind, Storage, Value, make_writeable, mapped, values_in
 from .progress import OFTEN, Progress
 from .strides import copied
@@ -168,7 +168,7 @@ class Recorder:
         written = None if target is None else self.value(target)
         if written is not None:
             self._before_writing(written, name_of(fun))
-        sealed = fun in READ_ONLY or any(map(_is_sealed, values_in(given)))
+        sealed = op_of(fun).result == "sealed" or any(map(_is_sealed, values_in(given)))
         with self._read_only(given if written is None else ()):  # the function may write after all
             out = fun(*plain_args, **plain_kwargs)
         errors = np.geterr()

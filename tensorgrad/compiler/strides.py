@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from ..engine.typing import Array
-from .functions import PRODUCTS, REGARDLESS
+from .ops import op_of
 from .program import Call, Value
 
 
@@ -64,7 +64,9 @@ def whose_strides_count(
 
 def _lies_by_rows(call: Call, result: Value) -> bool:
     """Whether a call makes a new array that lies by rows, as its arguments may or may not."""
-    return call.kind == "pure" and (result.ndim == 1 or (result.ndim == 2 and call.fun in PRODUCTS))
+    return call.kind == "pure" and (
+        result.ndim == 1 or (result.ndim == 2 and op_of(call.fun).pattern == "product")
+    )
 
 
 def _is_regardless(call: Call) -> bool:
@@ -73,7 +75,8 @@ def _is_regardless(call: Call) -> bool:
         return True
     ordered = "order" in call.kwargs or any(isinstance(a, str) for a in call.args)
     by_ufunc = isinstance(getattr(call.fun, "__self__", call.fun), np.ufunc)
-    return by_ufunc or call.is_bits or (call.fun in REGARDLESS and not ordered)
+    known = op_of(call.fun).result in ("new", "view", "sealed")
+    return by_ufunc or call.is_bits or (known and not ordered)
 
 
 def bounds_of(array: Array) -> tuple[int, int]:

@@ -23,19 +23,8 @@ from ..engine.tensor import Tensor
 from ..engine.typing import Array, Function
 from ..engine.views import owner_of
 from ..errors import TraceError
-from .functions import (
-    BY_METHOD,
-    FACTS,
-    READING_METHODS,
-    REFUSED,
-    SHAPED_BY_ELEMENTS,
-    TEXTS,
-    WRITERS,
-    WRITING_METHODS,
-    assign_at,
-    attribute,
-    getitem,
-)
+from .functions import assign_at, attribute, getitem
+from .ops import op_of
 from .program import PACKAGE, Kind, Value, mapped
 
 _NUMPY = os.path.join(os.path.dirname(np.__file__), "")
@@ -183,7 +172,8 @@ class Tracer(NDArrayOperatorsMixin):
     def __array_function__(self, fun: Function, types: Any, args: Any, kwargs: Any) -> Any:
         if any(issubclass(kind, (Tensor, Batch)) for kind in types):
             return NotImplemented
-        if fun in FACTS:
+        op = op_of(fun)
+        if op.result == "fact":
             facts = mapped((args, kwargs), Tracer, lambda t: t.value.array)
             return fun(*facts[0], **facts[1])
         lowered = _LOWERED.get(fun)
@@ -193,21 +183,22 @@ class Tracer(NDArrayOperatorsMixin):
             _refuse(
                 f"{name_of(fun)}, whose result has a shape that depends on elements,", ShapeError
             )
-        if fun in TEXTS:
+        if op.result == "python":
             _refuse("a text of it")
-        if fun in WRITERS:
+        if op.result == "write":
             return self._trace.record(fun, args, kwargs, args[0])
         if kwargs.get("out") is not None:
             self._trace.record(fun, args, kwargs, kwargs["out"])
             return kwargs["out"]
         result = self._trace.record(fun, args, kwargs)
-        return self._numbered(result) if fun in BY_METHOD else result
+        return self._numbered(result) if op.keeps_numbers else result
 
     def __getattr__(self, name: str) -> Any:
-        if name in READING_METHODS:
+        found: Any = getattr(np.ndarray, name, None)
+        kind = op_of(found).result
+        if kind == "python":
             return lambda *_args, **_kwargs: _refuse(f"{name}()")
-        found = getattr(np.ndarray, name, None)
-        if found is None or name in REFUSED or name.startswith("__"):
+        if found is None or kind == "absent" or name.startswith("__"):
             raise AttributeError(f"a traced array has no attribute {name!r}")
         if name == "strides":
             self._trace.record(attribute(name), (self,))
@@ -217,7 +208,7 @@ class Tracer(NDArrayOperatorsMixin):
         function = getattr(np, name, None)
         if function in _LOWERED:
             return functools.partial(function, self)
-        target = self if name in WRITING_METHODS else None
+        target = self if kind == "write" else None
 
         def method(*args: Any, **kwargs: Any) -> Any:
             if kwargs.get("out") is not None:
@@ -315,11 +306,12 @@ def location_of(error: BaseException) -> str:
 
 def _is_shaped_by_traced(fun: Function, args: Any, kwargs: Any) -> bool:
     """Whether elements of a traced array decide which shape the result has."""
-    if fun not in SHAPED_BY_ELEMENTS:
+    count = op_of(fun).shaped_by
+    if not count:
         return False
     given = [*signature(fun).bind(*args, **kwargs).arguments.values()]
     found: list[Any] = []
-    mapped(given[: SHAPED_BY_ELEMENTS[fun]], Tracer, found.append)
+    mapped(given[:count], Tracer, found.append)
     return bool(found)
 
 

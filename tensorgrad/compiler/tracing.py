@@ -27,10 +27,12 @@ from ..engine.typing import Array, Function
 from ..engine.views import layout_of, memory_with, owner_of, view_in
 from ..errors import TraceError
 from ..transforms import vjp
+from .backends import Backend
+from .backends.numpy_source import NUMPY
 from .checks import Checks
 from .functions import assign_at
 from .numbers import Number
-from .passes import PASSES, Pass
+from .passes import Pass
 from .printing import Labels
 from .program import Call, Storage, Value, make_writeable, mapped
 from .recording import Recorder
@@ -63,7 +65,8 @@ class Trace(Recorder):
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
-        self.passes: Sequence[Pass] = PASSES  # that the program goes through
+        self.backend: Backend = NUMPY
+        self.passes: Sequence[Pass] = NUMPY.passes  # that the program goes through
         self.labels: Labels = ()  # what the user calls the arrays from outside, to be printed
         # The leaves whose `grad` was read or set, with those that they had; of those whose `grad`
         # was read first, what stands for it; and the leaves whose data changed, in order.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..functions import LIKE
+from ..ops import op_of
 from ..program import Call, Program, Storage, Value, latest, settled
 
 
@@ -32,5 +32,5 @@ def fold_constants(program: Program) -> Program:
 
 def _is_constant(call: Call) -> bool:
     # Of an array of zeros like another one, the shape counts alone.
-    reads = call.reads[1:] if call.fun in LIKE else call.reads
+    reads = call.reads[1:] if op_of(call.fun).pattern == "fill" else call.reads
     return all(v.is_constant for v in reads) and not any(r.storage.writes for r in call.results)

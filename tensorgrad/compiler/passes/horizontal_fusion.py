@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..functions import part
+from ..ops import takes_out
 from ..program import Call, Program, Storage, Value, values_in
-from ..spelling import spelling
 
 SMALL = 1 << 13  # bytes of each array, at most
 
@@ -87,7 +87,7 @@ def _kind(call: Call, operand: Value) -> Any:
 
 def _can_move(maker: Call) -> bool:
     """Whether what a call makes may lie elsewhere."""
-    return maker.kind != "view" and spelling(maker) is not None
+    return takes_out(maker)
 
 
 class _Bundles:

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..functions import Attribute
+from ..ops import is_product
 from ..program import Call, Program, Value
-from ..spelling import is_product
 from .algebra import sums_along
 
 

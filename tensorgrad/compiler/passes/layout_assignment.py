@@ -12,8 +12,8 @@ from collections.abc import Collection
 
 import numpy as np
 
+from ..ops import is_product, takes_out
 from ..program import Call, Program, Storage, Value
-from ..spelling import is_product, spelling
 from .layers import find_layers, sums_rows, transposes
 
 SMALL = 1 << 14  # elements of arrays that may lie by columns; larger ones gain nothing
@@ -86,5 +86,5 @@ def is_free(v: Value, maker: Call | None) -> bool:
         and v.storage.writes == 0
         and maker is not None
         and maker.kind == "pure"
-        and spelling(maker) is not None
+        and takes_out(maker)
     )

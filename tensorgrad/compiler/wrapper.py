@@ -1,0 +1,229 @@
+"""The lines of Python around the calls of a program, the same for each back end.
+
+Before the calls: whether the plan fits, and what it takes from outside. After them: the gradients
+of leaves, and the results.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..engine.graph import Node, now
+from ..engine.modes import epoch, mode
+from ..engine.tensor import Tensor
+from ..engine.typing import Array
+from ..engine.views import owner_of
+from ..tree import TreeDef
+from .code import Code
+from .program import Call, Storage, Value
+from .strides import copied, pattern
+from .tracing import Condition, Trace
+
+MISS = object()
+"""What a plan returns, having done nothing, where it does not fit the call."""
+
+
+class Diverged(Exception):  # noqa: N818 (no error: the plan is for another case)
+    """A decision by elements would be another one than while tracing."""
+
+
+class Output(NamedTuple):
+    """One leaf of what the function returns: a value; or, without one, the object itself.
+
+    A value is returned as a new `leaf`: a tensor, with that node, or an array.
+    """
+
+    leaf: Any
+    value: Value | None
+    node: Node | None = None
+
+
+class Results(NamedTuple):
+    """What a call leaves behind: the leaves and the structure of what it returns, and gradients."""
+
+    outputs: Sequence[Output]
+    structure: TreeDef
+    gradients: Mapping[Node, Value | None]
+
+    @property
+    def returned(self) -> list[Value]:
+        """The values among the outputs."""
+        return [o.value for o in self.outputs if o.value is not None]
+
+    @property
+    def set_gradients(self) -> list[Value]:
+        """The values among the gradients."""
+        return [v for v in self.gradients.values() if v is not None]
+
+    @property
+    def values(self) -> list[Value]:
+        """The values among outputs and gradients."""
+        return [*self.returned, *self.set_gradients]
+
+    def replaced(self, values: Sequence[Value]) -> Results:
+        """The same with others in place of its values."""
+        same = dict(zip(self.values, values, strict=True))
+        return Results(
+            [o._replace(value=o.value and same[o.value]) for o in self.outputs],
+            self.structure,
+            {node: v and same[v] for node, v in self.gradients.items()},
+        )
+
+
+def names(token: list[None]) -> dict[str, Any]:
+    """What the lines of a plan use beside the arrays and functions of its calls."""
+    return {
+        "MISS": MISS, "Diverged": Diverged, "Tensor": Tensor, "ndarray": np.ndarray,
+        "new": object.__new__, "empty": np.empty, "errstate": np.errstate, "now": now,
+        "get": mode.get, "current": mode.get(), "take": token.pop, "give": token.append,
+        "rows": _rows, "clock": time.perf_counter,
+    }  # fmt: skip
+
+
+def _rows(array: Array) -> Any:
+    """The items along the first axis, as arrays."""
+    return array if array.ndim > 1 else [array[i, ...] for i in range(len(array))]
+
+
+def same_strides(code: Code, inputs: Mapping[Value, Array | Value]) -> list[str]:
+    """Lines that return MISS if an input has other strides than in the trace."""
+    lines = []
+    for v, array in inputs.items():
+        name, same = code.text(v), code.name(pattern(array))
+        other = f"{name}.strides != {code.text(array.strides)}"
+        lines.append(f"if {other} and {code.function(pattern)}({name}) != {same}: return MISS")
+    return lines
+
+
+def earlier_gradients(
+    code: Code, earlier: Mapping[Node, Value], results: Results, calls: Sequence[Call]
+) -> list[str]:
+    """Lines that take the gradients which leaves have from before the call."""
+    made: dict[Storage, int] = {}  # the number of the first call that makes something in it
+    read: dict[Storage, int] = {}  # the number of the last call that reads something of it
+    for i, call in enumerate(calls if earlier else ()):
+        read |= dict.fromkeys((v.storage for v in call.reads), i)
+        for r in call.results:
+            made.setdefault(r.storage, i)
+    read |= dict.fromkeys((v.storage for v in results.returned), len(calls))
+    lines = []
+    for i, (node, v) in enumerate(earlier.items()):
+        lines.append(f"{code.local(v, f'g{i}')} = {code.name(node, 'node')}.grad")
+        lines.append(f"if g{i} is None: return MISS")
+        new = results.gradients.get(node)
+        if new is not None and made.get(new.storage, len(calls)) < read.get(v.storage, 0):
+            lines.append(f"g{i} = {code.function(copied)}(g{i})")
+    return lines
+
+
+def apart_from_state(
+    code: Code, trace: Trace, calls: Sequence[Call], results: Results
+) -> list[str]:
+    """Lines that copy arguments which lie where the program writes before it last reads them."""
+    first: dict[int, int] = {}  # the number of the first call that changes what lies in an array
+    last = {v.storage: i for i, call in enumerate(calls) for v in call.reads}
+    last |= {v.storage: len(calls) for v in results.returned}
+    for i, call in enumerate(calls):
+        for v in call.results if call.target is None else [call.target]:
+            array = code.fixed(v) if code.knows(v) else None
+            if array is not None:
+                first.setdefault(id(owner_of(array)), i)
+    owners = [owner_of(array) for _, array, _ in trace.tensors.values()]
+    owners += [owner_of(a) for v in results.set_gradients if (a := code.fixed(v)) is not None]
+    lines = []
+    for v in trace.inputs:
+        name, done = code.text(v), last.get(v.storage, -1)
+        changed = {id(o): o for o in owners if first.get(id(o), done + 1) <= done}.values()
+        same = [o for o in changed if (o.shape, o.dtype) == (v.shape, v.dtype)]
+        copy = f"{name} = {code.function(copied)}({name})"
+        lines += [f"if {name} is {code.name(o, 'owner')}: {copy}" for o in same]
+        if changed:
+            views = " or ".join(f"base is {code.name(o, 'owner')}" for o in changed)
+            lines += [
+                f"base = {name}.base",
+                f"if base is not None and ({views}): {copy}",
+            ]
+    return lines
+
+
+def conditions(code: Code, trace: Trace) -> str:
+    """An expression that is true as long as all that the plan relies on is what it was."""
+    tensors, attributes = [*trace.tensors.values()], trace.attributes
+    settled = trace.checks.settled()
+    seen = [-1]  # not yet looked
+
+    def look() -> bool:
+        now = [*epoch]
+        same = (
+            all(t._array is array and t._node is node for t, array, node in tensors)
+            and all(getattr(owner, name) is value for owner, name, value in attributes)
+            and settled()
+        )
+        if same:
+            seen[:] = now
+        return same
+
+    # They may change what `look` sees, so they come first.
+    tests = [_condition(code, condition) for condition in trace.conditions]
+    tests += [f"({code.name(epoch)} == {code.name(seen)} or {code.name(look)}())"]
+    tests += [f"{code.name(test)}()" for test in trace.tests]
+    tests += [
+        f"{code.name(node, 'node')}.grad is None" for node, v in trace.earlier.items() if v is None
+    ]
+    return " and ".join(tests)
+
+
+def _condition(code: Code, condition: Condition) -> str:
+    """An expression for a condition."""
+    owner, attribute, otherwise = condition
+    return f"({code.name(owner)}.{attribute} or {code.name(otherwise)}())"
+
+
+def effects(code: Code, results: Results, trace: Trace) -> list[str]:
+    """Lines that set the leaves' gradients, and mark as changed those whose data has."""
+    lines = [
+        f"{code.name(node, 'node')}.grad = {'None' if v is None else code.text(v)}"
+        for node, v in results.gradients.items()
+    ]
+    if trace.touched:
+        stamps = " = ".join(f"{code.name(node, 'node')}.serial" for node in trace.touched)
+        lines.append(f"{stamps} = now()")
+    return lines
+
+
+def _returned(code: Code, i: int, output: Output) -> tuple[list[str], str]:
+    """Lines that make a leaf of the result, and an expression for it."""
+    value = output.value
+    if value is None:
+        return [], code.name(output.leaf, "leaf")
+    text = code.text(value)
+    if value.storage.home != "result":
+        order = "" if value.is_c_contiguous else "'K'"
+        text = f"{code.attribute(value, 'copy')}({order})"
+    if output.leaf is not Tensor:
+        return [], text
+    node = code.name(output.node, "node")
+    return [
+        f"t{i} = new(Tensor)",
+        f"t{i}._array = {text}",
+        f"t{i}._node = {node}",
+        f"t{i}._family = None",
+    ], f"t{i}"
+
+
+def answer(code: Code, results: Results) -> list[str]:
+    """Lines that return the result."""
+    made = [_returned(code, i, output) for i, output in enumerate(results.outputs)]
+    structure = results.structure
+    leaves = [text for _, text in made]
+    if structure.kind is None:
+        (built,) = leaves
+    elif structure.kind is tuple and structure.is_flat:
+        built = f"({''.join(leaf + ', ' for leaf in leaves)})"
+    else:
+        built = f"{code.name(structure.unflatten, 'unflatten')}([{', '.join(leaves)}])"
+    return [*(line for lines, _ in made for line in lines), f"return {built}"]
