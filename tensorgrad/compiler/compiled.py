@@ -23,6 +23,8 @@ from ..errors import GraphError, TraceError
 from ..guide import guided
 from ..tree import flatten, is_stateful, map as tree_map, require_arrays
 from .arguments import Arguments, difference, require_untouched
+from .backends import Backend
+from .backends.selection import selected_backend
 from .guards import Guards
 from .objects import attributes_of
 from .passes import Pass
@@ -68,6 +70,7 @@ def compile(  # noqa: A001 (as in PyTorch)
     static_argnums: int | Sequence[int] = (),
     static_argnames: str | Sequence[str] = (),
     passes: Iterable[str | Pass] | None = None,
+    backend: str | Backend | None = None,
 ) -> CompiledFunction[P, R]: ...
 @overload
 def compile(  # noqa: A001
@@ -76,6 +79,7 @@ def compile(  # noqa: A001
     static_argnums: int | Sequence[int] = (),
     static_argnames: str | Sequence[str] = (),
     passes: Iterable[str | Pass] | None = None,
+    backend: str | Backend | None = None,
 ) -> Callable[[Callable[P, R]], CompiledFunction[P, R]]: ...
 @guided
 def compile(  # noqa: A001
@@ -84,6 +88,7 @@ def compile(  # noqa: A001
     static_argnums: int | Sequence[int] = (),
     static_argnames: str | Sequence[str] = (),
     passes: Iterable[str | Pass] | None = None,
+    backend: str | Backend | None = None,
 ) -> Any:
     """Return the function as one flat program of NumPy calls, into memory that is planned once.
 
@@ -116,7 +121,8 @@ def compile(  # noqa: A001
 
     `passes` are the passes that the program goes through: their names, or functions of a program.
     By default it is all of them. A wrong result that goes away without one of them is its fault;
-    their names are those of the `stages` that `lower` returns.
+    their names are those of the `stages` that `lower` returns. `backend` is what makes code of the
+    program: "numpy", or a `Backend` of your own.
 
     >>> net = tg.MLP(2, [8, 1], rng=0)
     >>> optimizer = tg.optim.SGD(net.parameters(), lr=0.1)
@@ -134,11 +140,15 @@ def compile(  # noqa: A001
     """
     if fun is None:
         return functools.partial(
-            compile, static_argnums=static_argnums, static_argnames=static_argnames, passes=passes
+            compile,
+            static_argnums=static_argnums,
+            static_argnames=static_argnames,
+            passes=passes,
+            backend=backend,
         )
     if not callable(fun):
         raise TypeError(f"compile: takes a function, not a {type(fun).__name__}: compile(f)(x)")
-    return Compiled(fun, static_argnums, static_argnames, passes=passes).function()
+    return Compiled(fun, static_argnums, static_argnames, passes=passes, backend=backend).function()
 
 
 class Supervisor:
@@ -180,6 +190,7 @@ class Compiled:
         static_argnames: str | Sequence[str] = (),
         supervisor: Supervisor = Supervisor(),  # noqa: B008 (it has no state)
         passes: Iterable[str | Pass] | None = None,
+        backend: str | Backend | None = None,
     ) -> None:
         self.replay: Function = no_entry
         self._fun = self.__wrapped__ = fun
@@ -192,7 +203,8 @@ class Compiled:
         self._latest: Plan | None = None
         self._traced = 0
         self._supervisor = supervisor
-        self._passes = selected(passes)
+        self._backend = selected_backend(backend)
+        self._passes = selected(passes, self._backend.passes)
         # Who takes the token out may run a plan, or change them. A lock costs 0.15 us more.
         self._token = [None]
         self._holder = 0  # the thread that has it, if for more than a replay
@@ -315,7 +327,7 @@ class Compiled:
         before = mode.get()
         roots = [self._fun, *call.things]
         trace, snapshot = Trace(self._name), Snapshot(*roots, call.leaves)
-        trace.passes = self._passes
+        trace.backend, trace.passes = self._backend, self._passes
         trace.labels = snapshot.labels() if with_stages else ()
         trace.before_effect, trace.after_effect = snapshot.require_followed, snapshot.note_followed
         for t in snapshot.tensors:

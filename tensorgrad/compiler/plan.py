@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..engine.graph import Node
-from ..engine.typing import Array, Function
+from ..engine.typing import Function
 from .arguments import Arguments
 from .backends import Loop, Segment, lines_of
 from .buffers import Buffers
@@ -30,6 +30,7 @@ from .wrapper import (
     Results,
     answer,
     apart_from_state,
+    arrays_of_gradients,
     conditions,
     earlier_gradients,
     effects,
@@ -76,8 +77,8 @@ class Plan:
         self.checks = trace.checks
         self._backend = trace.backend
         earlier = {node: v for node, v in trace.earlier.items() if v is not None}
-        inputs: dict[Value, Array | Value] = {**dict(zip(trace.inputs, arguments.arrays))}
-        inputs |= {v: v for v in earlier.values()}
+        arrays = dict(zip(trace.inputs, arguments.arrays))
+        inputs = [*arrays, *earlier.values()]
         counting = [] if is_body else whose_strides_count(trace.calls, inputs, results.values)
         program = self._after_passes(Program(trace.calls, results.values), trace, with_stages)
         results = results.replaced(program.outputs)
@@ -93,22 +94,22 @@ class Plan:
         self._segments = self._backend.segments(code, buffers)
         self.steps = [_step(segment, buffers) for segment in self._segments if segment.lines]
         self._holds = conditions(code, trace)
+        self._layouts = same_strides(code, {v: arrays[v] for v in counting if v in arrays})
         self._begin = [
             *taken,
-            *same_strides(code, {v: inputs[v] for v in counting}),
+            *same_strides(code, {v: v for v in counting if v not in arrays}),
             *apart_from_state(code, trace, buffers.calls, results),
         ]
         self._effects = effects(code, results, trace)
         self._adds_up = bool(taken)
         lines = [
             f"if not ({self._holds}): return MISS",
-            *(*self._begin, *lines_of(self._segments), *self._effects),
+            *(*self._layouts, *self._begin, *lines_of(self._segments), *self._effects),
             *answer(code, results),
         ]
         self.source = function("run", self._inputs, lines)
         self.replay = self._entry(arguments, lines)
-        held = [array for v in results.set_gradients if (array := code.fixed(v)) is not None]
-        self._undo = Undo(trace.inputs, buffers.calls, held)
+        self._undo = Undo(trace.inputs, buffers.calls, arrays_of_gradients(code, results))
         for call in () if with_stages else buffers.calls:
             _forget(call)
 
@@ -160,8 +161,11 @@ class Plan:
         begin = [line.replace("return MISS", "return i") for line in self._begin]
         end = self._effects if self._adds_up else []  # gradients, to the next call
         loop = Loop(self._inputs, self._outputs, begin, end)
+        first = [f"{a} = arrays[{k}][0, ...]" for k, a in enumerate(self._inputs) if self._layouts]
         lines = [
             f"if not ({self._holds}): return start",
+            *first,  # whose strides are those of all items
+            *(line.replace("return MISS", "return start") for line in self._layouts),
             "i = start",
             *("try:", *indented(self._backend.loop(self._code, self._segments, loop))),
             *("except Diverged:", "    pass"),

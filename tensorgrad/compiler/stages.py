@@ -26,14 +26,14 @@ class Stage(NamedTuple):
         return f"{self.name}:\n{text_of(self.program, self.labels)}"
 
 
-def selected(passes: Iterable[str | Pass] | None) -> Sequence[Pass]:
-    """The passes with these names, and functions that are passes themselves; for None, all.
+def selected(passes: Iterable[str | Pass] | None, default: Sequence[Pass]) -> Sequence[Pass]:
+    """The passes with these names, and functions that are passes themselves; or the default ones.
 
     `hoist_decisions` always runs: without it, a call could stop after it has changed something.
     """
     if passes is None:
-        return PASSES
-    known = {name_of(transform): transform for transform in PASSES}
+        return default
+    known = {name_of(transform): transform for transform in (*PASSES, *default)}
     if isinstance(passes, str):
         raise TypeError(f"compile: passes is a list of names or functions: [{passes!r}]")
     found: list[Pass] = []

@@ -133,7 +133,7 @@ def apart_from_state(
             if array is not None:
                 first.setdefault(id(owner_of(array)), i)
     owners = [owner_of(array) for _, array, _ in trace.tensors.values()]
-    owners += [owner_of(a) for v in results.set_gradients if (a := code.fixed(v)) is not None]
+    owners += map(owner_of, arrays_of_gradients(code, results))
     lines = []
     for v in trace.inputs:
         name, done = code.text(v), last.get(v.storage, -1)
@@ -148,6 +148,11 @@ def apart_from_state(
                 f"if base is not None and ({views}): {copy}",
             ]
     return lines
+
+
+def arrays_of_gradients(code: Code, results: Results) -> list[Array]:
+    """The arrays of gradients that stay where they are."""
+    return [array for v in results.set_gradients if (array := code.fixed(v)) is not None]
 
 
 def conditions(code: Code, trace: Trace) -> str:
