@@ -31,6 +31,14 @@ LAYERS = [
     {"__init__"},
     {"__main__", "examples"},
 ]
+# The same inside of the compiler, whose other files come last: a pass asks `ops` what is legal, and
+# never a back end.
+COMPILER_LAYERS = [
+    {"program", "functions", "ops", "strides"},
+    {"passes"},
+    {"buffers", "code"},
+    {"backends"},
+]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -78,6 +86,23 @@ def test_imports_point_upward(subtests: pytest.Subtests) -> None:
                 other = name_of(imported)
                 inside = path.parent != PACKAGE and imported.parent != PACKAGE and other == name
                 assert inside or RANK[other] < RANK[name], f"{name} must not import {other}"
+
+
+def test_what_the_compiler_does_first_imports_nothing_of_what_it_does_later(
+    subtests: pytest.Subtests,
+) -> None:
+    folder = PACKAGE / "compiler"
+    ranks = {name: rank for rank, layer in enumerate(COMPILER_LAYERS) for name in layer}
+
+    def rank(path: Path) -> int:
+        name = path.relative_to(folder).parts[0].removesuffix(".py")
+        return ranks.get(name, len(COMPILER_LAYERS))
+
+    for path in folder.rglob("*.py"):
+        with subtests.test(path=path):
+            later = [p for p in imports(path) if folder in p.parents and rank(p) > rank(path)]
+            assert not later, f"{path.name} must not import {later}"
+    assert ranks.keys() <= {p.stem for p in folder.iterdir()}
 
 
 def test_imports_inside_subpackages_make_no_cycle() -> None:

@@ -34,10 +34,11 @@ Pattern: TypeAlias = Literal[
     "other",
 ]  # fmt: skip
 
-# "new" arrays, or a "view" of the first argument, whatever the strides of the arguments; these may
-# decide "either" way. "sealed": a view that stays read-only. "write": it changes its first
-# argument. "fact": what shapes and dtypes say. "python": a text, a list or a number made of
-# elements. "absent": what no traced array has.
+# "new" arrays. A "view" of the first argument, or a new array where another one, such as an index,
+# asks for that; "sealed": the same, and a view stays read-only. "either": the strides of the
+# arguments may decide which of them it is. "write": it changes its first argument. "fact": what
+# shapes and dtypes say. "python": a text, a list or a number made of elements. "absent": what no
+# traced array has.
 Result: TypeAlias = Literal["new", "view", "either", "sealed", "write", "fact", "python", "absent"]
 
 

@@ -81,11 +81,8 @@ class Plan:
         inputs = [*arrays, *earlier.values()]
         counting = [] if is_body else whose_strides_count(trace.calls, inputs, results.values)
         program = self._after_passes(Program(trace.calls, results.values), trace, with_stages)
-        results = results.replaced(program.outputs)
-        self._outputs = [o.value for o in results.outputs]
+        self._results = results = results.replaced(program.outputs)
         buffers = self._buffers(program, results, earlier, 1 if is_body else LARGE)
-        self.peak_bytes, self.lower_bound = buffers.peak_bytes, buffers.lower_bound
-
         self._code = code = Code(names(token))
         self._inputs = [code.local(v, f"a{i}") for i, v in enumerate(trace.inputs)]
         taken = earlier_gradients(code, earlier, results, buffers.calls)
@@ -131,7 +128,9 @@ class Plan:
         _give_away(results, {r: c for c in new for r in c.results}, large)
         gradients = results.gradients.items()
         apart = [v for node, v in gradients if node in earlier and v is not None]
-        return Buffers(program.calls, takes_out, results.values, apart)
+        buffers = Buffers(program.calls, takes_out, results.values, apart)
+        self.peak_bytes, self.lower_bound = buffers.peak_bytes, buffers.lower_bound
+        return buffers
 
     @functools.cached_property
     def run(self) -> Function:
@@ -160,7 +159,8 @@ class Plan:
         """
         begin = [line.replace("return MISS", "return i") for line in self._begin]
         end = self._effects if self._adds_up else []  # gradients, to the next call
-        loop = Loop(self._inputs, self._outputs, begin, end)
+        outputs = [o.value for o in self._results.outputs]
+        loop = Loop(self._inputs, outputs, begin, end)
         first = [f"{a} = arrays[{k}][0, ...]" for k, a in enumerate(self._inputs) if self._layouts]
         lines = [
             f"if not ({self._holds}): return start",
