@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 import tensorgrad as tg
+from tensorgrad.compiler import costs
+from tensorgrad.compiler.costs import Bias, Product, Work
 from tensorgrad.compiler.functions import assign_at, attribute, getitem
 from tensorgrad.compiler.interpreter import interpret
 from tensorgrad.compiler.passes import (
@@ -327,6 +330,37 @@ def what_other_calls_use_stays_as_it_is(b: Builder, x: Value) -> Any:
     return b(np.add, layer(b, y, 3), b(getitem, y, slice(0, 1), kind="view"))
 
 
+def by_costs(columns: float) -> Callable[[Program], Program]:
+    """Layout assignment, if products with arrays by columns take so many seconds, all else 1."""
+
+    def costs(works: Iterable[Work]) -> dict[Work, float]:
+        return {w: columns if isinstance(w, Product) and "F" in w.orders else 1.0 for w in works}
+
+    return lambda program: assign_layouts(program, costs)
+
+
+def larger_layers(b: Builder) -> Value:
+    """Two layers, of which the second one makes 2 ** 15 multiplications."""
+    return layer(b, b(np.tanh, layer(b, b.value(np.ones((64, 3)), "input"), 32)), 16)
+
+
+BY_COLUMNS = """v0 by columns = matmul(a0, s0)
+    v1 by columns = add(v0, s1)
+    v2 by columns = tanh(v1)
+    v3 = matmul(v2, s2)
+    v4 = add(v3, s3)"""
+
+
+@case(by_costs(columns=3.0), BY_COLUMNS.replace(" by columns", ""))
+def products_that_take_longer_by_columns(b: Builder, _x: Value) -> Any:
+    return larger_layers(b)
+
+
+@case(by_costs(columns=1.7), BY_COLUMNS)
+def a_gain_of_less_than_a_tenth_does_not_count(b: Builder, _x: Value) -> Any:
+    return larger_layers(b)
+
+
 @case(assign_layouts, "v0 = sin(a0)\nv1 = matmul(v0, v0)\nv2 = add(v1, s0)")
 def a_product_of_no_weights_is_no_layer(b: Builder, _x: Value) -> Any:
     y = b(np.sin, b.value(np.ones((3, 3)), "input"))
@@ -404,6 +438,54 @@ def test_a_decision_that_depends_on_what_has_changed_is_refused() -> None:
     b.decide(b(np.max, state))
     with pytest.raises(tg.TraceError, match="change it later"):
         hoist_decisions(b.program())
+
+
+def test_what_is_measured_is_remarked() -> None:
+    b = Builder()
+    program = by_costs(columns=3.0)(b.program(larger_layers(b)))
+    (remark,) = program.remarks
+    assert remark.endswith(
+        "float64[64, 32] lies by rows, as its products take 7000000.0 us by columns, "
+        "4000000.0 by rows"
+    )
+    assert fold_biases(program).remarks == program.remarks
+
+
+def test_small_products_are_not_measured() -> None:
+    b = Builder()
+    program = b.program(layer(b, b(np.tanh, layer(b, b.value(X, "input"), 4)), 2))
+    assert by_costs(columns=3.0)(program).remarks == ()
+
+
+def test_measured_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    works: list[Work] = [
+        Product(4, 3, 2, orders, np.dtype(dtype))
+        for orders in itertools.product("CF", repeat=3)
+        for dtype in "fd"
+    ]
+    works.append(Bias(4, 2, np.dtype("f")))
+    assert costs.seconds(works) == {}  # as the tests run with TENSORGRAD_TUNE=0
+    monkeypatch.setenv("TENSORGRAD_TUNE", "1")
+    monkeypatch.setattr(costs, "_measured", {})
+    found = costs.seconds(works)
+    assert [*found] == works
+    assert min(found.values()) > 0
+    assert costs.seconds(works[:3]) == {w: found[w] for w in works[:3]}  # not measured again
+
+
+def test_a_plan_tells_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = tg.MLP(3, [32, 16], rng=0)
+    x = np.ones((64, 3))
+    tg.optim.SGD(net.parameters(), lr=0.1)
+    function = tg.compile(lambda x: net(x).data)
+    assert "by columns, " not in str(function.lower(x))
+    monkeypatch.setenv("TENSORGRAD_TUNE", "1")
+    assert re.search(
+        r"py:\d+: float64\[64, 32\] lies by (rows|columns), as its products take [\d.]+ us by "
+        r"columns, [\d.]+ by rows$",
+        str(function.lower(x)),
+    )
+    np.testing.assert_allclose(function(x), net(x).data, 1e-12)
 
 
 # -- all of them

@@ -18,7 +18,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import tensorgrad as tg
 from tensorgrad import nn
-from tensorgrad.compiler import compiled
+from tensorgrad.compiler import compiled, costs
 from tensorgrad.engine.modes import mode
 from tensorgrad.training import accuracy, compilation, evaluate
 
@@ -1075,3 +1075,20 @@ def test_accuracy() -> None:
     scores = np.array([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]])
     assert accuracy(tg.Tensor(scores), tg.Tensor([1, 0, 0, 0])) == 0.75
     assert accuracy(np.moveaxis([[scores, scores]], -1, 1), np.zeros((1, 2, 4))) == 0.5
+
+
+def test_fit_measures_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that each process computes the same bits."""
+
+    def measured(*_args: Any) -> Any:
+        raise AssertionError("measured")
+
+    monkeypatch.setenv("TENSORGRAD_TUNE", "1")
+    monkeypatch.setattr(costs, "_measured", {})
+    monkeypatch.setattr(costs, "_least", measured)
+    x, y = np.ones((64, 3)), np.ones((64, 16))
+    net = tg.MLP(3, [32, 16], rng=0)
+    data = tg.data.batches((x, y), 64)
+    tg.fit(net, nn.mse_loss, data, epochs=2, compile=True, progress=False)
+    with pytest.raises(AssertionError, match="measured"):
+        tg.compile(net)(x)

@@ -15,6 +15,7 @@ What happens when a function is called with arguments of a new kind, file by fil
     snapshot    what the function changes of Python's, which no program could repeat, is undone
     guards      what it has read of Python's state; checks test that in each call
     progress    long compilations say on a terminal what they are doing
+    costs       what calls cost on this processor, measured, for passes that choose by it
     passes      the program becomes another one that takes less time, step by step
     printing    a program as text
     verifier    what must be true of every program

@@ -158,6 +158,10 @@ class Supervisor:
     whose trace does not become a plan, runs as if the function were not compiled.
     """
 
+    def passes(self, passes: Sequence[Pass]) -> Sequence[Pass]:
+        """The passes that programs go through, of those that were chosen."""
+        return passes
+
     def may_trace(self, _key: Any) -> bool:
         """Whether a call that no plan fits is traced."""
         return True
@@ -204,7 +208,7 @@ class Compiled:
         self._traced = 0
         self._supervisor = supervisor
         self._backend = selected_backend(backend)
-        self._passes = selected(passes, self._backend.passes)
+        self._passes = supervisor.passes(selected(passes, self._backend.passes))
         # Who takes the token out may run a plan, or change them. A lock costs 0.15 us more.
         self._token = [None]
         self._holder = 0  # the thread that has it, if for more than a replay

@@ -117,6 +117,7 @@ class Plan:
             program = stage.program
             if with_stages:
                 self.stages.append(stage)
+        self._remarks = program.remarks
         return program
 
     def _buffers(
@@ -177,7 +178,9 @@ class Plan:
     def __str__(self) -> str:
         """A table of the calls: what they make, where that lies, and the lines they are due to."""
         memory = f"{self.peak_bytes:,} bytes of memory for temporary arrays"
-        return f"{listing(self.steps)}\n{len(self.steps)} calls, {memory}"
+        return "\n".join([
+            listing(self.steps), f"{len(self.steps)} calls, {memory}", *self._remarks
+        ])  # fmt: skip
 
     def profile(self, n: int = 100) -> Profile:
         """Return the least time of each call in `n` runs, on arguments like the first ones.

@@ -213,10 +213,14 @@ class Call:
 
 
 class Program(NamedTuple):
-    """Calls in their order, and the values that are needed after them."""
+    """Calls in their order, and the values that are needed after them.
+
+    `remarks` say what passes have decided, and why, where that is not the same everywhere.
+    """
 
     calls: Sequence[Call]
     outputs: Sequence[Value]
+    remarks: tuple[str, ...] = ()
 
     def makers(self) -> dict[Value, Call]:
         """The call that makes each value."""
@@ -230,7 +234,7 @@ class Program(NamedTuple):
         """The program with other values in place of some; views of these are taken anew."""
         known = {**new}
         calls = [settled(call, known) for call in self.calls]
-        return Program(calls, [latest(v, known) for v in self.outputs])
+        return self._replace(calls=calls, outputs=[latest(v, known) for v in self.outputs])
 
 
 @functools.lru_cache(maxsize=1 << 12)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from .. import tree
 from ..compiler import MANY, Compiled, Supervisor
+from ..compiler.passes import Pass, repeatable
 from ..engine.graph import now
 from ..engine.tensor import Tensor
 from ..errors import TraceError
@@ -82,6 +83,10 @@ class CompiledStep(Supervisor):
             self._note(str(error))
             self._gave_up = True
             return self._take(batch)
+
+    def passes(self, passes: Sequence[Pass]) -> Sequence[Pass]:
+        """Return the passes of a program, none of which measures times."""
+        return repeatable(passes)
 
     def may_trace(self, key: Any) -> bool:
         """Return whether the step may be traced for batches of this signature."""

@@ -44,7 +44,7 @@ def eliminate_common_subexpressions(program: Program) -> Program:
                 continue
             known[key] = call
         left.append(call)
-    return Program(left, [latest(v, new) for v in program.outputs])
+    return program._replace(calls=left, outputs=[latest(v, new) for v in program.outputs])
 
 
 def _source(call: Call) -> Value | None:

@@ -27,7 +27,7 @@ def fold_constants(program: Program) -> Program:
                 new[r] = r.moved(r.array, constants.setdefault(r.storage, constant))
         else:
             left.append(call)
-    return Program(left, [latest(v, new) for v in program.outputs])
+    return program._replace(calls=left, outputs=[latest(v, new) for v in program.outputs])
 
 
 def _is_constant(call: Call) -> bool:
