@@ -1,34 +1,27 @@
 """The compiler: a function becomes one flat program of NumPy calls.
 
-What happens when a function is called with arguments of a new kind, file by file:
+A call of a compiled function, file by file. If no program fits its arguments, one is made:
 
-    program     the calls and values that all others work on
-    functions   the functions that programs call besides NumPy's
-    ops         what is known of each function, and what may be done with its calls
-    numbers     what a traced function computes with numbers, such as counts of steps
-    strides     how arrays lie in memory, where that decides between a view and a copy
-    tracer      an array that notes what is done with it
-    recording   the calls that are noted, the values that they read and write, and the memory
-    tracing     the function runs once, on such arrays: the trace is all that it did
-    executed    the code that runs meanwhile, and what it names
-    objects     what Python's objects hold, found without running code of theirs
-    snapshot    what the function changes of Python's, which no program could repeat, is undone
-    guards      what it has read of Python's state; checks test that in each call
-    progress    long compilations say on a terminal what they are doing
-    costs       what calls cost on this processor, measured, for passes that choose by it
-    passes      the program becomes another one that takes less time, step by step
-    printing    a program as text
-    verifier    what must be true of every program
-    stages      the passes run one after another, all or those that were chosen
-    interpreter a program's results without plan and generated code, to test passes by
-    buffers     each array gets a place in one block of memory
-    code        lines of Python, and the objects that their names stand for
-    backends    the calls become lines, for NumPy the cheapest one for each call
-    wrapper     the lines around them: does the plan fit, gradients, results
-    plan        all of them become functions; report prints and times the calls
-    arguments   what of a call's arguments is its signature, and where the arrays are
-    nested      bodies of loops and conditions become programs of their own
-    compiled    `compile` itself: which plan fits a call, and when another is needed
+    compiled     `compile`: which program fits a call, and when another is made
+    arguments    what of a call's arguments is its signature, and where the arrays are
+    tracing      the function runs once, on arrays (tracer) whose calls are noted (recording)
+    snapshot     what the function changes of Python's, which no program could repeat, is undone
+    guards       what it has read of Python's state (executed, objects); checks test it in each call
+    nested       bodies of loops and conditions become programs of their own
+    program      the result: calls, the values that they read and make, and the memory of these
+    ops          what is known of each function that is called, NumPy's and those in functions
+    numbers      arithmetic of single numbers, such as counts of steps
+    strides      how arrays lie in memory, where that decides between a view and a copy
+    passes       the program becomes another one that takes less time, step by step
+    costs        what calls cost on this processor, measured, for passes that choose by it
+    stages       the passes in their order; each stage can be printed, verified and interpreted
+    buffers      each array gets a place in one block of memory
+    backends     each call becomes lines of code, written in the names of code
+    wrapper      the lines around them: does the program fit, gradients, results
+    plan         all of them become functions, for one call and for many; report times the lines
+
+Then, and in each later call with such arguments, `plan.replay` runs: it tests the guards, makes the
+calls and returns the results. How to add to it: `docs/add-a-pass.md`, `docs/add-a-back-end.md`.
 """
 
 from . import nested  # noqa: F401 (loops and conditions use it)
