@@ -9,6 +9,7 @@ import itertools
 import mmap
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -142,6 +143,17 @@ def test_odd_shapes_by_rows_and_columns(shape: tuple[int, int, int]) -> None:
 def test_strides(layouts: tuple[Layout, Layout, Layout]) -> None:
     for shape, at_end in (((5, 9, 21), True), ((21, 2, 4), False)):
         check(shape, layouts, at_end=at_end)
+
+
+@pytest.mark.parametrize(("vector_bytes", "registers"), [(16, 32), (16, 16), (32, 16), (64, 32)])
+@pytest.mark.parametrize("shape", one_in(2, [(13, 11, 37), (37, 64, 2)]), ids=str)
+def test_vectors_of_other_processors(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int, int], vector_bytes: int, registers: int
+) -> None:
+    other = replace(runtime.host(), vector_bytes=vector_bytes, registers=registers)
+    monkeypatch.setattr(products, "host", lambda: other)
+    for layout in (by_rows, by_columns):
+        check(shape, (by_rows, layout, layout))
 
 
 @pytest.mark.parametrize("shape", one_in(3, [(0, 3, 2), (3, 0, 2), (3, 2, 0), (0, 0, 0)]), ids=str)

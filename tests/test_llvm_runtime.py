@@ -1,5 +1,6 @@
 """Native code: compiled, called as a built-in function, freed; by threads and after a fork."""
 
+import dataclasses
 import gc
 import multiprocessing
 import os
@@ -64,6 +65,12 @@ def test_the_reason_names_the_build_of_python(monkeypatch: pytest.MonkeyPatch) -
 def test_the_reason_names_the_layout_of_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "_data_follows_the_head", lambda: False)
     assert f"NumPy {np.__version__} have another layout" in str(runtime.why_not.__wrapped__())
+
+
+def test_the_reason_names_an_old_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    old = dataclasses.replace(runtime.host(), fma=False)
+    monkeypatch.setattr(runtime, "host", lambda: old)
+    assert "multiply-add" in str(runtime.why_not.__wrapped__())
 
 
 @pytest.mark.parametrize("without_gil", [False, True])

@@ -15,7 +15,7 @@ written: vectors at the end of a row are shorter.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any, Literal, NamedTuple
 
@@ -23,6 +23,7 @@ import numpy as np
 from llvmlite import ir
 
 from .loops import INDEX, fma, loop, shuffle, splat, sum_of_lanes, vector_type, zeros
+from .matrices import Matrix, Writer
 from .runtime import host
 
 # Takes results, and the row and the column of the first: a single one, or a vector of results that
@@ -32,23 +33,6 @@ Method = Literal["direct", "packed", "dots"]
 
 _LATENCY = 8  # multiply-adds in flight that keep the units of a processor busy
 _UNROLLED = 64  # multiply-adds of a tile that are written without a loop
-
-
-class Matrix(NamedTuple):
-    """A matrix in memory: the strides are numbers of elements."""
-
-    pointer: ir.Value
-    shape: tuple[int, int]
-    strides: tuple[int, int]
-
-    @property
-    def T(self) -> Matrix:  # noqa: N802 (NumPy's name)
-        """The transposed matrix."""
-        return Matrix(self.pointer, self.shape[::-1], self.strides[::-1])
-
-    def contiguous(self, axis: int) -> bool:
-        """Tell whether the elements along an axis follow each other."""
-        return self.strides[axis] == 1 or self.shape[axis] == 1
 
 
 def pays(m: int, k: int, n: int, dtype: np.dtype[Any]) -> bool:
@@ -109,7 +93,7 @@ def _write(
 ) -> None:
     target = host()
     lanes = target.lanes(dtype)
-    _, transposed, method = min(_ways(a, b, c, lanes))
+    _, transposed, method = min(_ways(a, b, c, lanes, finish is not None or accumulate))
     if transposed:
         a, b, c = b.T, a.T, c.T
     element = ir.FloatType() if dtype.char == "f" else ir.DoubleType()
@@ -119,24 +103,33 @@ def _write(
             return value
         return finish(builder, value, *((column, row) if transposed else (row, column)))
 
-    writer = _Writer(builder, a, b, c, element, lanes, target.registers, accumulate, finished)
+    code = _Product(builder, element, lanes, target.registers, a, b, c, accumulate, finished)
     if method == "dots":
-        writer.dots()
+        code.dots()
+    elif c.contiguous(1):
+        code.panels(packed=method == "packed")
     else:
-        writer.panels(packed=method == "packed")
+        code.scattered(packed=method == "packed")
 
 
-def _ways(a: Matrix, b: Matrix, c: Matrix, lanes: int) -> Iterator[tuple[float, bool, Method]]:
-    """Yield the ways to compute a product, with their estimated costs in cycles."""
+def _ways(
+    a: Matrix, b: Matrix, c: Matrix, lanes: int, in_place: bool
+) -> Iterator[tuple[float, bool, Method]]:
+    """Yield the ways to compute a product, with their estimated costs in cycles.
+
+    `in_place` are results that have to be made where they are stored.
+    """
     for transposed in (False, True):
         x, y, z = (b.T, a.T, c.T) if transposed else (a, b, c)
         (m, k), n = x.shape, y.shape[1]
-        scattered = 0 if z.contiguous(1) else 2 * m * n
-        tiles = m * k * sum(1 for _ in _vectors(n, lanes)) / 2 + scattered
+        if in_place and z.contiguous(0) and not z.contiguous(1):
+            continue
+        scattered = 0 if z.contiguous(1) else m * n
+        tiles = m * k * len(_vectors(n, lanes)) / 2 + scattered
         if y.contiguous(1):
             yield tiles, transposed, "direct"
         else:
-            yield tiles + k * n, transposed, "packed"
+            yield tiles + k * n / 2, transposed, "packed"
         if x.contiguous(1) and y.contiguous(0) and k > 1:
             yield m * n * (ceil(k / lanes) + 4), transposed, "dots"
 
@@ -167,16 +160,13 @@ def _block(n: int, most: int) -> int:
 
 
 @dataclass
-class _Writer:
-    """The code of one product."""
+class _Product(Writer):
+    """Writes the code of one product, whose result has contiguous rows."""
 
-    builder: ir.IRBuilder
+    registers: int
     a: Matrix
     b: Matrix
     c: Matrix
-    element: ir.Type
-    lanes: int
-    registers: int
     accumulate: bool
     finished: Callable[[ir.Value, ir.Value, ir.Value], ir.Value]
 
@@ -187,70 +177,54 @@ class _Writer:
         # Two vectors for each element of the left matrix; more, if a tile has few rows.
         across = min(len(vectors), max(2, _LATENCY // m))
 
-        def panel(column: ir.Value, vectors: Sequence[_Vector]) -> None:
-            right = self._moved(self.b, INDEX(0), column)
+        def write(column: ir.Value, vectors: Sequence[_Vector]) -> None:
+            right = self.moved(self.b, INDEX(0), column)
             if packed:
-                right = self._packed(right, vectors[-1].column + vectors[-1].used)
+                width = vectors[-1].column + vectors[-1].used
+                panel = self.scratch("panel", (self.b.shape[0], width))
+                self.copy(right._replace(shape=panel.shape), panel)
+                right = panel
             most = (self.registers - 1) // len(vectors) - 1
             self._blocks(m, most, lambda i, rows: self._tile(i, column, rows, right, vectors))
 
         whole = n // (across * self.lanes)
         width = across * self.lanes
-        self._each(whole * width, width, lambda j: panel(j, vectors[:across]))
+        self.each(whole * width, width, lambda j: write(j, vectors[:across]))
         if rest := vectors[whole * across :]:
             first = rest[0].column
-            panel(INDEX(first), [v._replace(column=v.column - first) for v in rest])
+            write(INDEX(first), [v._replace(column=v.column - first) for v in rest])
+
+    def scattered(self, *, packed: bool) -> None:
+        """Write a result whose rows are not contiguous: make it elsewhere and copy it."""
+        rows = self.scratch("result", self.c.shape)
+        replace(self, c=rows, accumulate=False, finished=lambda v, *_: v).panels(packed=packed)
+        if self.c.contiguous(0):
+            self.copy(rows.T, self.c.T)
+            return
+
+        def single(i: ir.Value, j: ir.Value) -> None:
+            self._store(self.load(self.at(rows, i, j)), i, j)
+
+        m, n = self.c.shape
+        self.each(m, 1, lambda i: self.each(n, 1, lambda j: single(i, j)))
 
     def _blocks(self, n: int, most: int, body: Callable[[ir.Value, int], None]) -> None:
         """Write `body` for blocks of n rows or columns: their first one and their size."""
         size = _block(n, most)
         full = n - n % size
-        self._each(full, size, lambda i: body(i, size))
+        self.each(full, size, lambda i: body(i, size))
         if n > full:
             body(INDEX(full), n - full)
-
-    def _each(self, count: int, step: int, body: Callable[[ir.Value], None]) -> None:
-        """Write `body` for every index that is a multiple of `step`."""
-
-        def round_(index: ir.Value, _: Sequence[ir.Value]) -> Sequence[ir.Value]:
-            body(index)
-            return ()
-
-        loop(self.builder, count, step, (), round_)
-
-    def _packed(self, right: Matrix, width: int) -> Matrix:
-        """Copy a panel of the right matrix: its rows become contiguous."""
-        k = right.shape[0]
-        copy = Matrix(self._scratch(k * width), (k, width), (width, 1))
-
-        def element(i: ir.Value, j: ir.Value) -> None:
-            self._store(self._load(self._at(right, i, j), 1, 1), self._at(copy, i, j))
-
-        self._each(k, 1, lambda i: self._each(width, 1, lambda j: element(i, j)))
-        return copy
-
-    def _scratch(self, size: int) -> ir.Value:
-        """Return memory of the module, which all of its products use in turn."""
-        module, name = self.builder.module, f"panel.{self.element}"
-        panel = module.globals.get(name)
-        if panel is None:
-            panel = ir.GlobalVariable(module, ir.ArrayType(self.element, size), name)
-            panel.type = ir.PointerType()  # llvmlite gives globals a pointer type of their own
-            panel.linkage, panel.align = "internal", 64
-        if size >= panel.value_type.count:
-            panel.value_type = ir.ArrayType(self.element, size)
-            panel.initializer = ir.Constant(panel.value_type, None)
-        return panel
 
     def _tile(
         self, i: ir.Value, j: ir.Value, rows: int, right: Matrix, vectors: Sequence[_Vector]
     ) -> None:
         """Write a tile: `rows` rows from row i on, and vectors from column j on."""
-        left = self._moved(self.a, i, INDEX(0))
+        left = self.moved(self.a, i, INDEX(0))
 
         def add(q: ir.Value, sums: Sequence[ir.Value]) -> list[ir.Value]:
-            ys = [self._load(self._at(right, q, INDEX(v.column)), v.lanes, v.used) for v in vectors]
-            xs = [self._load(self._at(left, INDEX(row), q), 1, 1) for row in range(rows)]
+            ys = [self.load(self.at(right, q, INDEX(v.column)), v.lanes, v.used) for v in vectors]
+            xs = [self.load(self.at(left, INDEX(row), q)) for row in range(rows)]
             terms = [(splat(self.builder, x, v.lanes), y) for x in xs for v, y in zip(vectors, ys)]
             return [fma(self.builder, x, y, s) for (x, y), s in zip(terms, sums)]
 
@@ -260,7 +234,7 @@ class _Writer:
         for value, (row, v) in zip(sums, places):
             used = shuffle(self.builder, value, value, range(v.used)) if v.used < v.lanes else value
             at = self.builder.add(i, INDEX(row)), self.builder.add(j, INDEX(v.column))
-            self._finish(used, *at)
+            self._store(used, *at)
 
     def dots(self) -> None:
         """Write each element of the result as a dot product of two contiguous vectors."""
@@ -269,17 +243,17 @@ class _Writer:
 
         def vector(row: Matrix, q: ir.Value, used: int) -> ir.Value:
             at = self.builder.mul(q, INDEX(lanes))
-            return self._load(self._at(row, INDEX(0), at), lanes, used)
+            return self.load(self.at(row, INDEX(0), at), lanes, used)
 
         def block(i: ir.Value, rows: int) -> None:
             self._blocks(n, 4, lambda j, columns: tile(i, j, rows, columns))
 
         def tile(i: ir.Value, j: ir.Value, rows: int, columns: int) -> None:
             left = [
-                self._moved(self.a, self.builder.add(i, INDEX(r)), INDEX(0)) for r in range(rows)
+                self.moved(self.a, self.builder.add(i, INDEX(r)), INDEX(0)) for r in range(rows)
             ]
             right = [
-                self._moved(self.b.T, self.builder.add(j, INDEX(c)), INDEX(0))
+                self.moved(self.b.T, self.builder.add(j, INDEX(c)), INDEX(0))
                 for c in range(columns)
             ]
 
@@ -295,7 +269,7 @@ class _Writer:
             for place, value in enumerate(sums):
                 row, column = divmod(place, columns)
                 at = self.builder.add(i, INDEX(row)), self.builder.add(j, INDEX(column))
-                self._finish(sum_of_lanes(self.builder, value), *at)
+                self._store(sum_of_lanes(self.builder, value), *at)
 
         self._blocks(m, self.registers // 8, block)
 
@@ -333,46 +307,10 @@ class _Writer:
             total = [self.builder.fadd(x, y) for x, y in zip(total, others)]
         return total
 
-    def _finish(self, value: ir.Value, row: ir.Value, column: ir.Value) -> None:
-        """Finish and store results that begin at a place; one by one if they are scattered."""
-        builder, vector = self.builder, isinstance(value.type, ir.VectorType)
-        if vector and not self.c.contiguous(1):
-            for q in range(value.type.count):
-                single = builder.extract_element(value, ir.IntType(32)(q))
-                self._finish(single, row, builder.add(column, INDEX(q)))
-            return
-        pointer = self._at(self.c, row, column)
+    def _store(self, value: ir.Value, row: ir.Value, column: ir.Value) -> None:
+        """Finish and store results that begin at a place."""
+        pointer = self.at(self.c, row, column)
         if self.accumulate:
-            lanes = value.type.count if vector else 1
-            value = builder.fadd(self._load(pointer, lanes, lanes), value)
-        self._store(self.finished(value, row, column), pointer)
-
-    def _moved(self, matrix: Matrix, row: ir.Value, column: ir.Value) -> Matrix:
-        return matrix._replace(pointer=self._at(matrix, row, column))
-
-    def _at(self, matrix: Matrix, row: ir.Value, column: ir.Value) -> ir.Value:
-        """Return the pointer to an element."""
-        down, across = (
-            self.builder.mul(index, INDEX(stride))
-            for index, stride in zip((row, column), matrix.strides)
-        )
-        return self.builder.gep(
-            matrix.pointer, [self.builder.add(down, across)], source_etype=self.element
-        )
-
-    def _load(self, pointer: ir.Value, lanes: int, used: int) -> ir.Value:
-        """Load `used` elements; the other lanes are zero."""
-        kind = vector_type(self.element, used)
-        value = self.builder.load(pointer, align=self._size(), typ=kind)
-        if used == lanes:
-            return value
-        if used == 1:
-            nothing = zeros(vector_type(self.element, lanes))
-            return self.builder.insert_element(nothing, value, ir.IntType(32)(0))
-        return shuffle(self.builder, value, zeros(kind), [min(q, used) for q in range(lanes)])
-
-    def _store(self, value: ir.Value, pointer: ir.Value) -> None:
-        self.builder.store(value, pointer, align=self._size())
-
-    def _size(self) -> int:
-        return 4 if self.element == ir.FloatType() else 8
+            lanes = value.type.count if isinstance(value.type, ir.VectorType) else 1
+            value = self.builder.fadd(self.load(pointer, lanes), value)
+        self.store(self.finished(value, row, column), pointer)
