@@ -275,6 +275,28 @@ def advice(measured: Sequence[Kernel]) -> str:
     return "Nothing to set: the present setting is the best."
 
 
+def slow_threads(kernel: Kernel) -> list[str]:
+    """Say for which dtypes several threads take longer than one, and what to do.
+
+    >>> from tensorgrad.doctor import Kernel, Product, slow_threads
+    >>> seconds = {Product("float64", 1): 7.1e-3, Product("float64", 2): 31e-3}
+    >>> slow_threads(Kernel(None, "Haswell", seconds))[0]
+    'float64: 2 threads take 31.0 ms, 1 thread takes 7.1 ms.'
+    """
+    lines = []
+    for (dtype, threads), several in kernel.seconds.items():
+        one = kernel.seconds.get(Product(dtype, 1), math.inf)
+        if threads is not None and one < WORTHWHILE * several:
+            took = f"{threads} threads take {several * 1e3:.1f} ms, 1 thread takes {one * 1e3:.1f}"
+            lines.append(f"{dtype}: {took} ms.")
+    if lines:
+        lines.append(
+            "Set OPENBLAS_NUM_THREADS=1 before Python starts, unless other programs were busy just "
+            "now: then measure again."
+        )
+    return lines
+
+
 def report(size: int = 512, seconds: float = 6.0, width: int = 100) -> Iterator[str]:
     """Yield the lines that `python -m tensorgrad doctor` prints, each as soon as it is known.
 
@@ -296,6 +318,7 @@ def report(size: int = 512, seconds: float = 6.0, width: int = 100) -> Iterator[
         yield "NumPy's BLAS does not name its kernel: only the present setting was measured."
     yield from (f"{setting} was skipped: {why}." for setting, why in skipped.items())
     yield advice(measured)
+    yield from slow_threads(best_kernel(measured))
 
 
 def _table(measured: Sequence[Kernel], width: int) -> list[str]:

@@ -175,6 +175,31 @@ def test_advice(others: list[Kernel], setting: str | None, says: str) -> None:
     assert says in advice(measured)
 
 
+@pytest.mark.parametrize(
+    ("one", "two", "lines"),
+    [
+        (7.1e-3, 31e-3, ["float64: 2 threads take 31.0 ms, 1 thread takes 7.1 ms."]),
+        (1e-3, 1.04e-3, []),  # repeated measurements differ by as much
+        (2e-3, 1e-3, []),
+    ],
+)
+def test_threads_that_slow_products_down(
+    one: float, two: float, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = {
+        Product("float32", 1): 2.0,
+        Product("float64", 1): one,
+        Product("float32", 2): 1.0,
+        Product("float64", 2): two,
+    }
+    found = doctor.Kernels([Kernel(None, "Haswell", seconds)], {})
+    monkeypatch.setattr(doctor, "kernels", lambda *_: found)
+    _, after = "\n".join(doctor.report()).split("Nothing to set")
+    _, *said = after.split("\n")
+    assert said[:-1] == lines
+    assert all(line.startswith("Set OPENBLAS_NUM_THREADS=1 ") for line in said[-1:])
+
+
 def test_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     found = doctor.Kernels([PRESENT, made_up("SkylakeX", 5e-4, 9e-4, 3e-4)], {"Zen": "it is not"})
     monkeypatch.setattr(doctor, "kernels", lambda *_: found)
@@ -231,8 +256,9 @@ def test_the_report(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     assert [first[0].lower(), second[0]] == [OTHER.lower(), BLAS.kernel]
     assert len(first) == len(second) == len(head)
     assert gap == [""]
-    assert re.fullmatch(r"Imaginary was skipped: OpenBLAS uses \w+ instead\.", lines[-2])
-    assert re.match(r"Nothing to set|Set OPENBLAS_CORETYPE=", lines[-1])
+    *_, skipped, advised = (line for line in lines if "thread" not in line.lower())
+    assert re.fullmatch(r"Imaginary was skipped: OpenBLAS uses \w+ instead\.", skipped)
+    assert re.match(r"Nothing to set|Set OPENBLAS_CORETYPE=", advised)
 
 
 def test_without_openblas_the_present_setting_alone_is_measured(
