@@ -12,6 +12,7 @@ import os
 import platform
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -26,6 +27,7 @@ from tensorgrad import doctor
 # of the processor are slow at first, and threads that slept take time to wake up.
 WARM_UP = 30e-3
 MEASURE = 30e-3  # after that, in each turn
+QUIET = 0.95  # of a core for each thread, at least, or else the machine is busy
 SAMPLE = 2e-3  # long compared with the resolution of the clock, short for other programs
 
 # Distributions whose versions are recorded, where they are installed.
@@ -36,7 +38,16 @@ E = TypeVar("E")
 
 
 def run(benchmark: str, quick: bool, output: Path) -> None:
-    """Run a benchmark, in a process that has not loaded its engines yet."""
+    """Run a benchmark, in a process that has not loaded its engines yet.
+
+    On several threads, only while no other program uses the cores: else all figures would be noise,
+    as each product waits for its slowest thread.
+    """
+    if threads() > 1 and (share := share_of_cores(threads())) < QUIET:
+        sys.exit(
+            f"error: not timed, because {threads()} threads get only {share:.2f} of a core each: "
+            "measure on one thread, or while no other program runs"
+        )
     try:
         importlib.import_module(f".{benchmark}", __package__).run(quick, output)
     except UnequalError as error:
@@ -48,6 +59,23 @@ def run(benchmark: str, quick: bool, output: Path) -> None:
 def threads() -> int:
     """The number of threads that every library was told to use."""
     return int(os.environ["OPENBLAS_NUM_THREADS"])
+
+
+def share_of_cores(count: int, seconds: float = 1.0) -> float:
+    """The part of a core that each of so many busy threads gets."""
+    start, used = time.perf_counter(), time.process_time()
+    stop = start + seconds
+
+    def work(numbers: Any) -> None:
+        while time.perf_counter() < stop:
+            np.sqrt(numbers, numbers)  # which lets other threads run meanwhile
+
+    busy = [threading.Thread(target=work, args=(np.ones(1 << 16),)) for _ in range(count)]
+    for thread in busy:
+        thread.start()
+    for thread in busy:
+        thread.join()
+    return (time.process_time() - used) / (time.perf_counter() - start) / count
 
 
 def clock() -> float:

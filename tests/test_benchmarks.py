@@ -3,7 +3,9 @@
 import json
 import os
 import re
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -106,3 +108,30 @@ def test_a_file_of_results_is_whole_after_each_row(
 )
 def test_numbers_are_short(number: float, text: str) -> None:
     assert report.short(number) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "share", "stops"), [("2", 0.6, True), ("2", 0.99, False), ("1", 0.1, False)]
+)
+def test_several_threads_are_measured_on_quiet_machines_alone(
+    count: str, share: float, stops: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ran = []
+    monkeypatch.setitem(os.environ, "OPENBLAS_NUM_THREADS", count)
+    monkeypatch.setattr(timing, "share_of_cores", lambda _count: share)
+    monkeypatch.setattr(
+        timing.importlib,
+        "import_module",
+        lambda *_: SimpleNamespace(run=lambda *args: ran.append(args)),
+    )
+    with (
+        pytest.raises(SystemExit, match=r"2 threads get only 0\.60 of a core each")
+        if stops
+        else nullcontext()
+    ):
+        timing.run("memory", True, tmp_path)
+    assert len(ran) == (not stops)
+
+
+def test_a_thread_gets_no_more_than_a_core() -> None:
+    assert 0 < timing.share_of_cores(2, 0.02) < 1.1
