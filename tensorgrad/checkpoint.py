@@ -9,14 +9,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .engine.arrays import Spec
+from .engine.backward import backpropagate, saved
 from .engine.dispatch import apply, parts_of, revive
-from .engine.graph import Node, ancestors, backpropagate, node_of, now, saved
-from .engine.modes import enable_grad, mode
+from .engine.families import relate
+from .engine.graph import Node, ancestors, node_of, now
+from .engine.modes import enable_grad, is_traced, mode, plain
 from .engine.primitives import alias
 from .engine.registry import Rule, Together, name_of
 from .engine.tensor import Tensor
 from .engine.typing import F, Function
-from .engine.variable import plain, relate, tensor_of
+from .engine.variable import tensor_of
 from .errors import GraphError
 from .tree import TreeDef, flatten, is_stateful, require_arrays
 
@@ -35,7 +37,7 @@ def checkpoint(f: F) -> F:
 
     @functools.wraps(f)
     def checkpointed(*args: Any, **kwargs: Any) -> Any:
-        if not mode.get().recording or mode.get().trace is not None:
+        if is_traced() or not mode.get().recording:
             return f(*args, **kwargs)  # a compiled function plans its memory by itself
         again = _as_of_now(f, args, kwargs)
         start = now()

@@ -19,16 +19,18 @@ from typing import Any, NoReturn
 import numpy as np
 
 from .engine.arrays import Spec, as_array, spec_of
+from .engine.backward import backpropagate, saved
 from .engine.batching import Batch, NotBatchedError
 from .engine.dispatch import apply, parts_of, revive
 from .engine.frames import users_line
-from .engine.graph import Node, ancestors, backpropagate, node_of, now, saved
-from .engine.modes import enable_grad, mode, no_grad
+from .engine.graph import Node, ancestors, node_of, now
+from .engine.interpreter import Body, Tracing
+from .engine.modes import enable_grad, mode, no_grad, plain
 from .engine.primitives import alias
 from .engine.registry import RULES, Rule, Together
 from .engine.tensor import Tensor
 from .engine.typing import Function
-from .engine.variable import plain, tensor_of
+from .engine.variable import tensor_of
 from .errors import GraphError
 from .tree import MismatchError, TreeDef, flatten, flatten_up_to, require_arrays
 
@@ -87,8 +89,6 @@ def fori_loop(lower: int, upper: int, body: Callable[[Any, Any], Any], init: Any
             "fori_loop: the bounds are Python's integers: use tensorgrad.while_loop for others"
         )
         raise
-    if mode.get().trace is not None:
-        body = _as_of_now(body)
     numbers = np.arange(steps.start, max(steps.start, steps.stop))
     return _scan("fori_loop", lambda value, i: (body(i, value), None), init, numbers)[0]
 
@@ -116,12 +116,12 @@ def _scan(
             )
         return carry.checked(result[0], "" if i is None else f"step {i}: "), result[1]
 
-    trace = mode.get().trace
+    interpreter = mode.get().interpreter
     if not length:
         return carry.value, _no_ys(name, step, carry.value, items, treedef)
-    if trace is not None:
+    if isinstance(interpreter, Tracing):
         f = _as_of_now(f)
-        return _TracedScan(name, step, carry, (items, treedef), length, reverse).run(trace)
+        return _TracedScan(name, step, carry, (items, treedef), length, reverse).run(interpreter)
     rows = [[*x] if isinstance(x, Tensor) else [x[i, ...] for i in range(length)] for x in items]
     value, ys = init, []
     for i in reversed(range(length)) if reverse else range(length):
@@ -237,11 +237,12 @@ def while_loop(cond: Callable[[Any], Any], body: Callable[[Any], Any], init: Any
     array(192.)
     """
     carry = _Carry("while_loop", init)
-    trace = mode.get().trace
-    if trace is None:
-        value, sources = _repeated(cond, body, carry, init)
+    interpreter = mode.get().interpreter
+    if isinstance(interpreter, Tracing):
+        cond, body = _as_of_now(cond), _as_of_now(body)
+        value, sources = _traced_repeated(interpreter, cond, body, carry)
     else:
-        value, sources = _traced_repeated(trace, _as_of_now(cond), _as_of_now(body), carry)
+        value, sources = _repeated(cond, body, carry, init)
     leaves, treedef = flatten(value)
     call = _Call("while_loop", sources, carry.leaves)
     return treedef.unflatten(call.results(leaves, [], [spec_of(a) for a in carry.leaves], _no_vjp))
@@ -305,10 +306,11 @@ def cond(
     (array([1., 2.]), array([1., 4.]))
     """
     pred = _decision("cond", pred)
-    trace = mode.get().trace
-    if trace is None or isinstance(pred, (bool, np.bool_)):
+    interpreter = mode.get().interpreter
+    if not isinstance(interpreter, Tracing) or isinstance(pred, (bool, np.bool_)):
         return true_fun(*operands) if pred else false_fun(*operands)
-    return _TracedCond(pred, _as_of_now(true_fun), _as_of_now(false_fun), operands).run(trace)
+    branches = _as_of_now(true_fun), _as_of_now(false_fun)
+    return _TracedCond(pred, *branches, operands).run(interpreter)
 
 
 # -- in a compiled function: bodies are programs of their own
@@ -366,7 +368,7 @@ class _Body:
         require_arrays(results, self.treedef, self.name, "result{}".format, "leave it out")
         return [as_array(y, self.name) for y in results]
 
-    def traced(self, trace: Any, examples: Sequence[Any]) -> Any:
+    def traced(self, trace: Tracing, examples: Sequence[Any]) -> Body:
         """The program, for arguments like the examples."""
 
         def run(*arrays: Any) -> list[Any]:
@@ -377,7 +379,7 @@ class _Body:
             self.is_tensor = [isinstance(y, Tensor) for y in results]
             return [*map(plain, results)]
 
-        return trace.nested(trace, run, examples, self._pinned)
+        return trace.body(run, examples, self._pinned)
 
     def pull(
         self, arrays: Sequence[Any], cotangents: Sequence[Any], recorded: bool
@@ -507,7 +509,7 @@ class _TracedScan:
         self.length, self.reverse = length, reverse
         self.size = len(carry.leaves)
 
-    def run(self, trace: Any) -> tuple[Any, Any]:
+    def run(self, trace: Tracing) -> tuple[Any, Any]:
         """The last carry, and the stacked ys."""
         init = self.carry.leaves
         body, program = self._traced(trace, init)
@@ -528,7 +530,7 @@ class _TracedScan:
         carry, stacked = body.treedef.unflatten(results)
         return carry, stacked
 
-    def _traced(self, trace: Any, init: Sequence[Any]) -> tuple[_Body, Any]:
+    def _traced(self, trace: Tracing, init: Sequence[Any]) -> tuple[_Body, Body]:
         body = _Body(self.name, self.step, [*init, *self.items], self.arguments)
         first = -1 if self.reverse else 0
         items = [getattr(plain(x), "concrete", plain(x))[first, ...] for x in self.items]
@@ -572,7 +574,7 @@ class _TracedScan:
 
 
 def _traced_repeated(
-    trace: Any, cond: Function, body: Function, carry: _Carry
+    trace: Tracing, cond: Function, body: Function, carry: _Carry
 ) -> tuple[Any, list[Node]]:
     """The last value of a loop in a compiled function, and the nodes that its body uses."""
     name, arguments = "while_loop", TreeDef(tuple, range(1), (carry.treedef,))
@@ -583,7 +585,7 @@ def _traced_repeated(
     def test(value: Any) -> Any:
         return _decision(name, cond(value))
 
-    def traced(f: Function, leaves: Sequence[Any]) -> tuple[_Body, Any]:
+    def traced(f: Function, leaves: Sequence[Any]) -> tuple[_Body, Body]:
         traced = _Body(name, f, leaves, arguments)
         return traced, traced.traced(trace, [plain(a) for a in leaves if not _is_number(a)])
 
@@ -613,7 +615,7 @@ class _TracedCond:
         self.arrays = [a for a in self.leaves if not _is_number(a)]
         self.bodies = [_Body("cond", f, self.leaves, arguments) for f in (true_fun, false_fun)]
 
-    def run(self, trace: Any) -> Any:
+    def run(self, trace: Tracing) -> Any:
         """The result of the function that is chosen."""
         programs = [body.traced(trace, [*map(plain, self.arrays)]) for body in self.bodies]
         self._require_same(*[program.results for program in programs])

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from .engine.modes import each_time
+from .engine.modes import mode, plain
 from .engine.typing import Array
-from .engine.variable import plain
 from .guide import guided, of_module
 
 __all__ = [
@@ -278,7 +277,7 @@ def check_classes(name: str, classes: Array, count: int) -> None:
                 f"they are numbered from 0 to {count - 1}"
             )
 
-    each_time(check, plain(classes))
+    mode.get().interpreter.effect(check, plain(classes))
 
 
 def within(numbers: Any, count: int) -> Any:

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, ParamSpec
 import numpy as np
 
 from . import tree
-from .engine.graph import Node, saved
-from .engine.modes import set_mode
-from .engine.variable import plain
+from .engine.backward import saved
+from .engine.graph import Node
+from .engine.modes import plain, set_mode
 from .errors import AnomalyError
 
 P = ParamSpec("P")

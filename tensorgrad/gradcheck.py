@@ -8,10 +8,9 @@ from typing import Any, Literal
 import numpy as np
 
 from .engine.graph import Node
-from .engine.modes import enable_grad, no_grad, set_mode
+from .engine.modes import enable_grad, no_grad, plain, set_mode
 from .engine.tensor import Tensor, asarray
 from .engine.typing import Array, Function
-from .engine.variable import plain
 from .errors import GradcheckError
 from .rules.selection import attains
 from .transforms import grad, ravel, vjp

@@ -20,17 +20,18 @@ from typing import Any, Literal, ParamSpec, overload
 import numpy as np
 
 from .engine.arrays import as_array, ones, unbroadcast
+from .engine.backward import backpropagate, saved
 from .engine.batching import Batch, NotBatchedError
 from .engine.dispatch import apply, revive
 from .engine.frames import users_line
-from .engine.graph import Node, ancestors, backpropagate, node_of, require_unwritten, saved
-from .engine.modes import enable_grad, mode, set_mode
+from .engine.graph import Node, ancestors, node_of, require_unwritten
+from .engine.modes import enable_grad, mode, plain, set_mode
 from .engine.operands import any_tracked
 from .engine.primitives import alias
 from .engine.registry import NO_KWARGS, PART, RULES
 from .engine.tensor import Tensor, asarray
 from .engine.typing import Array, Function
-from .engine.variable import plain, tensor_of
+from .engine.variable import tensor_of
 from .errors import GraphError
 from .guide import guided
 from .tree import MismatchError, TreeDef, flatten, flatten_up_to, map as tree_map, require_arrays

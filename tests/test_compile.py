@@ -25,7 +25,7 @@ from numpy.testing import assert_array_equal
 import tensorgrad as tg
 from tensorgrad import nn, optim
 from tensorgrad.compiler.backends import numpy_blocks
-from tensorgrad.engine.modes import each_time
+from tensorgrad.engine.modes import mode
 
 from .depth import one_in
 from .oracles import assert_same, leaf
@@ -278,8 +278,8 @@ def test_modes_are_part_of_the_signature() -> None:
             assert not f(np.ones(2)).requires_grad
         net = nn.Dropout(0.5, rng=0)
         g = tg.compile(lambda x, net=net: net(x))
-        for mode in True, False, True:
-            net.train(mode)
+        for training in True, False, True:
+            net.train(training)
             twin = copy.deepcopy(net)
             assert_same(g(np.ones(8)), twin(np.ones(8)))
 
@@ -857,7 +857,7 @@ def test_a_call_that_another_one_of_it_makes_is_refused() -> None:
 
     @tg.compile
     def f(x: Any) -> Any:
-        each_time(lambda _: handler(), x)
+        mode.get().interpreter.effect(lambda _: handler(), x)
         return np.tanh(x * 2)
 
     f(np.ones(2))

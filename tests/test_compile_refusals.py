@@ -15,7 +15,7 @@ import pytest
 
 import tensorgrad as tg
 from tensorgrad import nn, optim
-from tensorgrad.engine.modes import each_time
+from tensorgrad.engine.modes import mode
 
 from .depth import one_in
 from .oracles import assert_same, leaf
@@ -537,7 +537,9 @@ def test_an_exception_while_tracing_changes_nothing(error: Any, replayed: bool) 
             here()
             result = world.training.step(x, t)
             here()
-            each_time(world.training.optimizer.param_groups[0].update, {"lr": 0.5})
+            mode.get().interpreter.effect(
+                world.training.optimizer.param_groups[0].update, {"lr": 0.5}
+            )
             world.count += 1
             world.log.append(1)
             here()

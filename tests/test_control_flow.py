@@ -498,7 +498,7 @@ def test_the_program_is_as_long_for_any_number_of_steps(
         bodies[-1] += len(body._trace.calls)
         return body
 
-    monkeypatch.setattr(Trace, "nested", staticmethod(counted))
+    monkeypatch.setattr(Trace, "bodies", staticmethod(counted))
     f = DERIVATIVES[derivative](lambda c: rnn(tg.scan, c, xs, values(2, 2)))
     sources = []
     for length in 2, 50:

@@ -19,6 +19,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 import tensorgrad as tg
 from tensorgrad import nn
 from tensorgrad.compiler import compiled, costs
+from tensorgrad.engine.interpreter import eager
 from tensorgrad.engine.modes import mode
 from tensorgrad.training import accuracy, compilation, evaluate
 
@@ -905,7 +906,7 @@ def test_ctrl_c_does_not_wait_for_the_compiler(part: float) -> None:
     _, kept, history, _ = trained(int(part * calls))
     assert (history.stopped, history) == ("interrupt", {})
     assert kept == before
-    assert mode.get().trace is None
+    assert mode.get().interpreter is eager
     assert trained(-1)[1] == after
 
 

@@ -14,7 +14,8 @@ from typing import Any, ParamSpec, Protocol, TypeVar, overload
 import numpy as np
 
 from ..engine.graph import Node
-from ..engine.modes import mode, set_mode
+from ..engine.interpreter import eager
+from ..engine.modes import is_traced, mode, set_mode
 from ..engine.registry import NO_KWARGS, name_of
 from ..engine.tensor import Tensor
 from ..engine.typing import Array, Function
@@ -236,7 +237,7 @@ class Compiled:
     def dispatch(self, args: Any, kwargs: Any) -> Any:
         """Call the function by a plan that fits, or else by a new one."""
         now = mode.get()
-        if now.trace is not None or now.hooks or now.backward_hooks:
+        if now.interpreter is not eager or now.hooks or now.backward_hooks:
             return self._fun(*args, **kwargs)
         call = self._taken_apart(args, kwargs)
         if now.recording and call.is_tracked:
@@ -377,7 +378,7 @@ class Compiled:
         try:
             snapshot.protect()
             trace.executed.start()
-            with set_mode(trace=trace):
+            with set_mode(interpreter=trace):
                 y = self._fun(*args, **kwargs)
                 trace.finish()
                 return y
@@ -446,7 +447,7 @@ class Compiled:
                 for a, leaf in zip(arrays, leaves, strict=True)
             )
 
-        if mode.get().trace is not None:  # another compiled function makes all of the calls
+        if is_traced():  # another compiled function makes all of the calls
             calls = [self._fun(*item(i)) for i in range(count)]
             return tree_map(lambda *parts: np.stack(parts), *calls)
         results = _Stacked(count)

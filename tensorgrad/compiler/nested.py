@@ -14,8 +14,8 @@ import numpy as np
 from ..engine.arrays import Spec
 from ..engine.graph import Node
 from ..engine.modes import set_mode
-from ..engine.tensor import Tensor
 from ..engine.typing import Array, Function
+from ..engine.variable import Variable
 from ..errors import TraceError
 from ..tree import structure
 from .arguments import Arguments
@@ -28,7 +28,7 @@ from .tracing import Trace
 from .wrapper import Diverged, Output, Results
 
 # From tensors outside of a body, by their ids, to the arrays that it takes for theirs.
-Pinned = dict[int, tuple[Tensor, Any]]
+Pinned = dict[int, tuple[Variable, Any]]
 
 _CHUNK = 1 << 18  # bytes of the states that are kept if those of all steps need not be
 
@@ -67,21 +67,21 @@ class Nested(Trace):
             self._captured[outer] = self._arrived(array, "state").value
         return self._captured[outer]
 
-    def tensor(self, t: Tensor) -> Any:
+    def array(self, t: Variable) -> Any:
         """The array of a tensor, as the body sees it."""
         if isinstance(t._array, Tracer):
             return t._array
         if id(t) not in self._pinned:
-            self._pinned[id(t)] = t, self.parent.tensor(t)
+            self._pinned[id(t)] = t, self.parent.array(t)
         return self._pinned[id(t)][1]
 
     def require(self, owner: Any, attribute: str, otherwise: Callable[[], bool]) -> None:
         """Let the program around it hold only where an attribute, or else a call, is true."""
         self.parent.require(owner, attribute, otherwise)
 
-    def guard(self, owner: Any, attribute: str) -> None:
-        """Let the program around it hold only as long as an attribute is what it is now."""
-        self.parent.guard(owner, attribute)
+    def guard(self, owner: Any, *attributes: str) -> None:
+        """Let the program around it hold only as long as attributes are what they are now."""
+        self.parent.guard(owner, *attributes)
 
     def assume(self, value: Value) -> bool:
         """A decision by an element."""
@@ -90,7 +90,7 @@ class Nested(Trace):
 
     # -- what would have to happen once for each step
 
-    def assign(self, t: Tensor, value: Any) -> None:
+    def assign(self, t: Variable, value: Any) -> None:
         """Give a tensor that the body has made new data."""
         if not (isinstance(t._array, Tracer) and t._array._trace is self):
             _refuse(f"assigns the data of a tensor of shape {t.shape}", "return the new value")
@@ -114,7 +114,7 @@ class Nested(Trace):
             self._refuse_changes()
         return super().effect(fun, *args)
 
-    def move(self, _t: Tensor, _array: Array) -> None:
+    def move(self, _t: Variable, _array: Array) -> None:
         """Raise a TraceError."""
         self._refuse_changes()
 
@@ -142,7 +142,7 @@ class Body:
         self.parent = parent
         self._arrays = [np.array(getattr(a, "concrete", a), order="C") for a in examples]
         self._trace = trace = Nested(parent, pinned)
-        with set_mode(trace=trace):
+        with set_mode(interpreter=trace):
             self.results = [trace.value(y) for y in fun(*map(trace.input, self._arrays))]
         for t in trace.kept():
             _refuse(f"gives a tensor of shape {t.shape} that lives on a new value", "return it")
@@ -204,7 +204,7 @@ class Body:
         return list(results)
 
 
-Trace.nested = Body
+Trace.bodies = Body
 
 
 class _Program:

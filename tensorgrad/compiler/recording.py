@@ -12,10 +12,12 @@ import numpy as np
 
 from ..engine.arrays import Spec
 from ..engine.graph import Node
+from ..engine.interpreter import Tracing
 from ..engine.modes import mode
 from ..engine.registry import NO_KWARGS, name_of
 from ..engine.tensor import Tensor
 from ..engine.typing import Array, Function
+from ..engine.variable import Variable
 from ..engine.views import owner_of
 from ..errors import TraceError
 from .executed import executed
@@ -26,7 +28,7 @@ from .strides import copied
 from .tracer import Tracer, location
 
 
-class Recorder:
+class Recorder(Tracing):
     """Notes the calls of NumPy functions, the values that they read and write, and their memory."""
 
     def __init__(self, name: str) -> None:
@@ -35,10 +37,10 @@ class Recorder:
         self.calls: list[Call] = []
         self.inputs: list[Value] = []
         # By id, the tensors whose arrays were used, with the arrays and nodes that they had.
-        self.tensors: dict[int, tuple[Tensor, Array, Node | None]] = {}
+        self.tensors: dict[int, tuple[Variable, Array, Node | None]] = {}
         # Those that live outside of the function, likewise, and what they are given: threads that
         # are not traced see the arrays that they had. And all traced arrays.
-        self._outside: dict[int, tuple[Tensor, Array, Node | None]] = {}
+        self._outside: dict[int, tuple[Variable, Array, Node | None]] = {}
         self.assigned: dict[int, Tracer] = {}
         self.tracers: list[weakref.ref[Tracer]] = []
         self._kept: dict[Value, Value] = {}  # copies of what the end of the call overwrites
@@ -90,7 +92,7 @@ class Recorder:
     def _given(self, a: Any) -> Any:
         if isinstance(a, Node):
             return Spec(a.shape, a.dtype)
-        return self.value(self.tensor(a) if isinstance(a, Tensor) else a)
+        return self.value(self.array(a) if isinstance(a, Tensor) else a)
 
     def _viewable(self, a: Tracer) -> Tracer:
         """An array as it is, a number as a copy: numbers have no views."""
@@ -101,7 +103,7 @@ class Recorder:
         self.followed.add(id(owner_of(array)))
         return Tracer(self, self.value(array))
 
-    def tensor(self, t: Tensor) -> Any:
+    def array(self, t: Variable) -> Any:
         """The array of a tensor, as the traced function sees it."""
         array = t._array
         if isinstance(array, Tracer):
@@ -132,9 +134,9 @@ class Recorder:
         kind: Kind | None = None,
     ) -> Any:
         """Call a function on the arrays themselves, and note the call; return traced results."""
-        current = mode.get().trace
+        current = mode.get().interpreter
         if current is not self:
-            if self.surrounds(current):
+            if isinstance(current, Recorder) and self.surrounds(current):
                 return current.record(fun, args, kwargs, target, kind)
             raise TraceError(
                 f"{location()}: {name_of(fun)} of a traced array, where nothing is traced: the "

@@ -19,11 +19,13 @@ import numpy as np
 from ..engine.batching import Batch, NotBatchedError
 from ..engine.dispatch import apply
 from ..engine.graph import Node
-from ..engine.modes import epoch, mode
+from ..engine.interpreter import Body, eager, epoch
+from ..engine.modes import mode
 from ..engine.mutation import move
 from ..engine.registry import RULES, name_of, rule_together
 from ..engine.tensor import Tensor
 from ..engine.typing import Array, Function
+from ..engine.variable import Variable
 from ..engine.views import layout_of, memory_with, owner_of, view_in
 from ..errors import TraceError
 from ..transforms import vjp
@@ -60,7 +62,7 @@ class Condition(NamedTuple):
 class Trace(Recorder):
     """All that one call of a function did: its calls, what they rely on, and what they change."""
 
-    nested: ClassVar[Callable[..., Any]]
+    bodies: ClassVar[Callable[[Trace, Function, Sequence[Any], dict[int, Any]], Body]]
     """What traces the bodies of loops and branches as programs of their own: `nested.Body`."""
 
     def __init__(self, name: str) -> None:
@@ -85,13 +87,6 @@ class Trace(Recorder):
         self.after_effect: Callable[[], None] = lambda: None
 
     # -- operations
-
-    def caller(self, fun: Function, args: Sequence[Any], arrays: list[Any]) -> Function:
-        """What calls `fun` on `arrays`, in which those of the tensors among `args` are traced."""
-        for i, a in enumerate(args):
-            if isinstance(a, Tensor):
-                arrays[i] = self.tensor(a)
-        return functools.partial(self.call, fun)
 
     def call(self, fun: Function, /, *args: Any, **kwargs: Any) -> Any:
         """Call a function on traced arrays: call by call or, if it needs elements, as a whole."""
@@ -182,6 +177,14 @@ class Trace(Recorder):
 
         return derivative
 
+    def call_whole(self, fun: Function, /, *args: Any) -> Any:
+        """Call a function of arrays as one operation."""
+        return self.record(fun, args)
+
+    def body(self, fun: Function, examples: Sequence[Any], pinned: dict[int, Any]) -> Body:
+        """Trace a function of arrays as a program of its own."""
+        return type(self).bodies(self, fun, examples, pinned)
+
     # -- what is not an operation
 
     def effect(self, fun: Function, *args: Any, writes: Sequence[Array] = ()) -> Any:
@@ -233,7 +236,7 @@ class Trace(Recorder):
         """Let the program hold only where a function returns true."""
         self.tests.append(test)
 
-    def refuse(self, reason: str) -> NoReturn:
+    def require_eager(self, reason: str) -> NoReturn:
         """Raise a TraceError that names the user's line."""
         raise TraceError(f"{location()}: {reason}")
 
@@ -245,18 +248,15 @@ class Trace(Recorder):
         """Let the program hold only as long as a tensor has its array and its node."""
         self.tensors.setdefault(id(t), (t, t._array, t._node))
 
-    def guard(self, owner: Any, attribute: str) -> None:
-        """Let the program hold only as long as an attribute is what it is now.
-
-        Whoever sets it counts that in `changes`.
-        """
-        self.attributes.append((owner, attribute, getattr(owner, attribute)))
+    def guard(self, owner: Any, *attributes: str) -> None:
+        """Let the program hold only as long as attributes are what they are now."""
+        self.attributes += [(owner, name, getattr(owner, name)) for name in attributes]
 
     # -- leaves
 
-    def assign(self, t: Tensor, value: Any) -> None:
+    def assign(self, t: Variable, value: Any) -> None:
         """Give a leaf, or an untracked tensor, new data."""
-        target, node = self.tensor(t), t._node
+        target, node = self.array(t), t._node
         value = value.data if isinstance(value, Tensor) else value
         if not (isinstance(value, Tracer) and value.value is target.value):
             if node is not None and np.shape(value) != target.shape:
@@ -312,7 +312,7 @@ class Trace(Recorder):
                 epoch[0] += 1
                 self.require_true(_never)
 
-    def _is_alone(self, t: Tensor, array: Array) -> bool:
+    def _is_alone(self, t: Variable, array: Array) -> bool:
         """Whether no other tensor from outside shares the memory of a tensor's array."""
         return not any(
             other is not t and type(other._array) is np.ndarray and np.may_share_memory(a, array)
@@ -338,7 +338,7 @@ class Trace(Recorder):
         alive = [tracer for made in self.tracers if (tracer := made()) is not None]
         return [t for t in gc.get_referrers(*alive) if isinstance(t, Tensor)] if alive else []
 
-    def move(self, t: Tensor, array: Array) -> None:
+    def move(self, t: Variable, array: Array) -> None:
         """Let the data of a leaf lie in another array, which has been given its elements."""
         self._undo.append(functools.partial(move, t, t._array))
         self.effect(_Move(t, array))
@@ -421,7 +421,7 @@ class _Move:
 
     __name__ = "move"
 
-    def __init__(self, t: Tensor, array: Array) -> None:
+    def __init__(self, t: Variable, array: Array) -> None:
         self._t, self._array = t, array
 
     def __call__(self) -> None:
@@ -431,7 +431,7 @@ class _Move:
 @contextlib.contextmanager
 def _untraced() -> Iterator[None]:
     """A block whose calls are not written down."""
-    token = mode.set(dataclasses.replace(mode.get(), trace=None))
+    token = mode.set(dataclasses.replace(mode.get(), interpreter=eager))
     try:
         yield
     finally:

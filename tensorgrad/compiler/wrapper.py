@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..engine.graph import Node, now
-from ..engine.modes import epoch, mode
+from ..engine.interpreter import epoch
+from ..engine.modes import mode
 from ..engine.tensor import Tensor
 from ..engine.typing import Array
 from ..engine.views import owner_of

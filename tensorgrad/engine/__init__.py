@@ -5,12 +5,15 @@ Read the files in this order; each imports only from those above it.
     typing       type aliases
     frames       where the user called
     arrays       which arrays are accepted; reversing broadcasting (`unbroadcast`)
-    modes        what is recorded (`no_grad`), which hooks are called
     registry     `rule`: the derivatives of a function, and what they read
     exposed      arrays that users have read while a graph needs them
-    graph        `Node`, and the walk back (`backpropagate`)
+    graph        `Node`: one recorded operation
     views        layouts: how arrays share memory
-    variable     `Variable`: an array with its node; families that share memory
+    variable     `Variable`: an array with its node
+    interpreter  `Interpreter`: what computes, at once; a compiled function has another one
+    modes        what computes, what is recorded (`no_grad`), which hooks are called
+    backward     the walk back (`backpropagate`)
+    families     tensors that share memory
     operands     what becomes an array, and which classes take precedence
     dispatch     `apply`: every operation passes through it
     primitives   operations that NumPy lacks

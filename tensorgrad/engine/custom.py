@@ -59,6 +59,7 @@ def differentiable(
 
         @functools.wraps(fun)
         def operation(*args: Any, **kwargs: Any) -> Any:
+            may_be_traced = False
             for a in (*args, *kwargs.values()) if kwargs else args:
                 if type(a) in _NO_TENSOR:
                     continue
@@ -73,8 +74,10 @@ def differentiable(
                 if type(a) is list and holds_tensors(a):
                     args, kwargs = stack_lists(operation, args, kwargs)
                     return operation(*args, **kwargs)
-            trace = mode.get().trace
-            return fun(*args, **kwargs) if trace is None else trace.call(fun, *args, **kwargs)
+                may_be_traced = True
+            if may_be_traced:
+                return mode.get().interpreter.call(fun, *args, **kwargs)
+            return fun(*args, **kwargs)
 
         operation.__name__ = name_of(fun)
         if together is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,9 +15,11 @@ from .. import tree
 from ..errors import OR_DETACH, NoRuleError
 from ..guide import check_keywords
 from .arrays import Spec, as_array, spec_of
+from .families import relate
 from .frames import OWN_FILES, PACKAGE, users_line
 from .graph import Node, node_of
-from .modes import Mode, mode
+from .interpreter import eager
+from .modes import Mode, mode, plain
 from .operands import (
     NESTED,
     PLAIN,
@@ -43,7 +46,7 @@ from .registry import (
     signature,
 )
 from .typing import Function
-from .variable import Variable, plain, relate, tensor_of
+from .variable import Variable, tensor_of
 
 _ndarray, _new = np.ndarray, object.__new__
 
@@ -73,8 +76,10 @@ def apply(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any] = NO_KWA
         parents.append(node)
         bit += bit
     current = mode.get()
-    if current.trace is not None:
-        fun = current.trace.caller(fun, args, arrays)
+    if current.interpreter is not eager:  # its calls would take 60 ns of a microsecond
+        pairs = zip(args, arrays)
+        arrays = [plain(a) if isinstance(a, Variable) else array for a, array in pairs]
+        fun = functools.partial(current.interpreter.call, fun)
     if not (pattern and current.recording):
         results = _wrap(fun(*arrays, **kwargs), rule.name)
     elif kwargs:
@@ -216,10 +221,7 @@ def _apply_composite(fun: Function, args: Sequence[Any], kwargs: Mapping[str, An
             ) from None
     if fun not in OF_SEQUENCES and (_any_nested(args) or (kwargs and _any_nested(kwargs.values()))):
         args, kwargs = stack_lists(fun, args, kwargs)
-    trace = mode.get().trace
-    if trace is not None:
-        return trace.composite(definition, fun, args, kwargs)
-    return definition(*args, **kwargs)
+    return mode.get().interpreter.composite(definition, fun, args, kwargs)
 
 
 def _any_nested(values: Iterable[Any]) -> bool:

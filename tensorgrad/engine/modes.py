@@ -1,4 +1,4 @@
-"""Modes: what is recorded in this thread and this asyncio task, and which hooks are called."""
+"""Modes: what computes in this thread and this asyncio task, and what is done besides."""
 
 from __future__ import annotations
 
@@ -9,24 +9,26 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, overload
 
+from .interpreter import Interpreter, eager
 from .typing import F, Function, Line
+from .variable import Variable
 
 
 @dataclass(slots=True, eq=False)  # not frozen, whose construction takes twice the time
 class Mode:
-    """What an operation does besides computing: it is recorded, and hooks are called.
+    """What computes an operation, and what it does besides: it is recorded, and hooks are called.
 
     Each of `hooks` is called as `hook(node, arrays)`: a new node, its inputs and its outputs. Each
     of `backward_hooks` is called as `hook(node, g, contribution)`: the cotangent of the node's
-    output, and what the node adds to the cotangent of one argument. `trace` is the compiler's while
-    it traces a function, else None. `line` is where the user asked for the derivative that is being
-    recorded; inner modes do not inherit it. `owner` entered the mode, which replaced `outer`.
+    output, and what the node adds to the cotangent of one argument. `line` is where the user asked
+    for the derivative that is being recorded; inner modes do not inherit it. `owner` entered the
+    mode, which replaced `outer`.
     """
 
     recording: bool = True
     hooks: tuple[Function, ...] = ()
     backward_hooks: tuple[Function, ...] = ()
-    trace: Any = None
+    interpreter: Interpreter = eager
     line: Line | None = None
     owner: set_mode | None = None
     outer: Mode | None = None
@@ -43,19 +45,19 @@ class set_mode:  # noqa: N801 (used like a function)
         recording: bool | None = None,
         hooks: tuple[Function, ...] = (),
         backward_hooks: tuple[Function, ...] = (),
-        trace: Any = None,
+        interpreter: Interpreter | None = None,
         line: Line | None = None,
     ) -> None:
-        self._change = recording, hooks, backward_hooks, trace, line
+        self._change = recording, hooks, backward_hooks, interpreter, line
 
     def __enter__(self) -> None:
         outer = mode.get()
-        recording, hooks, backward_hooks, trace, line = self._change
+        recording, hooks, backward_hooks, interpreter, line = self._change
         new = Mode(
             outer.recording if recording is None else recording,
             outer.hooks + hooks,
             outer.backward_hooks + backward_hooks,
-            outer.trace if trace is None else trace,
+            outer.interpreter if interpreter is None else interpreter,
             line,
             self,
             outer,
@@ -134,17 +136,11 @@ def enable_grad(fun: F | None = None) -> set_mode | F:
     return change if fun is None else change(fun)
 
 
-def each_time(fun: Function, *args: Any) -> Any:
-    """Call a function of arrays that decides by their elements, or has effects of its own.
-
-    A compiled function calls it at this point of each of its calls, with the arrays of that call.
-    """
-    trace = mode.get().trace
-    return fun(*args) if trace is None else trace.effect(fun, *args)
+def is_traced() -> bool:
+    """Return whether a compiled function is being traced, in which no shape depends on elements."""
+    return mode.get().interpreter is not eager
 
 
-epoch = [0]
-"""The number of changes to what compiled functions rely on: modules, and the memory of tensors.
-
-A compiled function checks what it relies on if the number has grown since its last call.
-"""
+def plain(value: Any) -> Any:
+    """Return the array of a tensor, tracked or not; anything else, as it is."""
+    return mode.get().interpreter.array(value) if isinstance(value, Variable) else value

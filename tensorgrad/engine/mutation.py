@@ -16,12 +16,14 @@ import numpy as np
 from ..errors import GraphError
 from .custom import differentiable
 from .dispatch import apply
-from .modes import enable_grad, epoch, mode
+from .families import relatives
+from .interpreter import epoch
+from .modes import enable_grad, mode, plain
 from .operands import plain_index
 from .primitives import assign
 from .registry import name_of, shown_as
 from .typing import Array, Function
-from .variable import Variable, plain, relatives
+from .variable import Variable
 from .views import Layout, coincide, concrete, layout_of, memory_with, owner_of, view_in
 
 
@@ -205,26 +207,25 @@ def _value_after(t: Any, over: Any, of_t: Layout, of_over: Layout) -> Any:
 
 def restore_layout(t: Variable, layout: Layout, memory: Any = None) -> None:
     """Give the array of a tensor this layout, in `memory` or else in memory of its own."""
-    trace = mode.get().trace
-    call = (lambda fun, args: fun(*args)) if trace is None else trace.record
+    interpreter = mode.get().interpreter
     if memory is None and layout_of(plain(t)) != layout:
-        memory = call(memory_with, (plain(t), layout))
+        memory = interpreter.call_whole(memory_with, plain(t), layout)
     if memory is not None and not _keeps_memory(t):
-        t._array = call(view_in, (memory, layout))
+        t._array = interpreter.call_whole(view_in, memory, layout)
     if not layout.writeable:
         concrete(t._array).flags.writeable = False
 
 
 def _whole_memory(t: Variable) -> Any:
     """Return the memory of a tensor if the tensor fills it or must keep it, else None."""
-    trace, array = mode.get().trace, plain(t)
+    array = plain(t)
     owner = owner_of(concrete(array))
     if not (owner.flags.writeable and (_keeps_memory(t) or layout_of(array).is_whole)):
         return None
-    if trace is None:
-        return owner
     if _keeps_memory(t):
-        return trace.state(owner)
+        return mode.get().interpreter.state(owner)
+    if concrete(array) is array:
+        return owner
     return array if concrete(array) is owner else None
 
 

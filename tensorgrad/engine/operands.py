@@ -11,9 +11,10 @@ from numpy.typing import DTypeLike
 
 from ..errors import PrecedenceError
 from .arrays import as_array
+from .modes import plain
 from .registry import name_of
 from .typing import Function
-from .variable import Variable, plain
+from .variable import Variable
 
 PLAIN = frozenset({np.ndarray, bool, int, float, complex})  # classes that need no conversion
 NESTED = frozenset({list, tuple})

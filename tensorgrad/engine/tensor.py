@@ -14,12 +14,14 @@ from numpy.typing import ArrayLike, DTypeLike
 from ..errors import GraphError, PrecedenceError
 from ..guide import check_keywords, guide, guided
 from .arrays import as_array
+from .backward import backpropagate
 from .dispatch import apply, apply_numpy_function
 from .exposed import UNUSED, expose, exposed, forget_unused, references
 from .frames import warn
-from .graph import accumulate, ancestors, backpropagate, node_of
+from .graph import ancestors, node_of
+from .interpreter import epoch
 from .methods import NumpyMethods
-from .modes import epoch, mode
+from .modes import is_traced, mode, plain
 from .mutation import become, restore_layout, set_item, share_memory_again
 from .operands import (
     PLAIN,
@@ -34,7 +36,7 @@ from .operands import (
 from .primitives import POWERS, reshape
 from .registry import COMPOSITES, RULES
 from .typing import Array, Function
-from .variable import Variable, plain, tensor_of
+from .variable import Variable, tensor_of
 from .views import layout_of
 
 _Operator: TypeAlias = "Callable[[Tensor, Any], Tensor]"
@@ -120,17 +122,14 @@ class Tensor(Variable, NumpyMethods):
         earlier, or if the tensor is untracked: graphs use its array without a copy, as they use
         plain arrays. `guard` finds these changes.
         """
-        trace = mode.get().trace
         node, family = self._node, self._family
         has_views = family is not None and len(family) > 1
         if has_views:
             share_memory_again(self)
-        if trace is not None:
-            return trace.tensor(self)
         is_used = node is not None and (node.rule is not None or references(node) > UNUSED)
-        if is_used or has_views:
+        if (is_used or has_views) and not is_traced():
             expose(self)
-        return self._array
+        return mode.get().interpreter.array(self)
 
     @data.setter
     def data(self, value: ArrayLike | Tensor) -> None:
@@ -140,26 +139,7 @@ class Tensor(Variable, NumpyMethods):
                 f"cannot assign the data of a computed tensor, {node}: detach() it first; after "
                 "`t.data += x` its array has changed already, so compute it again"
             )
-        trace = mode.get().trace
-        if trace is not None:
-            trace.assign(self, value)
-            return
-        if value is not self._array:
-            array = as_array(without_graph(value), "data")
-            if node is not None and array.shape != node.shape:
-                raise ValueError(f"cannot assign data of shape {array.shape} to a {node}")
-            if node is None or node.out is None:
-                column_major = node is not None and self._array.flags.fnc  # as is best for a layer
-                dtype = array.dtype if node is None else node.dtype
-                self._array = array.astype(dtype, order="F" if column_major else "K")
-                self._family = None
-                epoch[0] += 1
-            else:
-                node.out[...] = array
-        if node is not None:
-            node.touch()
-            if exposed:
-                exposed.pop(id(node), None)  # all graphs that used it are stale
+        mode.get().interpreter.assign(self, without_graph(value))
 
     @property
     def grad(self) -> Array | Any:  # not `| None`: checkers would demand a test for it at each use
@@ -168,18 +148,17 @@ class Tensor(Variable, NumpyMethods):
         Only leaves have one, and tensors on which `retain_grad()` was called. Reading it from
         another tensor after a backward pass gives a UserWarning.
         """
-        node, trace = self._node, mode.get().trace
+        node = self._node
         if node is None:
             return None
-        if trace is not None:
-            return trace.grad(node)
-        if node.grad is None and not node.keeps_grad and node.passed:
+        g = mode.get().interpreter.grad(node)
+        if g is None and not node.keeps_grad and node.passed:
             warn(
                 f"grad of a computed tensor, {node}, is None: only leaves keep theirs. Call its "
                 "retain_grad() before backward(). To update a parameter, change its data: "
                 "w.data -= lr * w.grad"
             )
-        return node.grad
+        return g
 
     @grad.setter
     def grad(self, value: ArrayLike | None) -> None:
@@ -189,14 +168,7 @@ class Tensor(Variable, NumpyMethods):
             if np.shape(value) not in ((), self.shape):
                 raise ValueError(f"cannot assign grad of shape {np.shape(value)} to a {self._node}")
             value = np.full_like(plain(self), value)
-        self._set_grad(value)
-
-    def _set_grad(self, value: Any) -> None:
-        node, trace = self._node, mode.get().trace
-        if node is not None and trace is None:
-            node.grad = value
-        elif node is not None:
-            trace.set_grad(node, value)
+        mode.get().interpreter.set_grad(self._node, value)
 
     @property
     def requires_grad(self) -> bool:
@@ -264,14 +236,16 @@ class Tensor(Variable, NumpyMethods):
         if retain_graph:
             for node in nodes:
                 node.retained = True
-        accumulate(backpropagate(nodes, {self._node: seed}, targets, free=not retain_graph))
+        found = backpropagate(nodes, {self._node: seed}, targets, free=not retain_graph)
+        mode.get().interpreter.accumulate(found)
         if exposed:
-            del nodes, targets
+            del nodes, targets, found
             forget_unused()
 
     def zero_grad(self) -> None:
         """Forget the gradient: `grad` is None again."""
-        self._set_grad(None)
+        if self._node is not None:
+            mode.get().interpreter.set_grad(self._node, None)
 
     def retain_grad(self) -> None:
         """Let a computed tensor keep its `grad`, as a leaf does."""

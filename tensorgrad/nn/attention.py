@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..data import RNG
+from ..engine.modes import plain
 from ..engine.tensor import Tensor
-from ..engine.variable import plain
 from ..rules.linear_algebra import affine
 from .activations import Activation, activation_of, softmax
 from .layers import Dropout, Linear, dropout

@@ -24,9 +24,10 @@ from numpy.typing import DTypeLike
 from ..data import RNG
 from ..engine.arrays import working_dtype
 from ..engine.custom import differentiable
-from ..engine.modes import mode
+from ..engine.modes import is_traced, mode
 from ..engine.registry import shown_as
 from ..engine.tensor import Tensor
+from ..engine.views import concrete
 from .module import Module, as_input, called, floating, uniform
 
 Size: TypeAlias = int | Sequence[int]
@@ -127,7 +128,7 @@ def _grouped(a: Any, groups: int) -> Any:
 def _zeros(shape: tuple[int, ...], dtype: Any, *operands: Any) -> Any:
     """Zeros to write a result into, which are traced if an operand is."""
     traced = [a for a in operands if type(a) is not np.ndarray]
-    if mode.get().trace is None or not traced:
+    if not (traced and is_traced()):
         return np.zeros(shape, dtype)  # faster than zeros_like, which fills the memory
     return np.zeros_like(traced[0], dtype, "C", shape=shape)
 
@@ -159,8 +160,7 @@ def _columns(x: Any, windows: Windows, groups: int) -> Iterator[tuple[slice, Any
     x = _grouped(windows.padded(x), groups)
     channels = x.shape[-1]
     rows, width = math.prod(outputs), math.prod(windows.kernel) * channels
-    trace = mode.get().trace
-    *_, step, channel = (x if trace is None else trace.value(x).array).strides
+    *_, step, channel = concrete(x).strides
     # Copy in the order that has the longer contiguous runs.
     rows_innermost = channel > step and outputs[-1] > windows.kernel[-1] * channels
     length = max(1, _BLOCK // (groups * rows * width))
@@ -168,7 +168,7 @@ def _columns(x: Any, windows: Windows, groups: int) -> Iterator[tuple[slice, Any
         block = x[:, start : start + length]
         n = block.shape[1]
         args = block, windows, outputs, rows_innermost
-        view = _window_view(*args) if trace is None else trace.record(_window_view, args)
+        view = mode.get().interpreter.call_whole(_window_view, *args)
         if rows_innermost:
             yield slice(start, start + n), view.reshape(groups, n, width, rows).mT
         else:

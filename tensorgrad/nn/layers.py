@@ -12,10 +12,9 @@ from numpy.typing import DTypeLike
 from .. import scalar
 from ..data import RNG, within
 from ..engine.custom import differentiable
-from ..engine.modes import each_time, mode
+from ..engine.modes import mode, plain
 from ..engine.registry import shown_as
 from ..engine.tensor import Tensor
-from ..engine.variable import plain
 from ..rules.indexing import scatter
 from ..rules.linear_algebra import affine
 from ..rules.selection import masked
@@ -286,7 +285,7 @@ def embedding(index: Any, weight: Any, padding_idx: int | None = None) -> Tensor
                 f"embedding: an index from {index.min()} to {index.max()} into {count} rows"
             )
 
-    each_time(check, index)
+    mode.get().interpreter.effect(check, index)
     if padding_idx is not None:
         padding_idx = range(count)[padding_idx]
     return _rows_at(weight, index, padding_idx)
@@ -367,11 +366,9 @@ def _require_probability(name: str, p: float) -> None:
 
 def _random(rng: RNG, shape: tuple[int, ...]) -> Any:
     """Draw from 0 to 1; a compiled function draws again in each call, except from a seed."""
-    trace = mode.get().trace
-    generator = np.random.default_rng(rng)
-    if trace is None or isinstance(rng, int):
-        return generator.random(shape, np.float32)
-    return trace.draw(generator, shape, np.float32)
+    if isinstance(rng, int):
+        return np.random.default_rng(rng).random(shape, np.float32)
+    return mode.get().interpreter.draw(np.random.default_rng(rng), shape, np.float32)
 
 
 class Dropout(Module):

@@ -13,10 +13,9 @@ import numpy as np
 
 from ..data import check_classes, one_hot, within
 from ..engine.custom import differentiable
-from ..engine.modes import each_time, mode
+from ..engine.modes import is_traced, mode, plain
 from ..engine.registry import shown_as
 from ..engine.tensor import Tensor
-from ..engine.variable import plain
 from ..guide import guided
 from ..rules.indexing import scatter
 from ..special import silent
@@ -182,7 +181,7 @@ def cross_entropy(
     if label_smoothing:
         p = _smoothed(one_hot(classes, scores.shape[-1], scores.dtype), label_smoothing)
         losses = _expected_loss(scores, p, weight)
-        if known is not None and mode.get().trace is not None:
+        if known is not None and is_traced():
             losses = losses * known
         losses = losses if reduction == "none" else np.sum(losses) / total
     else:
@@ -213,7 +212,7 @@ def _class_loss(x: Any, classes: Any, weights: Any, total: Any, axis: Any) -> An
 
 
 def _weighted_sum(weights: Any, losses: Any, axis: Any) -> Any:
-    if axis is None and mode.get().trace is None:
+    if axis is None and not is_traced():
         total = np.add.reduce(weights * losses)
         if total == total:  # no infinite loss has the weight 0
             return total
@@ -248,7 +247,7 @@ def _class_error(x: Any, scale: Any, classes: Any) -> Any:
     error = np.exp(x - np.maximum.reduce(x, axis=1, keepdims=True))
     scales = np.expand_dims(scale / np.add.reduce(error, axis=1), -1)
     # A compiled function reuses the exponentials of the loss, if these are not overwritten.
-    error = np.multiply(error, scales, out=error if mode.get().trace is None else None)
+    error = np.multiply(error, scales, out=None if is_traced() else error)
     flat = error.reshape(-1)
     np.subtract.at(flat, _flat_indices(x, classes), scale)
     return flat.reshape(x.shape)
@@ -348,9 +347,9 @@ def _check_target(name: str, scores: Any, target: Any) -> bool:
 
 def _class_weight(name: str, weight: Any, scores: Any) -> Any:
     dtype, count = floating(scores.dtype), scores.shape[min(1, scores.ndim - 1)]
-    weight, trace = as_input(weight, dtype), mode.get().trace
-    if trace is not None and isinstance(weight, np.ndarray):
-        weight = trace.state(weight)  # an array that each call reads again
+    weight = as_input(weight, dtype)
+    if isinstance(weight, np.ndarray):
+        weight = mode.get().interpreter.state(weight)  # an array that each call reads again
     weight = weight.astype(dtype, copy=False)
     if weight.shape != (count,):
         raise ValueError(f"{name}: a weight of shape {weight.shape} for {count} classes")
@@ -367,7 +366,7 @@ def _samples(
     """
     count, known = scores.shape[-1], None
     classes = classes.astype(np.intp, copy=False)
-    compiled = mode.get().trace is not None
+    compiled = is_traced()
     if 0 <= ignore_index < count or not within(classes, count):
         known = classes != ignore_index
         if compiled:
@@ -389,7 +388,7 @@ def _samples(
 
 def _restored(losses: Any, known: Any, shape: tuple[int, ...]) -> Any:
     """The losses of all samples; those of ignored samples are 0."""
-    every = known is None or mode.get().trace is not None
+    every = known is None or is_traced()
     return losses.reshape(shape) if every else scatter(losses, known, shape)
 
 
@@ -410,7 +409,7 @@ def binary_cross_entropy(
     array([  0.69314718, 100.        ])
     """
     prediction, target = _pair("binary_cross_entropy", prediction, target)
-    each_time(_check_probabilities, plain(prediction))
+    mode.get().interpreter.effect(_check_probabilities, plain(prediction))
     losses = _binary_loss(prediction, target)
     losses = losses if weight is None else losses * as_input(weight, losses.dtype)
     return _reduced(losses, reduction)
@@ -504,7 +503,7 @@ def hinge_loss(prediction: Any, target: Any, reduction: Reduction = "mean") -> T
     np.float64(0.25)
     """
     prediction, target = _pair("hinge_loss", prediction, target)
-    each_time(_check_signs, "hinge_loss", plain(target))
+    mode.get().interpreter.effect(_check_signs, "hinge_loss", plain(target))
     return _reduced(relu(1 - target * prediction), reduction)
 
 
@@ -590,6 +589,6 @@ def cosine_embedding_loss(
     """
     x1, x2 = _pair("cosine_embedding_loss", x1, x2)
     similarity, target = _pair("cosine_embedding_loss", cosine_similarity(x1, x2, axis=-1), target)
-    each_time(_check_signs, "cosine_embedding_loss", plain(target))
+    mode.get().interpreter.effect(_check_signs, "cosine_embedding_loss", plain(target))
     losses = np.where(target == 1, 1 - similarity, relu(similarity - margin))
     return _reduced(losses, reduction)

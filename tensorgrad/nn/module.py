@@ -12,13 +12,14 @@ from numpy.typing import DTypeLike
 
 from .. import tree
 from ..engine.dispatch import apply
-from ..engine.modes import epoch, no_grad
+from ..engine.interpreter import epoch
+from ..engine.modes import no_grad, plain
 from ..engine.operands import as_operand
 from ..engine.primitives import alias
 from ..engine.registry import RULES
 from ..engine.tensor import Tensor, asarray
 from ..engine.typing import Array
-from ..engine.variable import plain, tensor_of
+from ..engine.variable import tensor_of
 from ..guide import guide
 from ..rules.linear_algebra import best_order
 from ..storage.atomic import PathLike

@@ -13,9 +13,9 @@ from numpy.typing import DTypeLike
 
 from ..engine.arrays import working_dtype
 from ..engine.custom import differentiable
+from ..engine.modes import plain
 from ..engine.registry import shown_as
 from ..engine.tensor import Tensor
-from ..engine.variable import plain
 from .module import Module, as_input, called, floating
 
 Axes: TypeAlias = tuple[int, ...]

@@ -14,9 +14,9 @@ import numpy as np
 
 from ..engine.arrays import working_dtype
 from ..engine.custom import differentiable
+from ..engine.modes import plain
 from ..engine.registry import shown_as
 from ..engine.tensor import Tensor
-from ..engine.variable import plain
 from ..rules.selection import attains, masked
 from .convolution import Size, Windows, check_fit, windows_of
 from .module import Module, as_input, called

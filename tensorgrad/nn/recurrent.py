@@ -19,7 +19,7 @@ from ..data import RNG
 from ..engine.batching import Batch
 from ..engine.custom import differentiable
 from ..engine.frames import warn
-from ..engine.modes import mode
+from ..engine.modes import is_traced, mode
 from ..engine.registry import shown_as
 from ..engine.tensor import Tensor
 from ..engine.typing import Function
@@ -62,7 +62,7 @@ def _walk(step: Function, start: Any, xs: Any, reverse: bool = False) -> tuple[A
     It returns a tuple: first the next state, and then more. Each step gets that tuple as its state.
     """
     size = len(start)
-    if mode.get().trace is not None and _is_long(start, xs):
+    if is_traced() and _is_long(start, xs):
 
         def body(state: Any, items: Any) -> Any:
             results = step(state, items)
@@ -234,10 +234,9 @@ class _Recurrent(Module):
         return [name + suffix for name in names[: 4 if self.bias else 2]]
 
     def _weights(self, suffix: str) -> list[Tensor]:
-        names, trace = self._names(suffix), mode.get().trace
-        if trace is not None:  # a compiled function notices by itself only names in the code
-            for name in names:
-                trace.guard(self, name)
+        names = self._names(suffix)
+        # A compiled function notices by itself only names in the code.
+        mode.get().interpreter.guard(self, *names)
         return [getattr(self, name) for name in names]
 
     def _add_weights(

@@ -9,11 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..engine.arrays import working_dtype
-from ..engine.modes import mode
+from ..engine.modes import mode, plain
 from ..engine.tensor import Tensor
 from ..engine.typing import Array
-from ..engine.variable import plain
-from ..errors import TraceError
 from .flat import by_dtype, distinct, require_untraced, views
 
 
@@ -61,30 +59,25 @@ class ExponentialMovingAverage:
     def _set_shares(self, decay: float) -> None:
         if not 0 <= decay <= 1:
             raise ValueError(f"ExponentialMovingAverage: decay {decay} is not between 0 and 1")
-        if mode.get().trace is not None:
-            raise TraceError(
-                "ExponentialMovingAverage: a decay set by a compiled function would not be set in "
-                "later calls: set it outside"
-            )
+        mode.get().interpreter.require_eager(
+            "ExponentialMovingAverage: a decay set by a compiled function would not be set in "
+            "later calls: set it outside"
+        )
         for share in self._shares:
             share[()] = 1 - decay
 
     def _gather(self, copies: list[Any]) -> None:
-        trace = mode.get().trace
         for p, copy in zip(self._parameters, copies):
-            copy[...] = p._array if trace is None else trace.tensor(p)
+            copy[...] = plain(p)
 
     def update(self) -> None:
         """Move the average towards the parameters."""
-        trace = mode.get().trace
-        copies, vectors, shares = self._current, self._vectors, self._shares
-        if trace is not None:
-            copies, shares = [*map(trace.state, copies)], [*map(trace.state, shares)]
-            vectors = [(trace.state(mean), trace.state(current)) for mean, current in vectors]
-        self._gather(copies)
-        for (mean, current), share in zip(vectors, shares):
+        state = mode.get().interpreter.state
+        self._gather([*map(state, self._current)])
+        for vectors, share in zip(self._vectors, self._shares):
+            mean, current = map(state, vectors)
             current -= mean
-            current *= share
+            current *= state(share)
             mean += current  # mean = mean + (1 - decay) * (current - mean)
 
     def copy_to(self) -> None:

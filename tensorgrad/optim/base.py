@@ -12,7 +12,8 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 
 from ..engine.arrays import working_dtype
-from ..engine.modes import enable_grad, epoch, mode
+from ..engine.interpreter import Tracing, epoch
+from ..engine.modes import enable_grad, mode
 from ..engine.tensor import Tensor
 from ..engine.typing import Array
 from ..errors import TraceError
@@ -86,11 +87,10 @@ class Group(dict[str, Any]):
 
 
 def _require_outside() -> None:
-    if mode.get().trace is not None:
-        raise TraceError(
-            "an option of an optimizer set by a compiled function would not be set in later "
-            "calls: set it outside, or let a schedule do it"
-        )
+    mode.get().interpreter.require_eager(
+        "an option of an optimizer set by a compiled function would not be set in later calls: set "
+        "it outside, or let a schedule do it"
+    )
 
 
 def _changing(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -145,11 +145,10 @@ class Optimizer:
     """The names of the options that `_coefficients_of_step` reads as numbers."""
 
     def __init__(self, params: Parameters, **defaults: Any) -> None:
-        if mode.get().trace is not None:
-            raise TraceError(
-                f"{type(self).__name__}: an optimizer made inside a compiled function would not be "
-                "made again in each call: make it outside"
-            )
+        mode.get().interpreter.require_eager(
+            f"{type(self).__name__}: an optimizer made inside a compiled function would not be "
+            "made again in each call: make it outside"
+        )
         self.defaults = defaults
         self.param_groups: list[Group] = []
         self._flats: list[list[Flat]] = []
@@ -259,15 +258,15 @@ class Optimizer:
             for flat in flats
             for part in flat.gather()
         ]
-        trace = mode.get().trace
+        interpreter = mode.get().interpreter
         for group, flat, part, t, coefficients in ready:
-            if trace is None:
-                part.count[()] = t
-                scalars = flat.scalars(coefficients)
-                for block in part.blocks:
-                    self._change(group, block.data, block.grad, block.scratch, block.state, scalars)
-            else:
-                self._trace_change(trace, group, flat, part)
+            if isinstance(interpreter, Tracing):
+                self._trace_change(interpreter, group, flat, part)
+                continue
+            part.count[()] = t
+            scalars = flat.scalars(coefficients)
+            for block in part.blocks:
+                self._change(group, block.data, block.grad, block.scratch, block.state, scalars)
         return loss
 
     def _change(
@@ -283,7 +282,7 @@ class Optimizer:
                 g += np.multiply(p, decay, s)
         self._update(o, p, g, s, state, *coefficients)
 
-    def _trace_change(self, trace: Any, group: Group, flat: Flat, part: Part) -> None:
+    def _trace_change(self, trace: Tracing, group: Group, flat: Flat, part: Part) -> None:
         """Record the step of a part in the compiled program."""
         refresh = functools.partial(self._refresh_group, group)
         refresh()

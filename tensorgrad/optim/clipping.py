@@ -8,15 +8,18 @@ from typing import Any
 
 import numpy as np
 
+from ..engine.graph import Node
+from ..engine.interpreter import Tracing
 from ..engine.modes import mode
 from ..engine.tensor import Tensor
 from ..engine.typing import Array
 from .flat import distinct
 
 
-def _with_gradients(parameters: Iterable[Tensor] | Tensor, name: str) -> list[Tensor]:
+def _gradients(parameters: Iterable[Tensor] | Tensor, name: str) -> dict[Node, Any]:
     tensors = [parameters] if isinstance(parameters, Tensor) else parameters
-    return [p for p in distinct(tensors, name) if p.grad is not None]
+    pairs = [(p._node, p.grad) for p in distinct(tensors, name)]
+    return {node: g for node, g in pairs if node is not None and g is not None}
 
 
 def clip_grad_norm(
@@ -45,31 +48,33 @@ def clip_grad_norm(
             f"clip_grad_norm: max_norm {max_norm} must not be negative, "
             f"and norm_type {norm_type} must be positive"
         )
-    clipped = _with_gradients(parameters, "clip_grad_norm")
-    if not clipped:
+    gradients = _gradients(parameters, "clip_grad_norm")
+    if not gradients:
         return 0.0
-    trace = mode.get().trace
-    if trace is not None:
-        return _trace_clipping(trace, clipped, max_norm, norm_type, error_if_nonfinite)
-    gradients: list[Any] = [p.grad for p in clipped]
-    flat = [g.ravel(order="K") for g in gradients]
+    interpreter = mode.get().interpreter
+    if isinstance(interpreter, Tracing):
+        return _trace_clipping(interpreter, gradients, max_norm, norm_type, error_if_nonfinite)
+    flat = [g.ravel(order="K") for g in gradients.values()]
     together = np.concatenate(flat, dtype=np.float64)  # squares of float32 overflow
     with np.errstate(over="ignore"):
         first = float(np.linalg.norm(together, norm_type)) if together.size else 0.0
     norm = _checked_norm(first, together, norm_type, error_if_nonfinite)
     scale = max_norm / (norm + 1e-6)
     if not scale >= 1:
-        for g in gradients:
+        for g in gradients.values():
             g *= scale
     return norm
 
 
 def _trace_clipping(
-    trace: Any, clipped: list[Tensor], max_norm: float, norm_type: float, error_if_nonfinite: bool
+    trace: Tracing,
+    gradients: dict[Node, Any],
+    max_norm: float,
+    norm_type: float,
+    error_if_nonfinite: bool,
 ) -> Any:
     """Record the same in the compiled program, which replaces the gradients."""
-    gradients: list[Any] = [p.grad for p in clipped]
-    flat = [g.astype(np.float64, copy=False).ravel(order="K") for g in gradients]
+    flat = [g.astype(np.float64, copy=False).ravel(order="K") for g in gradients.values()]
     together: Any = np.concatenate(flat) if len(flat) > 1 else flat[0]
     norm = np.zeros(())
     with np.errstate(over="ignore"):
@@ -83,8 +88,8 @@ def _trace_clipping(
 
     trace.effect(check, first, together, writes=[norm])
     scale = np.minimum(max_norm / (trace.state(norm) + 1e-6), 1.0)
-    for p, g in zip(clipped, gradients):
-        trace.set_grad(p._node, g * scale.astype(g.dtype))
+    for node, g in gradients.items():
+        trace.set_grad(node, g * scale.astype(g.dtype))
     return trace.state(norm)
 
 
@@ -113,10 +118,9 @@ def clip_grad_value(parameters: Iterable[Tensor] | Tensor, clip_value: float) ->
     """
     if not clip_value >= 0:
         raise ValueError(f"clip_grad_value: clip_value {clip_value} must not be negative")
-    trace = mode.get().trace
-    for p in _with_gradients(parameters, "clip_grad_value"):
-        g: Any = p.grad
-        if trace is None:
-            np.clip(g, -clip_value, clip_value, out=g)
+    interpreter = mode.get().interpreter
+    for node, g in _gradients(parameters, "clip_grad_value").items():
+        if isinstance(interpreter, Tracing):
+            interpreter.set_grad(node, np.minimum(np.maximum(g, -clip_value), clip_value))
         else:
-            trace.set_grad(p._node, np.minimum(np.maximum(g, -clip_value), clip_value))
+            np.clip(g, -clip_value, clip_value, out=g)

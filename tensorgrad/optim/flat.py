@@ -11,11 +11,11 @@ import numpy as np
 
 from ..engine.arrays import aligned, order_of, working_dtype
 from ..engine.graph import now
-from ..engine.modes import epoch, mode
+from ..engine.interpreter import Tracing, epoch
+from ..engine.modes import mode
 from ..engine.mutation import move
 from ..engine.tensor import Tensor
 from ..engine.typing import Array
-from ..errors import TraceError
 
 # Elements. The arrays of one block fit into the cache together, so that only the first call reads
 # them from memory: a step of Adam on 2,000,000 numbers of float64 takes 0.65 of the time. Shorter
@@ -57,8 +57,9 @@ def _require_parameter(p: Tensor, name: str) -> None:
 
 def require_untraced(name: str) -> None:
     """Raise a TraceError in a compiled function, which would do this only in its first call."""
-    if mode.get().trace is not None:
-        raise TraceError(f"{name} cannot be compiled: call it outside the compiled function")
+    mode.get().interpreter.require_eager(
+        f"{name} cannot be compiled: call it outside the compiled function"
+    )
 
 
 def by_dtype(parameters: Iterable[Tensor]) -> list[list[Tensor]]:
@@ -156,9 +157,9 @@ class Flat:
         Mark their parameters as changed. Many small copies take half the time of one
         numpy.concatenate.
         """
-        trace = mode.get().trace
-        if trace is not None:
-            return self._gather_traced(trace)
+        interpreter = mode.get().interpreter
+        if isinstance(interpreter, Tracing):
+            return self._gather_traced(interpreter)
         if not self.data.base.flags.writeable:  # type: ignore[union-attr]
             raise ValueError(
                 f"{self.name}: a graph recorded under guard() still uses the parameters: "
@@ -180,18 +181,18 @@ class Flat:
                 node.serial = stamp
         return self._present() if gaps else self.parts
 
-    def _gather_traced(self, trace: Any) -> list[Part]:
+    def _gather_traced(self, trace: Tracing) -> list[Part]:
         """Record the same in the compiled program."""
         for p, view, grad in self._members:
             if p._array is not view:
-                array = trace.tensor(p)
+                array = trace.array(p)
                 self._require_alike(p, view)
                 if p._node is not None:
                     trace.state(view)[...] = array
                     trace.move(p, view)
             g = p.grad
             if g is not None:
-                trace.tensor(p)
+                trace.array(p)
                 trace.state(grad)[...] = g
                 trace.touch(p._node)
         present = self._present()
@@ -313,7 +314,7 @@ class StepArrays:
         """The arrays of so many coefficients, and those of the options."""
         return [*self.constants[:count], *itertools.chain(*self.options.values())]
 
-    def numbers(self, trace: Any) -> dict[str, Any]:
+    def numbers(self, trace: Tracing) -> dict[str, Any]:
         """The options as numbers that a trace computes with."""
         numbers = {name: tuple(map(trace.number, a)) for name, a in self.options.items()}
         return {name: n if len(n) > 1 else n[0] for name, n in numbers.items()}

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..engine.modes import enable_grad, mode
 from ..engine.typing import Array
-from ..errors import TraceError, optional
+from ..errors import optional
 from .base import Optimizer, Options, Parameters
 from .flat import Flat
 
@@ -73,11 +73,10 @@ class LBFGS(Optimizer):
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Minimize the loss that `closure` returns; return its first result."""
-        if mode.get().trace is not None:
-            raise TraceError(
-                "LBFGS: a step cannot be compiled, because the values decide how often SciPy calls "
-                "the closure: compile the closure, and call step() outside compiled functions"
-            )
+        mode.get().interpreter.require_eager(
+            "LBFGS: a step cannot be compiled, because the values decide how often SciPy calls "
+            "the closure: compile the closure, and call step() outside compiled functions"
+        )
         if closure is None:
             raise TypeError("LBFGS: step() needs a closure that computes the loss and gradients")
         minimize = optional("scipy.optimize", "LBFGS").minimize

@@ -14,9 +14,9 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-from ..engine.modes import mode
+from ..engine.interpreter import Tracing
+from ..engine.modes import mode, plain
 from ..engine.registry import shown_as
-from ..engine.variable import plain
 from ..guide import guide
 from .base import Optimizer
 
@@ -40,11 +40,11 @@ class _Schedule:
 
     def _each_time(self, *args: Any) -> None:
         """Call `_advance`: now and, in a compiled function, at this point of each call."""
-        trace = mode.get().trace
-        if trace is None:
-            self._advance(*args)
+        interpreter = mode.get().interpreter
+        if isinstance(interpreter, Tracing):
+            interpreter.effect(self._advance_traced, *args, writes=self.optimizer._arrays())
         else:
-            trace.effect(self._advance_traced, *args, writes=self.optimizer._arrays())
+            self._advance(*args)
 
     def _advance(self, *args: Any) -> None:
         raise NotImplementedError

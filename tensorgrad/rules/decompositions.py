@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from ..engine.custom import differentiable
+from ..engine.modes import plain
 from ..engine.registry import composite, rule, shown_as
 from ..engine.tensor import asarray
 from ..engine.typing import Axis
-from ..engine.variable import plain
 from ..errors import OR_DETACH, NoRuleError
 from .reductions import MISSING, axes_of, joined, keep_axes
 

@@ -11,12 +11,12 @@ from numpy.lib.array_utils import normalize_axis_index
 from ..engine.arrays import as_array, working_dtype
 from ..engine.custom import differentiable
 from ..engine.dispatch import apply
+from ..engine.modes import plain
 from ..engine.operands import as_operand
 from ..engine.primitives import assign
 from ..engine.registry import composite, in_place, name_of, rule, shown_as, signature
 from ..engine.tensor import Tensor, asarray
 from ..engine.typing import F, Function
-from ..engine.variable import plain
 from ..errors import OR_DETACH
 
 # -- x[index], and x[index] = value

@@ -18,10 +18,10 @@ from numpy.lib.array_utils import normalize_axis_tuple
 from ..engine.arrays import Spec
 from ..engine.custom import differentiable
 from ..engine.dispatch import apply
+from ..engine.modes import plain
 from ..engine.operands import as_operand
 from ..engine.registry import composite, rule, shown_as
 from ..engine.tensor import asarray
-from ..engine.variable import plain
 from .indexing import scatter
 
 

@@ -10,10 +10,10 @@ from numpy.lib.array_utils import normalize_axis_tuple
 
 from ..engine.arrays import working_dtype
 from ..engine.dispatch import apply
+from ..engine.modes import plain
 from ..engine.operands import as_operand
 from ..engine.registry import composite, rule, shown_as
 from ..engine.typing import Axis, Function
-from ..engine.variable import plain
 from ..special import softmax
 from .selection import attains, attains_ignoring_nan
 

@@ -5,12 +5,11 @@ from typing import Any
 import numpy as np
 
 from ..engine.custom import differentiable
-from ..engine.modes import mode
+from ..engine.modes import mode, plain
 from ..engine.operands import as_operand
 from ..engine.registry import shown_as
 from ..engine.tensor import Tensor
 from ..engine.typing import Function
-from ..engine.variable import plain
 from .indexing import scatter
 
 _BITS = {2: np.int16, 4: np.int32, 8: np.int64}
@@ -69,9 +68,8 @@ def safe_where(condition: Any, f: Function, x: Any, fill: Any = 0) -> Tensor:
     (array([-1.        ,  0.69314718]), array([0. , 0.5]))
     """
     x, condition = as_operand(x, "safe_where"), plain(as_operand(condition, "safe_where"))
-    trace = mode.get().trace
-    if trace is not None and type(condition) is not np.ndarray:
-        trace.refuse(
+    if type(condition) is not np.ndarray:
+        mode.get().interpreter.require_eager(
             "safe_where: the number of selected elements differs from call to call of a compiled "
             "function: write np.where(condition, f(np.where(condition, x, 1.0)), fill), with a "
             "number in place of 1.0 at which f is smooth"

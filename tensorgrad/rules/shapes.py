@@ -13,12 +13,12 @@ from numpy.lib.stride_tricks import sliding_window_view
 from ..engine.arrays import working_dtype
 from ..engine.custom import differentiable
 from ..engine.dispatch import apply
+from ..engine.modes import plain
 from ..engine.operands import as_operand
 from ..engine.primitives import reshape
 from ..engine.registry import composite, rule, shown_as
 from ..engine.tensor import Tensor, asarray
 from ..engine.typing import Axis, Function
-from ..engine.variable import plain
 from ..engine.views import concrete
 from ..errors import OR_DETACH, NoRuleError
 from .indexing import along_axis, scatter

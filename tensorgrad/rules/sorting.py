@@ -5,13 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.modes import mode
+from ..engine.modes import mode, plain
 from ..engine.operands import as_operand
 from ..engine.registry import composite, signature
 from ..engine.tensor import asarray
 from ..engine.typing import Function
-from ..engine.variable import plain
-from ..errors import TraceError
 
 # -- sorting, stable: equal elements keep their order
 
@@ -142,11 +140,10 @@ def _choose(a: Any, choices: Sequence[Any], _out: None = None, mode: Any = "rais
 
 @composite(np.piecewise, of_sequences=True)
 def _piecewise(x: Any, condlist: Any, funclist: Sequence[Any], *args: Any, **kw: Any) -> Any:
-    if mode.get().trace is not None:
-        raise TraceError(
-            "piecewise cannot be compiled, as the number of elements that each function receives "
-            "depends on the values: use numpy.where or numpy.select"
-        )
+    mode.get().interpreter.require_eager(
+        "piecewise cannot be compiled, as the number of elements that each function receives "
+        "depends on the values: use numpy.where or numpy.select"
+    )
     x = asarray(x)
     received: dict[int, Any] = {}  # the numbers of the elements that each function receives
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from ..engine.dispatch import apply
+from ..engine.modes import plain
 from ..engine.registry import composite, rule, shown_as
 from ..engine.tensor import Tensor, asarray
 from ..engine.typing import Axis, Function
-from ..engine.variable import plain
 from ..errors import OR_DETACH, NoRuleError
 from .indexing import spread
 from .reductions import axes_of, from_rows, rows_of

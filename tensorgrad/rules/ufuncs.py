@@ -7,11 +7,11 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from ..engine.dispatch import apply
+from ..engine.modes import plain
 from ..engine.primitives import assign
 from ..engine.registry import CONSTANTS, composite
 from ..engine.tensor import asarray
 from ..engine.typing import Axis
-from ..engine.variable import plain
 from .reductions import joined, keep_axes
 
 

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from .. import tree
+from ..engine.modes import plain
 from ..engine.tensor import Tensor
 from ..engine.typing import Array
-from ..engine.variable import plain
 from ..errors import CheckpointError
 from .formats import fault_of_name, is_dtype
 

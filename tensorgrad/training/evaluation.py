@@ -9,9 +9,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from .. import tree
-from ..engine.modes import no_grad
+from ..engine.modes import no_grad, plain
 from ..engine.tensor import Tensor
-from ..engine.variable import plain
 from ..nn import Module
 
 Metric: TypeAlias = Callable[[Any, Any], Any]

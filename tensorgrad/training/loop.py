@@ -10,10 +10,9 @@ from typing import Any, Literal
 import numpy as np
 
 from ..diagnostics import detect_anomaly
-from ..engine.modes import each_time
+from ..engine.modes import mode, plain
 from ..engine.tensor import Tensor
 from ..engine.typing import Array
-from ..engine.variable import plain
 from ..errors import AnomalyError
 from ..guide import guided
 from ..nn import Module
@@ -142,7 +141,7 @@ class Step:
         value.backward()
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         gradients = [p.grad for p in parameters if p.grad is not None]
-        each_time(_require_finite, plain(value), *gradients)
+        mode.get().interpreter.effect(_require_finite, plain(value), *gradients)
         if self.clip is not None:
             clip_grad_norm(parameters, self.clip)
         self.optimizer.step()

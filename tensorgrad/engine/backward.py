@@ -1,0 +1,138 @@
+"""The walk back: `backpropagate` carries cotangents from the node of an output to the leaves.
+
+Each node adds to the cotangents of its parents, by the rule that it refers to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from .arrays import as_array, unbroadcast
+from .exposed import references
+from .graph import Node
+from .interpreter import Interpreter, eager
+from .modes import mode
+from .registry import PART, Rule, Together
+from .typing import Function
+
+_ndarray = np.ndarray
+Operands: TypeAlias = Callable[[Node], tuple[Any, Sequence[Any]]]
+
+
+def saved(node: Node) -> tuple[Any, Sequence[Any]]:
+    """Return the output and the arguments that a node saved: arrays, or a `Spec` each."""
+    return node if node.out is None else node.out, node.args
+
+
+def backpropagate(
+    nodes: Sequence[Node],
+    seeds: Mapping[Node, Any],
+    targets: Collection[Node],
+    *,
+    operands: Operands = saved,
+    free: bool = False,
+    since: int = 0,
+) -> dict[Node, Any]:
+    """Carry cotangents back through `nodes` (newest first); return those of the target nodes.
+
+    The rules run on what `operands` returns for a node: by default, on the arrays that it saved; or
+    on tensors, so that the results can be differentiated again. With `free`, each node is freed as
+    soon as it has been visited. Target nodes older than `since` get a cotangent and pass none on.
+    """
+    cotangents: dict[Node, Any] = dict.fromkeys(nodes)
+    cotangents.update(seeds)
+    results: dict[Node, Any] = {}
+    current = mode.get()
+    hooks, interpreter = current.backward_hooks, current.interpreter
+    for node in nodes:
+        g = cotangents.pop(node)
+        if g is not None:
+            if node in targets:
+                results[node] = g
+                if node.serial < since:
+                    continue
+            if node.rule is PART:
+                _collect_part(node, g, cotangents)
+            elif node.rule is not None:
+                try:
+                    _pull(node, node.rule, g, cotangents, targets, operands, hooks, interpreter)
+                except Exception as error:
+                    error.add_note(f"backward: in the derivative of {node}")
+                    raise
+        if free and node.rule is not None:
+            node.free()
+    return results
+
+
+def _collect_part(node: Node, g: Any, cotangents: dict[Node, Any]) -> None:
+    """Add the cotangent of one result of a call to those of the call: a dict by position."""
+    (call,) = node.parents or ()
+    if call in cotangents:
+        parts = cotangents[call] = cotangents[call] or {}
+        i = node.args[0]
+        parts[i] = parts[i] + g if i in parts else g
+
+
+def _pull(
+    node: Node,
+    rule: Rule,
+    g: Any,
+    cotangents: dict[Node, Any],
+    targets: Collection[Node],
+    operands: Operands,
+    hooks: Sequence[Function],
+    interpreter: Interpreter,
+) -> None:
+    """Add the contributions of one node to the cotangents of its parents."""
+    plain = operands is saved
+    out, args = (node.out, node.args) if plain else operands(node)
+    if out is None:
+        out = node
+    if type(g) is dict:
+        g = tuple([g[i] if i in g else np.zeros(o.shape, o.dtype) for i, o in enumerate(out)])
+    kwargs, vjps = node.kwargs, rule.vjps
+    if type(vjps) is Together:
+        together = interpreter.at(node, vjps.vjp)
+        vjps = tuple(map(_constantly, together(g, out, *args, **kwargs)))
+    for vjp, parent in zip(vjps, node.parents or ()):
+        if vjp is None or parent is None or parent not in cotangents:
+            continue
+        if interpreter is not eager:  # its call would take 60 ns of a microsecond
+            vjp = interpreter.at(node, vjp)
+        contribution = vjp(g, out, *args, **kwargs) if kwargs else vjp(g, out, *args)
+        if type(contribution) is not _ndarray and (plain or not hasattr(contribution, "shape")):
+            # A rule may return a tensor. No variable holds the array, as references are counted.
+            contribution = as_array(getattr(contribution, "_array", contribution), rule.name)
+        if contribution.shape != parent.shape or contribution.dtype is not parent.dtype:
+            contribution = unbroadcast(contribution, parent)
+        for hook in hooks:
+            hook(node, g, contribution)
+        earlier = cotangents[parent]
+        if earlier is not None:
+            contribution = earlier + contribution
+            if plain and type(contribution) is not _ndarray:
+                contribution = as_array(contribution, rule.name)
+            if plain and contribution.dtype is not parent.dtype:
+                contribution = contribution.astype(parent.dtype)
+        elif (
+            plain
+            and parent in targets
+            and (contribution.base is not None or references(contribution) > _REFERENCES)
+        ):
+            contribution = contribution.copy()  # it may share another array's memory
+        cotangents[parent] = contribution
+
+
+def _constantly(value: Any) -> Function:
+    return lambda *_args, **_kwargs: value
+
+
+def _references_to_a_new_array() -> int:
+    contribution = np.empty(0)
+    return references(contribution)
+
+
+_REFERENCES = _references_to_a_new_array()
