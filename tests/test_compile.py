@@ -408,6 +408,32 @@ def test_layouts_do_not_matter(first: str) -> None:
         assert_same(compiled(a, b), f(a, b))
 
 
+def test_only_tensors_in_near_memory_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tensor that is assigned is compared with those whose memory overlaps, not with all."""
+    compared: list[bool] = []
+    real = np.may_share_memory
+
+    def counted(*arrays: Any) -> bool:
+        compared.append(real(*arrays))
+        return compared[-1]
+
+    vector, pairs = np.zeros(200), np.zeros(6)
+    tensors = [tg.asarray(vector[i : i + 2], copy=False) for i in range(0, 200, 2)]
+    even, odd = (tg.asarray(pairs[i::2], copy=False) for i in range(2))
+
+    @tg.compile
+    def f() -> None:
+        for t in (*tensors, even, odd):
+            t.data = t.data + 1
+
+    monkeypatch.setattr(np, "may_share_memory", counted)
+    f()
+    assert len(compared) < 2 * len(tensors)
+    f()
+    assert_same(np.stack([*map(tg.Tensor.numpy, tensors)]), np.full((100, 2), 2.0))
+    assert_same(np.stack([even.numpy(), odd.numpy()]), np.full((2, 3), 2.0))
+
+
 def test_arguments_that_share_memory_once_and_not_again() -> None:
     f = tg.compile(lambda x, y: x * 2 + y)
     both, x, y = numbers(4), numbers(4, seed=1), numbers(4, seed=2)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, NoReturn
 
 import numpy as np
+from numpy.lib.array_utils import byte_bounds
 
 from ..engine.batching import Batch, NotBatchedError
 from ..engine.dispatch import apply
@@ -297,9 +298,10 @@ class Trace(Recorder):
         for tracer in [made() for made in self.tracers]:
             if tracer is not None and id(tracer.value.storage.owner) in owners:
                 self._kept[tracer.value] = self.record(np.copy, (tracer,)).value
+        neighbours = self._neighbours() if given else {}
         for t, array, new in given:
             value = self.value(new)
-            if _is_alike(value.array, array) and self._is_alone(t, array):
+            if _is_alike(value.array, array) and _is_alone(t, array, neighbours.get(id(t), ())):
                 t._array = array
                 self.record(assign_at, (array, ..., Tracer(self, value)), target=array)
             else:  # it gets a new array, which the next trace uses
@@ -312,12 +314,19 @@ class Trace(Recorder):
                 epoch[0] += 1
                 self.require_true(_never)
 
-    def _is_alone(self, t: Variable, array: Array) -> bool:
-        """Whether no other tensor from outside shares the memory of a tensor's array."""
-        return not any(
-            other is not t and type(other._array) is np.ndarray and np.may_share_memory(a, array)
-            for other, a, _ in self._outside.values()
-        )
+    def _neighbours(self) -> dict[int, list[tuple[Variable, Array]]]:
+        """By the id of a tensor from outside, those whose memory may overlap, with their arrays."""
+        found: dict[int, list[tuple[Variable, Array]]] = {}
+        group: list[tuple[Variable, Array]] = []
+        end = 0
+        arrays = [(t, a) for t, a, _ in self._outside.values() if type(a) is np.ndarray]
+        for t, a in sorted(arrays, key=lambda pair: byte_bounds(pair[1])):
+            low, high = byte_bounds(a)
+            group = group if low < end else []
+            group.append((t, a))
+            found[id(t)] = group
+            end = max(end, high)
+        return found
 
     def require_nothing_kept(self) -> None:
         """Raise a TraceError if a tensor that the function made, but did not return, lives on."""
@@ -410,6 +419,14 @@ class Trace(Recorder):
                 final[node] = None if g is None else self.value(g)
                 node.grad = None if g is None else copied(self.value(g).array)
         return final
+
+
+def _is_alone(t: Variable, array: Array, neighbours: Iterable[tuple[Variable, Array]]) -> bool:
+    """Whether no other tensor shares the memory of a tensor's array."""
+    return not any(
+        other is not t and type(other._array) is np.ndarray and np.may_share_memory(a, array)
+        for other, a in neighbours
+    )
 
 
 def _never() -> bool:
