@@ -1,0 +1,224 @@
+"""Element-wise functions in native code: exact ones bit for bit as NumPy's, the others in ulp.
+
+The reference of float32 is NumPy's function in float64, that of float64 NumPy's in long double.
+"""
+
+import ctypes
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("llvmlite")
+
+from llvmlite import ir
+
+from tensorgrad.compiler.backends.llvm import functions, runtime
+from tensorgrad.compiler.backends.llvm.loops import loop, vector_type
+from tests.depth import FULL
+
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+
+SAMPLES = 1 << (18 if FULL else 12)  # of each kind
+# Where long double is float64 itself, the reference is not exact either.
+REFERENCE_ERROR = 0 if np.finfo(np.longdouble).nmant > 60 else 1
+FLOATS = [np.dtype(np.float32), np.dtype(np.float64)]
+
+
+def native(fun: Any, arrays: list[np.ndarray], dtype: np.dtype[Any], lanes: int) -> np.ndarray:
+    """Compute a function, or convert to a dtype where it is None, so many elements at a time."""
+    pointer = ir.PointerType()
+    module = ir.Module()
+    kind = ir.FunctionType(ir.VoidType(), [pointer] * (len(arrays) + 1))
+    function = ir.Function(module, kind, "kernel")
+    builder = ir.IRBuilder(function.append_basic_block())
+    wanted = arrays[0].size
+    size = -(-wanted // lanes) * lanes
+    arrays = [np.resize(a, size) for a in arrays]
+    out = np.empty(size, dtype)
+
+    def memory(of: np.dtype[Any]) -> ir.Type:
+        return ir.IntType(8) if of.kind == "b" else functions.type_of(of)
+
+    def place(pointer: ir.Value, index: ir.Value, of: np.dtype[Any]) -> ir.Value:
+        return builder.gep(pointer, [index], source_etype=memory(of))
+
+    def body(index: ir.Value, _carried: Any) -> list[ir.Value]:
+        operands = []
+        for argument, array in zip(function.args, arrays):
+            at = place(argument, index, array.dtype)
+            value = builder.load(at, typ=vector_type(memory(array.dtype), lanes), align=1)
+            if array.dtype.kind == "b":
+                value = builder.trunc(value, vector_type(ir.IntType(1), lanes))
+            operands.append(value)
+        if fun is None:
+            result = functions.cast(builder, operands[0], dtype)
+        else:
+            result = functions.emit(builder, fun, *operands)
+        if dtype.kind == "b":
+            result = builder.zext(result, vector_type(memory(dtype), lanes))
+        builder.store(result, place(function.args[-1], index, dtype), align=1)
+        return []
+
+    loop(builder, size, lanes, [], body)
+    builder.ret_void()
+    library = runtime.compile(module)
+    call = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * len(function.args))
+    call(library.address("kernel"))(*[a.ctypes.data for a in (*arrays, out)])
+    return out[:wanted]
+
+
+def numbers(dtype: np.dtype[Any], seed: int = 0) -> np.ndarray:
+    """All kinds of numbers: random bits, the usual ones, those at the limits of exp, and limits."""
+    draw = np.random.default_rng(seed)
+    bits = draw.integers(0, 1 << 8 * dtype.itemsize, SAMPLES, f"u{dtype.itemsize}").view(dtype)
+    signs = draw.choice([-1.0, 1.0], SAMPLES)
+    parts = [
+        bits,
+        draw.standard_normal(SAMPLES),
+        draw.uniform(-110, 110, SAMPLES),
+        draw.uniform(-750, 750, SAMPLES),
+        draw.uniform(-2, 2, SAMPLES),
+        1 + draw.standard_normal(SAMPLES) / 100,
+        signs * np.exp(draw.uniform(-50, 30, SAMPLES)),
+        signs * draw.integers(0, 2000, SAMPLES),
+        LIMITS[dtype],
+    ]
+    return draw.permutation(np.concatenate([part.astype(dtype) for part in parts]))
+
+
+def limits(dtype: np.dtype[Any]) -> np.ndarray:
+    info = np.finfo(dtype)
+    positive = [
+        0, 0.25, 0.5, 1, 1.5, 2, 3, 10, 1e30, np.inf, info.max, info.tiny, info.smallest_subnormal,
+        np.nextafter(info.tiny, 0), 1 + info.eps, 1 - info.epsneg, np.pi, np.pi / 2, np.e,
+    ]  # fmt: skip
+    values = np.array([*positive, np.nan], dtype)
+    return np.concatenate([values, -values])
+
+
+LIMITS = {dtype: limits(dtype) for dtype in FLOATS}
+
+
+def ulps(found: np.ndarray, exact: np.ndarray) -> np.ndarray:
+    """The distance from the exact result in units in the last place; infinite for a wrong limit."""
+    right = exact.astype(found.dtype)
+    info = np.finfo(found.dtype)
+    unit = np.spacing(np.maximum(np.abs(right), info.tiny)).astype(np.longdouble)
+    distance = np.abs(found - exact.astype(np.longdouble)) / unit
+    same = (found == right) | (np.isnan(found) & np.isnan(right))
+    return np.where(same & ~np.isfinite(right), 0, np.where(np.isnan(distance), np.inf, distance))
+
+
+def exact(fun: Any, *arrays: np.ndarray) -> np.ndarray:
+    """The function in the next larger format."""
+    double = arrays[0].dtype == np.float64
+    return fun(*[a.astype(np.longdouble if double else np.float64) for a in arrays])
+
+
+def assert_same_bits(found: np.ndarray, wanted: np.ndarray) -> None:
+    """NaNs are all alike."""
+    np.testing.assert_array_equal(found, wanted)
+    if wanted.dtype.kind == "f":
+        signs = np.isnan(wanted) | (np.signbit(found) == np.signbit(wanted))
+        assert signs.all(), wanted[~signs]
+
+
+ELEMENTARY = [np.exp, np.expm1, np.tanh, np.log]
+BOUND = 2.0
+
+
+@pytest.mark.parametrize("fun", ELEMENTARY, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def test_an_elementary_function_is_right_to_2_ulp(fun: np.ufunc, dtype: np.dtype[Any]) -> None:
+    x = numbers(dtype)
+    found = native(fun, [x], dtype, runtime.host().lanes(dtype))
+    error = ulps(found, exact(fun, x))
+    worst = error.argmax()
+    assert error[worst] <= BOUND + REFERENCE_ERROR, (x[worst], found[worst], error[worst])
+    limit = LIMITS[dtype]
+    zeros = fun(limit) == 0
+    found = native(fun, [limit], dtype, 1)
+    assert_same_bits(found[zeros], fun(limit)[zeros])
+
+
+EXACT = [
+    np.positive, np.negative, np.absolute, np.fabs, np.sign, np.square, np.reciprocal, np.sqrt,
+    np.isnan, np.isinf, np.isfinite, np.signbit, np.floor, np.ceil, np.trunc, np.rint,
+    np.logical_not, np.add, np.subtract, np.multiply, np.true_divide, np.maximum, np.minimum,
+    np.fmax, np.fmin, np.copysign, np.equal, np.not_equal, np.less, np.less_equal, np.greater,
+    np.greater_equal, np.logical_and, np.logical_or, np.logical_xor,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("fun", EXACT, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def test_other_functions_of_floats_are_numpys(fun: np.ufunc, dtype: np.dtype[Any]) -> None:
+    arrays = [numbers(dtype, seed) for seed in range(fun.nin)]
+    for i, j in enumerate(np.arange(fun.nin)[::-1]):  # each limit beside each
+        pairs = np.meshgrid(LIMITS[dtype], LIMITS[dtype])[int(j)].ravel()
+        arrays[i] = np.concatenate([pairs, arrays[i]])
+    wanted = fun(*arrays)
+    found = native(fun, arrays, wanted.dtype, 8)
+    if fun in (np.maximum, np.minimum, np.fmax, np.fmin):
+        found, wanted = found + 0, wanted + 0  # of two zeros, NumPy takes either
+    assert_same_bits(found, wanted)
+
+
+@pytest.mark.parametrize("dtype", [np.bool, np.int32, np.int64], ids=lambda d: d.__name__)
+def test_functions_of_integers_and_bools_are_numpys(dtype: Any, subtests: Any) -> None:
+    draw = np.random.default_rng(0)
+    arrays = [draw.integers(-5, 6, 1000).astype(dtype) for _ in range(2)]
+    others = [np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.invert]
+    known = [fun for fun in EXACT + others if functions.is_known(fun, [dtype] * fun.nin)]
+    assert len(known) > (10 if dtype is np.bool else 20)
+    for fun in known:
+        with subtests.test(fun=fun.__name__):
+            wanted = fun(*arrays[: fun.nin])
+            found = native(fun, arrays[: fun.nin], wanted.dtype, 4)
+            assert_same_bits(found, wanted)
+
+
+def test_where_takes_a_condition() -> None:
+    draw = np.random.default_rng(0)
+    condition, (x, y) = draw.random(64) < 0.5, draw.standard_normal((2, 64), np.float32)
+    assert functions.is_known(np.where, [bool, np.float32, np.float32])
+    assert not functions.is_known(np.where, [np.float32] * 3)
+    found = native(np.where, [condition, x, y], x.dtype, 8)
+    assert_same_bits(found, np.where(condition, x, y))
+
+
+@pytest.mark.parametrize("to", [np.bool, np.int32, np.int64, np.float32, np.float64])
+def test_casts_are_numpys(to: Any, subtests: Any) -> None:
+    for of in (np.bool, np.int32, np.int64, np.float32, np.float64):
+        with subtests.test(of=of.__name__):
+            x = np.array([0, 1, -1, 7.75, -7.75, 2e9, -2e9, 123456789.0]).astype(of)
+            if np.dtype(of).kind == "f" and np.dtype(to).kind in "bf":
+                x = np.concatenate([x, LIMITS[np.dtype(of)]])
+            assert_same_bits(native(None, [x], np.dtype(to), 1), x.astype(to))
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def test_results_do_not_depend_on_the_number_of_lanes(dtype: np.dtype[Any]) -> None:
+    x = numbers(dtype)[: 16 * 3 * 5]
+    for fun in ELEMENTARY:
+        one = native(fun, [x], dtype, 1)
+        for lanes in (3, 5, 16):
+            np.testing.assert_array_equal(native(fun, [x], dtype, lanes), one)
+
+
+def test_what_is_not_known() -> None:
+    assert not functions.is_known(np.tanh, [np.int64])
+    assert not functions.is_known(np.add, [np.float32, np.float64])
+    assert not functions.is_known(np.add, [np.complex64] * 2)
+    assert not functions.is_known(np.sort, [np.float64])
+
+
+def test_a_module_has_a_function_once() -> None:
+    module = ir.Module()
+    kind = functions.type_of(np.float32, 8)
+    function = ir.Function(module, ir.FunctionType(kind, [kind]), "twice")
+    builder = ir.IRBuilder(function.append_basic_block())
+    inner = functions.emit(builder, np.exp, function.args[0])
+    builder.ret(functions.emit(builder, np.exp, inner))
+    assert sum("exp" in name for name in module.globals) == 1
