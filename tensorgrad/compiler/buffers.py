@@ -45,6 +45,7 @@ class Buffers:
         held: Collection[Value],
         apart: Collection[Value],
     ) -> None:
+        self.takes_out = takes_out
         makers = {r.storage: c for c in calls for r in c.results if c in takes_out}
         kept = {v.storage for v in held}
         separate = {v.storage for v in apart}

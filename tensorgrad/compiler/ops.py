@@ -130,52 +130,59 @@ _ROWS: Sequence[tuple[Op, Sequence[Function]]] = [
     ]),
 ]  # fmt: skip
 OPS = {fun: op for op, functions in _ROWS for fun in functions}
+ARITHMETIC = frozenset({np.add, np.subtract, np.multiply, np.divide})
 
 # Kinds of functions.
+_NEW = Op("other", "new", static_shape=True)
+_INTO = Op("other", "new", static_shape=True, out=True)
 _ELEMENTWISE = Op("elementwise", "new", static_shape=True, out=True)
-_OF_MATRICES = Op("other", "new", static_shape=True, out=True)  # np.vecdot, np.linalg's ...
 _METHODS = {  # of ufuncs
     "reduce": Op("reduction", "new", static_shape=True, out=True),
-    "accumulate": Op("other", "new", static_shape=True, out=True),
-    "outer": Op("other", "new", static_shape=True, out=True),
-    "reduceat": Op("other", "new", static_shape=True, out=True),
+    "accumulate": _INTO,
+    "outer": _INTO,
+    "reduceat": _INTO,
     "at": Op("other", "write"),
 }
-ARITHMETIC = frozenset({np.add, np.subtract, np.multiply, np.divide})
-_KERNEL = Op("other", "new", static_shape=True, out=True)
-_NEW = Op("other", "new", static_shape=True)
 _UNKNOWN = Op()
 
 
 def op_of(fun: Function) -> Op:
     """What is known of a function."""
     op = OPS.get(fun)
-    if op is not None:
-        return op
+    return _kind_of(fun) if op is None else op
+
+
+def _kind_of(fun: Function) -> Op:
+    """What is known of a function without a row."""
     if isinstance(fun, np.ufunc):
-        return _ELEMENTWISE if fun.signature is None else _OF_MATRICES
+        return _ELEMENTWISE if fun.signature is None else _INTO
     if isinstance(getattr(fun, "__self__", None), np.ufunc):
         return _METHODS.get(name_of(fun).rpartition(".")[2], _UNKNOWN)
     if isinstance(fun, Kernel):
-        return _KERNEL
+        return _INTO
     return _NEW if isinstance(fun, MakesNew) else _UNKNOWN
+
+
+OPS |= {
+    fun: _kind_of(fun) for fun in vars(np).values() if isinstance(fun, np.ufunc) and fun not in OPS
+}
 
 
 def takes_out(call: Call) -> bool:
     """Whether the results of a call can be written into arrays that are there already."""
-    if isinstance(call.fun, Kernel):
+    fun, kind = call.fun, call.kind
+    if kind == "view" or len(call.results) != 1 or len(call.returned) != 1:
+        return isinstance(fun, Kernel)
+    if isinstance(fun, np.ufunc):
+        options = call.kwargs
+        return not options or not options.keys() - {"dtype", "where", "casting"} or is_product(call)
+    if kind == "effect":  # it draws random numbers
         return True
-    if call.kind == "view" or len(call.results) != 1 or len(call.returned) != 1:
-        return False
-    if call.kind == "effect" or is_product(call):  # the effect is to draw random numbers
-        return True
-    if isinstance(call.fun, np.ufunc):
-        return not call.kwargs.keys() - {"dtype", "where", "casting"}
-    op = op_of(call.fun)
+    op = op_of(fun)
     first = call.args[0] if call.args else None
     match op.pattern:
         case "product":
-            return False
+            return is_product(call)
         case "copy":
             return isinstance(first, Value) and first.shape == call.results[0].shape
         case "reshape":

@@ -47,7 +47,7 @@ class NumpySource(Backend):
                     if array is not None:
                         code.bind(v, array)
                 new: dict[Value, str] = {}
-                if self.takes_out(call):
+                if call in buffers.takes_out:
                     lines = _lines_into_memory(code, call, buffers, new)
                 else:
                     lines = [*_plain_lines(code, call), *_shape_checks(code, call, late)]
