@@ -83,6 +83,7 @@ from .errors import (
     TraceError,
 )
 from .gradcheck import gradcheck
+from .mapping import vmap
 from .nn import MLP, Layer, Neuron
 from .rules.selection import safe_where
 from .storage import Checkpoint, load, save
@@ -148,6 +149,7 @@ __all__ = [
     "tree",
     "value_and_grad",
     "vjp",
+    "vmap",
     "while_loop",
 ]
 

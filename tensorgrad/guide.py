@@ -245,7 +245,7 @@ CURES: dict[str, dict[str, str]] = {
         "utils": "tg.data.batches((x, y), batch_size=32)  # or tg.optim.clip_grad_norm",
         # JAX, HIPS autograd, others
         "jit": "tg.compile(f)",
-        "vmap pmap": "# write the function for a whole batch: NumPy's functions broadcast",
+        "pmap": "tg.vmap(f)",
         "jacfwd jacrev": "tg.jacobian(f)",
         "custom_vjp custom_jvp primitive custom_gradient": (
             "tg.differentiable(lambda g, out, x: g * np.cos(x))(np.sin)"

@@ -21,10 +21,10 @@ import numpy as np
 
 from .engine.arrays import as_array, ones, unbroadcast
 from .engine.backward import backpropagate, saved
-from .engine.batching import Batch, NotBatchedError
+from .engine.batching import Batch, Level, NotBatchedError, levels_of, one_by_one
 from .engine.dispatch import apply, revive
 from .engine.frames import users_line
-from .engine.graph import Node, ancestors, node_of, require_unwritten
+from .engine.graph import Node, ancestors, node_of, now, require_unwritten
 from .engine.modes import enable_grad, mode, plain, set_mode
 from .engine.operands import any_tracked
 from .engine.primitives import alias
@@ -122,7 +122,7 @@ class _Linearized:
         if not isinstance(position, (int, np.integer)):  # the path starts with an index into them
             index, _, path = path[1:].partition("]")
             position = position[int(index)]
-        return _parameter(self.f, position % len(self.args)) + path
+        return parameter_name(self.f, position % len(self.args)) + path
 
     @functools.cached_property
     def tensors(self) -> bool:
@@ -209,13 +209,13 @@ class _Linearized:
 
     def _result(self, value: Any) -> Any:
         """A computed array as the caller gets it."""
-        return _handle(value) if self.tensors else value
+        return _handle(value) if self.tensors or type(value) is Batch else value
 
     def of_primals(self, values: Sequence[Any]) -> Any:
         """Cotangents in the structure of the primals; those of tensors are tensors."""
         return self.structure.unflatten(
             [
-                _handle(v) if isinstance(primal, Tensor) else v
+                _handle(v) if isinstance(primal, Tensor) or type(v) is Batch else v
                 for v, primal in zip(values, self.primals)
             ]
         )
@@ -225,8 +225,8 @@ class _Linearized:
         return self.y_structure.unflatten(map(self._result, values))
 
 
-def _parameter(f: Function, position: int) -> str:
-    """The name of a function's parameter."""
+def parameter_name(f: Function, position: int) -> str:
+    """Return the name of a function's parameter."""
     with contextlib.suppress(TypeError, ValueError):  # a built-in function
         parameters = [*inspect.signature(f).parameters.values()][: position + 1]
         by_position = parameters[-1].POSITIONAL_ONLY, parameters[-1].POSITIONAL_OR_KEYWORD
@@ -309,7 +309,10 @@ def _push(nodes: Any, tangents: dict[Node, Any], operands: Function) -> None:
             tangents[node] = known[0][node.args[0]]
             continue
         out, args = operands(node)
-        tangent = _tangent(node, out, args, known)
+        try:
+            tangent = _tangent(node, out, args, known)
+        except NotBatchedError:
+            tangent = one_by_one(_tangent, (node, out, args, known), NO_KWARGS)
         tangents[node] = np.asarray(tangent) if isinstance(tangent, np.generic) else tangent
 
 
@@ -355,6 +358,9 @@ def _transposed(
     assert parent is not None
     specs = out if isinstance(out, tuple) else (node,)
     seeds = [tensor_of(np.zeros(o.shape, o.dtype), node_of(o.shape, o.dtype)) for o in specs]
+    levels = {level for a in (*specs, *args, tangent) for level in levels_of(plain(a))}
+    for seed in seeds:
+        seed._node.levels = levels
     with enable_grad():
         pulled = asarray(vjp(tuple(seeds) if isinstance(out, tuple) else seeds[0], out, *args))
         pulled = unbroadcast(pulled, parent)
@@ -588,13 +594,9 @@ def _all_units(
         if not len(units):
             return [np.zeros((0, *out.shape), out.dtype) for out in carried(None)]
         if not call._recorded(()):
+            level = Level(len(units), now())
             try:
-                return [
-                    out.arrays
-                    if isinstance(out, Batch)
-                    else np.broadcast_to(out, (len(units), *out.shape))
-                    for out in carried(Batch(units))
-                ]
+                return [level.stacked(out) for out in carried(level.batch(units))]
             except NotBatchedError:
                 pass
         return [np.stack(outs) for outs in zip(*map(carried, units), strict=True)]

@@ -25,7 +25,7 @@ LAYERS = [
     {"namespaces"},
     {"special", "data", "fft", "interop", "storage"},
     {"rules", "transforms", "checkpoint", "diagnostics"},
-    {"control_flow"},
+    {"control_flow", "mapping"},
     {"gradcheck", "nn", "array_api", "optim", "compiler"},
     {"training", "support"},
     {"__init__"},

@@ -270,6 +270,43 @@ def jacobian_of_many_rows_at_once(op: Op, shapes: tuple[Shape, ...]) -> None:
             assert_allclose(block, expected, rtol=1e-9, atol=1e-9)
 
 
+RAGGED = {"x[x > 0]", "extract"}  # the result's shape differs from sample to sample
+
+
+def of_samples(op: Op) -> list[Any]:
+    return [] if op.name in RAGGED else at_each_shape(op)
+
+
+@law(of_samples)
+def vmap_equals_the_loop(op: Op, shapes: tuple[Shape, ...]) -> None:
+    """The value, and the gradient of each sample, also where samples share an argument."""
+    rng = np.random.default_rng(0)
+    samples = [op.draw(rng, shapes) for _ in range(3)]
+    together = [np.stack(arrays) for arrays in zip(*samples, strict=True)]
+    f = weighted(op.fun, np.asarray(rng.normal(size=np.shape(op.fun(*samples[0])))))
+    everything = tuple(range(len(together)))
+    for shared in (None, *everything[:-1]):
+        args, axes = [*together], [0] * len(together)
+        if shared is not None:
+            args[shared], axes[shared] = samples[0][shared], None  # type: ignore[call-overload]
+        loop = [
+            [a if axis is None else a[i, ...] for a, axis in zip(args, axes, strict=True)]
+            for i in range(len(samples))
+        ]
+        expected = [op.fun(*map(tg.Tensor, sample)).data for sample in loop]
+        assert_near(tg.vmap(op.fun, axes)(*args), np.stack(expected))
+        gradients = zip(*(tg.grad(f, everything)(*sample) for sample in loop), strict=True)
+        mapped = tg.vmap(tg.grad(f, everything), axes)(*args)
+        for actual, each in zip(mapped, gradients, strict=True):
+            assert_near(actual, np.stack(each))
+
+
+def assert_near(actual: Any, expected: Any) -> None:
+    assert type(actual) is np.ndarray
+    assert actual.dtype == expected.dtype
+    assert_allclose(actual, expected, rtol=1e-9, atol=1e-9 * np.abs(expected).max(initial=1))
+
+
 @law(at_a_small_shape, one_row_in=4)
 def derivative_of_a_forward_derivative(op: Op, shapes: tuple[Shape, ...]) -> None:
     args, seed = draw(op, shapes)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..engine.arrays import Spec
+from ..engine.batching import Batch
 from ..engine.graph import Node
 from ..engine.interpreter import Tracing
 from ..engine.modes import mode
@@ -106,7 +107,7 @@ class Recorder(Tracing):
     def array(self, t: Variable) -> Any:
         """The array of a tensor, as the traced function sees it."""
         array = t._array
-        if isinstance(array, Tracer):
+        if isinstance(array, (Tracer, Batch)):
             return array
         if type(array) is not np.ndarray:
             raise TraceError(

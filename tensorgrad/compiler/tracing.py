@@ -17,13 +17,13 @@ from typing import Any, ClassVar, NamedTuple, NoReturn
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
-from ..engine.batching import Batch, NotBatchedError
+from ..engine.batching import Batch, NotBatchedError, one_by_one
 from ..engine.dispatch import apply
 from ..engine.graph import Node
 from ..engine.interpreter import Body, eager, epoch
 from ..engine.modes import mode
 from ..engine.mutation import move
-from ..engine.registry import RULES, name_of, rule_together
+from ..engine.registry import NO_KWARGS, RULES, name_of, rule_together
 from ..engine.tensor import Tensor
 from ..engine.typing import Array, Function
 from ..engine.variable import Variable
@@ -193,6 +193,8 @@ class Trace(Recorder):
 
         `writes` are the arrays that it changes.
         """
+        if Batch in map(type, args):
+            return one_by_one(self.effect, (fun, *args), NO_KWARGS)
         self.before_effect()
         given = mapped(args, (Tracer, np.ndarray), self.value)
         written = [self.state(array).value for array in writes]

@@ -6,6 +6,7 @@ Read the files in this order; each imports only from those above it.
     frames       where the user called
     arrays       which arrays are accepted; reversing broadcasting (`unbroadcast`)
     registry     `rule`: the derivatives of a function, and what they read
+    batching     `Batch`: many arrays that NumPy code takes for one
     exposed      arrays that users have read while a graph needs them
     graph        `Node`: one recorded operation
     views        layouts: how arrays share memory
@@ -17,7 +18,8 @@ Read the files in this order; each imports only from those above it.
     operands     what becomes an array, and which classes take precedence
     dispatch     `apply`: every operation passes through it
     primitives   operations that NumPy lacks
-    batching     `Batch`: many arrays that NumPy code takes for one
+    batched      the functions that compute all arrays of a batch at once
+    randomness   random numbers, for each sample its own
     custom       `differentiable`: operations with derivatives by hand
     mutation     writes to tensors that share memory
     methods      the methods that call NumPy's functions

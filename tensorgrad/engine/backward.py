@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from .arrays import as_array, unbroadcast
+from .batching import NotBatchedError, levels_of, one_by_one
 from .exposed import references
 from .graph import Node
 from .interpreter import Interpreter, eager
@@ -96,16 +97,22 @@ def _pull(
     kwargs, vjps = node.kwargs, rule.vjps
     if type(vjps) is Together:
         together = interpreter.at(node, vjps.vjp)
-        vjps = tuple(map(_constantly, together(g, out, *args, **kwargs)))
+        try:
+            shares = together(g, out, *args, **kwargs)
+        except NotBatchedError:
+            shares = one_by_one(together, (g, out, *args), kwargs)
+        vjps = tuple(map(_constantly, shares))
     for vjp, parent in zip(vjps, node.parents or ()):
         if vjp is None or parent is None or parent not in cotangents:
             continue
         if interpreter is not eager:  # its call would take 60 ns of a microsecond
             vjp = interpreter.at(node, vjp)
-        contribution = vjp(g, out, *args, **kwargs) if kwargs else vjp(g, out, *args)
-        if type(contribution) is not _ndarray and (plain or not hasattr(contribution, "shape")):
-            # A rule may return a tensor. No variable holds the array, as references are counted.
-            contribution = as_array(getattr(contribution, "_array", contribution), rule.name)
+        try:
+            contribution = vjp(g, out, *args, **kwargs) if kwargs else vjp(g, out, *args)
+        except NotBatchedError:
+            contribution = one_by_one(vjp, (g, out, *args), kwargs)
+        if type(contribution) is not _ndarray:  # no variable holds it, as references are counted
+            contribution = _arrived(contribution, parent, plain, rule.name)
         if contribution.shape != parent.shape or contribution.dtype is not parent.dtype:
             contribution = unbroadcast(contribution, parent)
         for hook in hooks:
@@ -124,6 +131,27 @@ def _pull(
         ):
             contribution = contribution.copy()  # it may share another array's memory
         cotangents[parent] = contribution
+
+
+def _arrived(contribution: Any, parent: Node, plain: bool, name: str) -> Any:
+    """Return what a rule returned as an array or, unless `plain`, as a tensor.
+
+    Cotangents of samples are summed where the graph leads out of a `vmap`.
+    """
+    if plain or not hasattr(contribution, "shape"):
+        contribution = as_array(getattr(contribution, "_array", contribution), name)
+    for level in levels_of(getattr(contribution, "_array", contribution)):
+        if level.outside(parent):
+            contribution = level.sum(contribution)
+    return contribution
+
+
+def of_leaf(leaf: Node, g: Any) -> Any:
+    """Return the gradient of a leaf: summed over the samples of a running `vmap` around it."""
+    for level in levels_of(g):
+        if leaf.serial < level.serial and level not in getattr(leaf, "levels", ()):
+            g = level.sum(g)
+    return g
 
 
 def _constantly(value: Any) -> Function:

@@ -1,82 +1,154 @@
-"""`Batch`: many arrays that NumPy code treats as one, to carry many derivatives in one pass."""
+"""`Batch`: many arrays that NumPy code treats as one, to compute with all of them in one pass."""
 # ruff: noqa: D102 (the attributes of a batch are those of an array)
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NoReturn
 
 import numpy as np
-from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
+from numpy.lib.array_utils import normalize_axis_index
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from .. import tree
 from .frames import PACKAGE
-from .registry import RULES, signature
-from .typing import Array, Function
+from .registry import IN_PLACE, RULES, name_of, rule, shown_as
+from .typing import F, Function
 
 
 class NotBatchedError(TypeError, AttributeError):
     """An operation does not work on a batch: apply it to the arrays one by one."""
 
 
-class Batch(NDArrayOperatorsMixin):
-    """Arrays of one shape, stacked along the first axis of `arrays`.
+class Level:
+    """An axis that NumPy code does not see: of the samples of a `vmap`, or the rows of a Jacobian.
 
-    Its shape is that of one array, and NumPy functions are applied to each array: to all at once if
-    they are element-wise or in the table below, else one by one.
+    `count` is its length. Of nested levels, that with the greater serial number is the inner one.
+    The graph of a function has nodes with serial numbers between `serial` and `end`, which is None
+    as long as the function runs.
     """
 
-    __slots__ = ("arrays",)
+    __slots__ = ("count", "end", "serial")
 
-    def __init__(self, arrays: Array) -> None:
+    def __init__(self, count: int, serial: int) -> None:
+        self.count = count
+        self.serial = serial
+        self.end: int | None = None
+
+    def batch(self, arrays: Any) -> Batch:
+        """The batch of arrays stacked along a first axis."""
+        return Batch(arrays, self)
+
+    def owns(self, value: Any) -> bool:
+        """Whether a value has an array for each sample of this level."""
+        return type(value) is Batch and value.level is self
+
+    def aligned(self, values: Sequence[Any], ndim: int = 0) -> list[Any]:
+        """The values, with arrays in place of batches, so that they broadcast as one sample's do.
+
+        The arrays get new axes after that of the samples: as many axes as the value with the most
+        axes has, and at least `ndim`.
+        """
+        ndim = max(ndim, *map(ndim_of, values)) + 1
+        aligned = []
+        for value in values:
+            if type(value) is Batch and value.level is self:
+                value = value.arrays
+                if value.ndim != ndim:
+                    value = value.reshape(len(value), *(1,) * (ndim - value.ndim), *value.shape[1:])
+            aligned.append(value)
+        return aligned
+
+    def stacked(self, value: Any) -> Any:
+        """The arrays of a batch; another array, repeated for each sample."""
+        if self.owns(value):
+            return value.arrays
+        return np.broadcast_to(value, (self.count, *np.shape(value)))
+
+    def outside(self, node: Any) -> bool:
+        """Whether a node has one value for all samples, after the function has returned."""
+        if self.end is None or self in getattr(node, "levels", ()):
+            return False
+        return not self.serial < node.serial < self.end
+
+    def sum(self, g: Any) -> Any:
+        """The sum over all samples."""
+        return np.add.reduce(leave(g, self, 0), axis=0)
+
+
+class Batch(NDArrayOperatorsMixin):
+    """Arrays of one shape, stacked along the first axis of `arrays`: the samples of a level.
+
+    Its shape is that of one array, and NumPy functions are applied to each array: to all at once if
+    they are element-wise or in the table of `batched`, else one by one.
+    """
+
+    __slots__ = ("arrays", "level")
+
+    def __init__(self, arrays: Any, level: Level) -> None:
         self.arrays = arrays
+        self.level = level
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.arrays.shape[1:]
+        return self.arrays.shape[1:]  # type: ignore[no-any-return]
 
     @property
     def ndim(self) -> int:
-        return self.arrays.ndim - 1
+        return self.arrays.ndim - 1  # type: ignore[no-any-return]
 
     @property
     def size(self) -> int:
-        return self.arrays.size // max(len(self.arrays), 1)
+        return math.prod(self.shape)
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return self.arrays.dtype
+        return self.arrays.dtype  # type: ignore[no-any-return]
+
+    @property
+    def itemsize(self) -> int:
+        return self.dtype.itemsize
 
     @property
     def base(self) -> None:
         """None, as for an array that owns its memory."""
 
     @property
-    def T(self) -> Batch:
-        return _transpose(self)
+    def T(self) -> Any:
+        return np.transpose(self)
 
     @property
-    def mT(self) -> Batch:
-        return Batch(self.arrays.mT)
+    def mT(self) -> Any:
+        return np.matrix_transpose(self)
 
     @property
-    def real(self) -> Batch:
-        return Batch(self.arrays.real)
+    def real(self) -> Any:
+        return np.real(self)
 
-    def reshape(self, *shape: Any) -> Batch:
-        return _reshape(self, shape[0] if len(shape) == 1 else shape)
+    @property
+    def imag(self) -> Any:
+        return np.imag(self)
 
-    def ravel(self) -> Batch:
+    def reshape(self, *shape: Any) -> Any:
+        return np.reshape(self, shape[0] if len(shape) == 1 else shape)
+
+    def ravel(self) -> Any:
         return self.reshape(-1)
 
-    def astype(self, dtype: Any, copy: bool = True) -> Batch:
-        return Batch(self.arrays.astype(dtype, copy=copy))
+    def astype(self, dtype: Any, order: str = "K", copy: bool = True) -> Batch:  # noqa: ARG002
+        return self.level.batch(self.arrays.astype(dtype, copy=copy))
 
-    def copy(self) -> Batch:
-        return Batch(self.arrays.copy())
+    def view(self, dtype: Any) -> Batch:
+        if np.dtype(dtype).itemsize != self.itemsize:
+            raise NotBatchedError("a view with other shapes")
+        return self.level.batch(self.arrays.view(dtype))
+
+    def copy(self, order: str = "C") -> Batch:  # noqa: ARG002
+        return self.level.batch(self.arrays.copy())
 
     def sum(self, axis: Any = None, keepdims: bool = False) -> Any:
         return np.add.reduce(self, axis=axis, keepdims=keepdims)  # type: ignore[call-overload]
@@ -85,287 +157,227 @@ class Batch(NDArrayOperatorsMixin):
         return self.shape[0]
 
     def __getitem__(self, index: Any) -> Any:
-        try:
-            return Batch(self.arrays[_inner(index)])
-        except NotBatchedError:
-            return _one_by_one(operator.getitem, (self, index), {})
+        return call(operator.getitem, (self, index), {})
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        index = _inner(index)
-        if isinstance(value, Batch):
-            (value,) = _aligned([value], self.arrays[index].ndim - 1)
-        self.arrays[index] = value
+        call(operator.setitem, (self, index, value), {})
 
-    def _refuse(self, *_args: Any, **_kwargs: Any) -> Any:
-        raise NotBatchedError("a batch is neither an array nor a number")
+    def __array__(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        raise NotBatchedError(_shown("a plain array of it"))
 
-    __array__ = __bool__ = __index__ = __int__ = __float__ = __complex__ = _refuse
+    def __bool__(self) -> NoReturn:
+        raise NotBatchedError(
+            _shown(
+                "a decision (if, while, and, or, not, bool)",
+                "use numpy.where, or tensorgrad.cond and tensorgrad.while_loop",
+            )
+        )
+
+    def _number(self) -> NoReturn:
+        raise NotBatchedError(_shown("a Python number (float, int, index, range, item)"))
+
+    __int__ = __float__ = __complex__ = __index__ = item = tolist = _number
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if any(map(_is_tensor, inputs)):
+            return NotImplemented
         if method == "__call__" and ufunc.signature is None and not kwargs:
-            out = ufunc(*_aligned(inputs))
-            return tuple(map(Batch, out)) if isinstance(out, tuple) else Batch(out)
-        if ufunc is np.matmul and not kwargs:
-            return _matmul(*inputs)
-        fun = getattr(ufunc, method)
-        if method == "at":
-            x, index, *values = inputs
-            if not isinstance(x, Batch):
-                raise NotBatchedError("many values for one array")
-            values = _aligned(values, x[index].ndim)
-            return fun(x.arrays, _inner(index), *values)
-        try:
-            return BY_METHOD[method](fun, *inputs, **kwargs)
-        except (KeyError, NotBatchedError):
-            return _one_by_one(fun, inputs, kwargs)
+            level = level_of(inputs)
+            out = ufunc(*level.aligned(inputs))
+            return tuple(map(level.batch, out)) if isinstance(out, tuple) else level.batch(out)
+        if method == "at" and not level_of(inputs).owns(inputs[0]):
+            raise NotBatchedError(f"{ufunc.__name__}.at: a value for each sample in one array")
+        return call(ufunc if method == "__call__" else getattr(ufunc, method), inputs, kwargs)
 
     def __array_function__(self, fun: Function, types: Any, args: Any, kwargs: Any) -> Any:
+        if any(hasattr(kind, "_node") for kind in types):
+            return NotImplemented
         return call(fun, args, kwargs)
 
     def __getattr__(self, name: str) -> Any:
-        raise NotBatchedError(f"a batch has no attribute {name!r}")
+        raise NotBatchedError(f"the samples of a vmap have no attribute {name!r}")
 
 
-def call(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Call a function that is not a ufunc, with batches among its arguments."""
-    if fun in RULES and RULES[fun].form == "elementwise":
-        return Batch(fun(*_aligned(args), **kwargs))
-    batched = BATCHED.get(fun)
-    if batched is None and getattr(fun, "__module__", "").startswith(f"{PACKAGE}."):
-        batched = getattr(fun, "__wrapped__", None)  # the body of our own operation is NumPy code
-    if batched is not None:
-        with contextlib.suppress(NotBatchedError):
-            return batched(*args, **kwargs)
-    return _one_by_one(fun, args, kwargs)
+def _shown(what: str, cure: str = "use NumPy's functions, or do this outside of the vmap") -> str:
+    return f"vmap: {what} is asked for, where each sample has a value of its own: {cure}"
 
 
-def _ndim(value: Any) -> int:
+def _is_tensor(value: Any) -> bool:
+    """Whether it is a tensor, whose class decides first; it is defined above this file."""
+    return hasattr(type(value), "_node")
+
+
+def ndim_of(value: Any) -> int:
+    """Return `np.ndim`, in a fraction of the time for arrays."""
     kind = type(value)
     if kind is Batch:
         return value.arrays.ndim - 1  # type: ignore[no-any-return]
     return value.ndim if kind is np.ndarray else np.ndim(value)
 
 
-def _inner(index: Any) -> tuple[Any, ...]:
-    """The index into all arrays at once that does the same as `index` into each array."""
-    parts = index if isinstance(index, tuple) else (index,)
-    arrays = numbers = 0
-    for part in parts:
-        arrays += isinstance(part, (np.ndarray, list))
-        numbers += isinstance(part, (int, np.integer))
-        if isinstance(part, (bool, np.bool_)):
-            raise NotBatchedError("a truth value adds an axis")
-    if arrays > 1 or (arrays and numbers):
-        raise NotBatchedError("axes of several arrays and numbers may move to the front")
-    return (slice(None), *parts)
+# -- levels
 
 
-def _aligned(values: Sequence[Any], ndim: int = 0) -> list[Any]:
-    """The values, with arrays in place of batches, so that they broadcast as single arrays do.
+def levels_of(array: Any) -> Iterator[Level]:
+    """Yield the levels of nested batches, the innermost first."""
+    while type(array) is Batch:
+        yield array.level
+        array = array.arrays
 
-    The arrays get new axes after that of the batch: as many axes as the value with the most axes
-    has, and at least `ndim`.
-    """
-    ndim = max(ndim, *map(_ndim, values)) + 1
-    aligned = []
+
+def level_of(values: Iterable[Any]) -> Level:
+    """Return the innermost level of the batches among values, and in lists and tuples of them."""
+    levels = {batch.level for batch in _batches(values)}
+    return max(levels, key=operator.attrgetter("serial"))
+
+
+def _batches(values: Iterable[Any]) -> Iterator[Batch]:
     for value in values:
-        if type(value) is Batch:
-            value = value.arrays
-            if value.ndim != ndim:
-                value = value.reshape(len(value), *(1,) * (ndim - value.ndim), *value.shape[1:])
-        aligned.append(value)
-    return aligned
+        kind = type(value)
+        if kind is Batch:
+            yield value
+        elif kind is tuple or kind is list:
+            yield from _batches(value)
+        elif _is_tensor(value) and type(value._array) is Batch:
+            yield value._array
 
 
-def _one_by_one(fun: Function, args: Sequence[Any], kwargs: Any) -> Any:
-    """Call `fun` for each array of the batches, and stack the results."""
+def require_one_sample(*values: Any) -> None:
+    """Raise NotBatchedError if there is a batch among values, so that samples come one by one."""
+    if next(_batches(values), None) is not None:
+        raise NotBatchedError("a function that looks at elements")
+
+
+@shown_as("vmap")
+def enter(x: Any, level: Level, axis: int) -> Any:
+    """Make an axis of an array that of the samples."""
+    if _is_tensor(x):
+        return x.__array_function__(enter, (), (x, level, axis), {})
+    axis = normalize_axis_index(axis, x.ndim)
+    if type(x) is Batch and x.level.serial > level.serial:
+        return x.level.batch(enter(x.arrays, level, axis + 1))
+    return level.batch(np.moveaxis(x, axis, 0) if axis else x)
+
+
+@shown_as("vmap")
+def leave(x: Any, level: Level, axis: int) -> Any:
+    """Make the samples of a level an axis of an array: the inverse of `enter`."""
+    if _is_tensor(x):
+        return x.__array_function__(leave, (), (x, level, axis), {})
+    axis = normalize_axis_index(axis, np.ndim(x) + 1)
+    if type(x) is Batch and x.level.serial > level.serial:
+        return x.level.batch(leave(x.arrays, level, axis + 1))
+    arrays = level.stacked(x)
+    return np.moveaxis(arrays, 0, axis) if axis else arrays
+
+
+rule(enter, lambda g, _y, _x, level, axis: leave(g, level, axis), form="linear")
+rule(leave, lambda g, _y, _x, level, axis: enter(g, level, axis), form="linear")
+
+
+def without_levels(array: Any) -> Any:
+    """Return the array in nested batches, with an axis for each level in front."""
+    while type(array) is Batch:
+        array = array.arrays
+    return array
+
+
+def with_levels_of(like: Any, array: Any) -> Any:
+    """Return the batch of an array, as `like` is one of `without_levels(like)`."""
+    if type(like) is Batch:
+        return like.level.batch(with_levels_of(like.arrays, array))
+    return array
+
+
+# -- calls
+
+AT_ONCE: dict[Function, Callable[..., Any]] = {}
+"""Functions of a level and the arguments of a call, which compute all samples at once."""
+
+
+def call(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any], one: Any = None) -> Any:
+    """Call a function with batches among its arguments; `one` is what to call for one sample."""
+    level = level_of((*args, *kwargs.values()))
+    at_once = AT_ONCE.get(fun)
+    if "out" in kwargs:
+        return _write(level, fun, args, **kwargs)
+    if fun in IN_PLACE and at_once is None and not level.owns(args[0]):
+        raise NotBatchedError(f"{name_of(fun)}: a value for each sample in one array")
+    if kwargs and next(_batches(kwargs.values()), None) is not None:
+        at_once = None
+    elif at_once is not None:
+        with contextlib.suppress(NotBatchedError):
+            return at_once(level, *args, **kwargs)
+    elif fun in RULES and RULES[fun].form == "elementwise" and "where" not in kwargs:
+        return level.batch(fun(*level.aligned(args), **kwargs))
+    elif str(getattr(fun, "__module__", "")).startswith(f"{PACKAGE}."):
+        body = getattr(fun, "__wrapped__", None)  # the body of our own operation is NumPy code
+        if body is not None:
+            with contextlib.suppress(NotBatchedError):
+                return body(*args, **kwargs)
+    return one_by_one(one or fun, args, kwargs)
+
+
+def _write(level: Level, fun: Function, args: Any, out: Any, **kwargs: Any) -> Any:
+    """Call a function that writes its result into `out`."""
+    (target,) = out if isinstance(out, tuple) else (out,)
+    if not level.owns(target):
+        raise NotBatchedError("a value for each sample in one array")
+    target[...] = fun(*args, **kwargs)
+    return target
+
+
+def one_by_one(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Call `fun` for each sample of the innermost level, and stack the results."""
     leaves, structure = tree.flatten((tuple(args), dict(kwargs)))
-    count = _count(leaves)
-    if not count:
-        raise NotBatchedError("an empty batch")
+    level = level_of(leaves)
+    # The derivative by a tensor that all samples share differs from sample to sample.
+    leaves = [
+        leave(x, level, 0)
+        if level in _levels_in(x) or (_is_tensor(x) and x._node is not None)
+        else _Same(x)
+        for x in leaves
+    ]
     results = []
-    for i in range(count):
-        items = [leaf.arrays[i] if isinstance(leaf, Batch) else leaf for leaf in leaves]
+    for i in range(level.count):
+        items = [x.value if type(x) is _Same else x[i, ...] for x in leaves]
         args, kwargs = structure.unflatten(items)
         results.append(fun(*args, **kwargs))
-    return tree.map(lambda *parts: Batch(np.stack(parts)), *results)
+    if not results:  # call it once for the shapes
+        items = [x.value if type(x) is _Same else np.ones(x.shape[1:], x.dtype) for x in leaves]
+        args, kwargs = structure.unflatten(items)
+        return tree.map(lambda y: level.batch(np.stack([y])[:0]), fun(*args, **kwargs))
+
+    def together(*parts: Any) -> Any:
+        shapes = {np.shape(part) for part in parts}
+        if len(shapes) > 1:
+            raise ValueError(
+                f"vmap: {name_of(fun)} gives the samples arrays of different shapes, "
+                f"{', '.join(map(str, sorted(shapes)))}: use a mask and numpy.where instead"
+            )
+        return enter(np.stack(parts), level, 0)
+
+    return tree.map(together, *results)
 
 
-def _count(values: Sequence[Any]) -> int:
-    """The number of arrays in the first batch among the values, or 0."""
-    batches = (leaf for leaf in tree.leaves(values) if isinstance(leaf, Batch))
-    return next((len(batch.arrays) for batch in batches), 0)
+def per_sample(fun: F) -> F:
+    """Let a function that looks at elements take samples one by one."""
+
+    @functools.wraps(fun)
+    def each(*args: Any, **kwargs: Any) -> Any:
+        if next(_batches((*args, *kwargs.values())), None) is None:
+            return fun(*args, **kwargs)
+        return one_by_one(fun, args, kwargs)
+
+    return each  # type: ignore[return-value]
 
 
-# -- functions that work on a whole batch at once
+class _Same:
+    """A value that all samples share."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
 
 
-def _matmul(x: Any, y: Any) -> Any:
-    row, column = _ndim(x) == 1, _ndim(y) == 1
-    x = x[None, :] if row else x
-    y = y[:, None] if column else y
-    out = np.matmul(*_aligned([x, y]))
-    out = out[..., 0, :] if row else out
-    return Batch(out[..., 0] if column else out)
-
-
-def _reduced(fun: Function, x: Any, axis: Any = 0, **kwargs: Any) -> Any:
-    axes = range(x.ndim) if axis is None or not x.ndim else normalize_axis_tuple(axis, x.ndim)
-    return Batch(fun(x.arrays, axis=tuple([i + 1 for i in axes]), **kwargs))
-
-
-def _accumulated(fun: Function, x: Any, axis: Any = 0, **kwargs: Any) -> Any:
-    return Batch(fun(x.arrays, axis=_from_the_end(axis, x.ndim), **kwargs))
-
-
-def _from_the_end(axis: Any, ndim: int) -> Any:
-    """Axes as negative numbers, which do not change when an axis is added in front."""
-    if np.iterable(axis):
-        return tuple([_from_the_end(i, ndim) for i in axis])
-    return normalize_axis_index(axis, ndim) - ndim
-
-
-def _along(fun: Function, whole: bool = False) -> Callable[..., Any]:
-    """A function along one or more axes; with `whole`, axis=None stands for all axes."""
-    of = signature(fun)
-
-    def batched(*args: Any, **kwargs: Any) -> Any:
-        call = of.bind(*args, **kwargs)
-        call.apply_defaults()
-        x, *others = call.args
-        axis = call.arguments["axis"]
-        if not isinstance(x, Batch) or _count(others) or (axis is None and not whole):
-            raise NotBatchedError(f"{fun.__name__} with these arguments")
-        call.arguments["axis"] = _from_the_end(range(x.ndim) if axis is None else axis, x.ndim)
-        return Batch(fun(x.arrays, *call.args[1:], **call.kwargs))
-
-    return batched
-
-
-def _matrices(fun: Function) -> Callable[..., Any]:
-    """A function of the last two axes."""
-
-    def batched(x: Any, *args: Any, **kwargs: Any) -> Any:
-        if x.ndim < 2:
-            raise NotBatchedError(f"{fun.__name__} of vectors")
-        return Batch(fun(x.arrays, *args, **kwargs))
-
-    return batched
-
-
-def _together(arrays: Sequence[Any]) -> list[Array]:
-    """The arrays of batches, and plain arrays repeated as often, to be joined."""
-    count = _count(arrays)
-    return [
-        a.arrays if isinstance(a, Batch) else np.broadcast_to(a, (count, *np.shape(a)))
-        for a in arrays
-    ]
-
-
-def _joined(join: Function, more: int) -> Callable[..., Any]:
-    def batched(arrays: Any, axis: Any = 0, **options: Any) -> Any:
-        if axis is None or not isinstance(arrays, (list, tuple)):
-            raise NotBatchedError(f"{join.__name__} of flattened arrays")
-        axis = _from_the_end(axis, _ndim(arrays[0]) + more)
-        return Batch(join(_together(arrays), axis, **options))
-
-    return batched
-
-
-def _dot(x: Any, y: Any) -> Any:
-    if not (_ndim(x) and _ndim(y)):
-        return x * y
-    if _ndim(x) > 2 or _ndim(y) > 2:
-        raise NotBatchedError("a product of stacks")
-    return _matmul(x, y)
-
-
-def _solve(a: Any, b: Any) -> Any:
-    vector = _ndim(b) == 1
-    z = np.linalg.solve(*_aligned([a, b[:, None] if vector else b]))
-    return Batch(z[..., 0] if vector else z)
-
-
-def _reshape(x: Any, shape: Any) -> Batch:
-    shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
-    if -1 in shape:
-        known = -int(np.prod(shape))
-        shape = tuple([x.size // known if n == -1 else n for n in shape])
-    return Batch(x.arrays.reshape(len(x.arrays), *shape))
-
-
-def _transpose(x: Any, axes: Any = None) -> Batch:
-    axes = range(x.ndim)[::-1] if axes is None else normalize_axis_tuple(axes, x.ndim)
-    return Batch(np.transpose(x.arrays, (0, *[i + 1 for i in axes])))
-
-
-def _swapaxes(x: Any, i: int, j: int) -> Any:
-    axes = normalize_axis_tuple((i, j), x.ndim, allow_duplicate=True)
-    return Batch(np.swapaxes(x.arrays, *[k + 1 for k in axes]))
-
-
-def _moveaxis(x: Any, source: Any, destination: Any) -> Any:
-    source, destination = (
-        [i + 1 for i in normalize_axis_tuple(axes, x.ndim)] for axes in (source, destination)
-    )
-    return Batch(np.moveaxis(x.arrays, source, destination))
-
-
-def _expand_dims(x: Any, axis: Any) -> Any:
-    count = len(axis) if isinstance(axis, (tuple, list)) else 1
-    axes = normalize_axis_tuple(axis, x.ndim + count)
-    return Batch(np.expand_dims(x.arrays, tuple([i + 1 for i in axes])))
-
-
-def _broadcast_to(x: Any, shape: Any) -> Any:
-    shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
-    (arrays,) = _aligned([x], len(shape))
-    return Batch(np.broadcast_to(arrays, (len(arrays), *shape)))
-
-
-def _inner_product(x: Any, y: Any) -> Any:
-    if not (_ndim(x) and _ndim(y)):
-        return x * y
-    return _dot(x, np.transpose(y) if _ndim(y) < 3 else y)
-
-
-def _full_like(fun: Function) -> Callable[..., Any]:
-    def batched(x: Any, dtype: Any = None, shape: Any = None, **kwargs: Any) -> Any:
-        shape = None if shape is None else (len(x.arrays), *shape)
-        return Batch(fun(x.arrays, dtype=dtype, shape=shape, **kwargs))
-
-    return batched
-
-
-def _whole(fun: Function) -> Callable[..., Any]:
-    return lambda x, *args, **kwargs: Batch(fun(x.arrays, *args, **kwargs))
-
-
-BY_METHOD = {"reduce": _reduced, "accumulate": _accumulated}
-BATCHED: dict[Function, Callable[..., Any]] = {
-    np.concatenate: _joined(np.concatenate, 0),
-    np.stack: _joined(np.stack, 1),
-    np.dot: _dot,
-    np.linalg.solve: _solve,
-    **{f: _along(f, whole=True) for f in (np.sum, np.mean, np.any, np.flip)},
-    **{f: _along(f) for f in (np.take, np.roll, np.repeat, np.fft.fft, np.fft.ifft)},
-    **{f: _along(f) for f in (np.fft.rfft, np.fft.irfft, np.fft.hfft, np.fft.ihfft)},
-    **{f: _matrices(f) for f in (np.tril, np.triu)},
-    np.reshape: _reshape,
-    np.transpose: _transpose,
-    np.swapaxes: _swapaxes,
-    np.moveaxis: _moveaxis,
-    np.expand_dims: _expand_dims,
-    np.broadcast_to: _broadcast_to,
-    np.inner: _inner_product,
-    np.zeros_like: _full_like(np.zeros_like),
-    np.matrix_transpose: lambda x: x.mT,
-    np.real: _whole(np.real),
-    np.imag: _whole(np.imag),
-    np.astype: _whole(np.astype),
-    np.copy: _whole(np.copy),
-    np.shape: operator.attrgetter("shape"),
-    np.ndim: operator.attrgetter("ndim"),
-    np.size: operator.attrgetter("size"),
-    np.iscomplexobj: lambda x: np.iscomplexobj(x.arrays),
-}
+def _levels_in(value: Any) -> Iterator[Level]:
+    return levels_of(value._array if _is_tensor(value) else value)

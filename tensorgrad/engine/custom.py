@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from . import batched  # noqa: F401 (registers what a batch computes at once)
 from .batching import Batch, call
 from .dispatch import apply, apply_numpy_function, stack_lists
 from .frames import PACKAGE

@@ -15,9 +15,10 @@ from .. import tree
 from ..errors import OR_DETACH, NoRuleError
 from ..guide import check_keywords
 from .arrays import Spec, as_array, spec_of
+from .batching import NotBatchedError, call, one_by_one
 from .families import relate
 from .frames import OWN_FILES, PACKAGE, users_line
-from .graph import Node, node_of
+from .graph import Node, node_of, note_levels
 from .interpreter import eager
 from .modes import Mode, mode, plain
 from .operands import (
@@ -80,15 +81,19 @@ def apply(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any] = NO_KWA
         pairs = zip(args, arrays)
         arrays = [plain(a) if isinstance(a, Variable) else array for a, array in pairs]
         fun = functools.partial(current.interpreter.call, fun)
+    try:
+        out = fun(*arrays, **kwargs) if kwargs else fun(*arrays)
+    except NotBatchedError:
+        out = call(rule.fun, arrays, kwargs, fun)
     if not (pattern and current.recording):
-        results = _wrap(fun(*arrays, **kwargs), rule.name)
+        results = _wrap(out, rule.name)
     elif kwargs:
         kwargs = {name: _frozen(value) for name, value in kwargs.items()}
         reads = rule.reads(pattern + bit, kwargs)
-        results = _record(rule, fun(*arrays, **kwargs), arrays, kwargs, parents, reads, current)
+        results = _record(rule, out, arrays, kwargs, parents, reads, current)
     else:
         reads = rule.known_reads.get(pattern + bit) or rule.reads(pattern + bit)
-        results = _record(rule, fun(*arrays), arrays, kwargs, parents, reads, current)
+        results = _record(rule, out, arrays, kwargs, parents, reads, current)
     if rule.views:
         relate(results, args)
     return results
@@ -126,12 +131,16 @@ def _record(
         saved = out if reads.out_is_read else tuple([spec_of(o) for o in out])
         node = node_of((), np.dtype(float), rule, parents, arrays, kwargs, saved)
     else:
-        out = as_array(out, rule.name) if type(out) is not _ndarray else out
+        is_plain = type(out) is _ndarray
+        if not is_plain:
+            out = as_array(out, rule.name)
         dtype = out.dtype
         if dtype.kind not in "fc":
             return _wrap(out, rule.name)
         saved = out if reads.out_is_read else None
         node = node_of(out.shape, dtype, rule, parents, arrays, kwargs, saved)
+        if not is_plain:
+            note_levels(node, out)
     frame: Any = sys._getframe(3)  # what called the method that called `apply`
     code = frame.f_code
     is_own = code.co_filename in OWN_FILES
@@ -155,6 +164,8 @@ def parts_of(call: Node, results: Any) -> Any:
     parts = []
     for i, o in enumerate(results):
         node = node_of(o.shape, o.dtype, PART, (call,), (i,)) if o.dtype.kind in "fc" else None
+        if node is not None:
+            note_levels(node, o)
         parts.append(tensor_of(o, node))
     return like(results, parts)
 
@@ -183,7 +194,10 @@ def revive(node: Node) -> tuple[Any, list[Any]]:
 def _apply_without_rule(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     if fun in IN_PLACE:
         args, kwargs = stack_lists(fun, args, kwargs)
-        return IN_PLACE[fun](*args, **kwargs)
+        try:
+            return IN_PLACE[fun](*args, **kwargs)
+        except NotBatchedError:
+            return _write_one_by_one(fun, args, kwargs)
     if type(fun) is np.ufunc:
         for a in args:
             if not isinstance(a, Variable) and type(a) not in PLAIN and overrides(type(a)):
@@ -209,6 +223,17 @@ def _apply_without_rule(fun: Function, args: Sequence[Any], kwargs: Mapping[str,
     )
 
 
+def _write_one_by_one(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Call a function that writes into its first argument for each sample of a batch."""
+
+    def written(target: Any, *others: Any, **options: Any) -> Any:
+        target = np.copy(target)
+        fun(target, *others, **options)
+        return target
+
+    args[0][...] = one_by_one(written, args, kwargs)
+
+
 def _apply_composite(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     definition = COMPOSITES[fun]
     if kwargs:
@@ -221,7 +246,10 @@ def _apply_composite(fun: Function, args: Sequence[Any], kwargs: Mapping[str, An
             ) from None
     if fun not in OF_SEQUENCES and (_any_nested(args) or (kwargs and _any_nested(kwargs.values()))):
         args, kwargs = stack_lists(fun, args, kwargs)
-    return mode.get().interpreter.composite(definition, fun, args, kwargs)
+    try:
+        return mode.get().interpreter.composite(definition, fun, args, kwargs)
+    except NotBatchedError:
+        return one_by_one(fun, args, kwargs)
 
 
 def _any_nested(values: Iterable[Any]) -> bool:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..errors import GraphError
 from .arrays import Spec
+from .batching import Batch, Level, levels_of
 from .exposed import exposed, note_use, was_written
 from .registry import NO_KWARGS, PART, Rule
 from .typing import Array, Line
@@ -18,6 +19,12 @@ from .typing import Array, Line
 _ndarray, _new = np.ndarray, object.__new__
 _serial = itertools.count(1)
 _by_serial = operator.attrgetter("serial")
+
+
+def note_levels(node: Node, array: Any) -> None:
+    """Note of which batches the output of a node is one."""
+    if type(array) is Batch:
+        node.levels = frozenset(levels_of(array))
 
 
 def now() -> int:
@@ -37,10 +44,11 @@ class Node(Spec):
     its data changed since. `line` is where the user called the operation: the code, and the
     position in it. `retained` exists once a backward pass went through the node without freeing
     it. `out` of a leaf is None, or the view of an optimizer's vector in which its data must stay.
+    `levels` exists if the output is a `Batch`: of which it is one.
     """
 
     __slots__ = (
-        "__weakref__", "args", "grad", "keeps_grad", "kwargs", "line", "out", "parents",
+        "__weakref__", "args", "grad", "keeps_grad", "kwargs", "levels", "line", "out", "parents",
         "retained", "rule", "serial",
     )  # fmt: skip
     rule: Rule | None
@@ -51,6 +59,7 @@ class Node(Spec):
     serial: int
     grad: Array | None
     keeps_grad: bool
+    levels: Collection[Level]
     line: Line
     retained: bool
 

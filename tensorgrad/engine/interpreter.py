@@ -17,8 +17,10 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from .arrays import Spec, as_array
+from .batching import NotBatchedError, one_by_one
 from .exposed import exposed
 from .graph import Node
+from .registry import NO_KWARGS
 from .typing import Array, Function
 from .variable import Variable
 
@@ -106,7 +108,10 @@ class Interpreter:
 
         It gets the arrays of that call, and changes those in `writes`.
         """
-        return fun(*args)
+        try:
+            return fun(*args)
+        except NotBatchedError:
+            return one_by_one(fun, args, NO_KWARGS)
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: DTypeLike) -> Any:
         """Draw random numbers from 0 to 1, other ones in each call."""

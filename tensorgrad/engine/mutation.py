@@ -14,6 +14,14 @@ from typing import Any
 import numpy as np
 
 from ..errors import GraphError
+from .batching import (
+    AT_ONCE,
+    Batch,
+    Level,
+    levels_of,
+    with_levels_of,
+    without_levels,
+)
 from .custom import differentiable
 from .dispatch import apply
 from .families import relatives
@@ -41,6 +49,10 @@ def become(target: Variable, fun: Function, args: tuple[Any, ...], written: Any 
                 "no_grad(), assign the tensor's .data, or compute a new tensor"
             )
     value = apply(fun, args)
+    if type(value._array) is Batch and target._family:
+        for level in levels_of(value._array):
+            _enter(target, level)
+        layouts = _overlapping(target, None)
     if value.shape != target.shape:
         raise ValueError(
             f"{name_of(fun)}: a result of shape {value.shape} does not fit in place into "
@@ -55,6 +67,23 @@ def become(target: Variable, fun: Function, args: tuple[Any, ...], written: Any 
     else:
         _take(target, value)
     return target
+
+
+def _enter(target: Variable, level: Level) -> None:
+    """Give a tensor, and those that share its memory, an array for each sample of a level."""
+    family = [target, *relatives(target)]
+    if level in levels_of(target._array):
+        return
+    call, memory = mode.get().interpreter.call_whole, None
+    for t in family:
+        layout = layout_of(plain(t))
+        batch = level.batch(np.copy(level.stacked(plain(t))))
+        everywhere = layout.of_samples(batch)
+        if memory is None:
+            memory = call(memory_with, without_levels(batch), everywhere)
+        view = call(view_in, memory, everywhere)
+        view[...] = without_levels(batch)
+        t._array = with_levels_of(batch, view)
 
 
 def set_item(target: Variable, index: Any, value: Any) -> None:
@@ -80,6 +109,8 @@ def _take(t: Any, value: Variable) -> None:
 
 def _same_layout(t: Variable, value: Variable) -> bool:
     """Return whether a new value has the strides of the old one, or the old elements overlap."""
+    if type(t._array) is not type(value._array):  # a batch of samples; it has no views
+        return True
     array, other = concrete(t._array), concrete(value._array)
     if not hasattr(array, "strides"):  # another library's
         return True
@@ -119,7 +150,7 @@ def _overlapping(target: Variable, written: Array | None) -> dict[Variable, Layo
         together = array.base is view.base is not None
         if together and not np.may_share_memory(array, view):
             continue  # most of many rows, in a fifth of the time
-        layout = layout_of(array)
+        layout = layout_of(plain(t))
         if layout.meets(layout_of_view):
             layouts[t] = layout
     return layouts if others else {}
@@ -208,10 +239,12 @@ def _value_after(t: Any, over: Any, of_t: Layout, of_over: Layout) -> Any:
 def restore_layout(t: Variable, layout: Layout, memory: Any = None) -> None:
     """Give the array of a tensor this layout, in `memory` or else in memory of its own."""
     interpreter = mode.get().interpreter
-    if memory is None and layout_of(plain(t)) != layout:
-        memory = interpreter.call_whole(memory_with, plain(t), layout)
+    array = plain(t)
+    everywhere = layout.of_samples(array)
+    if memory is None and layout_of(array) != layout:
+        memory = interpreter.call_whole(memory_with, without_levels(array), everywhere)
     if memory is not None and not _keeps_memory(t):
-        t._array = interpreter.call_whole(view_in, memory, layout)
+        t._array = with_levels_of(array, interpreter.call_whole(view_in, memory, everywhere))
     if not layout.writeable:
         concrete(t._array).flags.writeable = False
 
@@ -224,6 +257,7 @@ def _whole_memory(t: Variable) -> Any:
         return None
     if _keeps_memory(t):
         return mode.get().interpreter.state(owner)
+    array = without_levels(array)
     if concrete(array) is array:
         return owner
     return array if concrete(array) is owner else None
@@ -300,6 +334,23 @@ def _part_of_bytes(g: Any, of_part: Layout, of_g: Layout) -> Any:
     if "c" in (of_part.dtype.kind, of_g.dtype.kind):
         return np.conjugate(part(np.conjugate(g), of_part, of_g))
     return part(g, of_part, of_g)
+
+
+def _on_all(fun: Function) -> Function:
+    """The function on the memory of all samples at once."""
+
+    def batched(level: Level, *args: Any) -> Any:
+        def of_all(a: Any) -> Any:
+            if isinstance(a, Layout):
+                return a.of_samples(level.batch(()))
+            return a if isinstance(a, int) else level.stacked(a)
+
+        return level.batch(fun(*map(of_all, args)))
+
+    return batched
+
+
+AT_ONCE |= {part: _on_all(part), overlaid: _on_all(overlaid)}
 
 
 def positions(of_under: Layout, of_over: Layout) -> Array:

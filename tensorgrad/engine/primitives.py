@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .batching import Batch, call
 from .registry import rule, shown_as
 from .typing import Function
 
@@ -27,6 +28,9 @@ def reshape(x: Any, shape: Any) -> Any:
 @shown_as("setitem")
 def assign(x: Any, value: Any, index: Any) -> Any:
     """Return a copy of the array `x` in which the elements at `index` are `value`."""
+    parts = index if type(index) is tuple else (index,)
+    if type(value) is Batch or Batch in map(type, parts):
+        return call(assign, (x, value, index), {})
     x = x.copy()
     x[index] = value
     return x

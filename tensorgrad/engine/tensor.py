@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike, DTypeLike
 from ..errors import GraphError, PrecedenceError
 from ..guide import check_keywords, guide, guided
 from .arrays import as_array
-from .backward import backpropagate
+from .backward import backpropagate, of_leaf
+from .batching import Batch
 from .dispatch import apply, apply_numpy_function
 from .exposed import UNUSED, expose, exposed, forget_unused, references
 from .frames import warn
@@ -237,6 +238,8 @@ class Tensor(Variable, NumpyMethods):
             for node in nodes:
                 node.retained = True
         found = backpropagate(nodes, {self._node: seed}, targets, free=not retain_graph)
+        if Batch in map(type, found.values()):
+            found = {node: of_leaf(node, g) for node, g in found.items()}
         mode.get().interpreter.accumulate(found)
         if exposed:
             del nodes, targets, found

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
+from .batching import Batch, levels_of, without_levels
 from .typing import Array
 
 
@@ -30,7 +31,13 @@ def owner_of(array: Array) -> Array:
 
 
 def concrete(array: Any) -> Array:
-    """Return the array itself; for a traced one, the array that it stood for while tracing."""
+    """Return the array itself; for a traced one, the array that it stood for while tracing.
+
+    For a batch, it is the first sample.
+    """
+    if type(array) is Batch:
+        whole = concrete(without_levels(array))
+        return whole[(0,) * (whole.ndim - array.ndim)] if whole.size else np.empty(array.shape)
     return array if type(array) is np.ndarray else getattr(array, "concrete", array)
 
 
@@ -56,6 +63,21 @@ class Layout(NamedTuple):
         """Return whether this array's first to last byte include all elements of another array."""
         (a, b), (c, d) = _reach(self), _reach(other)
         return a <= c and d <= b
+
+    def of_sample(self) -> Layout:
+        """Return the layout of the first of many samples, in a memory of its own if it has one."""
+        count, stride = self.shape[0], self.strides[0]
+        nbytes = stride if stride * count == self.nbytes else self.nbytes
+        return self._replace(shape=self.shape[1:], strides=self.strides[1:], nbytes=nbytes)
+
+    def of_samples(self, array: Any) -> Layout:
+        """Return the layout of all samples of a batch, one after the other, if each has this."""
+        layout = self
+        for level in levels_of(array):
+            shape, strides = (level.count, *layout.shape), (layout.nbytes, *layout.strides)
+            nbytes = level.count * layout.nbytes
+            layout = layout._replace(shape=shape, strides=strides, nbytes=nbytes)
+        return layout
 
     @property
     def repeats(self) -> bool:
@@ -98,7 +120,15 @@ def _repeats(shape: tuple[int, ...], strides: tuple[int, ...], size: int) -> boo
 
 
 def layout_of(array: Any) -> Layout:
-    """Return the layout of an array in its own memory, or in that of the array it is a view of."""
+    """Return the layout of an array in its own memory, or in that of the array it is a view of.
+
+    For a batch, it is that of the first sample.
+    """
+    if type(array) is Batch:
+        layout = layout_of(without_levels(array))
+        for _ in levels_of(array):
+            layout = layout.of_sample()
+        return layout
     array = concrete(array)
     shape, strides, dtype = array.shape, array.strides, array.dtype
     if array.base is None:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..data import RNG
+from ..engine.batching import Batch
 from ..engine.modes import plain
 from ..engine.tensor import Tensor
 from ..rules.linear_algebra import affine
@@ -93,7 +94,8 @@ def _weights(
     allowed = [plain(mask) if mask.dtype == bool else plain(mask) != -np.inf for mask in masks]
     seen = np.atleast_1d(functools.reduce(np.logical_and, allowed))
     keyless = ~np.any(seen, axis=-1, keepdims=True)
-    if np.any(keyless):
+    any_keyless = np.any(keyless)
+    if isinstance(any_keyless, Batch) or any_keyless:
         keyless = np.broadcast_to(keyless, (*scores.shape[:-1], 1))
         return softmax(np.where(keyless, 0, scores)), keyless
     return softmax(scores), None

@@ -13,6 +13,7 @@ from .. import scalar
 from ..data import RNG, within
 from ..engine.custom import differentiable
 from ..engine.modes import mode, plain
+from ..engine.randomness import draw_uniform
 from ..engine.registry import shown_as
 from ..engine.tensor import Tensor
 from ..rules.indexing import scatter
@@ -355,20 +356,13 @@ def dropout(x: Any, p: float = 0.5, training: bool = True, rng: RNG = None) -> T
     x = as_input(x)
     if not training or p == 0:
         return x
-    kept = _random(rng, x.shape) >= p
+    kept = draw_uniform(rng, x.shape, np.float32) >= p
     return x * (kept * np.asarray(1 / (1 - p) if p < 1 else 0, floating(x.dtype)))
 
 
 def _require_probability(name: str, p: float) -> None:
     if not 0 <= p <= 1:
         raise ValueError(f"{name}: p={p} is not a probability: it must be from 0 to 1")
-
-
-def _random(rng: RNG, shape: tuple[int, ...]) -> Any:
-    """Draw from 0 to 1; a compiled function draws again in each call, except from a seed."""
-    if isinstance(rng, int):
-        return np.random.default_rng(rng).random(shape, np.float32)
-    return mode.get().interpreter.draw(np.random.default_rng(rng), shape, np.float32)
 
 
 class Dropout(Module):

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from ..engine.batching import per_sample
 from ..engine.custom import differentiable
 from ..engine.modes import mode, plain
 from ..engine.operands import as_operand
@@ -53,6 +54,7 @@ def attains_ignoring_nan(x: Any, extremum: Any) -> Any:
     return attains(extremum, x)
 
 
+@per_sample
 def safe_where(condition: Any, f: Function, x: Any, fill: Any = 0) -> Tensor:
     """Return `f(x)` where the condition holds, calling `f` only there, and `fill` elsewhere.
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from ..engine.batching import require_one_sample
 from ..engine.modes import mode, plain
 from ..engine.operands import as_operand
 from ..engine.registry import composite, signature
@@ -144,6 +145,7 @@ def _piecewise(x: Any, condlist: Any, funclist: Sequence[Any], *args: Any, **kw:
         "piecewise cannot be compiled, as the number of elements that each function receives "
         "depends on the values: use numpy.where or numpy.select"
     )
+    require_one_sample(x, condlist)
     x = asarray(x)
     received: dict[int, Any] = {}  # the numbers of the elements that each function receives
 

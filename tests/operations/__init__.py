@@ -18,6 +18,7 @@ from . import (
     indexing,
     linear_algebra,
     losses,
+    mapping,
     nn,
     reductions,
     sequences,
@@ -46,6 +47,7 @@ FAMILIES = [
     losses,
     nn,
     sequences,
+    mapping,
 ]
 OPERATIONS: list[Op] = [row for family in FAMILIES for row in family.ROWS]
 CONSTANT = constants.ROWS
