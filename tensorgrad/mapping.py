@@ -64,7 +64,7 @@ def vmap(f: F, in_axes: Any = 0, out_axes: Any = 0) -> F:
             results, y_structure = flatten(f(*given, **by_name))
         finally:
             running.reset(token)
-            level.end = now()
+            level.ended = True
         keep = any(isinstance(x, Tensor) for x in leaves)
         require_arrays(results, y_structure, "vmap", "output{}".format, "leave it out")
         axes = _spread(out_axes, y_structure.unflatten(results), "out_axes", "the output")

@@ -141,7 +141,7 @@ def _arrived(contribution: Any, parent: Node, plain: bool, name: str) -> Any:
     if plain or not hasattr(contribution, "shape"):
         contribution = as_array(getattr(contribution, "_array", contribution), name)
     for level in levels_of(getattr(contribution, "_array", contribution)):
-        if level.outside(parent):
+        if level.ended and level not in getattr(parent, "levels", ()):
             contribution = level.sum(contribution)
     return contribution
 

@@ -28,16 +28,16 @@ class Level:
     """An axis that NumPy code does not see: of the samples of a `vmap`, or the rows of a Jacobian.
 
     `count` is its length. Of nested levels, that with the greater serial number is the inner one.
-    The graph of a function has nodes with serial numbers between `serial` and `end`, which is None
-    as long as the function runs.
+    While the function runs, cotangents are those of each sample. After it has `ended`, they are
+    summed for nodes that have one value for all samples.
     """
 
-    __slots__ = ("count", "end", "serial")
+    __slots__ = ("count", "ended", "serial")
 
     def __init__(self, count: int, serial: int) -> None:
         self.count = count
         self.serial = serial
-        self.end: int | None = None
+        self.ended = False
 
     def batch(self, arrays: Any) -> Batch:
         """The batch of arrays stacked along a first axis."""
@@ -68,12 +68,6 @@ class Level:
         if self.owns(value):
             return value.arrays
         return np.broadcast_to(value, (self.count, *np.shape(value)))
-
-    def outside(self, node: Any) -> bool:
-        """Whether a node has one value for all samples, after the function has returned."""
-        if self.end is None or self in getattr(node, "levels", ()):
-            return False
-        return not self.serial < node.serial < self.end
 
     def sum(self, g: Any) -> Any:
         """The sum over all samples."""
