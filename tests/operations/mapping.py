@@ -1,10 +1,17 @@
 """Rows for functions of many samples."""
 
+from typing import Any
+
 import numpy as np
 
 import tensorgrad as tg
 
 from .row import MATRICES, Op, reals
+
+
+def _loss(w: Any, x: Any) -> Any:
+    return np.tanh(np.dot(w, x)) ** 2
+
 
 ROWS = [
     Op("vmap", tg.vmap(lambda x: np.sin(x) * x[0]), reals, shapes=MATRICES),
@@ -24,7 +31,7 @@ ROWS = [
     ),
     Op(
         "vmap of grad",
-        lambda w, x: tg.vmap(tg.grad(lambda w, x: np.tanh(np.dot(w, x)) ** 2), (None, 0))(w, x),
+        lambda w, x: tg.vmap(tg.grad(_loss), (None, 0))(*map(tg.asarray, (w, x))),
         reals,
         reals,
         shapes=[((3,), (2, 3)), ((1,), (3, 1))],
