@@ -12,8 +12,7 @@ import tensorgrad as tg
 from tensorgrad.compiler.backends import Backend, Loop, Segment
 from tensorgrad.compiler.buffers import Buffers
 from tensorgrad.compiler.code import Code
-from tensorgrad.compiler.functions import arrays_in
-from tensorgrad.compiler.program import Call, Value, mapped
+from tensorgrad.compiler.program import Call, Value, arrays_in, mapped
 from tensorgrad.compiler.wrapper import Diverged
 
 from .depth import one_in

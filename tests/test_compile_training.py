@@ -15,8 +15,7 @@ from numpy.testing import assert_array_equal
 
 import tensorgrad as tg
 from tensorgrad import nn, optim
-from tensorgrad.compiler.functions import arrays_in
-from tensorgrad.compiler.program import Program, Value, mapped
+from tensorgrad.compiler.program import Program, Value, arrays_in, mapped
 
 from .depth import one_in
 from .oracles import ROUNDINGS, assert_same, leaf
@@ -457,7 +456,7 @@ def run_call_by_call(program: Program) -> None:
     made: dict[Value, Any] = {}
 
     def array(value: Value) -> Any:
-        return made.get(value, value.array)
+        return made[value] if value.storage.array is None else value.array
 
     for call in program.calls:
         args, kwargs = mapped((call.args, call.kwargs), Value, array)

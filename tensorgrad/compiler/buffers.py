@@ -18,24 +18,26 @@ import numpy as np
 
 from ..engine.arrays import ALIGNMENT, aligned
 from ..engine.typing import Array
-from .functions import assign_at
-from .program import Call, Storage, Value, values_in
+from .functions import assign_at, getitem
+from .program import Call, Storage, Value, array_in, values_in, viewed
+from .strides import bounds_of
 
 K = TypeVar("K", bound=Hashable)
 FEW = 1 << 10  # spans: more are not compared in pairs, which would take too long
 
 
 class Buffers:
-    """Arrays for the storages of a program that stay the same from call to call.
+    """Memory for the storages of a program, the same in each call.
 
-    `arrays` has those of temporary storages, and padded ones, which have memory of their own; what
-    it lacks is new at each call, a local variable. `offsets` says where the temporary ones lie in
-    one block of memory, `peak_bytes` what all of them take, and `lower_bound` what is in use at the
-    same time, at most. `calls` are those left to be made: without copies whose source is made where
-    it is to go.
+    `array_of` has the arrays of temporary values, and of padded ones, which have memory of their
+    own. It has none for what is new in each call, a local variable. `offsets` says where temporary
+    storages lie in one block of memory, `peak_bytes` what all of them take, and `lower_bound` what
+    is in use at the same time, at most. `calls` are those left to be made: without copies whose
+    source is made where it is to go.
 
-    `takes_out` are the calls that write their results into arrays that are there already. `held`
-    values stay as they are until the next call, those `apart` until they are made again.
+    `takes_out` are the calls that write their results into arrays that are there already, except
+    for those in `fresh` memory, which is new in each call. `held` values stay as they are until the
+    next call, those `apart` until they are made again.
     """
 
     def __init__(
@@ -44,50 +46,53 @@ class Buffers:
         takes_out: Collection[Call],
         held: Collection[Value],
         apart: Collection[Value],
+        fresh: Collection[Storage],
     ) -> None:
-        self.takes_out = takes_out
-        makers = {r.storage: c for c in calls for r in c.results if c in takes_out}
-        kept = {v.storage for v in held}
-        separate = {v.storage for v in apart}
-        self.arrays, copies = _destinations(calls, makers, kept, separate)
+        self.takes_out, self.fresh = takes_out, fresh
+        results = (r for c in calls if c in takes_out for r in c.results)
+        made = {r: r.storage.home for r in results if r.storage not in fresh}
+        homes = {r.storage: home for r, home in made.items()}
+        kept, separate = {v.storage for v in held}, {v.storage for v in apart}
+        destinations = _destinations(calls, made, kept, separate)
+        copies = {call for _, call in destinations.values()}
         self.calls = [call for call in calls if call not in copies]
-        temporary = {
-            s for s in makers if s.home == "temporary" and not (s in self.arrays or s in separate)
-        }
-        spans = _lifetimes(self.calls, temporary, kept)
-        groups = _taken_over(self.calls, takes_out, spans, kept)
+        temporary = {s for s, home in homes.items() if home == "temporary"}
+        spans = _lifetimes(self.calls, temporary - separate - destinations.keys(), kept)
+        groups = _taken_over(self.calls, made, spans, kept)
         whole: dict[Storage, Span] = {}
         for storage, (start, stop) in spans.items():
             group = groups.get(storage, storage)
             size, first, last = whole.get(group, Span(0, start, stop))
-            size = max(size, storage.owner.nbytes)
-            whole[group] = Span(size, min(first, start), max(last, stop))
+            whole[group] = Span(max(size, storage.nbytes), min(first, start), max(last, stop))
         offsets, total = packed(whole)
         block = aligned(total, np.uint8)
         self.offsets = {s: offsets[groups.get(s, s)] for s in spans}
-        # One object for all arrays that are alike: for two of the same memory, NumPy's ufuncs take
-        # twice the time, to make sure of it.
-        alike: dict[Any, Array] = {}
-        for s, offset in self.offsets.items():
-            key = offset, s.owner.shape, s.owner.strides, s.owner.dtype
-            self.arrays[s] = alike.setdefault(key, _like(s.owner, block, offset))
-        padded = [s for s in makers if s.home == "padded"]
-        for s in [*separate.intersection(makers), *padded]:
-            self.arrays[s] = _like(s.owner, aligned(s.owner.nbytes, np.uint8), 0)
-        for s in padded:
-            self.arrays[s][...] = 1
-        extra = sum(s.owner.nbytes for s in [*separate, *padded])
+        # By storage, the memory that it lies in, and the byte at which it starts there.
+        self._places = {s: (block, offset) for s, offset in self.offsets.items()}
+        self._places |= {s: (_memory(p), p.offset) for s, (p, _) in destinations.items()}
+        padded = {r.storage: r.dtype for r, home in made.items() if home == "padded"}
+        alone = {*separate.intersection(homes), *padded}
+        self._places |= {s: (aligned(s.nbytes, np.uint8), 0) for s in alone}
+        for s, dtype in padded.items():
+            self._places[s][0].view(dtype)[...] = 1
+        self._arrays: dict[Any, Array] = {}
+        extra = sum(s.nbytes for s in alone)
         self.peak_bytes = total + extra
         self.lower_bound = lower_bound(whole.values()) + extra
 
     def array_of(self, value: Value) -> Array | None:
-        """The array of a value, which lies in that of its storage as it did while tracing."""
-        whole = self.arrays.get(value.storage)
-        if whole is None or value.array is value.storage.owner:
-            return whole
-        start = value.array.ctypes.data - value.storage.owner.ctypes.data
-        memory = whole.ravel("K")  # a view, as there are no gaps
-        return np.ndarray(value.shape, value.dtype, memory, start, value.array.strides)
+        """The array of a value, or None if it is new in each call.
+
+        It is one object for all values that are alike: for two of the same memory, NumPy's ufuncs
+        take twice the time, to make sure of it.
+        """
+        if value.storage not in self._places:
+            return None
+        memory, start = self._places[value.storage]
+        key = id(memory), start + value.offset, value.shape, value.strides, value.dtype
+        if key not in self._arrays:
+            self._arrays[key] = array_in(memory, value, start)
+        return self._arrays[key]
 
 
 def _lifetimes(
@@ -106,90 +111,121 @@ def _lifetimes(
 
 def _destinations(
     calls: Sequence[Call],
-    makers: Mapping[Storage, Call],
+    made: Collection[Value],
     kept: Collection[Storage],
     separate: Collection[Storage],
-) -> tuple[dict[Storage, Array], set[Call]]:
-    """Arrays made at once where a later call would copy them to; and those calls, now needless."""
-    arrays: dict[Storage, Array] = {}
-    needless: set[Call] = set()
-    numbers: dict[Call, int] = {}
-    last: dict[Storage, int] = {}
-    uses: list[tuple[int, Array | None]] = []  # of the state, in order; None may be all of it
-    writes: list[tuple[int, Array]] = []
-    for i, call in enumerate(calls):
-        numbers[call] = i
-        last |= dict.fromkeys((v.storage for v in call.reads), i)
-        state = [v.array for v in (*call.reads, *call.results) if v.storage.home == "state"]
-        uses += [(i, array) for array in state]
-        if call.kind == "effect" and not call.results:
-            uses.append((i, None))
-        if call.target is not None and call.target.storage.home == "state":
-            writes.append((i, call.target.array))
+) -> dict[Storage, tuple[Value, Call]]:
+    """Storages that can lie right where a later call copies them to; and that call, now needless.
+
+    Nobody may use that part of the state from when the storage is made until it would be copied,
+    nor write there as long as the storage is read.
+    """
+    makers = {r: i for i, call in enumerate(calls) for r in call.results if r in made}
+    last = {v.storage: i for i, call in enumerate(calls) for v in call.reads}
     last |= dict.fromkeys(kept, len(calls))
+    barred = {call.target.storage for call in calls if call.target is not None}.union(separate)
+    uses, writes = _Uses(), _Uses()
     for i, call in enumerate(calls):
-        if call.fun is not assign_at or not isinstance(call.args[2], Value):
+        uses.add(i, *call.reads, *call.results)
+        if call.target is not None:
+            writes.add(i, call.target)
+        if call.kind == "effect" and not call.results:
+            uses.add_all(i)
+    found: dict[Storage, tuple[Value, Call]] = {}
+    for i, call in enumerate(calls):
+        place = _destination(call)
+        if place is None:
             continue
-        target, index, value = call.args
+        value: Value = call.args[2]
         source = value.storage
         if (
-            values_in(index)
-            or target.storage.home != "state"
-            or source.home != "temporary"
-            or source.writes
-            or source in arrays
-            or source in separate
-            or source not in makers
-            or value.array is not source.owner
+            value in makers
+            and value.is_whole
+            and source.home == "temporary"
+            and source not in barred
+            and source not in found
+            and not uses.touch(place, makers[value], i)
+            and not writes.touch(place, i + 1, last[source] + 1)
         ):
-            continue
-        place = target.array[index]
-        if not (
-            isinstance(place, np.ndarray)
-            and np.may_share_memory(place, target.array)
-            and (place.shape, place.dtype) == (value.shape, value.dtype)
-            and (
-                (place.flags.c_contiguous and value.array.flags.c_contiguous)
-                or (place.flags.f_contiguous and value.array.flags.f_contiguous)
-            )
-        ):
-            continue
-        if _touches(uses, place, numbers[makers[source]], i) or _touches(
-            writes, place, i + 1, last[source] + 1
-        ):
-            continue
-        arrays[source] = place
-        needless.add(call)
-    return arrays, needless
+            found[source] = place, call
+    return found
 
 
-def _touches(uses: Sequence[tuple[int, Array | None]], place: Array, start: int, stop: int) -> bool:
-    """Whether a call with a number from `start` to `stop` may use what lies at a place."""
-    low, high = (bisect_left(uses, i, key=itemgetter(0)) for i in (start, stop))
-    return any(a is None or np.may_share_memory(a, place) for _, a in uses[low:high])
+def _destination(call: Call) -> Value | None:
+    """The part of a state to which a call copies a value that could be made there."""
+    if call.fun is not assign_at:
+        return None
+    target, index, value = call.args
+    if not isinstance(value, Value) or values_in(index) or target.storage.home != "state":
+        return None
+    place, *_ = viewed(getitem, (target, index))
+    if place is None or (place.shape, place.dtype) != (value.shape, value.dtype):
+        return None
+    by_rows = place.is_c_contiguous and value.is_c_contiguous
+    by_columns = place.is_f_contiguous and value.is_f_contiguous
+    return place if by_rows or by_columns else None
+
+
+class _Uses:
+    """The addresses of states that calls use, by the numbers of the calls."""
+
+    def __init__(self) -> None:
+        self._uses: list[tuple[int, float, float]] = []
+        self._starts: dict[Storage, int] = {}
+
+    def add(self, number: int, *values: Value) -> None:
+        """Note that a call uses values, as far as they are states."""
+        for v in values:
+            if v.storage.home == "state":
+                self._uses.append((number, *self._addresses(v)))
+
+    def add_all(self, number: int) -> None:
+        """Note that a call may use all states."""
+        self._uses.append((number, 0, math.inf))
+
+    def touch(self, place: Value, start: int, stop: int) -> bool:
+        """Whether a call with a number from `start` to `stop` may use what lies at a place."""
+        first, last = (bisect_left(self._uses, i, key=itemgetter(0)) for i in (start, stop))
+        low, high = self._addresses(place)
+        return any(a < high and low < b for _, a, b in self._uses[first:last])
+
+    def _addresses(self, v: Value) -> tuple[int, int]:
+        """The first address of a state, and the one after its last."""
+        start = self._starts.get(v.storage)
+        if start is None:
+            start = self._starts[v.storage] = bounds_of(_memory(v))[0]
+        low, high = v.bounds
+        return start + low, start + high
+
+
+def _memory(v: Value) -> Array:
+    """The array that owns the memory of a state."""
+    assert v.storage.array is not None
+    return v.storage.array
 
 
 def _taken_over(
     calls: Sequence[Call],
-    takes_out: Collection[Call],
+    made: Collection[Value],
     spans: Mapping[Storage, tuple[int, int]],
     kept: Collection[Storage],
 ) -> dict[Storage, Storage]:
     """The storages that element-wise calls make in place of one that dies, and which these are."""
     groups: dict[Storage, Storage] = {}
     for i, call in enumerate(calls):
-        if not call.is_elementwise or call not in takes_out or call.results[0].storage not in spans:
+        if not (call.is_elementwise and call.results and call.results[0].storage in spans):
             continue
-        (result,), reads = call.results, call.reads
+        result, reads = call.results[0], call.reads
         # In place, NumPy takes more than twice the time for a single element.
-        if result.array is not result.storage.owner or result.size == 1:
+        if result not in made or not result.is_whole or result.size == 1:
             continue
         for v in reads:
             if (
-                v.storage in spans
+                v in made
+                and v.storage in spans
                 and v.storage not in kept
                 and spans[v.storage][1] == i
-                and v.array is v.storage.owner
+                and v.is_whole
                 and _is_laid_out_like(result, v)
                 and all(w is v or w.storage is not v.storage for w in reads)
             ):
@@ -200,15 +236,6 @@ def _taken_over(
 
 def _is_laid_out_like(a: Value, b: Value) -> bool:
     return (a.shape, a.strides, a.itemsize) == (b.shape, b.strides, b.itemsize)
-
-
-def _like(array: Array, block: Array, offset: int) -> Array:
-    """An array in a block of memory, with its axes in the order of another one's in memory."""
-    order = sorted(range(array.ndim), key=lambda i: -abs(array.strides[i]))
-    shape = [array.shape[i] for i in order]
-    if not array.nbytes:
-        return np.empty(array.shape, array.dtype)
-    return np.ndarray(shape, array.dtype, block, offset).transpose(np.argsort(order))
 
 
 # -- packing

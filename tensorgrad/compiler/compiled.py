@@ -357,7 +357,7 @@ class Compiled:
                 del y, args, kwargs, given, tensors, leaves
                 final = trace.settle(snapshot.tensors)
                 trace.require_nothing_kept()
-                results = [_first(output) for output in outputs]
+                results = [_first(trace, output) for output in outputs]
                 plan = None
                 if not keep or self._supervisor.may_plan(call.key, len(trace.calls)):
                     guards = Guards(roots, trace.executed.codes, snapshot, trace.is_read)
@@ -524,11 +524,11 @@ def _output(trace: Trace, leaf: Any, own: set[int]) -> Output:
     return Output(Tensor, value, _unrecorded(node) if node is not None and node.has_graph else None)
 
 
-def _first(output: Output) -> Any:
+def _first(trace: Trace, output: Output) -> Any:
     """A leaf of the result as it is in the traced call."""
     if output.value is None:
         return output.leaf
-    array = output.value.array.copy("K")
+    array = trace.arrays[output.value].copy("K")
     return tensor_of(array, output.node) if output.leaf is Tensor else array
 
 

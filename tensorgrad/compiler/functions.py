@@ -12,7 +12,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from ..engine.registry import shown_as
 from ..engine.typing import Array, Function
-from .program import ARRAYS, Call, mapped
+from .program import Call
 
 
 def getitem(array: Any, index: Any) -> Any:
@@ -81,10 +81,3 @@ class Kernel:
 
     def __init__(self, calls: Sequence[Call]) -> None:
         self.calls = calls
-
-
-def arrays_in(result: Any) -> list[Array]:
-    """The arrays and numbers in nested tuples, lists and dicts, as arrays."""
-    found: list[Array] = []
-    mapped(result, ARRAYS, lambda a: found.append(np.asarray(a)))
-    return found

@@ -6,71 +6,86 @@ the same results before and after a pass.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from ..engine.typing import Array
-from .functions import Kernel, arrays_in
-from .program import Call, Program, Storage, Value, mapped
+from ..engine.views import layout_of, view_in
+from .functions import Kernel
+from .program import Call, Program, Storage, Value, array_in, arrays_in, mapped
 
 
-def interpret(program: Program) -> tuple[list[Array], dict[Storage, Array]]:
-    """Run a program with the arrays of its trace; return its outputs, and the states it changes.
+def interpret(
+    program: Program, inputs: Sequence[Array]
+) -> tuple[list[Array], dict[Storage, Array]]:
+    """Run a program; return its outputs, and the states it changes.
 
-    Everything is computed in copies: the states themselves stay as they are. Effects of Python are
-    not repeated: they return what they returned while tracing. Checks are not made.
+    Everything is computed in copies: the states themselves stay as they are. Random numbers come
+    from copies of the generators. No other effects are made, and no guards tested.
 
     >>> import tensorgrad as tg
     >>> stages = tg.compile(lambda x: np.sum(x * x)).lower(np.ones(3)).stages
-    >>> [interpret(stage.program)[0][0].item() for stage in (stages[0], stages[-1])]
+    >>> [interpret(stage.program, [np.ones(3)])[0][0].item() for stage in (stages[0], stages[-1])]
     [3.0, 3.0]
     """
     memory = _Memory()
+    for value, array in zip(program.inputs, inputs, strict=True):
+        memory.array(value)[...] = array
     memory.run(program.calls)
-    targets = {call.target.storage for call in program.calls if call.target is not None}
-    states = {storage: memory.whole(storage) for storage in targets if storage.home == "state"}
-    return [memory.array(v) for v in program.outputs], states
+    states = [storage for storage in program.written() if storage.home == "state"]
+    outputs = [memory.array(v) for v in program.outputs]
+    return outputs, {storage: memory.state(storage) for storage in states}
 
 
 class _Memory:
-    """A copy of each storage of a program."""
+    """A copy of each storage of a program: bytes, which are zeros before they are computed."""
 
     def __init__(self) -> None:
-        self._copies: dict[Storage, Array] = {}
-
-    def whole(self, storage: Storage) -> Array:
-        """The copy of a storage; where it is computed, there are zeros before."""
-        if storage not in self._copies:
-            copy = storage.owner.copy("K")
-            if storage.home == "temporary":
-                copy.fill(np.zeros((), copy.dtype)[()])
-            self._copies[storage] = copy
-        return self._copies[storage]
+        self._bytes: dict[Storage, Array] = {}
+        self._generators: dict[int, np.random.Generator] = {}
 
     def array(self, v: Value) -> Array:
         """The array of a value, which views the copy of its storage."""
-        whole, owner = self.whole(v.storage), v.storage.owner
-        if v.array is owner:
-            return whole
-        start = v.array.ctypes.data - owner.ctypes.data
-        return np.ndarray(v.shape, v.dtype, whole.ravel("K"), start, v.array.strides)
+        is_new = v.storage not in self._bytes
+        memory = self._copy(v.storage)
+        if is_new and v.storage.home == "padded":
+            memory.view(v.dtype).fill(1)
+        return array_in(memory, v)
+
+    def state(self, storage: Storage) -> Array:
+        """The array of a state as it is now."""
+        return view_in(self._copy(storage), layout_of(storage.array))
+
+    def _copy(self, storage: Storage) -> Array:
+        if storage not in self._bytes:
+            self._bytes[storage] = np.zeros(storage.nbytes, np.uint8)
+            if storage.array is not None:
+                self.state(storage)[...] = storage.array
+        return self._bytes[storage]
 
     def run(self, calls: Sequence[Call]) -> None:
         """Make calls, in their order."""
         for call in calls:
-            if call.kind == "effect":
-                for r in call.results:
-                    self.array(r)[...] = r.array
-            elif isinstance(call.fun, Kernel):
+            if isinstance(call.fun, Kernel):
                 self.run(call.fun.calls)
-            elif call.kind != "guard":
-                self._make(call)
+            elif call.kind == "effect" and call.results:
+                self._make(call, self._copied(call.fun))
+            elif call.kind not in ("effect", "guard"):
+                self._make(call, call.fun)
 
-    def _make(self, call: Call) -> None:
+    def _make(self, call: Call, fun: Any) -> None:
         args, kwargs = mapped((call.args, call.kwargs), Value, self.array)
         with np.errstate(**(call.errors or {})):
-            out = call.fun(*args, **kwargs)
-        if call.kind == "pure":
+            out = fun(*args, **kwargs)
+        if call.kind != "write":
             for r, a in zip(call.returned, arrays_in(out), strict=True):
                 self.array(r)[...] = a
+
+    def _copied(self, draw: Any) -> Any:
+        """The same method of a copy of a generator."""
+        generator = draw.__self__
+        known = self._generators.setdefault(id(generator), copy.deepcopy(generator))
+        return getattr(known, draw.__name__)

@@ -60,8 +60,9 @@ class Nested(Trace):
             return super().value(a)
         outer = self.parent.value(a)
         if outer not in self._captured:
+            plain = self.parent.arrays[outer]
             stays = outer.storage.home == "state"  # where it is: it need not be copied
-            array = outer.array if stays else copied(outer.array)
+            array = plain if stays else copied(plain)
             self.operands.append(Tracer(self.parent, outer))
             self.places.append(array)
             self._captured[outer] = self._arrived(array, "state").value

@@ -9,8 +9,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from ..engine.graph import Node
 from ..engine.typing import Function
 from .arguments import Arguments
@@ -20,7 +18,7 @@ from .code import Code, function, indented
 from .functions import MakesNew
 from .ops import is_of_numbers
 from .printing import spec
-from .program import Call, Program, Value
+from .program import Call, Program, Storage, Value
 from .report import Profile, Step, Undo, listing
 from .stages import Stage, run_passes
 from .strides import whose_strides_count
@@ -80,7 +78,8 @@ class Plan:
         arrays = dict(zip(trace.inputs, arguments.arrays))
         inputs = [*arrays, *earlier.values()]
         counting = [] if is_body else whose_strides_count(trace.calls, inputs, results.values)
-        program = self._after_passes(Program(trace.calls, results.values), trace, with_stages)
+        traced = Program(inputs, trace.calls, results.values)
+        program = self._after_passes(traced, trace, with_stages)
         self._results = results = results.replaced(program.outputs)
         buffers = self._buffers(program, results, earlier, 1 if is_body else LARGE)
         self._code = code = Code(names(token))
@@ -102,13 +101,15 @@ class Plan:
         lines = [
             f"if not ({self._holds}): return MISS",
             *(*self._layouts, *self._begin, *lines_of(self._segments), *self._effects),
-            *answer(code, results),
+            *answer(code, results, buffers.fresh),
         ]
         self.source = function("run", self._inputs, lines)
         self.replay = self._entry(arguments, lines)
-        self._undo = Undo(trace.inputs, buffers.calls, arrays_of_gradients(code, results))
-        for call in () if with_stages else buffers.calls:
-            _forget(call)
+        self._undo = Undo(
+            [trace.arrays[v] for v in trace.inputs],
+            buffers.calls,
+            arrays_of_gradients(code, results),
+        )
 
     def _after_passes(self, program: Program, trace: Trace, with_stages: bool) -> Program:
         """The program after all passes; `stages` has those in between, if they are asked for."""
@@ -126,10 +127,10 @@ class Plan:
         """The memory of a program; results of `large` bytes or more get their own at each call."""
         takes_out = {c for c in program.calls if self._backend.takes_out(c)}
         new = [c for c in program.calls if c in takes_out or isinstance(c.fun, MakesNew)]
-        _give_away(results, {r: c for c in new for r in c.results}, large)
+        fresh = _given_away(results, {r: c for c in new for r in c.results}, large)
         gradients = results.gradients.items()
         apart = [v for node, v in gradients if node in earlier and v is not None]
-        buffers = Buffers(program.calls, takes_out, results.values, apart)
+        buffers = Buffers(program.calls, takes_out, results.values, apart, fresh)
         self.peak_bytes, self.lower_bound = buffers.peak_bytes, buffers.lower_bound
         return buffers
 
@@ -203,16 +204,6 @@ class Plan:
         return Profile([(t, step) for t, step in zip(least, steps, strict=True)])
 
 
-def _forget(call: Call) -> None:
-    """Let go of the arrays of the traced call."""
-    for v in (*call.reads, *call.results):
-        if v.storage.home not in ("state", "constant"):
-            v.array = v.storage.owner = _NOTHING
-
-
-_NOTHING = np.empty(0)
-
-
 def _name_outside(code: Code, values: Iterable[Value]) -> None:
     """Give names to the arrays from outside, which stay where they are."""
     for v in values:
@@ -235,15 +226,19 @@ def _step(segment: Segment, buffers: Buffers) -> Step:
     )
 
 
-def _give_away(results: Results, made: Mapping[Value, Call], large: int) -> None:
-    """Let results of `large` bytes or more, and numbers, be new at each call, not copied."""
+def _given_away(results: Results, made: Mapping[Value, Call], large: int) -> set[Storage]:
+    """The memory of results that are new at each call, not copied: `large` ones, and numbers."""
     counts = Counter(v.storage for v in results.values)
-    for v in results.returned:
-        s = v.storage
-        gains = v.nbytes >= large or (v in made and is_of_numbers(made[v]))
-        plain = v.array is s.owner and v.is_contiguous
-        if s.home == "temporary" and counts[s] == 1 and v in made and plain and gains:
-            s.home = "result"
+    return {
+        v.storage
+        for v in results.returned
+        if v.storage.home == "temporary"
+        and counts[v.storage] == 1
+        and v in made
+        and v.is_whole
+        and v.is_contiguous
+        and (v.nbytes >= large or is_of_numbers(made[v]))
+    }
 
 
 def no_entry(_args: Any) -> Any:

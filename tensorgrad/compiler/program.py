@@ -1,15 +1,18 @@
-"""What a trace writes down: calls of NumPy functions, the values they read and write, the memory.
+"""The intermediate representation of the compiler: calls of functions, on values in memory.
 
-A `Value` is an array; values that are views of one another share a `Storage`. A `Call` reads values
-and makes new ones, or writes into one. The order of calls is the order in which they were made.
+A `Value` is an array, of which all is known but the elements; values that are views of one another
+share a `Storage`. A `Call` reads values and makes new ones, or writes into one. The order of calls
+is the order in which they were made. Nothing of it ever changes: passes make new programs.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -17,19 +20,20 @@ import numpy as np
 from ..engine.arrays import Spec
 from ..engine.registry import name_of
 from ..engine.typing import Array, Function
+from ..engine.views import Layout, layout_of, owner_of, view_in
 
 # "input": an argument, another array at each call. "state": an array that lies outside of the plan
 # and stays where it is. "constant": what a call computed from constants. "temporary": everything
-# that is computed, and nobody sees. "padded": the same, with ones behind it that stay. "result":
-# what is given away, an array of its own each time.
-Home: TypeAlias = Literal["input", "state", "constant", "temporary", "padded", "result"]
+# that is computed. "padded": the same, with ones behind it that stay.
+Home: TypeAlias = Literal["input", "state", "constant", "temporary", "padded"]
 
-# "pure": its results depend on its arguments alone. "view": a pure one whose result lies in the
-# memory of an argument. "write": it changes the memory of `target`. "effect": it calls Python that
-# has effects of its own, and is neither dropped, repeated nor moved; it may change `writes`.
+# "pure": its results depend on its arguments alone. "view": a pure one whose results lie in the
+# memory of its arguments. "write": it changes the memory of `target`. "effect": it calls Python
+# that has effects of its own, and is neither dropped, repeated nor moved; it may change `writes`.
 # "guard": `bool` of an element; where that is another one than while tracing, the program ends.
 Kind: TypeAlias = Literal["pure", "view", "write", "effect", "guard"]
 
+Order: TypeAlias = Literal["C", "F"]
 
 # The folder of this package: what its code does is due to the line of the user's that called it.
 PACKAGE = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
@@ -38,57 +42,66 @@ PACKAGE = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
 ARRAYS = (np.ndarray, np.generic, bool, int, float, complex)
 
 
+@dataclass(frozen=True, eq=False, slots=True)
 class Storage:
-    """The memory that one array owns, and others may view."""
+    """A block of memory of `nbytes` bytes, in which values lie.
 
-    __slots__ = ("home", "owner", "writes")
-
-    def __init__(self, home: Home, owner: Array) -> None:
-        self.home = home
-        self.owner = owner
-        self.writes = 0
-
-    def __repr__(self) -> str:
-        return f"{self.home} of {self.owner.nbytes} bytes, written {self.writes} times"
-
-
-class Value(Spec):
-    """An array of the program; `array` is the one that it was while tracing.
-
-    `location` is the user's line that made it. `scalar` says that NumPy returned a number of its
-    own, not an array.
+    Only what lies outside of the program, a state or a constant, has its memory already: `array`
+    owns it.
     """
 
-    __slots__ = ("array", "location", "scalar", "storage")
+    home: Home
+    nbytes: int
+    array: Array | None = field(default=None, repr=False)
 
-    def __init__(
-        self, array: Array, storage: Storage, location: str = "?", scalar: bool = False
-    ) -> None:
-        super().__init__(array.shape, array.dtype)
-        self.array = array
-        self.storage = storage
-        self.location = location
-        self.scalar = scalar
+    @classmethod
+    def of(cls, owner: Array, home: Home) -> Storage:
+        """The memory of an array that owns it, or memory of that size."""
+        outside = home in ("state", "constant")
+        return cls(home, layout_of(owner).nbytes, owner if outside else None)
 
-    @property
-    def nbytes(self) -> int:
-        """The number of bytes."""
-        return self.size * self.dtype.itemsize
 
-    @property
-    def strides(self) -> tuple[int, ...]:
-        """The bytes from one element to the next, along each axis."""
-        return self.array.strides
+@dataclass(frozen=True, eq=False, slots=True)
+class Value(Spec):
+    """An array of the program, whose first element lies `offset` bytes behind the storage's start.
 
-    @property
-    def offset(self) -> int:
-        """The bytes from the first element of its storage's owner to its own."""
-        return int(self.array.ctypes.data - self.storage.owner.ctypes.data)
+    `strides` are the bytes from one element to the next, along each axis. `location` is the user's
+    line that made it. `scalar` says that NumPy returned a number of its own, not an array.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    strides: tuple[int, ...]
+    storage: Storage
+    offset: int = 0
+    location: str = "?"
+    scalar: bool = False
+
+    @classmethod
+    def of(cls, array: Array, storage: Storage, location: str = "?", scalar: bool = False) -> Value:
+        """The value that lies in a storage as the array does in its memory."""
+        shape, strides, dtype, start, *_ = layout_of(array)
+        return cls(shape, dtype, strides, storage, start, location, scalar)
 
     @property
     def itemsize(self) -> int:
         """The number of bytes of an element."""
         return self.dtype.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        """The number of bytes of all elements."""
+        return self.size * self.dtype.itemsize
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """The first byte of its storage that it covers, and the one after the last."""
+        low, high = self.offset, self.offset + self.dtype.itemsize
+        for n, stride in zip(self.shape, self.strides, strict=True):
+            if not n:
+                return self.offset, self.offset
+            low, high = low + min(0, (n - 1) * stride), high + max(0, (n - 1) * stride)
+        return low, high
 
     @property
     def is_c_contiguous(self) -> bool:
@@ -106,66 +119,135 @@ class Value(Spec):
         return any(_contiguity(self.shape, self.strides, self.itemsize))
 
     @property
-    def order(self) -> Literal["C", "F"]:
+    def is_whole(self) -> bool:
+        """Whether the elements fill the storage."""
+        if self.nbytes != self.storage.nbytes:
+            return False
+        dense = dense_strides(self.shape, self.itemsize, self.axes)
+        axes = zip(self.shape, self.strides, dense, strict=True)
+        return all(stride == without_gaps or n == 1 for n, stride, without_gaps in axes)
+
+    @property
+    def order(self) -> Order:
         """The order of a contiguous array in memory."""
         return "F" if self.is_f_contiguous and not self.is_c_contiguous else "C"
+
+    @property
+    def axes(self) -> Sequence[int]:
+        """The axes, from the one with the largest stride to the one with the smallest."""
+        return sorted(range(self.ndim), key=lambda i: -abs(self.strides[i]))
 
     @property
     def is_constant(self) -> bool:
         """Whether it is the same in every call, wherever the program is used."""
         return self.storage.home == "constant"
 
-    def moved(self, array: Array, storage: Storage) -> Value:
-        """The same value in other memory."""
-        return Value(array, storage, self.location, self.scalar)
+    @property
+    def array(self) -> Array:
+        """The array that a state or a constant is, in the memory of its storage."""
+        memory = self.storage.array
+        if memory is None:
+            raise ValueError(f"the elements of {self} lie nowhere yet: it is {self.storage.home}")
+        alike = (memory.shape, memory.dtype, memory.strides, 0)
+        if alike == (self.shape, self.dtype, self.strides, self.offset):
+            return memory
+        return array_in(memory, self)
+
+    def placed(self, other: Value) -> Value:
+        """The same value where another one lies."""
+        return replace(self, strides=other.strides, storage=other.storage, offset=other.offset)
+
+    def transposed(self) -> Value:
+        """A view with the axes in reverse order."""
+        return replace(self, shape=self.shape[::-1], strides=self.strides[::-1])
 
 
+def new_value(
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    axes: Iterable[int] | None = None,
+    home: Home = "temporary",
+    location: str = "?",
+) -> Value:
+    """A value that fills a storage of its own; `axes` are from the outermost in memory on."""
+    strides = dense_strides(shape, dtype.itemsize, range(len(shape)) if axes is None else axes)
+    storage = Storage(home, math.prod(shape) * dtype.itemsize)
+    return Value(shape, dtype, strides, storage, location=location)
+
+
+def constant(array: Array) -> Value:
+    """A value that is always this array."""
+    return Value.of(array, Storage.of(owner_of(array), "constant"))
+
+
+def dense_strides(shape: Sequence[int], itemsize: int, axes: Iterable[int]) -> tuple[int, ...]:
+    """The strides without gaps; `axes` are from the outermost in memory to the innermost."""
+    strides = [0] * len(shape)
+    if 0 in shape:  # as NumPy has it
+        return tuple(strides)
+    for axis in reversed([*axes]):
+        strides[axis], itemsize = itemsize, itemsize * shape[axis]
+    return tuple(strides)
+
+
+def array_in(memory: Array, value: Value, start: int = 0) -> Array:
+    """The array of a value in memory, in which its storage starts at a byte."""
+    first = start + value.offset
+    return view_in(memory, Layout(value.shape, value.strides, value.dtype, first, 0, True))
+
+
+def viewed(
+    fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any] = {}
+) -> list[Value | None]:
+    """What a function returns: values that are views of its arguments, and None for others.
+
+    To find out how they lie, it is called on memory of unknown contents.
+    """
+    storages = {v.storage for v in values_in((args, kwargs))}
+    memory = {s: np.empty(s.nbytes, np.uint8) for s in storages}
+    args, kwargs = mapped((args, kwargs), Value, lambda v: array_in(memory[v.storage], v))
+    by_owner = {id(array): s for s, array in memory.items()}
+    found = [(a, by_owner.get(id(owner_of(a)))) for a in arrays_in(fun(*args, **kwargs))]
+    return [None if s is None else Value.of(array, s) for array, s in found]
+
+
+def view(fun: Function, *args: Any) -> Value:
+    """The value that a function returns which makes a view of its argument."""
+    (value,) = viewed(fun, args)
+    if value is None:
+        raise ValueError(f"{name_of(fun)} makes a copy, not a view, of {args[0]} as it lies")
+    return value
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class Call:
     """One call: `fun(*args, **kwargs)`, in whose arguments values stand for arrays.
 
     `results` are the values that it makes, `target` is the one that it writes to, `writes` are the
     states that an effect writes to. What it returns, which may be `nested` in tuples or lists, are
-    `returned` values: beside the results, arguments that it hands on. `errors` are the
-    floating-point error settings in which it runs, if other than the caller's. Once traced, a call
-    does not change: passes make others.
+    `returned` values: the results, unless arguments are among them. `errors` are the floating-point
+    error settings in which it runs, if other than the caller's. `reads` are the values among the
+    arguments; the target too, as most calls change what is there.
     """
 
-    __slots__ = (
-        "_reads", "args", "errors", "fun", "kind", "kwargs", "location", "nested", "results",
-        "returned", "target", "writes",
-    )  # fmt: skip
+    kind: Kind
+    fun: Any
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    results: Sequence[Value] = ()
+    target: Value | None = None
+    location: str = "?"
+    errors: Mapping[str, Any] | None = None
+    writes: Sequence[Value] = ()
+    returned: Sequence[Value] = ()
+    nested: bool = False
+    reads: Sequence[Value] = field(init=False, repr=False)
 
-    def __init__(
-        self,
-        kind: Kind,
-        fun: Any,
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any] = {},
-        results: Sequence[Value] = (),
-        target: Value | None = None,
-        location: str = "?",
-        errors: Mapping[str, Any] | None = None,
-        writes: Sequence[Value] = (),
-    ) -> None:
-        self.kind: Kind = kind
-        self.nested = False
-        self.fun = fun
-        self.args = args
-        self.kwargs = kwargs
-        self.results = self.returned = results
-        self.target = target
-        self.location = location
-        self.errors = errors
-        self.writes = writes
-        self._reads: Sequence[Value] | None = None
-
-    @property
-    def reads(self) -> Sequence[Value]:
-        """The values among the arguments; the target too, as most calls change what is there."""
-        if self._reads is None:
-            found = values_in((self.args, self.kwargs)) if self.kwargs else values_in(self.args)
-            self._reads = found if self.target is None else [*found, self.target]
-        return self._reads
+    def __post_init__(self) -> None:
+        found = values_in((self.args, self.kwargs)) if self.kwargs else values_in(self.args)
+        reads = found if self.target is None else [*found, self.target]
+        object.__setattr__(self, "reads", reads)
+        object.__setattr__(self, "returned", self.returned or self.results)
 
     @property
     def is_elementwise(self) -> bool:
@@ -187,7 +269,7 @@ class Call:
 
     def instead(self, fun: Any, args: Sequence[Any], kwargs: Mapping[str, Any] = {}) -> Call:
         """A call of another function that makes the same results."""
-        return self._with(fun, args, kwargs, self.results, self.returned, self.target)
+        return replace(self, fun=fun, args=args, kwargs=kwargs)
 
     def substituted(self, new: Mapping[Value, Value]) -> Call:
         """The call with other values in place of some."""
@@ -198,26 +280,22 @@ class Call:
             Value,
             lambda v: latest(v, new),
         )
-        return self._with(self.fun, args, kwargs, results, returned, target)
-
-    def _with(
-        self, fun: Any, args: Any, kwargs: Any, results: Any, returned: Any, target: Any
-    ) -> Call:
-        location, errors, writes = self.location, self.errors, self.writes
-        call = Call(self.kind, fun, args, kwargs, results, target, location, errors, writes)
-        call.nested, call.returned = self.nested, returned
-        return call
+        return replace(
+            self, args=args, kwargs=kwargs, results=results, returned=returned, target=target
+        )
 
     def __repr__(self) -> str:
         return f"{self.kind} {name_of(self.fun)}"
 
 
 class Program(NamedTuple):
-    """Calls in their order, and the values that are needed after them.
+    """A function: its arguments, its calls in their order, and the values that are its results.
 
-    `remarks` say what passes have decided, and why, where that is not the same everywhere.
+    Beside the inputs, it reads states and constants. `remarks` say what passes have decided, and
+    why, where that is not the same everywhere.
     """
 
+    inputs: Sequence[Value]
     calls: Sequence[Call]
     outputs: Sequence[Value]
     remarks: tuple[str, ...] = ()
@@ -230,11 +308,42 @@ class Program(NamedTuple):
         """How often each value is read."""
         return Counter([*(v for call in self.calls for v in call.reads), *self.outputs])
 
+    def written(self) -> set[Storage]:
+        """The memory that calls write to, once it has been made."""
+        targets = {call.target.storage for call in self.calls if call.target is not None}
+        return targets.union(v.storage for call in self.calls for v in call.writes)
+
     def substituted(self, new: Mapping[Value, Value]) -> Program:
         """The program with other values in place of some; views of these are taken anew."""
         known = {**new}
         calls = [settled(call, known) for call in self.calls]
         return self._replace(calls=calls, outputs=[latest(v, known) for v in self.outputs])
+
+
+def latest(value: Value, new: Mapping[Value, Value]) -> Value:
+    """What stands for a value in the end."""
+    while value in new:
+        value = new[value]
+    return value
+
+
+def settled(call: Call, new: dict[Value, Value]) -> Call:
+    """The call with other values in place of some.
+
+    What it views may lie in other memory now: then its results are other values, too, which are
+    added to `new`.
+    """
+    call = call.substituted(new)
+    if call.kind != "view":
+        return call
+    storages = {v.storage for v in call.reads}
+    if all(r.storage in storages for r in call.results):
+        return call
+    places = zip(call.returned, viewed(call.fun, call.args, call.kwargs), strict=True)
+    own = {*call.results}
+    made = {r: r.placed(place) for r, place in places if r in own and place is not None}
+    new.update(made)
+    return call.substituted(made)
 
 
 @functools.lru_cache(maxsize=1 << 12)
@@ -257,34 +366,11 @@ def _contiguity(
     return is_dense(axes[::-1]), is_dense(axes)
 
 
-def latest(value: Value, new: Mapping[Value, Value]) -> Value:
-    """What stands for a value in the end."""
-    while value in new:
-        value = new[value]
-    return value
-
-
-def settled(call: Call, new: dict[Value, Value]) -> Call:
-    """The call with other values in place of some.
-
-    What it views may lie in other memory now: then its results are other values, too, which are
-    added to `new`.
-    """
-    call = call.substituted(new)
-    if call.kind != "view" or all(r.storage is call.reads[0].storage for r in call.results):
-        return call
-    args, kwargs = mapped((call.args, call.kwargs), Value, lambda v: v.array)
-    arrays: list[Array] = []
-    mapped(call.fun(*args, **kwargs), np.ndarray, arrays.append)
-    storage = call.reads[0].storage
-    own = {*call.results}
-    made = {
-        r: r.moved(array, storage)
-        for r, array in zip(call.returned, arrays, strict=True)
-        if r in own
-    }
-    new.update(made)
-    return call.substituted(made)
+def arrays_in(result: Any) -> list[Array]:
+    """The arrays and numbers in nested tuples, lists and dicts, as arrays."""
+    found: list[Array] = []
+    mapped(result, ARRAYS, lambda a: found.append(np.asarray(a)))
+    return found
 
 
 def mapped(nested: Any, kind: type | tuple[type, ...], function: Function) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from ..engine.views import owner_of
 from ..errors import TraceError
 from .executed import executed
 from .ops import op_of
-from .program import ARRAYS, Call, Kind, Storage, Value, make_writeable, mapped, values_in
+from .program import ARRAYS, Call, Home, Kind, Storage, Value, make_writeable, mapped, values_in
 from .progress import OFTEN, Progress
 from .strides import copied
 from .tracer import Tracer, location
@@ -46,6 +46,7 @@ class Recorder(Tracing):
         self.tracers: list[weakref.ref[Tracer]] = []
         self._kept: dict[Value, Value] = {}  # copies of what the end of the call overwrites
         self.followed: set[int] = set()  # by id, the arrays that may be written to
+        self.arrays: dict[Value, Array] = {}  # what the values are during the trace
         self._storages: dict[int, Storage] = {}  # by the id of the owner
         self._values: dict[int, Value] = {}  # by the id of the array
         self.protected: list[Array] = []  # that were made read-only
@@ -65,13 +66,26 @@ class Recorder(Tracing):
         """
         return self._arrived(copied(array), "input")
 
-    def _arrived(self, array: Array, home: Any) -> Tracer:
-        owner = owner_of(array)
-        storage = self._storages.setdefault(id(owner), Storage(home, owner))
-        value = self._values[id(array)] = Value(array, storage)
+    def _arrived(self, array: Array, home: Home) -> Tracer:
+        value = self._named(array, self._storage(owner_of(array), home))
         if home == "input":
             self.inputs.append(value)
         return Tracer(self, value)
+
+    def _storage(self, owner: Array, home: Home) -> Storage:
+        """The memory that an array owns."""
+        storage = self._storages.get(id(owner))
+        if storage is None:
+            storage = self._storages[id(owner)] = Storage.of(owner, home)
+        return storage
+
+    def _named(
+        self, array: Array, storage: Storage, location: str = "?", scalar: bool = False
+    ) -> Value:
+        """A new value, which is this array during the trace."""
+        value = self._values[id(array)] = Value.of(array, storage, location, scalar)
+        self.arrays[value] = array
+        return value
 
     def value(self, a: Any) -> Value:
         """The value of a traced array, or of a plain one, which is read where it lies."""
@@ -167,36 +181,43 @@ class Recorder(Tracing):
         if target is None and not isinstance(fun, np.ufunc) and fun is not np.copy:
             args, kwargs = mapped((tuple(args), dict(kwargs)), Tracer, self._viewable)
         given = mapped((tuple(args), dict(kwargs)), kinds, self._given)
-        plain_args, plain_kwargs = mapped(given, Value, lambda v: v.array)
+        plain_args, plain_kwargs = mapped(given, Value, self.arrays.__getitem__)
         written = None if target is None else self.value(target)
         if written is not None:
             self._before_writing(written, name_of(fun))
-        sealed = op_of(fun).result == "sealed" or any(map(_is_sealed, values_in(given)))
-        with self._read_only(given if written is None else ()):  # the function may write after all
+        reads = values_in(given)
+        sealed = op_of(fun).result == "sealed" or any(map(self._is_sealed, reads))
+        with self._read_only(reads if written is None else ()):  # it may write after all
             out = fun(*plain_args, **plain_kwargs)
+        line, made, returned = self._location or location(), list[Value](), list[Value]()
+        result = None
+        if written is None:
+            result = mapped(out, ARRAYS, lambda a: self._result(a, line, made, returned, sealed))
+            storages = {v.storage for v in reads}
+            kind = kind or ("view" if any(r.storage in storages for r in made) else "pure")
         errors = np.geterr()
-        call = Call(
-            kind or ("pure" if written is None else "write"),
-            fun,
-            given[0],
-            given[1],
-            target=written,
-            location=self._location or location(),
-            errors=None if errors == self._errors else errors,
+        self.calls.append(
+            Call(
+                kind or "write",
+                fun,
+                given[0],
+                given[1],
+                results=made,
+                target=written,
+                location=line,
+                errors=None if errors == self._errors else errors,
+                returned=returned,
+                nested=isinstance(out, (tuple, list, dict)),
+            )
         )
-        self.calls.append(call)
         if not len(self.calls) % OFTEN:
             self.progress(f"{len(self.calls):,} calls traced")
-        if written is not None:
-            return None
-        call.results, call.returned = made, returned = list[Value](), list[Value]()
-        call.nested = isinstance(out, (tuple, list, dict))
-        return mapped(out, ARRAYS, lambda a: self._result(a, call, made, returned, sealed))
+        return result
 
     @contextlib.contextmanager
-    def _read_only(self, nested: Any) -> Iterator[None]:
+    def _read_only(self, values: Iterable[Value]) -> Iterator[None]:
         """Make the arrays of values read-only."""
-        given = [v.array for v in values_in(nested)]
+        given = [self.arrays[v] for v in values]
         arrays = [a for a in given if a.flags.writeable and owner_of(a).flags.writeable]
         self._lent = arrays
         for array in arrays:
@@ -207,7 +228,7 @@ class Recorder(Tracing):
             make_writeable(arrays)
 
     def _result(
-        self, a: Any, call: Call, made: list[Value], returned: list[Value], sealed: bool
+        self, a: Any, line: str, made: list[Value], returned: list[Value], sealed: bool
     ) -> Tracer:
         array = np.asarray(a)
         value = self._values.get(id(array)) if array is a else None
@@ -216,25 +237,18 @@ class Recorder(Tracing):
             if owner.flags.writeable and not sealed:
                 with contextlib.suppress(ValueError):  # some views are read-only for good
                     array.flags.writeable = True
-            storage = self._storages.get(id(owner))
-            if storage is None:
-                storage = self._storages[id(owner)] = Storage("temporary", owner)
-            elif call.kind == "pure" and all(v.storage is not storage for v in made):
-                call.kind = "view"  # of an argument, not of another result
-            value = Value(array, storage, call.location, scalar=array is not a)
-            self._values[id(array)] = value
+            storage = self._storage(owner, "temporary")
+            value = self._named(array, storage, line, scalar=array is not a)
             made.append(value)
         returned.append(value)
         return Tracer(self, value, array is not a)
 
     def _before_writing(self, value: Value, name: str) -> None:
-        storage = value.storage
-        storage.writes += 1
-        owner = storage.owner
-        if storage.home == "temporary":
+        if value.storage.home == "temporary":
             return
-        if storage.home == "input":
+        if value.storage.home == "input":
             raise TraceError(f"{location()}: {name} would write into an argument: copy it first")
+        owner = owner_of(self.arrays[value])
         if id(owner) not in self.followed:
             raise TraceError(
                 f"{location()}: {name} writes into an array of shape {value.shape} that a compiled "
@@ -251,17 +265,17 @@ class Recorder(Tracing):
             self._undo.append(functools.partial(np.copyto, owner, owner.copy()))
 
     def assume(self, value: Value) -> bool:
-        """A decision that one of the library's own functions takes by an element: noted as a check.
+        """A decision that one of the library's own functions takes by an element: noted as a guard.
 
         Where a later call would decide otherwise, it needs another program.
         """
-        decision = bool(value.array)
+        decision = bool(self.arrays[value])
         self.calls.append(
             Call("guard", bool, (value, decision), location=self._location or location())
         )
         return decision
 
-
-def _is_sealed(value: Value) -> bool:
-    """Whether an array is a view that always stays read-only."""
-    return not value.array.flags.writeable and value.storage.owner.flags.writeable
+    def _is_sealed(self, value: Value) -> bool:
+        """Whether an array is a view that always stays read-only."""
+        array = self.arrays[value]
+        return not array.flags.writeable and owner_of(array).flags.writeable

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ..engine.typing import Array
-from .program import Call, Value
+from .program import Call
 from .strides import copied
 
 
@@ -72,11 +72,11 @@ class Undo:
     """The arguments of the traced call, to run the calls again; what they change is restored."""
 
     def __init__(
-        self, inputs: Sequence[Value], calls: Sequence[Call], held: Sequence[Array]
+        self, arguments: Sequence[Array], calls: Sequence[Call], held: Sequence[Array]
     ) -> None:
-        self._arguments = [v.array for v in inputs]
+        self._arguments = arguments
         targets = [c.target.storage for c in calls if c.target is not None]
-        self._arrays = [s.owner for s in dict.fromkeys(targets) if s.home == "state"]
+        self._arrays = [s.array for s in dict.fromkeys(targets) if s.array is not None]
         self._arrays += held
         draws = [c.fun for c in calls if c.kind == "effect" and c.results]
         self._generators = [getattr(fun, "__self__").bit_generator for fun in draws]  # noqa: B009

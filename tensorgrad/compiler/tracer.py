@@ -73,6 +73,7 @@ class Records(Protocol):
     """What notes the calls of traced arrays: a `Recorder`."""
 
     tracers: list[weakref.ref[Tracer]]
+    arrays: dict[Value, Array]
 
     def record(
         self,
@@ -131,14 +132,14 @@ class Tracer(NDArrayOperatorsMixin):
     @property
     def concrete(self) -> Array:
         """The array during the trace."""
-        return self.value.array
+        return self._trace.arrays[self.value]
 
     @property
     def base(self) -> None:
         """None, as of an array that owns its memory: whether it needs a copy is planned later."""
 
     def __len__(self) -> int:
-        return len(self.value.array)
+        return len(self.concrete)
 
     def __iter__(self) -> Iterator[Any]:
         return (self[i] for i in range(len(self)))
@@ -174,7 +175,7 @@ class Tracer(NDArrayOperatorsMixin):
             return NotImplemented
         op = op_of(fun)
         if op.result == "fact":
-            facts = mapped((args, kwargs), Tracer, lambda t: t.value.array)
+            facts = mapped((args, kwargs), Tracer, lambda t: t.concrete)
             return fun(*facts[0], **facts[1])
         lowered = _LOWERED.get(fun)
         if lowered is not None:
@@ -202,7 +203,7 @@ class Tracer(NDArrayOperatorsMixin):
             raise AttributeError(f"a traced array has no attribute {name!r}")
         if name == "strides":
             self._trace.record(attribute(name), (self,))
-            return self.value.array.strides
+            return self.value.strides
         if not callable(found):  # T, mT, real, imag, flags ...
             return self._numbered(self._trace.record(attribute(name), (self,)))
         function = getattr(np, name, None)
@@ -233,7 +234,7 @@ class Tracer(NDArrayOperatorsMixin):
     def __setitem__(self, index: Any, value: Any) -> None:
         if isinstance(value, Tensor):
             value = value.data
-        if isinstance(value, Tracer) and _is_part(value.value.array, self.value.array, index):
+        if isinstance(value, Tracer) and _is_part(value.concrete, self.concrete, index):
             return  # a[i] += x has changed it already
         self._trace.record(assign_at, (self, _checked_index(index), value), target=self)
 
@@ -321,7 +322,7 @@ def _is_part(part: Array, array: Array, index: Any) -> bool:
         index, (int, slice, tuple, type(...))
     ):
         return False
-    own = array[mapped(index, Tracer, lambda t: t.value.array)]
+    own = array[mapped(index, Tracer, lambda t: t.concrete)]
     return isinstance(own, np.ndarray) and own.__array_interface__ == part.__array_interface__
 
 

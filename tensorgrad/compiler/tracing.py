@@ -37,13 +37,13 @@ from .functions import assign_at
 from .numbers import Number
 from .passes import Pass
 from .printing import Labels
-from .program import Call, Storage, Value, make_writeable, mapped
+from .program import Call, Value, make_writeable, mapped
 from .recording import Recorder
 from .strides import copied, pattern
 from .tracer import ShapeError, Tracer, location
 
 
-def _is_alike(a: Array, b: Array) -> bool:
+def _is_alike(a: Array | Value, b: Array | Value) -> bool:
     """Whether an array can replace another one: equal shape, dtype and order of strides."""
     return (a.shape, a.dtype, pattern(a)) == (b.shape, b.dtype, pattern(b))
 
@@ -199,12 +199,11 @@ class Trace(Recorder):
         given = mapped(args, (Tracer, np.ndarray), self.value)
         written = [self.state(array).value for array in writes]
         for value in written:
-            self.save(value.array)
-            value.storage.writes += 1
+            self.save(self.arrays[value])
         self.executed.pause()
         try:
             with _untraced():
-                result = fun(*mapped(given, Value, lambda v: v.array))
+                result = fun(*mapped(given, Value, self.arrays.__getitem__))
         finally:
             self.executed.resume()
         self.after_effect()
@@ -267,10 +266,10 @@ class Trace(Recorder):
             if node is not None and node.out is not None:
                 target[...] = value  # an optimizer's memory, where the data stays
             else:  # whoever has the array that the tensor had keeps its elements
-                by_columns = node is not None and target.value.array.flags.fnc
+                by_columns = node is not None and target.value.order == "F"
                 options = {} if node is None else {"dtype": node.dtype}
                 new = self.record(np.array, (value,), options | {"order": "FK"[not by_columns]})
-                alike = _is_alike(new.value.array, target.value.array)
+                alike = _is_alike(new.value, target.value)
                 outside = id(t) in self._outside
                 if outside:
                     self._undo.append(functools.partial(setattr, t, "_family", t._family))
@@ -298,21 +297,22 @@ class Trace(Recorder):
         # What was read from their memory keeps the values from before.
         owners = {id(owner_of(array)) for _, array, _ in given}
         for tracer in [made() for made in self.tracers]:
-            if tracer is not None and id(tracer.value.storage.owner) in owners:
+            if tracer is not None and id(owner_of(tracer.concrete)) in owners:
                 self._kept[tracer.value] = self.record(np.copy, (tracer,)).value
         neighbours = self._neighbours() if given else {}
         for t, array, new in given:
             value = self.value(new)
-            if _is_alike(value.array, array) and _is_alone(t, array, neighbours.get(id(t), ())):
+            if _is_alike(value, array) and _is_alone(t, array, neighbours.get(id(t), ())):
                 t._array = array
                 self.record(assign_at, (array, ..., Tracer(self, value)), target=array)
             else:  # it gets a new array, which the next trace uses
                 self._undo.append(functools.partial(setattr, t, "_array", array))
-                layout = layout_of(value.array)
+                plain = self.arrays[value]
+                layout = layout_of(plain)
                 if t._family is None or layout.is_whole:
-                    t._array = copied(value.array)
+                    t._array = copied(plain)
                 else:  # a view keeps its place in the memory of what it is a view of
-                    t._array = view_in(memory_with(value.array, layout), layout)
+                    t._array = view_in(memory_with(plain, layout), layout)
                 epoch[0] += 1
                 self.require_true(_never)
 
@@ -334,7 +334,7 @@ class Trace(Recorder):
         """Raise a TraceError if a tensor that the function made, but did not return, lives on."""
         for t in self.kept():
             value = self.value(t._array)
-            t._array = value.array.copy("K")
+            t._array = self.arrays[value].copy("K")
             raise TraceError(
                 f"{value.location}: a tensor of shape {t.shape} is still in use after the call, "
                 "but compiled calls would not update it: return it, or write it into a tensor that "
@@ -367,8 +367,10 @@ class Trace(Recorder):
             g = node.grad
             self.earlier[node] = None
             if g is not None:
-                storage = self._storages.setdefault(id(owner_of(g)), Storage("input", owner_of(g)))
-                value = self.earlier[node] = self._values.setdefault(id(g), Value(g, storage))
+                value = self._values.get(id(g))
+                if value is None:
+                    value = self._named(g, self._storage(owner_of(g), "input"))
+                self.earlier[node] = value
                 node.grad = Tracer(self, value)  # type: ignore[assignment]
         return node.grad
 
@@ -419,7 +421,7 @@ class Trace(Recorder):
             if node in alive:
                 g: Any = node.grad
                 final[node] = None if g is None else self.value(g)
-                node.grad = None if g is None else copied(self.value(g).array)
+                node.grad = None if g is None else copied(self.arrays[self.value(g)])
         return final
 
 

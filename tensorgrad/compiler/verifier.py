@@ -5,8 +5,7 @@ from __future__ import annotations
 from ..engine.registry import name_of
 from ..engine.typing import Function
 from .printing import Names
-from .program import Call, Program, Storage, Value
-from .strides import bounds_of
+from .program import Call, Program, Value
 
 
 def verify(program: Program, before: Program | None = None) -> None:
@@ -22,7 +21,7 @@ def verify(program: Program, before: Program | None = None) -> None:
     ...     verify(stage.program)
     """
     names = Names(program)
-    made: set[Storage] = set()
+    made = {v.storage for v in program.inputs}
 
     def require(holds: bool, what: str, call: Call | None = None) -> None:
         if not holds:
@@ -30,7 +29,7 @@ def verify(program: Program, before: Program | None = None) -> None:
             raise AssertionError(f"{what}{line}")
 
     def is_defined(v: Value) -> bool:
-        return v.storage in made or v.storage.home in ("input", "state", "constant")
+        return v.storage in made or v.storage.home in ("state", "constant")
 
     for call in program.calls:
         for v in call.reads:
@@ -38,8 +37,9 @@ def verify(program: Program, before: Program | None = None) -> None:
         for v in (*call.reads, *call.results):
             require(_is_inside(v), f"{names.name(v)} does not lie inside its storage", call)
         if call.kind == "view":
-            same = all(r.storage is call.reads[0].storage for r in call.results)
-            require(same, "a view does not lie in the memory of its operand", call)
+            operands = {v.storage for v in call.reads}
+            shared = any(r.storage in operands for r in call.results)
+            require(shared, "a view does not lie in the memory of its operand", call)
         if call.target is not None:
             require(not call.target.is_constant, "a constant is written to", call)
         made.update(r.storage for r in call.results)
@@ -55,10 +55,8 @@ def verify(program: Program, before: Program | None = None) -> None:
 
 
 def _is_inside(v: Value) -> bool:
-    if not v.size:
-        return True
-    (low, high), (start, stop) = bounds_of(v.storage.owner), bounds_of(v.array)
-    return low <= start and stop <= high
+    low, high = v.bounds
+    return low >= 0 and high <= v.storage.nbytes
 
 
 def _effects(program: Program) -> list[Function]:

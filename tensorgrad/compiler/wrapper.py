@@ -7,7 +7,7 @@ of leaves, and the results.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -201,13 +201,15 @@ def effects(code: Code, results: Results, trace: Trace) -> list[str]:
     return lines
 
 
-def _returned(code: Code, i: int, output: Output) -> tuple[list[str], str]:
+def _returned(
+    code: Code, i: int, output: Output, fresh: Collection[Storage]
+) -> tuple[list[str], str]:
     """Lines that make a leaf of the result, and an expression for it."""
     value = output.value
     if value is None:
         return [], code.name(output.leaf, "leaf")
     text = code.text(value)
-    if value.storage.home != "result":
+    if value.storage not in fresh:
         order = "" if value.is_c_contiguous else "'K'"
         text = f"{code.attribute(value, 'copy')}({order})"
     if output.leaf is not Tensor:
@@ -221,9 +223,9 @@ def _returned(code: Code, i: int, output: Output) -> tuple[list[str], str]:
     ], f"t{i}"
 
 
-def answer(code: Code, results: Results) -> list[str]:
-    """Lines that return the result."""
-    made = [_returned(code, i, output) for i, output in enumerate(results.outputs)]
+def answer(code: Code, results: Results, fresh: Collection[Storage]) -> list[str]:
+    """Lines that return the result; what lies in `fresh` memory need not be copied."""
+    made = [_returned(code, i, output, fresh) for i, output in enumerate(results.outputs)]
     structure = results.structure
     leaves = [text for _, text in made]
     if structure.kind is None:

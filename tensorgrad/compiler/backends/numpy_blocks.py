@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
+from dataclasses import replace
 from typing import Any
 
 from ...engine.arrays import aligned
@@ -83,7 +84,7 @@ class _Blocks:
         self._name_block(value, name)
 
     def _name_block(self, value: Value, name: str) -> None:
-        self._blocks[value] = block = Value(value.array, value.storage)
+        self._blocks[value] = block = replace(value)
         self._code.local(block, name)
 
     def _calls_on_blocks(self) -> list[str]:

@@ -19,10 +19,10 @@ from ...engine.typing import Array, Function
 from ...errors import TraceError
 from ..buffers import Buffers, Recycled
 from ..code import Code
-from ..functions import Attribute, MakesNew, array_of, arrays_in, assign_at, getitem, power, spread
+from ..functions import Attribute, MakesNew, array_of, assign_at, getitem, power, spread
 from ..ops import is_of_numbers, is_product, op_of
 from ..passes.loop_fusion import Chain
-from ..program import Call, Value, mapped, values_in
+from ..program import Call, Value, arrays_in, mapped, values_in
 from . import Backend, Segment
 from .numpy_blocks import lines_in_blocks
 from .numpy_ufuncs import ufunc_line
@@ -80,7 +80,7 @@ def _lines_into_memory(
     code: Code, call: Call, buffers: Buffers, new: dict[Value, str]
 ) -> list[str]:
     """Lines that write results into arrays; among them, those that make these arrays: `new`."""
-    if is_of_numbers(call) and call.results[0].storage.home == "result":
+    if is_of_numbers(call) and buffers.array_of(call.results[0]) is None:
         number = _arithmetic(code, call)
         return [f"{code.local(call.results[0])} = {code.function(np.asarray)}({number})"]
     outs = []

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...engine.typing import Function
-from ..program import Call, Program, Storage, Value
+from ..program import Call, Program, Value, constant, view
 
 _BY_BLAS = 1 << 16  # elements: NumPy adds up more than that with less rounding, and as fast
 
@@ -19,7 +19,7 @@ def merge_scalings(program: Program) -> Program:
     a = x * 2                a = x * 2
     b = a * 3                b = x * 6
     """
-    uses = program.uses()
+    uses, written = program.uses(), program.written()
     makers: dict[Value, Call] = {}
     left: list[Call] = []
     for call in program.calls:
@@ -28,9 +28,9 @@ def merge_scalings(program: Program) -> Program:
         if inner is not None and uses[x] == 1 and inner.errors == call.errors:
             y, other = _scaled(inner)
             plain = y is not None and all(2**-32 < abs(n) < 2**32 for n in (factor, other))
-            if plain and not y.storage.writes and y.shape == call.results[0].shape:
+            if plain and y.storage not in written and y.shape == call.results[0].shape:
                 product = np.asarray(factor * other, call.results[0].dtype)
-                call = call.instead(call.fun, (y, Value(product, Storage("constant", product))))
+                call = call.instead(call.fun, (y, constant(product)))
         makers |= dict.fromkeys(call.results, call)
         left.append(call)
     return program._replace(calls=left)
@@ -112,17 +112,17 @@ def _is_flat(factor: Any, like: Value) -> bool:
 def _flattened(a: Any, calls: list[Call]) -> Value:
     """A vector of the elements, as a view."""
     if isinstance(a, np.ndarray):
-        return Value(a, Storage("constant", a))
+        return constant(a)
     if a.ndim == 1:
         return a  # type: ignore[no-any-return]
-    return viewed(np.ndarray.reshape, a, -1, calls)
+    return made_view(calls, np.ndarray.reshape, a, -1)
 
 
-def viewed(fun: Function, a: Value, argument: Any, calls: list[Call]) -> Value:
-    """A view of a value; what stays where it is needs no call for that."""
-    value = Value(fun(a.array, argument), a.storage)
+def made_view(calls: list[Call], fun: Function, a: Value, *args: Any) -> Value:
+    """A view of a value, by a call that is added; what stays where it is needs no call for that."""
+    value = view(fun, a, *args)
     if a.storage.home not in ("state", "constant"):
-        calls.append(Call("view", fun, (a, argument), results=(value,)))
+        calls.append(Call("view", fun, (a, *args), results=(value,)))
     return value
 
 

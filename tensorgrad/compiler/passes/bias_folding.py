@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
-from ...engine.typing import Function
 from ..functions import assign_at, attribute, getitem, with_ones
-from ..program import Call, Program, Storage, Value
+from ..program import Call, Order, Program, Value, new_value, view
+from .algebra import made_view
 from .layers import Layer, find_gradients, find_layers, together
 from .layout_assignment import is_free
 
@@ -31,14 +30,14 @@ def fold_biases(program: Program) -> Program:
     """
     layers = find_layers(program)
     makers = program.makers()
-    given = {v.storage for v in program.outputs}
+    taken = program.written().union(v.storage for v in program.outputs)
     moved: dict[Value, Value] = {}
     extended: dict[Value, Value] = {}  # the inputs of layers, as they lie now, with their ones
     # Copies of arguments, and views with ones, by the calls that they come after.
     more: dict[Call | None, list[Call]] = defaultdict(list)
     for x, layer in {layer.x: layer for layer in layers}.items():
         later = more[makers.get(x)]
-        if is_free(x, makers.get(x)) and x.is_f_contiguous and x.storage not in given:
+        if is_free(x, makers.get(x)) and x.is_f_contiguous and x.storage not in taken:
             moved[x] = padded = _with_room(x, "F")
         elif _is_worth_a_copy(layer):
             few = x.shape[1] <= FEW
@@ -47,7 +46,7 @@ def fold_biases(program: Program) -> Program:
             later.append(Call("pure", np.copy, (x,), results=(padded,), location=location))
         else:
             continue
-        extended[moved.get(x, x)] = _view(with_ones, padded, later)
+        extended[moved.get(x, x)] = made_view(later, with_ones, padded)
     instead: dict[Call, list[Call]] = {}
     for layer in layers:
         whole = extended.get(moved.get(layer.x, layer.x))
@@ -69,18 +68,12 @@ def _is_worth_a_copy(layer: Layer) -> bool:
     return x.storage.home == "input" and x.size <= min(COPIED, result.size)
 
 
-def _with_room(value: Value, order: Any) -> Value:
+def _with_room(value: Value, order: Order) -> Value:
     """The value in memory where ones follow it, which stay."""
     rows, columns = value.shape
-    owner = np.ones((rows, columns + 1), value.dtype, order)
-    return value.moved(owner[:, :-1], Storage("padded", owner))
-
-
-def _view(fun: Function, base: Value, calls: list[Call], *more: Any) -> Value:
-    """A view of a value, made by one more call."""
-    value = Value(fun(base.array, *more), base.storage)
-    calls.append(Call("view", fun, (base, *more), results=(value,)))
-    return value
+    axes = (0, 1) if order == "C" else (1, 0)
+    whole = new_value((rows, columns + 1), value.dtype, axes, "padded")
+    return value.placed(view(getitem, whole, (slice(None), slice(-1))))
 
 
 def _fold_gradients(program: Program, extended: Mapping[Value, Value]) -> Program:
@@ -108,15 +101,14 @@ def _fold_gradients(program: Program, extended: Mapping[Value, Value]) -> Progra
         between = calls[numbers[first] : numbers[last]]
         if place is None or numbers[first] < numbers[final] or not all(map(_fills, between)):
             continue
-        array = np.empty(place.shape, by_weights.dtype)
-        whole = Value(array, Storage("temporary", array), product.location)
+        whole = new_value(place.shape, by_weights.dtype, location=product.location)
         made: list[Call] = []
-        args = _view(attribute("mT"), extended[x], made), g
+        args = made_view(made, attribute("mT"), extended[x]), g
         results, errors = (whole,), product.errors
         made.append(Call("pure", np.matmul, args, {}, results, None, product.location, errors))
-        rows = _view(getitem, whole, made, slice(-1))
-        views[by_weights] = _view(attribute("mT"), rows, made)
-        views[by_bias] = _view(getitem, whole, made, -1)
+        rows = made_view(made, getitem, whole, slice(-1))
+        views[by_weights] = made_view(made, attribute("mT"), rows)
+        views[by_bias] = made_view(made, getitem, whole, -1)
         instead[other], instead[final] = [], made
         instead[first] = [Call("write", assign_at, (place, ..., whole), target=place)]
         instead[last] = []

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..functions import spread
-from ..program import Call, Program, Storage, Value
-from .algebra import viewed
+from ..program import Call, Program, Value, new_value
+from .algebra import made_view
 
 _SPREAD = 4096  # elements of a result whose operands are spread out, at most
 
@@ -42,8 +42,7 @@ def _in_shape(a: Any, like: Value, calls: list[Call], location: str) -> Any:
     if not isinstance(a, Value) or a.shape in ((), like.shape):
         return a
     if a.size == 1:
-        return viewed(np.ndarray.reshape, a, (), calls)
-    array = np.empty_like(like.array, a.dtype)
-    value = Value(array, Storage("temporary", array), location)
+        return made_view(calls, np.ndarray.reshape, a, ())
+    value = new_value(like.shape, a.dtype, like.axes, location=location)
     calls.append(Call("pure", spread, (a, like.shape), results=(value,), location=location))
     return value

@@ -25,7 +25,7 @@ def eliminate_common_subexpressions(program: Program) -> Program:
     new: dict[Value, Value] = {}
     known: dict[Any, Call] = {}
     versions: Counter[Storage] = Counter()
-    epoch = 0
+    epoch, written = 0, program.written()
     left: list[Call] = []
     for call in program.calls:
         call = settled(call, new)
@@ -33,9 +33,9 @@ def eliminate_common_subexpressions(program: Program) -> Program:
             versions[call.target.storage] += 1
         elif call.kind == "effect":  # it may write to any state
             epoch += 1
-        elif call.kind != "guard" and not any(r.storage.writes for r in call.results):
+        elif call.kind != "guard" and written.isdisjoint(r.storage for r in call.results):
             source = _source(call)
-            if source is not None:
+            if source is not None and source.storage not in written:
                 new[call.results[0]] = source
                 continue
             key = _key(call, versions, epoch)
@@ -54,7 +54,7 @@ def _source(call: Call) -> Value | None:
     if call.fun is np.multiply and not call.kwargs:
         candidates = [x for x, y in ((first, others[0]), (others[0], first)) if _is_one(y)]
     like = [x for x in candidates if not more and _is_same(x, result)]
-    return like[0] if like and not like[0].storage.writes else None
+    return like[0] if like else None
 
 
 def _is_same(x: Any, result: Value) -> bool:

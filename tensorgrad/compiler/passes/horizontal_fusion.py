@@ -15,7 +15,7 @@ import numpy as np
 
 from ..functions import part
 from ..ops import takes_out
-from ..program import Call, Program, Storage, Value, values_in
+from ..program import Call, Home, Program, Value, new_value, values_in, view
 
 SMALL = 1 << 13  # bytes of each array, at most
 
@@ -37,11 +37,14 @@ def fuse_horizontally(program: Program) -> Program:
     The first of them takes along those whose operands are there before it.
     """
     calls, makers = program.calls, program.makers()
-    taken = {v.storage for v in program.outputs}
+    written = program.written()
+    taken = written.union(v.storage for v in program.outputs)
     operands = {
         call: operand
         for call in calls
-        if (operand := _operand(call)) in makers and call.results[0].storage not in taken
+        if (operand := _operand(call)) in makers
+        and operand.storage not in written
+        and call.results[0].storage not in taken
     }
     kinds = {call: _kind(call, operand) for call, operand in operands.items()}
     readers: dict[Value, list[Call]] = defaultdict(list)
@@ -112,12 +115,12 @@ class _Bundles:
         """One call for all of a group, and the views that are its results."""
         first, padding = group[0], self._padding(operands)
         if operands not in self._bundles:
-            whole = self._side_by_side(operands, [v.storage.owner.size for v in operands])
+            whole = self._side_by_side(operands, [v.storage.nbytes // v.itemsize for v in operands])
             self._bundles[operands] = _Bundle(whole, padding)
         given = self._bundles[operands].whole
         results = tuple(call.results[0] for call in group)
         starts = [_start(self.moved[v]) for v in operands]
-        whole = self._side_by_side(results, np.diff([*starts, given.size]))
+        whole = self._side_by_side(results, np.diff([*starts, given.size]).tolist())
         self._bundles[results] = _Bundle(whole, _padding_after(first, operands[0], padding))
         args = tuple(given if a is operands[0] else a for a in first.args)
         errors, location = first.errors, first.location
@@ -139,12 +142,12 @@ class _Bundles:
         `sizes` are the elements for each: with the ones that follow, which calls go through, too.
         """
         starts = [*itertools.accumulate(sizes, initial=0)]
-        array = np.ones(starts.pop(), values[0].dtype)
         padded = any(v.storage.home == "padded" for v in values)
-        storage = Storage("padded" if padded else "temporary", array)
+        home: Home = "padded" if padded else "temporary"
+        whole = new_value((starts.pop(),), values[0].dtype, home=home)
         for v, start in zip(values, starts, strict=True):
-            self.moved[v] = v.moved(part(array, start, v.shape, v.order), storage)
-        return Value(array, storage)
+            self.moved[v] = v.placed(view(part, whole, start, v.shape, v.order))
+        return whole
 
 
 def _padding_after(call: Call, operand: Value, padding: Any) -> Any:
@@ -170,11 +173,10 @@ def _operand(call: Call) -> Value | None:
     plain = (
         operand.storage.home in ("temporary", "padded")
         and result.storage.home == "temporary"
-        and not (operand.storage.writes or result.storage.writes)
         and operand.is_contiguous
         and operand.order == result.order
     )
-    whole = result.array is result.storage.owner
+    whole = result.is_whole
     return operand if small and plain and whole and operand.shape == result.shape else None
 
 

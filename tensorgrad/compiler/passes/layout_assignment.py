@@ -19,7 +19,7 @@ import numpy as np
 
 from ..costs import Bias, Order, Product, Work, seconds
 from ..ops import is_product, takes_out
-from ..program import Call, Program, Storage, Value
+from ..program import Call, Program, Value, new_value
 from .layers import Layer, find_gradients, find_layers, sums_rows, transposes
 
 SMALL = 1 << 14  # elements of arrays that may lie by columns; larger ones gain nothing
@@ -56,8 +56,7 @@ def assign_layouts_by_rule(program: Program) -> Program:
 
 
 def _by_columns(value: Value) -> Value:
-    array = np.empty(value.shape, value.dtype, "F")
-    return value.moved(array, Storage("temporary", array))
+    return value.placed(new_value(value.shape, value.dtype, (1, 0)))
 
 
 def _groups(program: Program, inputs: Collection[Value]) -> list[list[Value]]:
@@ -80,7 +79,7 @@ def _groups(program: Program, inputs: Collection[Value]) -> list[list[Value]]:
             v = makers[v].args[0]
         return v
 
-    barred = {v.storage for v in program.outputs}
+    barred = program.written().union(v.storage for v in program.outputs)
     for call in program.calls:
         values = [v for v in (*call.reads, *call.results) if v.ndim == 2]
         if call.kind == "pure" and (call.is_elementwise or call.fun is np.where):
@@ -104,24 +103,14 @@ def _measured(
     program: Program, layers: Sequence[Layer], groups: Sequence[Sequence[Value]], costs: Costs
 ) -> tuple[set[int], list[str]]:
     """The numbers of the groups that take less time by rows, and what was measured."""
-    numbers = {v: i for i, group in enumerate(groups) for v in group}
-    largest: dict[int, int] = defaultdict(int)  # gradients take as many multiplications as layers
-    for layer in layers:
-        for v in (layer.x, *layer.product.results):
-            if v in numbers:
-                largest[numbers[v]] = max(
-                    largest[numbers[v]], layer.x.shape[0] * layer.weights.size
-                )
-    candidates = [i for i, count in largest.items() if count in MEASURED]
-    if not candidates:
-        return set(), []
-    products = _Products(program, layers, numbers)
+    products = _Products(program, layers, groups)
     choices = {}
-    for i in candidates:
-        calls = products.of(groups[i])
-        choices[i] = products.works(calls), products.works(calls, by_rows=i)
+    for i, group in enumerate(groups):
+        calls = products.of(group)
+        if max(map(_multiplications, calls), default=0) in MEASURED:
+            choices[i] = products.works(calls), products.works(calls, by_rows=i)
     works = [work for choice in choices.values() for side in choice for work in side]
-    known = costs(works)
+    known = costs(works) if works else {}
     by_rows, remarks = set(), []
     for i, choice in choices.items() if known else ():
         columns, rows = (sum(known[work] for work in side) for side in choice)
@@ -136,17 +125,18 @@ def _measured(
     return by_rows, remarks
 
 
-class _Products:
-    """The products of matrices in a program, and what they cost for each layout.
+def _multiplications(product: Call) -> int:
+    return product.results[0].size * product.args[0].shape[1]  # type: ignore[no-any-return]
 
-    `numbers` are those of the groups of values that may lie by columns.
-    """
+
+class _Products:
+    """The products of matrices in a program, and what they cost for each layout of groups."""
 
     def __init__(
-        self, program: Program, layers: Sequence[Layer], numbers: Mapping[Value, int]
+        self, program: Program, layers: Sequence[Layer], groups: Sequence[Sequence[Value]]
     ) -> None:
         self._makers = program.makers()
-        self._numbers = numbers
+        self._numbers = {v: i for i, group in enumerate(groups) for v in group}
         self._layers = {layer.product: layer.x for layer in layers}
         self._gradients = {g.product: g.x for g in find_gradients(program)}
         self._by_value: dict[Value, list[Call]] = defaultdict(list)
@@ -207,8 +197,7 @@ def is_free(v: Value, maker: Call | None) -> bool:
     return (
         v.size <= SMALL
         and v.storage.home == "temporary"
-        and v.array is v.storage.owner
-        and v.storage.writes == 0
+        and v.is_whole
         and maker is not None
         and maker.kind == "pure"
         and takes_out(maker)

@@ -29,7 +29,7 @@ def fuse_loops(program: Program) -> Program:
     a = sin(x)               b = chain(x)
     b = a * 2
     """
-    calls = program.calls
+    calls, written = program.calls, program.written()
     last = {v: i for i, call in enumerate(calls) for v in call.reads}  # that reads a value
     last |= dict.fromkeys(program.outputs, len(calls))
     left: list[Call] = []
@@ -44,7 +44,8 @@ def fuse_loops(program: Program) -> Program:
         run.clear()
 
     for i, call in enumerate(calls):
-        is_link = _is_link(call)
+        used = (v.storage for v in (*call.reads, *call.results))
+        is_link = _is_link(call) and written.isdisjoint(used)
         if run and not (is_link and _goes_on(run[-1], call)):
             end(i)
         (run if is_link else left).append(call)
@@ -59,11 +60,7 @@ def _is_link(call: Call) -> bool:
     if len(call.results) != 1 or call.results[0].size < LARGE:
         return False
     (result,) = call.results
-    return (
-        result.storage.writes == 0
-        and result.is_contiguous
-        and all(_fits(v, result) for v in values_in(call.args))
-    )
+    return result.is_contiguous and all(_fits(v, result) for v in values_in(call.args))
 
 
 def _fits(v: Value, result: Value) -> bool:
@@ -71,7 +68,7 @@ def _fits(v: Value, result: Value) -> bool:
     order = v.is_c_contiguous if by_rows else v.is_f_contiguous
     whole = v.shape == result.shape and order
     in_each_row = by_rows and (v.ndim < result.ndim or v.shape[0] == 1 != result.shape[0])
-    return v.storage.writes == 0 and bool(whole or in_each_row or v.ndim == 0)
+    return whole or in_each_row or v.ndim == 0
 
 
 def _goes_on(last: Call, call: Call) -> bool:
