@@ -57,9 +57,9 @@ def scan(
 
     Gradients of every order reach `init`, `xs` and all tensors that `f` uses. A compiled function
     traces `f` a few times, regardless of the number of steps. For the derivative it saves the carry
-    before each step, and computes everything else again; so what `f` uses must not change until
-    then. There, `f` can neither draw random numbers nor change anything outside. To save fewer
-    carries, nest two scans: a `checkpoint` of the inner one saves nothing of its steps.
+    before each step, and computes everything else again; so a GraphError is raised if what `f` uses
+    has changed by then. There, `f` can neither draw random numbers nor change anything outside. To
+    save fewer carries, nest two scans: a `checkpoint` of the inner one saves nothing of its steps.
 
     >>> def step(total, x):
     ...     return total + x, total * x
@@ -100,6 +100,7 @@ def _scan(
     xs: Any,
     length: int | None = None,
     reverse: bool = False,
+    is_users: bool = True,
 ) -> tuple[Any, Any]:
     carry = _Carry(name, init)
     items, treedef = flatten(xs)
@@ -121,7 +122,8 @@ def _scan(
         return carry.value, _no_ys(name, step, carry.value, items, treedef)
     if isinstance(interpreter, Tracing):
         f = _as_of_now(f)
-        return _TracedScan(name, step, carry, (items, treedef), length, reverse).run(interpreter)
+        traced = _TracedScan(name, step, carry, (items, treedef), length, reverse)
+        return traced.run(interpreter, [f] * is_users)
     rows = [[*x] if isinstance(x, Tensor) else [x[i, ...] for i in range(length)] for x in items]
     value, ys = init, []
     for i in reversed(range(length)) if reverse else range(length):
@@ -305,12 +307,21 @@ def cond(
     >>> tg.compile(f)(np.array([1.0, 4.0])), f(np.array([-1.0, -4.0]))
     (array([1., 2.]), array([1., 4.]))
     """
-    pred = _decision("cond", pred)
+    return _cond(_decision("cond", pred), true_fun, false_fun, operands)
+
+
+def _cond(
+    pred: Any,
+    true_fun: Function,
+    false_fun: Function,
+    operands: Sequence[Any],
+    is_users: bool = True,
+) -> Any:
     interpreter = mode.get().interpreter
     if not isinstance(interpreter, Tracing) or isinstance(pred, (bool, np.bool_)):
         return true_fun(*operands) if pred else false_fun(*operands)
-    branches = _as_of_now(true_fun), _as_of_now(false_fun)
-    return _TracedCond(pred, *branches, operands).run(interpreter)
+    branches = [_as_of_now(true_fun), _as_of_now(false_fun)]
+    return _TracedCond(pred, branches, operands).run(interpreter, branches * is_users)
 
 
 # -- in a compiled function: bodies are programs of their own
@@ -328,8 +339,8 @@ def _as_of_now(f: Any, known: dict[Function, Function] | None = None) -> Any:
         cells = tuple([CellType() for _ in f.__closure__])
         same = FunctionType(f.__code__, f.__globals__, f.__name__, f.__defaults__, cells)
         same.__kwdefaults__ = f.__kwdefaults__
-        vars(same).update(vars(f))
         known[f] = same
+        vars(same).update({name: _as_of_now(value, known) for name, value in vars(f).items()})
         for own, cell in zip(cells, f.__closure__):
             with contextlib.suppress(ValueError):  # it is not assigned yet
                 own.cell_contents = _as_of_now(cell.cell_contents, known)
@@ -360,6 +371,7 @@ class _Body:
         self._leaves = [leaf if _is_number(leaf) else None for leaf in leaves]
         self._are_tensors = [isinstance(a, Tensor) for a in leaves if not _is_number(a)]
         self._pinned: dict[int, Any] = {}
+        self._change: Callable[[], str | None] = lambda: None
 
     def __call__(self, arrays: Iterable[Any]) -> list[Any]:
         given = iter(arrays)
@@ -381,6 +393,11 @@ class _Body:
 
         return trace.body(run, examples, self._pinned)
 
+    def watch(self, program: Body, used: Sequence[Function]) -> None:
+        """Let the derivative require that what the user's functions have read stays as it is."""
+        if used:
+            self._change = program.change_since(*used)
+
     def pull(
         self, arrays: Sequence[Any], cotangents: Sequence[Any], recorded: bool
     ) -> tuple[list[Any], list[Any]]:
@@ -388,6 +405,11 @@ class _Body:
 
         None stands for the cotangent of an array that has none, and for zeros.
         """
+        if (change := self._change()) is not None:
+            raise GraphError(
+                f"{self.name}: {change} has changed before the derivative is computed, where a "
+                "compiled function traces the body again: change a copy"
+            )
         fresh = [_fresh(a) if a.dtype.kind in "fc" else a for a in arrays]
         ends: list[Any] = [x._node if x.dtype.kind in "fc" else None for x in fresh]
         start = now()
@@ -509,14 +531,16 @@ class _TracedScan:
         self.length, self.reverse = length, reverse
         self.size = len(carry.leaves)
 
-    def run(self, trace: Tracing) -> tuple[Any, Any]:
-        """The last carry, and the stacked ys."""
+    def run(self, trace: Tracing, used: Sequence[Function]) -> tuple[Any, Any]:
+        """The last carry, and the stacked ys; `used` are the user's functions."""
         init = self.carry.leaves
         body, program = self._traced(trace, init)
         if any(map(_is_number, init)):
             init = _with_dtypes(init, program.results)
             body, program = self._traced(trace, init)
         call = _Call(self.name, body.sources, [*init, *self.items])
+        if call.is_tracked:
+            body.watch(program, used)
         last, before, ys = program.scan(
             [*map(plain, init)],
             [*map(plain, self.items)],
@@ -567,7 +591,9 @@ class _TracedScan:
                 "ys": [*map(_unless_zero, of_ys)],
                 "of_before": [*map(_unless_zero, of_before)],
             }
-            (of_carry, of_sources), of_xs = _scan(self.name, step, init, xs, length, reverse)
+            (of_carry, of_sources), of_xs = _scan(
+                self.name, step, init, xs, length, reverse, is_users=False
+            )
             return [*of_sources, *of_carry, *of_xs]
 
         return pullback
@@ -606,21 +632,21 @@ def _with_dtypes(leaves: Sequence[Any], specs: Sequence[Spec]) -> list[Any]:
 class _TracedCond:
     """A condition in a compiled function."""
 
-    def __init__(
-        self, pred: Any, true_fun: Function, false_fun: Function, operands: Sequence[Any]
-    ) -> None:
+    def __init__(self, pred: Any, branches: Sequence[Function], operands: Sequence[Any]) -> None:
         self.pred = pred
         self.leaves, arguments = flatten(tuple(operands))
         require_arrays(self.leaves, arguments, "cond", "operands{}".format, "leave it out")
         self.arrays = [a for a in self.leaves if not _is_number(a)]
-        self.bodies = [_Body("cond", f, self.leaves, arguments) for f in (true_fun, false_fun)]
+        self.bodies = [_Body("cond", f, self.leaves, arguments) for f in branches]
 
-    def run(self, trace: Tracing) -> Any:
-        """The result of the function that is chosen."""
+    def run(self, trace: Tracing, used: Sequence[Function]) -> Any:
+        """The result of the function that is chosen; `used` are the user's functions."""
         programs = [body.traced(trace, [*map(plain, self.arrays)]) for body in self.bodies]
         self._require_same(*[program.results for program in programs])
         sources = [*dict.fromkeys(node for body in self.bodies for node in body.sources)]
         call = _Call("cond", sources, self.arrays)
+        for body, program in zip(self.bodies, programs) if call.is_tracked else ():
+            body.watch(program, used)
         arrays = [*map(plain, self.arrays)]
         results = programs[0].choose(programs[1], self.pred, arrays)
         is_tensor = [any(pair) for pair in zip(*[body.is_tensor for body in self.bodies])]
@@ -663,7 +689,9 @@ class _TracedCond:
                 return pull
 
             cotangents = [*map(_unless_zero, g)]
-            of_sources, of_operands = cond(pred, *map(pulled, bodies), [*operands], cotangents)
+            if_true, if_false = map(pulled, bodies)
+            given = [[*operands], cotangents]
+            of_sources, of_operands = _cond(pred, if_true, if_false, given, is_users=False)
             return [*of_sources, *of_operands]
 
         return pullback

@@ -3,6 +3,7 @@
 import itertools
 import re
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -605,13 +606,51 @@ def test_a_body_that_uses_something_else_for_the_derivative() -> None:
 
     @tg.compile
     def f(x: Any) -> None:
-        names = ["w"]
-        y, _ = tg.scan(lambda c, _: (c * weights[names[0]], None), x, length=2)
-        names[0] = "v"
+        names = iter("wv")
+        y, _ = tg.scan(lambda c, _: (c * weights[next(names)], None), x, length=2)
         y.backward()
 
     with pytest.raises(tg.GraphError, match="uses other tensors for the derivative"):
         f(np.ones(()))
+
+
+CHANGES: dict[str, tuple[Function, Function]] = {
+    "an item": (lambda s: s.box["k"], lambda s: s.box.update(k=3.0)),
+    "an attribute": (lambda s: s.k, lambda s: setattr(s, "k", 3.0)),
+    "an element": (lambda s: float(s.array[1]), lambda s: s.array.__setitem__(1, 3.0)),
+    "a list": (lambda s: len(s.names), lambda s: s.names.append("c")),
+    "nothing that it reads": (lambda s: s.k, lambda s: setattr(s, "other", 3.0)),
+}
+
+
+@pytest.mark.parametrize("loop", ["scan", "fori_loop", "cond"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_a_body_has_read_stays_until_the_derivative(change: str, loop: str) -> None:
+    """The body is traced again for the derivative: a change is refused, and not read."""
+    read, write = CHANGES[change]
+
+    def f(x: Any, changes: bool) -> Any:
+        x = tg.Tensor(x, requires_grad=True)
+        s = SimpleNamespace(box={"k": 2.0}, k=2.0, array=np.arange(3.0), names=["a", "b"], other=1)
+        step = lambda c: np.sin(c) * read(s)  # noqa: E731
+        loops: dict[str, Function] = {
+            "scan": lambda: tg.scan(lambda c, _: (step(c), None), x, length=2)[0],
+            "fori_loop": lambda: tg.fori_loop(0, 2, lambda _, c: step(c), x),
+            "cond": lambda: tg.cond(np.sum(x) > 0, step, np.negative, x),
+        }
+        y = loops[loop]()
+        if changes:
+            write(s)
+        y.backward()
+        return x.grad
+
+    compiled = tg.compile(f)
+    assert_allclose(compiled(1.0, changes=False), f(1.0, changes=False), rtol=1e-12)
+    if change == "nothing that it reads":
+        assert_allclose(compiled(1.0, changes=True), f(1.0, changes=True), rtol=1e-12)
+    else:
+        with pytest.raises(tg.GraphError, match="has changed before the derivative"):
+            compiled(1.0, changes=True)
 
 
 def test_stacks_that_share_memory_are_new_arrays() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dis
 import functools
 import itertools
@@ -9,7 +10,7 @@ import os
 import random
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from types import CodeType, FrameType
 from typing import Any, ClassVar, NamedTuple
 
@@ -108,6 +109,22 @@ class Executed:
         self.pause()
         self._is_on = False
 
+    @contextlib.contextmanager
+    def apart(self) -> Iterator[dict[CodeType, dict[str, Any]]]:
+        """A block; when it ends, the dict has all code that ran in it, noted before or not."""
+        found: dict[CodeType, dict[str, Any]] = {}
+        before = self.codes.copy()
+        self.codes.clear()
+        self._forget()
+        try:
+            yield found
+        finally:
+            found |= self.codes
+            self.codes |= before
+
+    def _forget(self) -> None:
+        """Let code be noted again."""
+
     def pause(self) -> None:
         """Let code run without being noted, which takes less time."""
         if self._is_on and (self._outer is None or callable(self._outer)):
@@ -191,6 +208,9 @@ class Monitored(Executed):
                 if not self._blocks:
                     monitoring.set_events(self._tool, 0)
                     monitoring.free_tool_id(self._tool)
+
+    def _forget(self) -> None:
+        vars(sys)["monitoring"].restart_events()
 
     def pause(self) -> None:
         """Let code run without being noted."""

@@ -20,8 +20,10 @@ from ..errors import TraceError
 from ..tree import structure
 from .arguments import Arguments
 from .functions import MakesNew
+from .guards import Guards
 from .plan import Plan
 from .program import Value
+from .snapshot import Snapshot
 from .strides import copied
 from .tracer import Tracer, location
 from .tracing import Trace
@@ -143,10 +145,16 @@ class Body:
         self.parent = parent
         self._arrays = [np.array(getattr(a, "concrete", a), order="C") for a in examples]
         self._trace = trace = Nested(parent, pinned)
-        with set_mode(interpreter=trace):
+        with trace.executed.apart() as self._codes, set_mode(interpreter=trace):
             self.results = [trace.value(y) for y in fun(*map(trace.input, self._arrays))]
         for t in trace.kept():
             _refuse(f"gives a tensor of shape {t.shape} that lives on a new value", "return it")
+
+    def change_since(self, *roots: Any) -> Callable[[], str | None]:
+        """What says, later, what has changed of Python's state that the body has read."""
+        checks = Guards(roots, self._codes, Snapshot(*roots), self.parent.is_read).checks
+        are_same = checks.function()
+        return lambda: None if are_same() else checks.changed()
 
     def program(self, results: Iterable[Value] | None = None) -> _Program:
         """The program, which returns all results or these."""

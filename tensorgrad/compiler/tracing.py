@@ -28,7 +28,7 @@ from ..engine.tensor import Tensor
 from ..engine.typing import Array, Function
 from ..engine.variable import Variable
 from ..engine.views import layout_of, memory_with, owner_of, view_in
-from ..errors import TraceError
+from ..errors import GraphError, TraceError
 from ..transforms import vjp
 from .backends import Backend
 from .backends.numpy_source import NUMPY
@@ -94,7 +94,7 @@ class Trace(Recorder):
         before = len(self.calls)
         try:
             return fun(*args, **kwargs)
-        except (NotBatchedError, ShapeError):
+        except (NotBatchedError, ShapeError, GraphError):
             raise
         except Exception:
             found: list[Any] = []
@@ -127,7 +127,7 @@ class Trace(Recorder):
         before = len(self.calls)
         try:
             return definition(*args, **kwargs)
-        except (NotBatchedError, ShapeError):
+        except (NotBatchedError, ShapeError, GraphError):
             raise
         except Exception:
             del self.calls[before:]

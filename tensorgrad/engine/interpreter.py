@@ -179,6 +179,12 @@ class Body(Protocol):
     def choose(self, other: Any, pred: Any, operands: Sequence[Any]) -> list[Any]:
         """Run this body where an array of one element is true, and else another one."""
 
+    def change_since(self, *roots: Any) -> Callable[[], str | None]:
+        """Return a function that says what has changed since now of what the body has read.
+
+        It is looked for in Python's objects within reach of the `roots`.
+        """
+
     def repeat(self, test: Any, init: Sequence[Any]) -> list[Any]:
         """Run the body on its results, from `init` on, as long as the test returns true."""
 
