@@ -1233,7 +1233,7 @@ def test_a_loss_that_nobody_asks_for_is_not_computed() -> None:
 @pytest.fixture(params=[1, 2])
 def threads(request: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The number of threads for long loop_fusion."""
-    monkeypatch.setattr(numpy_blocks, "_count_of_threads", lambda: request.param)
+    monkeypatch.setattr(numpy_blocks, "count_of_threads", lambda: request.param)
     return request.param
 
 

@@ -88,7 +88,7 @@ def seconds(works: Iterable[Work]) -> Mapping[Work, float]:
     if os.environ.get("TENSORGRAD_TUNE", "1") in ("", "0"):
         return {}
     works = [*dict.fromkeys(works)]
-    threads = _count_of_threads()
+    threads = count_of_threads()
     new = [work for work in works if (threads, work) not in _measured]
     found = _least([work.prepared() for work in new], threads)
     _measured.update({(threads, work): time for work, time in zip(new, found, strict=True)})
@@ -116,7 +116,8 @@ def _ones(shape: tuple[int, ...], order: Order, dtype: np.dtype[Any]) -> Array:
     return array
 
 
-def _count_of_threads() -> int | None:
+def count_of_threads() -> int | None:
+    """The number of threads that BLAS uses, or None if it is unknown."""
     from .. import doctor  # it imports much that is needed for nothing else
 
     return doctor.blas().threads

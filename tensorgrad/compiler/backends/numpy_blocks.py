@@ -12,6 +12,7 @@ from typing import Any
 
 from ...engine.arrays import aligned
 from ..code import Code, function, indented
+from ..costs import count_of_threads
 from ..passes.loop_fusion import Chain
 from ..program import Call, Value, mapped, values_in
 from .numpy_ufuncs import ufunc_line
@@ -42,7 +43,7 @@ class _Blocks:
         self._order = first.order
         self._rows = first.size if self._flat else first.shape[0]
         self._row = () if self._flat else first.shape[1:]
-        self._threads = _count_of_threads()
+        self._threads = min(len(BLOCKS), count_of_threads() or 1)
         widest = max(r.dtype.itemsize for c in calls for r in c.results)
         self._step = max(1, BLOCKS[self._threads - 1] // (widest * math.prod(self._row)))
         self._shape = first.shape
@@ -120,12 +121,6 @@ class _Blocks:
         whole = self._code.name(memory, "memory")
         self._slices.append(f"{whole}_block = {whole}[thread][: high - low]")
         return f"{whole}_block"
-
-
-def _count_of_threads() -> int:
-    from ... import doctor  # it imports much that is needed for nothing else
-
-    return min(len(BLOCKS), doctor.blas().threads or 1)
 
 
 def in_two_threads(chain: Callable[[int, int, int], None], middle: int, stop: int) -> None:

@@ -3,10 +3,11 @@
 Ones behind an array that lies by columns follow it in memory, so that element-wise calls need not
 know of them. Bias folding needs such ones, and saves two calls in each layer: a step of 2-16-16-1
 for 100 samples takes 11.1 us by columns, and 12.8 by rows. In products, it depends on the
-processor's kernels, the shape and the dtype whether columns or rows are faster. Of steps with five
-families of OpenBLAS' kernels, most take as long by columns or up to a fifth less, but some more:
-100-100-100-10 in float64 with SkylakeX kernels takes 1.12 times as long, the products of 256-64-1
-2.6 times. So larger products are measured; a gain of less than a tenth does not count.
+processor's kernels, the shape and the dtype whether columns or rows are faster. With OpenBLAS'
+Nehalem, Sandybridge and Haswell kernels, whole steps take as long by columns or up to a fifth less;
+so do most with SkylakeX kernels, but 100-100-100-10 in float64 takes 1.12 times as long, and the
+products of a layer 64-1 for 256 samples 2.6 times. So larger products are measured; a gain of less
+than a tenth does not count.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def _groups(program: Program, inputs: Collection[Value]) -> list[list[Value]]:
         elif not (is_product(call) or sums_rows(call) or transposes(call) or call.is_bits):
             barred.update(v.storage for v in values if 1 not in v.shape)
     groups = defaultdict(list)
-    for v in {*alike, *inputs}:
+    for v in dict.fromkeys([*alike, *inputs]):
         groups[leader(v)].append(v)
     return [
         groups[first]
@@ -185,6 +186,7 @@ class _Products:
         return _turned(order) if is_transposed else order
 
     def _lies_by_columns(self, value: Value, by_rows: int | None) -> bool:
+        """Whether a value is of a group, and not of the one that lies by rows."""
         return self._numbers.get(value, by_rows) != by_rows
 
 
