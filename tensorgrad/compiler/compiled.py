@@ -13,29 +13,28 @@ from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 import numpy as np
 
-from ..engine.graph import Node
 from ..engine.interpreter import eager
 from ..engine.modes import is_traced, mode, set_mode
-from ..engine.registry import NO_KWARGS, name_of
+from ..engine.registry import name_of
 from ..engine.tensor import Tensor
 from ..engine.typing import Array, Function
 from ..engine.variable import tensor_of
-from ..errors import GraphError, TraceError
+from ..errors import TraceError
 from ..guide import guided
 from ..tree import flatten, is_stateful, map as tree_map, require_arrays
 from .arguments import Arguments, difference, require_untouched
 from .backends import Backend
 from .backends.selection import selected_backend
 from .guards import Guards
-from .objects import attributes_of
 from .passes import Pass
 from .plan import Plan, no_entry
 from .program import make_writeable
+from .results import Results, Stacked, outputs_of
 from .snapshot import Snapshot, require_seeds
 from .stages import selected
-from .tracer import Tracer, location_of
+from .tracer import location_of
 from .tracing import Trace
-from .wrapper import MISS, Diverged, Output, Results
+from .wrapper import MISS, Diverged
 
 PLANS = 32  # that are kept, those used last
 _REST = "how an argument lies in memory"
@@ -349,30 +348,22 @@ class Compiled:
             with self._supervisor, trace.progress:
                 y = self._run(trace, snapshot, args, kwargs)
                 require_untouched(self._name, given, (args, kwargs), tensors)
-                leaves, structure = flatten(y, is_stateful)
                 snapshot.require_unchanged(trace.drawn)
                 require_seeds(trace.executed.entropy)
-                own = {id(t) for t in snapshot.tensors}
-                outputs = [_output(trace, leaf, own) for leaf in leaves]
-                del y, args, kwargs, given, tensors, leaves
-                final = trace.settle(snapshot.tensors)
+                outputs, structure = outputs_of(trace, y, snapshot.tensors)
+                del y, args, kwargs, given, tensors
+                results = Results(outputs, structure, trace.settle(snapshot.tensors))
                 trace.require_nothing_kept()
-                results = [_first(trace, output) for output in outputs]
-                plan = None
+                returned, plan = results.traced(trace), None
                 if not keep or self._supervisor.may_plan(call.key, len(trace.calls)):
-                    guards = Guards(roots, trace.executed.codes, snapshot, trace.is_read)
-                    for t in guards.tensors:
-                        trace.watch(t)
-                    trace.require_true(guards.checks.function())
-                    trace.checks = guards.checks
-                    kept = Results(outputs, structure, final)
-                    plan = Plan(trace, kept, call, self._token, with_stages)
+                    trace.require_same(Guards(roots, trace.executed.codes, snapshot, trace.is_read))
+                    plan = Plan(trace, results, call, self._token, with_stages)
         except BaseException:  # Ctrl-C among them, at any place
             completed(undo)
             raise
         if not keep:
             completed(undo)
-        return plan, structure.unflatten(results)
+        return plan, returned
 
     def _run(self, trace: Trace, snapshot: Snapshot, args: Any, kwargs: Any) -> Any:
         try:
@@ -450,7 +441,7 @@ class Compiled:
         if is_traced():  # another compiled function makes all of the calls
             calls = [self._fun(*item(i)) for i in range(count)]
             return tree_map(lambda *parts: np.stack(parts), *calls)
-        results = _Stacked(count)
+        results = Stacked(count)
         while done < count:
             args = item(done)
             results.put(done, self.dispatch(args, {}))
@@ -472,84 +463,3 @@ def completed(fun: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         fun()
         raise
-
-
-class _Stacked:
-    """Results of `count` calls, with the calls along a first axis."""
-
-    def __init__(self, count: int) -> None:
-        self.arrays: list[Any] = []
-        self._count = count
-
-    def put(self, i: int, result: Any) -> None:
-        """Take the result of a call; from the first one, the structure and the shapes."""
-        leaves, structure = flatten(result, is_stateful)
-        if i == 0:
-            self._structure, self._leaves = structure, leaves
-            for leaf in leaves:
-                a = leaf.data if isinstance(leaf, Tensor) else np.asarray(leaf)
-                self.arrays.append(np.empty((self._count, *a.shape), a.dtype))
-        for array, leaf in zip(self.arrays, leaves, strict=True):
-            array[i] = leaf.data if isinstance(leaf, Tensor) else leaf
-
-    def stacked(self) -> Any:
-        """The results, tensors where those of a call are."""
-        return self._structure.unflatten(
-            tensor_of(array, None) if isinstance(leaf, Tensor) else array
-            for array, leaf in zip(self.arrays, self._leaves, strict=True)
-        )
-
-
-def _output(trace: Trace, leaf: Any, own: set[int]) -> Output:
-    """What a leaf of the result is in later calls: a copy of an array, or the object itself.
-
-    `own` are the ids of tensors that live outside of the function.
-    """
-    if id(leaf) in own:
-        return Output(leaf, None)
-    kind = type(leaf)  # an attribute of the leaf itself may raise any error
-    if not issubclass(kind, (Tensor, Tracer, np.ndarray)):
-        is_set = issubclass(kind, (set, frozenset))
-        inside = leaf if is_set else (attributes_of(leaf) or {}).values()
-        plain = (part._array if type(part) is Tensor else part for part in inside)
-        if any(type(part) is Tracer for part in plain):
-            raise TraceError(
-                f"a compiled function cannot return arrays in a {kind.__name__}: return them in "
-                "a tuple, list or dict, or register the class with tensorgrad.tree.register"
-            )
-        return Output(leaf, None)
-    if not isinstance(leaf, Tensor):
-        return Output(np.ndarray, trace.value(leaf))
-    node, value = leaf._node, trace.value(leaf._array)
-    return Output(Tensor, value, _unrecorded(node) if node is not None and node.has_graph else None)
-
-
-def _first(trace: Trace, output: Output) -> Any:
-    """A leaf of the result as it is in the traced call."""
-    if output.value is None:
-        return output.leaf
-    array = trace.arrays[output.value].copy("K")
-    return tensor_of(array, output.node) if output.leaf is Tensor else array
-
-
-class _Unrecorded(Node):
-    """The node of a result whose graph ended with the compiled call."""
-
-    __slots__ = ()
-    has_graph = False
-
-    @property
-    def parents(self) -> Any:  # type: ignore[override]
-        raise GraphError(
-            "backward: a result of a compiled function has no graph: call backward(), or take the "
-            "gradient, inside of the function that is compiled"
-        )
-
-
-def _unrecorded(node: Node) -> Node:
-    new: Node = object.__new__(_Unrecorded)
-    for name in ("shape", "dtype", "rule", "serial"):
-        setattr(new, name, getattr(node, name))
-    new.args, new.kwargs, new.out = (), NO_KWARGS, None  # nothing of the trace lives on
-    new.grad, new.keeps_grad = None, False
-    return new

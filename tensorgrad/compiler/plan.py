@@ -20,12 +20,12 @@ from .ops import is_of_numbers
 from .printing import spec
 from .program import Call, Program, Storage, Value
 from .report import Profile, Step, Undo, listing
+from .results import Results
 from .stages import Stage, run_passes
 from .strides import whose_strides_count
 from .tracing import Trace
 from .wrapper import (
     MISS,
-    Results,
     answer,
     apart_from_state,
     arrays_of_gradients,
@@ -105,11 +105,7 @@ class Plan:
         ]
         self.source = function("run", self._inputs, lines)
         self.replay = self._entry(arguments, lines)
-        self._undo = Undo(
-            [trace.arrays[v] for v in trace.inputs],
-            buffers.calls,
-            arrays_of_gradients(code, results),
-        )
+        self._undo = Undo(trace, buffers.calls, arrays_of_gradients(code, results))
 
     def _after_passes(self, program: Program, trace: Trace, with_stages: bool) -> Program:
         """The program after all passes; `stages` has those in between, if they are asked for."""

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from ..engine.typing import Array
 from .program import Call
 from .strides import copied
+from .tracing import Trace
 
 
 class Step(NamedTuple):
@@ -71,10 +72,8 @@ def _table(rows: Sequence[Sequence[str]], sides: str) -> str:
 class Undo:
     """The arguments of the traced call, to run the calls again; what they change is restored."""
 
-    def __init__(
-        self, arguments: Sequence[Array], calls: Sequence[Call], held: Sequence[Array]
-    ) -> None:
-        self._arguments = arguments
+    def __init__(self, trace: Trace, calls: Sequence[Call], held: Sequence[Array]) -> None:
+        self._arguments = [trace.arrays[v] for v in trace.inputs]
         targets = [c.target.storage for c in calls if c.target is not None]
         self._arrays = [s.array for s in dict.fromkeys(targets) if s.array is not None]
         self._arrays += held

@@ -34,6 +34,7 @@ from .backends import Backend
 from .backends.numpy_source import NUMPY
 from .checks import Checks
 from .functions import assign_at
+from .guards import Guards
 from .numbers import Number
 from .passes import Pass
 from .printing import Labels
@@ -237,6 +238,13 @@ class Trace(Recorder):
     def require_true(self, test: Callable[[], bool]) -> None:
         """Let the program hold only where a function returns true."""
         self.tests.append(test)
+
+    def require_same(self, guards: Guards) -> None:
+        """Let the program hold only as long as Python's state is what the guards compare with."""
+        for t in guards.tensors:
+            self.watch(t)
+        self.require_true(guards.checks.function())
+        self.checks = guards.checks
 
     def require_eager(self, reason: str) -> NoReturn:
         """Raise a TraceError that names the user's line."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -18,9 +18,9 @@ from ..engine.modes import mode
 from ..engine.tensor import Tensor
 from ..engine.typing import Array
 from ..engine.views import owner_of
-from ..tree import TreeDef
 from .code import Code
 from .program import Call, Storage, Value
+from .results import Output, Results
 from .strides import copied, pattern
 from .tracing import Condition, Trace
 
@@ -30,49 +30,6 @@ MISS = object()
 
 class Diverged(Exception):  # noqa: N818 (no error: the plan is for another case)
     """A decision by elements would be another one than while tracing."""
-
-
-class Output(NamedTuple):
-    """One leaf of what the function returns: a value; or, without one, the object itself.
-
-    A value is returned as a new `leaf`: a tensor, with that node, or an array.
-    """
-
-    leaf: Any
-    value: Value | None
-    node: Node | None = None
-
-
-class Results(NamedTuple):
-    """What a call leaves behind: the leaves and the structure of what it returns, and gradients."""
-
-    outputs: Sequence[Output]
-    structure: TreeDef
-    gradients: Mapping[Node, Value | None]
-
-    @property
-    def returned(self) -> list[Value]:
-        """The values among the outputs."""
-        return [o.value for o in self.outputs if o.value is not None]
-
-    @property
-    def set_gradients(self) -> list[Value]:
-        """The values among the gradients."""
-        return [v for v in self.gradients.values() if v is not None]
-
-    @property
-    def values(self) -> list[Value]:
-        """The values among outputs and gradients."""
-        return [*self.returned, *self.set_gradients]
-
-    def replaced(self, values: Sequence[Value]) -> Results:
-        """The same with others in place of its values."""
-        same = dict(zip(self.values, values, strict=True))
-        return Results(
-            [o._replace(value=o.value and same[o.value]) for o in self.outputs],
-            self.structure,
-            {node: v and same[v] for node, v in self.gradients.items()},
-        )
 
 
 def names(token: list[None]) -> dict[str, Any]:
