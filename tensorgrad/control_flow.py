@@ -20,7 +20,7 @@ import numpy as np
 
 from .engine.arrays import Spec, as_array, spec_of
 from .engine.backward import backpropagate, saved
-from .engine.batching import Batch, NotBatchedError
+from .engine.batching import NotBatchedError, enter, leave, levels_of
 from .engine.dispatch import apply, parts_of, revive
 from .engine.frames import users_line
 from .engine.graph import Node, ancestors, node_of, now
@@ -453,9 +453,29 @@ def _of_floats(found: Sequence[Any], arrays: Sequence[Any]) -> list[Any]:
     return [_or_zeros(g, a) if a.dtype.kind in "fc" else None for g, a in pairs]
 
 
-def _require_unbatched(g: Sequence[Any]) -> None:
-    if any(isinstance(a, Batch) for a in g):
-        raise NotBatchedError("a loop or a condition in a compiled function")
+class _Rows:
+    """The rows of a Jacobian, whose cotangents a body carries back in one pass.
+
+    Inside of the body, a cotangent is a batch; outside it is an array with an axis for the rows.
+    """
+
+    def __init__(self, cotangents: Sequence[Any], recorded: bool) -> None:
+        levels = {level for g in cotangents for level in levels_of(plain(g))}
+        if len(levels) > 1 or (levels and recorded):
+            raise NotBatchedError("a loop or a condition in a compiled function")
+        self._level = next(iter(levels), None)
+
+    def inside(self, arrays: Iterable[Any], axis: int = 0) -> list[Any]:
+        """Batches in place of arrays."""
+        if self._level is None:
+            return [*arrays]
+        return [None if a is None else enter(a, self._level, axis) for a in arrays]
+
+    def outside(self, batches: Iterable[Any], axis: int = 0) -> list[Any]:
+        """Arrays in place of batches."""
+        if self._level is None:
+            return [*batches]
+        return [None if a is None else leave(a, self._level, axis) for a in batches]
 
 
 def _unless_zero(g: Any) -> Any:
@@ -565,36 +585,39 @@ class _TracedScan:
         size, length, reverse = self.size, self.length, not self.reverse
 
         def pullback(g: Sequence[Any], out: Sequence[Any], *args: Any) -> list[Any]:
-            _require_unbatched(g)
             before, items = out[:size], args[len(body.sources) + size :]
             recorded = _is_recorded(g, out, items)
+            rows = _Rows(g, recorded)
             of_before, of_last, of_ys = g[:size], g[size : 2 * size], g[2 * size :]
 
             def step(bars: Any, x: Any) -> Any:
-                of_carry, of_sources = bars
-                cotangents = [*of_carry, *x["ys"]]
+                of_carry, of_sources = map(rows.inside, bars)
+                cotangents = [*of_carry, *rows.inside(x["ys"])]
                 found, shares = body.pull([*x["before"], *x["xs"]], cotangents, recorded)
                 of_carry = [
                     None if g is None else _or_zeros(_total(share, more), g)
-                    for g, share, more in zip(of_carry, found, x["of_before"])
+                    for g, share, more in zip(of_carry, found, rows.inside(x["of_before"]))
                 ]
                 of_sources = [_total(g, share) for g, share in zip(of_sources, shares)]
-                return (of_carry, of_sources), _of_floats(found[size:], x["xs"])
+                of_xs = _of_floats(found[size:], x["xs"])
+                return (rows.outside(of_carry), rows.outside(of_sources)), rows.outside(of_xs)
 
+            pairs = zip(of_last, before, strict=True)
             init = (
-                [g if a.dtype.kind in "fc" else None for g, a in zip(of_last, before, strict=True)],
-                [np.zeros(node.shape, node.dtype) for node in body.sources],
+                rows.outside(g if a.dtype.kind in "fc" else None for g, a in pairs),
+                rows.outside(np.zeros(node.shape, node.dtype) for node in body.sources),
             )
             xs = {
                 "before": [*before],
                 "xs": [*items],
-                "ys": [*map(_unless_zero, of_ys)],
-                "of_before": [*map(_unless_zero, of_before)],
+                "ys": rows.outside(map(_unless_zero, of_ys), axis=1),
+                "of_before": rows.outside(map(_unless_zero, of_before), axis=1),
             }
             (of_carry, of_sources), of_xs = _scan(
                 self.name, step, init, xs, length, reverse, is_users=False
             )
-            return [*of_sources, *of_carry, *of_xs]
+            found = [*rows.inside(of_sources), *rows.inside(of_carry)]
+            return [*found, *rows.inside(of_xs, axis=1)]
 
         return pullback
 
@@ -673,25 +696,23 @@ class _TracedCond:
         pred, bodies = self.pred, self.bodies
 
         def pullback(g: Sequence[Any], _out: Any, *args: Any) -> list[Any]:
-            _require_unbatched(g)
             operands = args[len(sources) :]
             recorded = _is_recorded(g, operands)
+            rows = _Rows(g, recorded)
 
             def pulled(body: _Body) -> Function:
                 def pull(arrays: Sequence[Any], cotangents: Sequence[Any]) -> Any:
-                    found, shares = body.pull(arrays, cotangents, recorded)
+                    found, shares = body.pull(arrays, rows.inside(cotangents), recorded)
                     of_node = dict(zip(body.sources, shares, strict=True))
-                    return (
-                        [_or_zeros(of_node.get(node), node) for node in sources],
-                        _of_floats(found, arrays),
-                    )
+                    of_sources = [_or_zeros(of_node.get(node), node) for node in sources]
+                    return rows.outside(of_sources), rows.outside(_of_floats(found, arrays))
 
                 return pull
 
-            cotangents = [*map(_unless_zero, g)]
+            cotangents = rows.outside(map(_unless_zero, g))
             if_true, if_false = map(pulled, bodies)
             given = [[*operands], cotangents]
             of_sources, of_operands = _cond(pred, if_true, if_false, given, is_users=False)
-            return [*of_sources, *of_operands]
+            return [*rows.inside(of_sources), *rows.inside(of_operands)]
 
         return pullback

@@ -614,6 +614,33 @@ def test_a_body_that_uses_something_else_for_the_derivative() -> None:
         f(np.ones(()))
 
 
+JACOBIANS: dict[str, Function] = {
+    "the ys of a scan": lambda x: tg.scan(lambda c, u: (np.tanh(c * u), c * x), x, x[:, None])[1],
+    "the carry": lambda x: tg.fori_loop(0, 3, lambda i, c: np.tanh(c + x[i]), x),
+    "a scan in a scan": lambda x: tg.scan(
+        lambda c, u: (tg.scan(lambda d, v: (np.sin(d * v), None), c, x)[0] + u, c), x, x
+    )[1],
+    "a condition in a scan": lambda x: tg.scan(
+        lambda c, u: (tg.cond(np.sum(c) > 0.5, np.sin, lambda d: d * u, c), c), x, x
+    )[0],
+    "a condition": lambda x: tg.cond(np.sum(x) > 0.0, lambda y: np.cumsum(y) * x, np.sin, x),
+    "what is carried one by one": lambda x: tg.fori_loop(
+        0, 2, lambda _, c: np.linalg.solve(np.diag(c + 2), c), x
+    ),
+}
+
+
+@pytest.mark.parametrize("name", JACOBIANS)
+def test_all_rows_of_a_jacobian_are_carried_back_in_one_loop(name: str) -> None:
+    f, sources = JACOBIANS[name], []
+    for size in 3, 5:
+        x = np.linspace(0.2, 1.0, size)
+        compiled = tg.compile(tg.jacobian(f))
+        assert_allclose(compiled(x), tg.jacobian(f)(x), rtol=1e-10, atol=1e-14)
+        sources.append(len(compiled.lower(x).source.splitlines()))
+    assert sources[0] == sources[1]
+
+
 CHANGES: dict[str, tuple[Function, Function]] = {
     "an item": (lambda s: s.box["k"], lambda s: s.box.update(k=3.0)),
     "an attribute": (lambda s: s.k, lambda s: setattr(s, "k", 3.0)),
