@@ -26,10 +26,10 @@ class Format(NamedTuple):
     expm1_least: float  # below, expm1 is -1
     tanh_most: float  # above, tanh is 1
     expm1: tuple[float, ...]  # (expm1(r) - r) / r**2 for |r| < log(2) / 2
-    log: tuple[float, ...]  # (log((1 + s) / (1 - s)) - 2s) / s**3, in s**2, s < 0.1716
+    log: tuple[float, ...]  # (log((1 + s) / (1 - s)) - 2s) / s**3 of s**2, s < 0.1716
 
 
-# Errors, relative to expm1 and log: 2**-32 and 2**-30, 2**-61 and 2**-59.
+# Errors, relative to expm1 and log: 2**-32 and 2**-30, 2**-61 and 2**-66.
 FORMATS = {
     32: Format(
         mantissa=23,
@@ -55,8 +55,8 @@ FORMATS = {
                0.0013888888888866837, 0.00019841269886158858, 2.480158736055928e-05,
                2.755724418157606e-06, 2.755724275669488e-07, 2.5109045013822063e-08,
                2.0924444311397754e-09),
-        log=(0.6666666666666734, 0.39999999999414476, 0.2857142874248635, 0.2222219855715683,
-             0.18183565465422238, 0.15314013855765177, 0.1479638819503736),
+        log=(2 / 3, 0.40000000000002256, 0.28571428570099056, 0.22222222520102075,
+             0.1818178434488593, 0.15386758613830137, 0.13256782742585485, 0.13196694603594258),
     ),
 }  # fmt: skip
 
@@ -68,17 +68,22 @@ def _format(x: Lanes) -> Format:
 # -- exponentials
 
 
-def _halved(x: Lanes, offset: int) -> tuple[Lanes, Lanes]:
-    """x = k * log(2) + r with |r| <= log(2) / 2: r, and integers whose lowest bits are k + offset.
+def nearest_integer(x: Lanes, factor: float, offset: int = 0) -> tuple[Lanes, Lanes]:
+    """The integer k next to x * factor, as a float, and integers whose lowest bits are k + offset.
 
     A number is rounded to an integer by adding one so large that the mantissa has no fraction.
     """
+    large = 1.5 * 2.0 ** _format(x).mantissa + offset
+    shifted = x.times_plus(factor, large)
+    return shifted - large, shifted.as_integers()
+
+
+def _halved(x: Lanes, offset: int) -> tuple[Lanes, Lanes]:
+    """x = k * log(2) + r, |r| <= log(2) / 2: r, and integers whose lowest bits are k + offset."""
     f = _format(x)
-    large = 1.5 * 2.0**f.mantissa + offset
-    shifted = x.times_plus(1 / math.log(2), large)
-    k = shifted - large
+    k, bits = nearest_integer(x, 1 / math.log(2), offset)
     r = k.times_plus(-f.ln2[1], k.times_plus(-f.ln2[0], x))
-    return r, shifted.as_integers()
+    return r, bits
 
 
 def _power_of_2(exponent: Lanes) -> Lanes:
@@ -91,16 +96,30 @@ def _rest_of_expm1(r: Lanes) -> Lanes:
     return polynomial(r, _format(r).expm1) * (r * r)
 
 
-def exp(x: Lanes) -> Lanes:
-    """The exponential function.
+def _times_power_of_2(y: Lanes, exponent: Lanes) -> Lanes:
+    """y * 2**k, where the lowest bits of an integer are k + 2 * bias.
 
-    The result is multiplied by 2**k in two steps, as 2**k itself may be infinite or denormal.
+    It is multiplied in two steps, as 2**k may be infinite or denormal where the product is not.
     """
+    half = exponent >> 1
+    return y * _power_of_2(half) * _power_of_2(exponent - half)
+
+
+def exp(x: Lanes) -> Lanes:
+    """The exponential function."""
     f = _format(x)
     least, most = f.exp_range
     r, k = _halved(x.at_most(most).at_least(least), 2 * f.bias)
-    half = k >> 1
-    return (1 + (r + _rest_of_expm1(r))) * _power_of_2(half) * _power_of_2(k - half)
+    return _times_power_of_2(1 + (r + _rest_of_expm1(r)), k)
+
+
+def exp2(x: Lanes) -> Lanes:
+    """2**x."""
+    f = _format(x)
+    x = x.at_most(f.bias + 2.0).at_least(-f.bias - f.mantissa - 2.0)
+    k, bits = nearest_integer(x, 1, 2 * f.bias)
+    r = (x - k) * math.log(2)
+    return _times_power_of_2(1 + (r + _rest_of_expm1(r)), bits)
 
 
 def _half_of_expm1(x: Lanes) -> Lanes:
@@ -138,6 +157,29 @@ def tanh(x: Lanes) -> Lanes:
     return select(h < 0.5, (-h).times_plus(q, h), q).with_sign_of(x)
 
 
+def _half_of_exp(x: Lanes) -> Lanes:
+    """exp(x) / 2 for x >= 0, which is finite for somewhat larger numbers than exp(x)."""
+    f = _format(x)
+    r, k = _halved(x.at_most(f.exp_range[1] + 1), 2 * f.bias - 1)
+    return _times_power_of_2(1 + (r + _rest_of_expm1(r)), k)
+
+
+def cosh(x: Lanes) -> Lanes:
+    """The hyperbolic cosine."""
+    half = _half_of_exp(abs(x))
+    return half + 0.25 / half
+
+
+def sinh(x: Lanes) -> Lanes:
+    """The hyperbolic sine: its series near 0."""
+    z = abs(x)
+    half = _half_of_exp(z)
+    square = x * x
+    terms = range(3, 13 if x.bits == 32 else 21, 2)
+    series = polynomial(square, [1 / math.factorial(n) for n in terms])
+    return select(z < 1, (x * square).times_plus(series, x), (half - 0.25 / half).with_sign_of(x))
+
+
 # -- logarithms
 
 
@@ -163,16 +205,154 @@ def _log_of(k: Lanes, f: Lanes, correction: Lanes | None = None) -> Lanes:
     return k.times_plus(high, f - (half - rest))
 
 
-def log(x: Lanes) -> Lanes:
-    """The natural logarithm."""
+def _normal_split(x: Lanes) -> tuple[Lanes, Lanes]:
+    """The same for all positive finite numbers."""
     f = _format(x)
     denormal = x < f.tiny
     k, fraction = _split(select(denormal, x * 2.0**f.mantissa, x))
-    y = _log_of(select(denormal, k - f.mantissa, k), fraction)
-    return _log_at_limits(x, y)
+    return select(denormal, k - f.mantissa, k), fraction
 
 
-def _log_at_limits(x: Lanes, y: Lanes) -> Lanes:
+def log(x: Lanes) -> Lanes:
+    """The natural logarithm."""
+    return _log_at_limits(x, _log_of(*_normal_split(x)), x)
+
+
+def _log_at_limits(x: Lanes, y: Lanes, at_infinity: Lanes) -> Lanes:
     """The logarithm `y` of `x`, which is right for positive finite numbers."""
-    y = select(x < math.inf, y, x)
+    y = select(x < math.inf, y, at_infinity)
     return select(x > 0, y, select(x.compare("==", 0), x.like(-math.inf), math.nan))
+
+
+def log1p(x: Lanes) -> Lanes:
+    """log(1 + x), also where that is near 0; what rounding takes from 1 + x is added again."""
+    u = 1 + x
+    added = u - 1
+    lost = (1 - (u - added)) + (x - added)
+    y = _log_of(*_split(u), lost / u)
+    return _log_at_limits(u, y.with_sign_of(x), x)
+
+
+def logaddexp(x: Lanes, y: Lanes) -> Lanes:
+    """log(exp(x) + exp(y)), by the formula that NumPy has."""
+    greater = select((x > y) | x.is_nan(), x, y)
+    total = greater + log1p(exp(-abs(x - y)))
+    return select(x.compare("==", y), x + math.log(2), total)
+
+
+# -- logarithms and powers with a rounding error far below that of the format
+
+
+class Pair(NamedTuple):
+    """The sum of two numbers, of which the second is the rounding error of the first."""
+
+    high: Lanes
+    low: Lanes
+
+
+def product(x: Lanes, y: Lanes) -> Pair:
+    """x * y, exactly."""
+    high = x * y
+    return Pair(high, x.times_plus(y, -high))
+
+
+def fast_sum(x: Lanes, y: Lanes) -> Pair:
+    """x + y, exactly if the first is 0 or not the smaller one (Dekker, 1971)."""
+    high = x + y
+    return Pair(high, y - (high - x))
+
+
+def _precise_log(x: Lanes) -> tuple[Lanes, Pair]:
+    """log(x) = k * log(2) + a pair: k and the pair, of float64 with a relative error of 2**-65.
+
+    The terms up to s**3 of log((1 + s) / (1 - s)) are computed in pairs.
+    """
+    f = _format(x)
+    k, fraction = _normal_split(x)
+    divisor = fast_sum(x.like(2.0), fraction)
+    s = fraction / divisor.high
+    s_low = ((-s).times_plus(divisor.high, fraction) - s * divisor.low) / divisor.high
+    z, z_low = product(s, s)
+    z_low = (s + s).times_plus(s_low, z_low)
+    third = fast_sum(x.like(2 / 3), z * polynomial(z, f.log[1:]))
+    third_low = third.low + 3.700743415417188e-17  # 2/3 is that much more than its float64
+    t, t_low = product(z, third.high)
+    t_low = t_low + z.times_plus(third_low, z_low * third.high)
+    u, u_low = product(s, t)
+    u_low = u_low + s.times_plus(t_low, s_low * t)
+    total = fast_sum(s + s, u)
+    return k, fast_sum(total.high, total.low + (s_low + s_low + u_low))
+
+
+def _log_to_base(x: Lanes, factor: tuple[float, float], of_2: tuple[float, float]) -> Lanes:
+    """log(x) times a factor in two parts, where log(2) times it is also given in two parts.
+
+    The first part of the latter has so few bits that integers of the exponent's size times it are
+    exact.
+    """
+    if x.bits == 32:
+        return (log(x.widened()) * factor[0]).narrowed()
+    k, (high, low) = _precise_log(x)
+    scaled, scaled_low = product(high, high.like(factor[0]))
+    scaled_low = scaled_low + high.times_plus(factor[1], low * factor[0])
+    total = fast_sum(k * of_2[0], scaled)
+    y = total.high + (total.low + k.times_plus(of_2[1], scaled_low))
+    return _log_at_limits(x, y, x)
+
+
+def log2(x: Lanes) -> Lanes:
+    """The logarithm to the base 2."""
+    return _log_to_base(x, (1.4426950408889634, 2.0355273740931033e-17), (1.0, 0.0))
+
+
+def log10(x: Lanes) -> Lanes:
+    """The logarithm to the base 10."""
+    of_2 = 0.3010299955494702, 1.1451100898021838e-10
+    return _log_to_base(x, (0.4342944819032518, 1.098319650216765e-17), of_2)
+
+
+def power(x: Lanes, y: Lanes) -> Lanes:
+    """x**y, at the limits as C's pow has it."""
+    base = abs(x)
+    if x.bits == 32:
+        z = exp(y.widened() * log(base.widened())).narrowed()
+    else:
+        z = _precise_power(base, y)
+    # A base of 1 has 1 even for infinite exponents, and one of -1.
+    z = select(base.compare("==", 1) & y.compare("==", y), 1, z)
+    half = y * 0.5
+    whole = y.intrinsic("trunc").compare("==", y)
+    odd = whole & half.intrinsic("trunc").compare("!=", half)
+    z = select(odd, z.with_sign_of(x), z)
+    z = select((x < 0) & (x > -math.inf) & ~whole, math.nan, z)
+    return select(x.compare("==", 1) | y.compare("==", 0), 1, z)
+
+
+def _precise_power(base: Lanes, y: Lanes) -> Lanes:
+    """base**y of float64, for base >= 0."""
+    f = _format(y)
+    k, fraction = _precise_log(base)
+    log_2 = fast_sum(k * f.ln2[0], fraction.high)
+    log_high, log_low = fast_sum(log_2.high, log_2.low + k.times_plus(f.ln2[1], fraction.low))
+    log_high = _log_at_limits(base, log_high, base)
+    high = y * log_high
+    low = y.times_plus(log_high, -high) + y * log_low
+    least, most = f.exp_range
+    r, bits = _halved(high.at_most(most).at_least(least), 2 * f.bias)
+    corrected = fast_sum(r, select(abs(high) < most + 40, low, 0))
+    r = corrected.high
+    return _times_power_of_2(1 + (r + (_rest_of_expm1(r) + corrected.low)), bits)
+
+
+def hypot(x: Lanes, y: Lanes) -> Lanes:
+    """sqrt(x**2 + y**2), scaled by a power of 2 where the squares leave the range of numbers."""
+    if x.bits == 32:
+        return hypot(x.widened(), y.widened()).narrowed()
+    x, y = abs(x), abs(y)
+    longer, shorter = select(x > y, x, y), select(x > y, y, x)
+    large, small = longer > 2.0**500, longer < 2.0**-450
+    scale = select(large, x.like(2.0**-600), select(small, x.like(2.0**600), 1))
+    back = select(large, x.like(2.0**600), select(small, x.like(2.0**-600), 1))
+    longer, shorter = longer * scale, shorter * scale
+    z = longer.times_plus(longer, shorter * shorter).intrinsic("sqrt") * back
+    return select(x.compare("==", math.inf) | y.compare("==", math.inf), math.inf, z)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from llvmlite import ir
 
-from . import elementary
+from . import elementary, trigonometry
 from .lanes import Lanes, inlined, select, typed
 
 _DTYPES = {
@@ -120,6 +120,30 @@ def _extremum(operator: str, ignores_nan: bool) -> Callable[[Lanes, Lanes], Lane
     return extremum
 
 
+def _power(x: Lanes, y: Lanes) -> Lanes:
+    """x**y, by simpler code where y is one of the usual constants."""
+    if isinstance(y.value, ir.Constant):
+        numbers = y.value.constant
+        lanes = {c.constant for c in numbers} if isinstance(numbers, list) else {numbers}
+        simple = _POWERS.get(lanes.pop()) if len(lanes) == 1 else None
+        if simple is not None:
+            return simple(x)
+    return inlined("power", elementary.power, x, y)
+
+
+def _sqrt(x: Lanes) -> Lanes:
+    return x.intrinsic("sqrt")
+
+
+_POWERS: dict[float, Callable[[Lanes], Lanes]] = {
+    -1.0: lambda x: 1 / x,
+    0.5: lambda x: select(x.compare("==", -np.inf), np.inf, _sqrt(x) + 0),
+    1.0: lambda x: x,
+    2.0: lambda x: x * x,
+    3.0: lambda x: x * x * x,
+}
+
+
 # -- conditions
 
 
@@ -160,7 +184,7 @@ _FUNCTIONS: dict[Any, _Function] = {
     np.true_divide: _Function("f", lambda x, y: x / y),
     np.square: _Function("if", lambda x: x * x),
     np.reciprocal: _Function("f", lambda x: 1 / x),
-    np.sqrt: _Function("f", lambda x: x.intrinsic("sqrt")),
+    np.sqrt: _Function("f", _sqrt),
     np.maximum: _Function("if", _extremum(">=", ignores_nan=False)),
     np.minimum: _Function("if", _extremum("<=", ignores_nan=False)),
     np.fmax: _Function("if", _extremum(">=", ignores_nan=True)),
@@ -192,5 +216,20 @@ _FUNCTIONS: dict[Any, _Function] = {
     np.exp: _elementary(elementary.exp),
     np.expm1: _elementary(elementary.expm1),
     np.tanh: _elementary(elementary.tanh),
+    np.exp2: _elementary(elementary.exp2),
+    np.cosh: _elementary(elementary.cosh),
+    np.sinh: _elementary(elementary.sinh),
     np.log: _elementary(elementary.log),
+    np.log1p: _elementary(elementary.log1p),
+    np.log2: _elementary(elementary.log2),
+    np.log10: _elementary(elementary.log10),
+    np.logaddexp: _elementary(elementary.logaddexp),
+    np.power: _Function("f", _power),
+    np.hypot: _elementary(elementary.hypot),
+    np.sin: _elementary(trigonometry.sin),
+    np.cos: _elementary(trigonometry.cos),
+    np.arctan: _elementary(trigonometry.arctan),
+    np.arctan2: _elementary(trigonometry.arctan2),
+    np.arcsin: _elementary(trigonometry.arcsin),
+    np.arccos: _elementary(trigonometry.arccos),
 }

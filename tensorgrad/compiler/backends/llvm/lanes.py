@@ -11,7 +11,7 @@ True
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from llvmlite import ir
 
@@ -176,6 +176,17 @@ class Lanes:
         element = ir.FloatType() if self.bits == 32 else ir.DoubleType()
         return self._new(self.builder.bitcast(self.value, typed(element, self.type)))
 
+    def as_numbers(self) -> Lanes:
+        """Integers as floating-point numbers with as many bits."""
+        element = ir.FloatType() if self.bits == 32 else ir.DoubleType()
+        return self._new(self.builder.sitofp(self.value, typed(element, self.type)))
+
+    def resized(self, bits: int) -> Lanes:
+        """Integers of another number of bits: the lowest ones, or more of them with the sign."""
+        to = typed(ir.IntType(bits), self.type)
+        resize = self.builder.trunc if bits < self.bits else self.builder.sext
+        return self if bits == self.bits else self._new(resize(self.value, to))
+
     def intrinsic(self, name: str, *others: Operand) -> Lanes:
         """Call one of LLVM's functions whose arguments and result have the same type."""
         operands = [self, *map(self.like, others)]
@@ -247,6 +258,23 @@ def inlined(name: str, body: Callable[..., Lanes], *operands: Lanes) -> Lanes:
     Its result has the type of the first operand. LLVM copies it to where it is called: constants
     then stay in registers, and a call would cost more than most bodies.
     """
+    return _called("alwaysinline", name, body, *operands)
+
+
+def each_lane(name: str, body: Callable[[Lanes], Lanes], x: Lanes) -> Lanes:
+    """Call a function of scalars, which is made of `body`, for one lane after the other."""
+    if not isinstance(x.type, ir.VectorType):
+        return _called("noinline", name, body, x)
+    result = ir.Constant(x.type, ir.Undefined)
+    for i in range(x.type.count):
+        lane = ir.IntType(32)(i)
+        one = Lanes(x.builder, x.builder.extract_element(x.value, lane))
+        one = _called("noinline", name, body, one)
+        result = x.builder.insert_element(result, one.value, lane)
+    return Lanes(x.builder, result)
+
+
+def _called(attribute: str, name: str, body: Callable[..., Lanes], *operands: Lanes) -> Lanes:
     builder = operands[0].builder
     types = [operand.type for operand in operands]
     full = ".".join([name, *map(suffix, types)])
@@ -254,8 +282,23 @@ def inlined(name: str, body: Callable[..., Lanes], *operands: Lanes) -> Lanes:
     if function is None:
         function = ir.Function(builder.module, ir.FunctionType(types[0], types), full)
         function.linkage = "internal"
-        function.attributes.add("alwaysinline")
+        function.attributes.add(attribute)
         inner = ir.IRBuilder(function.append_basic_block())
         inner.ret(body(*[Lanes(inner, argument) for argument in function.args]).value)
-    call: Any = builder.call(function, [operand.value for operand in operands])
-    return Lanes(builder, call)
+    return Lanes(builder, builder.call(function, [operand.value for operand in operands]))
+
+
+def select_rare(condition: Lanes, x: Callable[[], Lanes], y: Lanes) -> Lanes:
+    """`select(condition, x(), y)`, where `x` is not computed if no condition is true."""
+    builder, any_lane = condition.builder, condition.value
+    if isinstance(condition.type, ir.VectorType):
+        bits = ir.IntType(condition.type.count)
+        any_lane = builder.icmp_unsigned("!=", builder.bitcast(any_lane, bits), bits(0))
+    before = builder.block
+    with builder.if_then(any_lane, likely=False):
+        chosen = select(condition, x(), y)
+        rare = builder.block
+    result = builder.phi(y.type)
+    result.add_incoming(y.value, before)
+    result.add_incoming(chosen.value, rare)
+    return Lanes(builder, result)
