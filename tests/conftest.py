@@ -15,7 +15,7 @@ settings.register_profile("thorough", _COMMON, max_examples=1000)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 # Nothing is measured to choose calls by: so programs are always the same.
-os.environ.setdefault("TENSORGRAD_TUNE", "0")
+os.environ["TENSORGRAD_TUNE"] = "0"
 
 # A job that a script starts in the background ignores Ctrl-C, which tests send.
 signal.signal(signal.SIGINT, signal.default_int_handler)
