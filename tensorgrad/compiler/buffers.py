@@ -123,12 +123,11 @@ def _destinations(
     makers = {r: i for i, call in enumerate(calls) for r in call.results if r in made}
     last = {v.storage: i for i, call in enumerate(calls) for v in call.reads}
     last |= dict.fromkeys(kept, len(calls))
-    barred = {call.target.storage for call in calls if call.target is not None}.union(separate)
+    barred = {v.storage for call in calls for v in call.changes}.union(separate)
     uses, writes = _Uses(), _Uses()
     for i, call in enumerate(calls):
         uses.add(i, *call.reads, *call.results)
-        if call.target is not None:
-            writes.add(i, call.target)
+        writes.add(i, *call.changes)
         if call.kind == "effect" and not call.results:
             uses.add_all(i)
     found: dict[Storage, tuple[Value, Call]] = {}

@@ -8,7 +8,7 @@ import keyword
 import re
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,11 +17,22 @@ from ..engine.typing import Array, Function
 from .program import Value, values_in
 
 
+class Native(Protocol):
+    """Native code that lines of Python call: its intermediate representation, and as assembly."""
+
+    ir: str
+
+    @property
+    def assembly(self) -> str:
+        """The machine code, as text."""
+
+
 class Code:
-    """Lines of Python, and the objects that their names stand for."""
+    """Lines of Python, and the objects that their names stand for; `native` is what they call."""
 
     def __init__(self, names: Mapping[str, Any]) -> None:
         self.names = dict(names)
+        self.native: Native | None = None
         self._by_id = {id(thing): name for name, thing in names.items()}
         self._numbers = itertools.count(1)
         self._values: dict[Value, str] = {}
@@ -51,6 +62,10 @@ class Code:
     def knows(self, value: Value) -> bool:
         """Whether the value has a name."""
         return value in self._values
+
+    def variables(self) -> list[Value]:
+        """The values that are local variables."""
+        return [v for v, name in self._values.items() if name not in self.names]
 
     def fixed(self, value: Value) -> Array | None:
         """The array that a value always is, or None."""

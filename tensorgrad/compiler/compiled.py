@@ -122,7 +122,10 @@ def compile(  # noqa: A001
     `passes` are the passes that the program goes through: their names, or functions of a program.
     By default it is all of them. A wrong result that goes away without one of them is its fault;
     their names are those of the `stages` that `lower` returns. `backend` is what makes code of the
-    program: "numpy", or a `Backend` of your own.
+    program: "numpy", "llvm", or a `Backend` of your own. "llvm" makes native code of what it knows,
+    and needs the library llvmlite; to compile a training step takes some tenths of a second. Its
+    results differ from NumPy's by roundings: sums are added up in another order, and functions such
+    as `exp` are within 2 units in the last place. It gives no warnings of floating-point errors.
 
     >>> net = tg.MLP(2, [8, 1], rng=0)
     >>> optimizer = tg.optim.SGD(net.parameters(), lr=0.1)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..engine.graph import Node
+from ..engine.registry import name_of
 from ..engine.typing import Function
 from .arguments import Arguments
 from .backends import Loop, Segment, lines_of
@@ -56,10 +57,10 @@ class Plan:
 
     `run(*arrays)` makes one call, for whoever holds the `token`; `replay(args)` takes the token
     itself, and the arguments as they come. Both return MISS where the plan does not fit. `source`
-    is the code, `steps` are the calls, `peak_bytes` the memory that temporary arrays take, and
-    `lower_bound` what no plan could do without. The body of a loop gets arrays in C order, and
-    computes each result right where it is to be. `stages` has the program as it was traced, and as
-    each pass left it, if they are asked for.
+    and `assembly` are the code, `steps` are the calls, `peak_bytes` the memory that temporary
+    arrays take, and `lower_bound` what no plan could do without. The body of a loop gets arrays in
+    C order, and computes each result right where it is to be. `stages` has the program as it was
+    traced, and as each pass left it, if they are asked for.
     """
 
     @_collector_paused()
@@ -103,7 +104,7 @@ class Plan:
             *(*self._layouts, *self._begin, *lines_of(self._segments), *self._effects),
             *answer(code, results, buffers.fresh),
         ]
-        self.source = function("run", self._inputs, lines)
+        self._lines = function("run", self._inputs, lines)
         self.replay = self._entry(arguments, lines)
         self._undo = Undo(trace, buffers.calls, arrays_of_gradients(code, results))
 
@@ -133,7 +134,18 @@ class Plan:
     @functools.cached_property
     def run(self) -> Function:
         """Make one call: most calls come by `replay`, so it is defined when it is needed."""
-        return self._code.defined(self.source)
+        return self._code.defined(self._lines)
+
+    @property
+    def source(self) -> str:
+        """The code: lines of Python, and the LLVM IR of native functions that they call."""
+        native = self._code.native
+        return self._lines if native is None else f"{self._lines}\n\n{native.ir}"
+
+    @property
+    def assembly(self) -> str:
+        """The machine code of native functions, as text."""
+        return "" if self._code.native is None else self._code.native.assembly
 
     def _entry(self, arguments: Arguments, lines: Sequence[str]) -> Function:
         """`run` for a tuple of arguments, which have the plan's signature, or MISS is returned."""
@@ -209,7 +221,8 @@ def _name_outside(code: Code, values: Iterable[Value]) -> None:
 
 def _step(segment: Segment, buffers: Buffers) -> Step:
     calls = segment.calls
-    changed = [v for c in calls for v in ([c.target] if c.target is not None else c.results)]
+    parts = [Segment([call], [name_of(call.fun)], {}) for call in calls]
+    changed = [v for c in calls for v in (*c.changes, *c.results)]
     first = changed[0] if changed else None
     return Step(
         segment.lines,
@@ -219,6 +232,7 @@ def _step(segment: Segment, buffers: Buffers) -> Step:
         calls[0].location,
         lines_of([segment]),
         all(c.kind not in ("effect", "guard") or c.results for c in calls),
+        [_step(part, buffers) for part in parts] if len(calls) > 1 else (),
     )
 
 

@@ -250,6 +250,11 @@ class Call:
         object.__setattr__(self, "returned", self.returned or self.results)
 
     @property
+    def changes(self) -> Sequence[Value]:
+        """The values that it writes to."""
+        return self.writes if self.target is None else (self.target,)
+
+    @property
     def is_elementwise(self) -> bool:
         """Whether each element of the result depends on one of each argument."""
         return isinstance(self.fun, np.ufunc) and self.fun.signature is None
@@ -264,7 +269,7 @@ class Call:
     @property
     def has_effects(self) -> bool:
         """Whether it changes what outlives the program."""
-        writes_outside = self.target is not None and self.target.storage.home == "state"
+        writes_outside = any(v.storage.home == "state" for v in self.changes)
         return writes_outside or self.kind == "effect"
 
     def instead(self, fun: Any, args: Sequence[Any], kwargs: Mapping[str, Any] = {}) -> Call:
@@ -310,8 +315,7 @@ class Program(NamedTuple):
 
     def written(self) -> set[Storage]:
         """The memory that calls write to, once it has been made."""
-        targets = {call.target.storage for call in self.calls if call.target is not None}
-        return targets.union(v.storage for call in self.calls for v in call.writes)
+        return {v.storage for call in self.calls for v in call.changes}
 
     def substituted(self, new: Mapping[Value, Value]) -> Program:
         """The program with other values in place of some; views of these are taken anew."""

@@ -16,7 +16,7 @@ class Step(NamedTuple):
 
     `offset` is where the result lies in the plan's memory: None, if it lies elsewhere. `settled`
     are the lines with their floating-point error settings; `is_timed` says whether
-    `profile` makes the call.
+    `profile` makes the call. A step whose lines make several calls has them as its `parts`.
     """
 
     lines: list[str]
@@ -26,16 +26,25 @@ class Step(NamedTuple):
     location: str
     settled: list[str]
     is_timed: bool
+    parts: Sequence[Step] = ()
 
 
 def listing(steps: Sequence[Step]) -> str:
     """A table of the calls: what they make, where that lies, and the lines they are due to."""
     rows = [("", "call", "makes", "bytes", "at byte", "for")]
     for i, step in enumerate(steps):
-        at = "" if step.offset is None else f"{step.offset:,}"
-        rows.append((str(i), step.lines[0], step.result, f"{step.bytes:,}", at, step.location))
+        rows.append((str(i), step.lines[0], *_made(step)))
         rows += [("", line, "", "", "", "") for line in step.lines[1:]]
+        rows += [("", f"  {line}", *_made(part)) for part in step.parts for line in part.lines]
     return _table(rows, "><<>><")
+
+
+def _made(step: Step) -> tuple[str, str, str, str]:
+    """What a step makes, where that lies, and for which line; its parts say that themselves."""
+    if step.parts:
+        return "", "", "", ""
+    at = "" if step.offset is None else f"{step.offset:,}"
+    return step.result, f"{step.bytes:,}", at, step.location
 
 
 class Profile(NamedTuple):
@@ -74,7 +83,7 @@ class Undo:
 
     def __init__(self, trace: Trace, calls: Sequence[Call], held: Sequence[Array]) -> None:
         self._arguments = [trace.arrays[v] for v in trace.inputs]
-        targets = [c.target.storage for c in calls if c.target is not None]
+        targets = [v.storage for c in calls for v in c.changes]
         self._arrays = [s.array for s in dict.fromkeys(targets) if s.array is not None]
         self._arrays += held
         draws = [c.fun for c in calls if c.kind == "effect" and c.results]

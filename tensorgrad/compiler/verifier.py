@@ -40,8 +40,8 @@ def verify(program: Program, before: Program | None = None) -> None:
             operands = {v.storage for v in call.reads}
             shared = any(r.storage in operands for r in call.results)
             require(shared, "a view does not lie in the memory of its operand", call)
-        if call.target is not None:
-            require(not call.target.is_constant, "a constant is written to", call)
+        for v in call.changes:
+            require(not v.is_constant, "a constant is written to", call)
         made.update(r.storage for r in call.results)
     for v in program.outputs:
         require(is_defined(v), f"{names.name(v)} is returned, but never made")

@@ -86,7 +86,7 @@ def apart_from_state(
     last = {v.storage: i for i, call in enumerate(calls) for v in call.reads}
     last |= {v.storage: len(calls) for v in results.returned}
     for i, call in enumerate(calls):
-        for v in call.results if call.target is None else [call.target]:
+        for v in (*call.results, *call.changes):
             array = code.fixed(v) if code.knows(v) else None
             if array is not None:
                 first.setdefault(id(owner_of(array)), i)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..buffers import Buffers
@@ -18,7 +19,8 @@ from ..passes import PASSES, Pass
 from ..program import Call, Value
 
 
-class Segment(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Segment:
     """Consecutive calls of a program, and the lines of Python that make them.
 
     The calls have the same floating-point error settings. `new` has those of the lines that make

@@ -41,18 +41,8 @@ class NumpySource(Backend):
         """The lines of each call."""
         segments, late = [], False
         for call in buffers.calls:
-            if not _is_taken_now(code, call):
-                for v in call.reads:
-                    array = None if code.knows(v) else buffers.array_of(v)
-                    if array is not None:
-                        code.bind(v, array)
-                new: dict[Value, str] = {}
-                if call in buffers.takes_out:
-                    lines = _lines_into_memory(code, call, buffers, new)
-                else:
-                    lines = [*_plain_lines(code, call), *_shape_checks(code, call, late)]
-                rows = {v: line for v, line in new.items() if v.ndim and v.is_c_contiguous}
-                segments.append(Segment([call], lines, rows))
+            if not is_taken_now(code, call):
+                segments.append(segment_of(code, buffers, call, late))
             late = late or call.has_effects
         return segments
 
@@ -60,7 +50,26 @@ class NumpySource(Backend):
 NUMPY = NumpySource()
 
 
-def _is_taken_now(code: Code, call: Call) -> bool:
+def segment_of(code: Code, buffers: Buffers, call: Call, late: bool) -> Segment:
+    """The lines of one call; `late` says whether what outlives the program has changed before."""
+    for v in call.reads:
+        array = None if code.knows(v) else buffers.array_of(v)
+        if array is not None:
+            code.bind(v, array)
+    new: dict[Value, str] = {}
+    if call in buffers.takes_out:
+        lines = _lines_into_memory(code, call, buffers, new)
+    else:
+        lines = [*_plain_lines(code, call), *_shape_checks(code, call, late)]
+    return Segment([call], lines, in_rows(new))
+
+
+def in_rows(new: Mapping[Value, str]) -> dict[Value, str]:
+    """Those of the lines that make new arrays which can be rows of larger ones."""
+    return {v: line for v, line in new.items() if v.ndim and v.is_c_contiguous}
+
+
+def is_taken_now(code: Code, call: Call) -> bool:
     """Take the views of an array that stays in place, once for all calls; whether they are."""
     sources = call.reads
     if call.kind != "view" or len(sources) != 1 or code.fixed(sources[0]) is None:
@@ -83,17 +92,21 @@ def _lines_into_memory(
     if is_of_numbers(call) and buffers.array_of(call.results[0]) is None:
         number = _arithmetic(code, call)
         return [f"{code.local(call.results[0])} = {code.function(np.asarray)}({number})"]
-    outs = []
+    outs = named_results(code, call, buffers, new)
+    if isinstance(call.fun, Chain):
+        return [*new.values(), *lines_in_blocks(code, call, outs)]
+    return [*new.values(), *_selected(code, call, *outs)]
+
+
+def named_results(code: Code, call: Call, buffers: Buffers, new: dict[Value, str]) -> list[str]:
+    """Names for the arrays of a call's results; lines make those that are `new` in each call."""
     for result in call.results:
         array = buffers.array_of(result)
         if array is not None:
             code.bind(result, array)
         else:
             new[result] = f"{code.local(result)} = {_new(code, result)}"
-        outs.append(code.text(result))
-    if isinstance(call.fun, Chain):
-        return [*new.values(), *lines_in_blocks(code, call, outs)]
-    return [*new.values(), *_selected(code, call, *outs)]
+    return [code.text(result) for result in call.results]
 
 
 def _new(code: Code, result: Value) -> str:

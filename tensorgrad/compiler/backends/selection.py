@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from . import Backend
+from collections.abc import Callable
+
+from . import Backend, llvm
 from .numpy_source import NUMPY
 
-BACKENDS: dict[str, Backend] = {NUMPY.name: NUMPY}
+BACKENDS: dict[str, Callable[[], Backend]] = {"numpy": lambda: NUMPY, "llvm": llvm.backend}
 
 
 def selected_backend(backend: str | Backend | None) -> Backend:
@@ -18,4 +20,4 @@ def selected_backend(backend: str | Backend | None) -> Backend:
             f"compile: there is no back end {name!r}: choose from {', '.join(BACKENDS)}, or pass "
             "an instance of tensorgrad.compiler.backends.Backend"
         )
-    return BACKENDS[name]
+    return BACKENDS[name]()

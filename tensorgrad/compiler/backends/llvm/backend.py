@@ -1,0 +1,228 @@
+"""The back end that makes native code of a program's kernels, and leaves other calls to NumPy."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+
+from ....engine.typing import Array, Function
+from ...buffers import Buffers
+from ...code import Code, indented
+from ...ops import op_of
+from ...passes.algebra import merge_scalings
+from ...passes.common_subexpressions import eliminate_common_subexpressions
+from ...passes.constant_folding import fold_constants
+from ...passes.dead_code import eliminate_dead_code
+from ...passes.decisions import hoist_decisions
+from ...program import Call, Storage, Value
+from .. import Loop, Segment
+from ..numpy_source import NumpySource, in_rows, is_taken_now, named_results, segment_of
+from . import runtime
+from .kernels import Nest, Product
+from .lowering import Unknown, is_of_floats, kernel_of, lower
+from .segments import Module, NativeFunction, address_of, rows_laid_out
+
+CHUNK = 0.01  # seconds of a loop, after which Ctrl-C and other threads get their turn
+
+
+class LLVM(NumpySource):
+    """Runs of kernels are native functions; other calls are NumPy's."""
+
+    name = "llvm"
+    passes = (
+        fold_constants,
+        eliminate_common_subexpressions,
+        eliminate_dead_code,
+        hoist_decisions,
+        merge_scalings,
+        eliminate_dead_code,
+        lower,
+    )
+
+    def segments(self, code: Code, buffers: Buffers) -> list[Segment]:
+        """One line for each run of kernels; the lines of NumPy for other calls."""
+        runs = [[*run] for _, run in groupby(_lowered(buffers.calls), _is_kernel)]
+        roots = _roots(code, buffers)
+        module = Module(_Addresses(buffers).of)
+        functions = {
+            i: module.add(f"native_{i}", run, roots)
+            for i, run in enumerate(runs)
+            if _is_kernel(run[0])
+        }
+        library = code.native = runtime.compile(module.module) if functions else None
+        found, late = list[Segment](), False
+        for i, run in enumerate(runs):
+            if i in functions:
+                assert library is not None
+                found.append(_native(code, buffers, run, functions[i], library))
+            for call in run:
+                if i not in functions and not is_taken_now(code, call):
+                    found.append(segment_of(code, buffers, call, late))
+                late = late or call.has_effects
+        return found
+
+    def loop(self, code: Code, segments: Sequence[Segment], loop: Loop) -> list[str]:
+        """A native loop, where each step is one native function; what it leaves is done as usual.
+
+        It leaves everything where a batch may lie in memory that a step changes.
+        """
+        steps = super().loop(code, segments, loop)
+        written = [segment for segment in segments if segment.lines]
+        if len(written) != 1 or loop.end or not isinstance(written[0], NativeSegment):
+            return steps
+        table = _table(code, written[0], loop)
+        if table is None:
+            return steps
+        run = code.name(NativeLoop(written[0], *table), "native_loop")
+        return [
+            f"i = start = {run}(arrays, results, start)",
+            "if start < len(arrays[0]):",
+            *indented(steps),
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class NativeSegment(Segment):
+    """A run of kernels, and the function that makes them; `loop` makes many steps."""
+
+    function: NativeFunction
+    loop: Function
+    states: Sequence[Array]
+
+
+def _lowered(calls: Iterable[Call]) -> list[Call]:
+    """The calls, copies that are still needed as kernels."""
+    floats: set[Value] = set()
+    lowered = []
+    for call in calls:
+        if op_of(call.fun).pattern == "number":
+            floats.update(call.results)
+        with contextlib.suppress(Unknown):
+            call = call if is_of_floats(call, floats) else kernel_of(call)
+        lowered.append(call)
+    return lowered
+
+
+def _is_kernel(call: Call) -> bool:
+    return isinstance(call.fun, (Nest, Product))
+
+
+def _roots(code: Code, buffers: Buffers) -> dict[Storage, Value]:
+    """The values that are variables, by their storages: the first one of each."""
+    made = [r for call in buffers.calls for r in call.results]
+    roots: dict[Storage, Value] = {}
+    for v in [*code.variables(), *made]:
+        if v.storage.array is None and buffers.array_of(v) is None:
+            roots.setdefault(v.storage, v)
+    return roots
+
+
+class _Addresses:
+    """The addresses of values that stay where they are."""
+
+    def __init__(self, buffers: Buffers) -> None:
+        self._buffers = buffers
+        self._starts: dict[Storage, int] = {}
+
+    def of(self, v: Value) -> int:
+        """The address of the first element."""
+        if v.storage not in self._starts:
+            array = self._buffers.array_of(v)
+            start = address_of(v.array if array is None else array) - v.offset
+            self._starts[v.storage] = start
+        return self._starts[v.storage] + v.offset
+
+
+def _native(
+    code: Code,
+    buffers: Buffers,
+    calls: Sequence[Call],
+    function: NativeFunction,
+    library: runtime.Library,
+) -> NativeSegment:
+    """The line of a run of kernels."""
+    new: dict[Value, str] = {}
+    for call in calls:
+        named_results(code, call, buffers, new)
+    values = {v for call in calls for v in (*call.reads, *call.results)}
+    arrays = [buffers.array_of(v) if v.storage.array is None else v.storage.array for v in values]
+    plain = runtime.builtin(library, function.name, *arrays)
+    name = code.name(plain, function.name)
+    again = code.name(function.laid_out(plain), f"{function.name}_laid_out")
+    given = ", ".join(map(code.text, function.arguments))
+    line = f"{name}({given}) or {again}({given})" if given else f"{name}()"
+    loop = runtime.builtin(library, function.loop, plain)
+    changed = [v.array for call in calls for v in call.changes if v.storage.home == "state"]
+    lines = [*new.values(), line]
+    return NativeSegment(calls, lines, in_rows(new), function, loop, changed)
+
+
+def _table(
+    code: Code, segment: NativeSegment, loop: Loop
+) -> tuple[list[tuple[int, int]], list[tuple[int, Array]]] | None:
+    """Where a native loop finds what a step takes and gives, or None where it cannot.
+
+    For each argument: whether it is one of the arrays or of the results, and which; and for other
+    results their number, and the array that a step leaves them in.
+    """
+    sources: list[tuple[int, int]] = []
+    outputs = [*loop.outputs]
+    for v in segment.function.arguments:
+        name = code.text(v)
+        if name in loop.inputs:
+            sources.append((0, loop.inputs.index(name)))
+        elif v in outputs and v in segment.new and outputs.count(v) == 1:
+            sources.append((1, outputs.index(v)))
+        else:
+            return None
+    copies = []
+    for i, output in enumerate(outputs):
+        if output is not None and (1, i) not in sources:
+            array = code.fixed(output)
+            if array is None or not array.flags.c_contiguous:
+                return None
+            copies.append((i, array))
+    return sources, copies
+
+
+class NativeLoop:
+    """Makes steps of a loop, in parts that take a moment, between which Ctrl-C is heard."""
+
+    __name__ = "native_loop"
+
+    def __init__(
+        self,
+        segment: NativeSegment,
+        sources: Sequence[tuple[int, int]],
+        copies: Sequence[tuple[int, Array]],
+    ) -> None:
+        self._segment = segment
+        self._sources = sources
+        self._copies = copies
+
+    def __call__(self, arrays: Sequence[Array], results: Sequence[Array], start: int) -> int:
+        """Make all steps from `start` on, or none; return how many are done then."""
+        states, values = self._segment.states, self._segment.function.arguments
+        if any(np.may_share_memory(a, state) for a in arrays for state in states):
+            return start
+        given = [(arrays, results)[which][i] for which, i in self._sources]
+        rows = [rows_laid_out(a, v) for a, v in zip(given, values, strict=True)]
+        table = [number for a in rows for number in (address_of(a), a.strides[0])]
+        for i, array in self._copies:
+            row = results[i]
+            table += [address_of(array), address_of(row), row.strides[0], array.nbytes]
+        numbers = np.array(table, np.int64)
+        stop, count = len(arrays[0]), 1
+        while start < stop:
+            before = time.perf_counter()
+            count = min(count, stop - start)
+            self._segment.loop(numbers, len(self._copies), start, count)
+            start += count
+            seconds = time.perf_counter() - before
+            count = max(1, int(count * min(CHUNK / max(seconds, 1e-9), 64)))
+        return start

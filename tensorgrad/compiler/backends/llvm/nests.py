@@ -1,0 +1,335 @@
+"""A loop nest as LLVM IR: explicit vectors along the innermost axis, a shorter one at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from llvmlite import ir
+
+from . import functions
+from .kernels import Access, Cast, DType, Load, Nest, Number, Reduction
+from .lanes import constant
+from .loops import INDEX, loop, shuffle, splat, vector_type
+from .runtime import host
+
+_VECTORS = 2  # processor vectors that make one of the code: two chains of operations hide latency
+
+
+def emit(builder: ir.IRBuilder, nest: Nest, pointers: Sequence[ir.Value]) -> None:
+    """Write the code of a nest, whose pointers are given."""
+    _Emitter(builder, nest).run(pointers)
+
+
+def _order(nest: Nest) -> list[int]:
+    """The axes of more than one index, outermost first: so that memory is gone through in order."""
+
+    def weight(axis: int) -> int:
+        steps = [abs(a.strides[axis]) * a.dtype.itemsize for a in nest.accesses]
+        stores = [abs(s.access.strides[axis]) * s.access.dtype.itemsize for s in nest.stores]
+        return -sum(steps) - sum(stores)
+
+    return sorted((i for i, n in enumerate(nest.shape) if n > 1), key=weight)
+
+
+class _Emitter:
+    def __init__(self, builder: ir.IRBuilder, nest: Nest) -> None:
+        self._builder = builder
+        self._nest = nest
+        accesses = nest.accesses
+        order = _order(nest)
+        sizes = [nest.shape[i] for i in order]
+        steps = [[a.strides[i] for a in accesses] for i in order]  # by axis
+        reduced = [[i in r.axes for r in nest.reductions] for i in order]
+        i = len(sizes) - 1
+        while i > 0:  # two axes are one if every access goes on from row to row without a gap
+            joins = all(outer == inner * sizes[i] for outer, inner in zip(steps[i - 1], steps[i]))
+            if joins and reduced[i - 1] == reduced[i]:
+                sizes[i - 1 : i + 1] = [sizes[i - 1] * sizes[i]]
+                del steps[i - 1], reduced[i - 1]
+            i -= 1
+        self._sizes = sizes
+        self._strides = {a: [step[k] for step in steps] for k, a in enumerate(accesses)}
+        self._reduced = {
+            id(r): [flags[k] for flags in reduced] for k, r in enumerate(nest.reductions)
+        }
+        self._depths = self._depths_of_registers()
+        itemsizes = [self._dtype(i).itemsize for i in range(len(nest.instructions))]
+        self._lanes = _VECTORS * host().vector_bytes // max(4, *itemsizes)
+
+    def _dtype(self, register: int) -> DType:
+        instruction = self._nest.instructions[register]
+        return instruction.access.dtype if isinstance(instruction, Load) else instruction.dtype
+
+    def _depths_of_registers(self) -> list[int]:
+        """How many loops each instruction has to lie in."""
+        depths: list[int] = []
+        for instruction in self._nest.instructions:
+            if isinstance(instruction, Load):
+                strides = self._strides[instruction.access]
+                depths.append(max((i + 1 for i, s in enumerate(strides) if s), default=0))
+            elif isinstance(instruction, Number):
+                depths.append(0)
+            elif isinstance(instruction, Cast):
+                depths.append(depths[instruction.register])
+            else:
+                depths.append(max((depths[i] for i in instruction.registers), default=0))
+        return depths
+
+    def _start(self, reduction: Reduction) -> int:
+        """How many loops lie around those in which registers collect a reduction."""
+        flags = self._reduced[id(reduction)]
+        kept = [i + 1 for i, is_reduced in enumerate(flags) if not is_reduced]
+        return max(kept, default=0)
+
+    def run(self, pointers: Sequence[ir.Value]) -> None:
+        """Write the code."""
+        places = {a: pointers[a.pointer] for a in self._nest.accesses}
+        self._level(0, places, {}, [], [])
+
+    def _level(
+        self,
+        depth: int,
+        places: dict[Access, ir.Value],
+        outer: dict[int, ir.Value],
+        indices: list[ir.Value],
+        collected: Sequence[ir.Value],
+    ) -> Sequence[ir.Value]:
+        """Write what lies in so many loops; `collected` are reductions that began further out."""
+        registers = {**outer}
+        last = len(self._sizes)
+        if depth == last:  # there is no loop at all
+            self._block(1, INDEX(0), places, registers, indices, [])
+            return collected
+        self._instructions(depth, 1, INDEX(0), places, registers)
+        here = [r for r in self._nest.reductions if self._start(r) == depth]
+        lanes = min(self._lanes, self._sizes[-1])
+        begun = [_identity(r, lanes) for r in here]
+
+        def inside(index: ir.Value, values: Sequence[ir.Value]) -> Sequence[ir.Value]:
+            moved = {
+                a: self._moved(place, a, self._strides[a][depth], index)
+                for a, place in places.items()
+            }
+            return self._level(depth + 1, moved, registers, [*indices, index], values)
+
+        values = [*collected, *begun]
+        if depth < last - 1:
+            values = [*loop(self._builder, self._sizes[depth], 1, values, inside)]
+        else:
+            values = [*self._innermost(places, registers, indices, values)]
+        for r, value in zip(here, values[len(collected) :], strict=True):
+            total = _across(self._builder, r.fun, value)
+            self._combine(r, 1, total, places[r.access], 0, indices)
+        return values[: len(collected)]
+
+    def _moved(self, place: ir.Value, a: Access, stride: int, index: ir.Value) -> ir.Value:
+        """A pointer so many steps further."""
+        if not stride:
+            return place
+        offset = index if stride == 1 else self._builder.mul(index, INDEX(stride))
+        return self._builder.gep(place, [offset], source_etype=_memory_type(a.dtype))
+
+    def _innermost(
+        self,
+        places: dict[Access, ir.Value],
+        registers: dict[int, ir.Value],
+        indices: list[ir.Value],
+        collected: Sequence[ir.Value],
+    ) -> Sequence[ir.Value]:
+        size, lanes = self._sizes[-1], min(self._lanes, self._sizes[-1])
+        whole = size // lanes * lanes
+
+        def block(index: ir.Value, values: Sequence[ir.Value]) -> Sequence[ir.Value]:
+            return self._block(lanes, index, places, registers, indices, values)
+
+        collected = loop(self._builder, whole, lanes, collected, block)
+        if whole < size:
+            rest = size - whole
+            collected = self._block(rest, INDEX(whole), places, registers, indices, collected)
+        return collected
+
+    def _block(
+        self,
+        lanes: int,
+        index: ir.Value,
+        places: dict[Access, ir.Value],
+        outer: dict[int, ir.Value],
+        indices: list[ir.Value],
+        collected: Sequence[ir.Value],
+    ) -> Sequence[ir.Value]:
+        """Write the instructions for some lanes, from an index of the innermost axis on."""
+        last, registers = len(self._sizes), {**outer}
+        self._instructions(last, lanes, index, places, registers)
+        wide: dict[int, ir.Value] = {}
+
+        def vector(register: int) -> ir.Value:
+            if register not in wide:
+                value = registers[register]
+                is_wide = self._depths[register] == last
+                wide[register] = value if is_wide else splat(self._builder, value, lanes)
+            return wide[register]
+
+        for store in self._nest.stores:
+            access = store.access
+            stride = self._strides[access][-1] if last else 0
+            place = self._moved(places[access], access, stride, index)
+            self._store(vector(store.register), place, access.dtype, stride, lanes)
+        grown, own = [], [r for r in self._nest.reductions if self._start(r) < last]
+        own.sort(key=self._start)
+        for r, value in zip(own, collected, strict=True):
+            full = value.type.count if isinstance(value.type, ir.VectorType) else 1
+            padded = _padded(self._builder, r, vector(r.register), lanes, full)
+            grown.append(functions.emit(self._builder, r.fun, value, padded))
+        for r in self._nest.reductions:
+            if self._start(r) == last:
+                stride = self._strides[r.access][-1] if last else 0
+                place = self._moved(places[r.access], r.access, stride, index)
+                self._combine(r, lanes, vector(r.register), place, stride, indices)
+        return grown
+
+    def _instructions(
+        self,
+        depth: int,
+        lanes: int,
+        index: ir.Value,
+        places: dict[Access, ir.Value],
+        registers: dict[int, ir.Value],
+    ) -> None:
+        """Write the instructions that lie in so many loops; those from further out are scalars."""
+        last = len(self._sizes)
+        wide: dict[int, ir.Value] = {}
+
+        def operand(register: int) -> ir.Value:
+            if self._depths[register] == depth or lanes == 1:
+                return registers[register]
+            if register not in wide:
+                wide[register] = splat(self._builder, registers[register], lanes)
+            return wide[register]
+
+        for i, instruction in enumerate(self._nest.instructions):
+            if self._depths[i] != depth:
+                continue
+            if isinstance(instruction, Load):
+                access = instruction.access
+                stride = self._strides[access][-1] if depth == last and last else 0
+                place = self._moved(places[access], access, stride, index)
+                registers[i] = self._load(place, access.dtype, stride, lanes)
+            elif isinstance(instruction, Number):
+                registers[i] = constant(_kind(instruction.dtype, lanes), instruction.number)
+            elif isinstance(instruction, Cast):
+                value = operand(instruction.register)
+                registers[i] = functions.cast(self._builder, value, instruction.dtype)
+            else:
+                operands = map(operand, instruction.registers)
+                registers[i] = functions.emit(self._builder, instruction.fun, *operands)
+
+    def _load(self, place: ir.Value, dtype: DType, stride: int, lanes: int) -> ir.Value:
+        builder, kind = self._builder, _memory_type(dtype)
+        if stride == 1 and lanes > 1:
+            whole = ir.VectorType(kind, lanes)
+            value = builder.load(place, align=dtype.itemsize, typ=whole)
+        elif lanes == 1:
+            value = builder.load(place, align=dtype.itemsize, typ=kind)
+        else:
+            value = ir.Constant(ir.VectorType(kind, lanes), ir.Undefined)
+            for lane in range(lanes):
+                at = builder.gep(place, [INDEX(lane * stride)], source_etype=kind)
+                single = builder.load(at, align=dtype.itemsize, typ=kind)
+                value = builder.insert_element(value, single, ir.IntType(32)(lane))
+        if dtype.kind == "b":
+            return builder.trunc(value, _kind(dtype, lanes))
+        return value
+
+    def _store(
+        self, value: ir.Value, place: ir.Value, dtype: DType, stride: int, lanes: int
+    ) -> None:
+        builder, kind = self._builder, _memory_type(dtype)
+        if dtype.kind == "b":
+            value = builder.zext(value, kind if lanes == 1 else ir.VectorType(kind, lanes))
+        if lanes == 1 or stride == 1:
+            builder.store(value, place, align=dtype.itemsize)
+            return
+        for lane in range(lanes):
+            at = builder.gep(place, [INDEX(lane * stride)], source_etype=kind)
+            single = builder.extract_element(value, ir.IntType(32)(lane))
+            builder.store(single, at, align=dtype.itemsize)
+
+    def _combine(
+        self,
+        r: Reduction,
+        lanes: int,
+        value: ir.Value,
+        place: ir.Value,
+        stride: int,
+        indices: list[ir.Value],
+    ) -> None:
+        """Write a part of a reduction to memory, or combine it with what is there already."""
+        builder, dtype = self._builder, r.access.dtype
+        flags = self._reduced[id(r)][: self._start(r)]
+        around = [index for index, is_reduced in zip(indices, flags) if is_reduced]
+        if around:
+            firsts = [builder.icmp_unsigned("==", index, INDEX(0)) for index in around]
+            first = firsts[0]
+            for other in firsts[1:]:
+                first = builder.and_(first, other)
+            earlier = self._load(place, dtype, stride, lanes)
+            earlier = builder.select(first, _identity(r, lanes), earlier)
+            value = functions.emit(builder, r.fun, earlier, value)
+        self._store(value, place, dtype, stride, lanes)
+
+
+def _kind(dtype: DType, lanes: int) -> ir.Type:
+    """The type of a register."""
+    return vector_type(functions.type_of(dtype), lanes)
+
+
+def _memory_type(dtype: DType) -> ir.Type:
+    """The type of an element in memory, where a bool takes a byte."""
+    return ir.IntType(8) if dtype.kind == "b" else functions.type_of(dtype)
+
+
+def _identity(r: Reduction, lanes: int) -> ir.Constant:
+    """What a reduction of nothing is."""
+    dtype, number = r.access.dtype, 0.0
+    if r.fun is np.add:
+        number = -0.0 if dtype.kind == "f" else 0  # -0.0 + x is x for each x, also for -0.0
+    elif r.fun is np.multiply:
+        number = 1
+    else:
+        bounds = (
+            (-np.inf, np.inf) if dtype.kind == "f" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+        )
+        number = bounds[r.fun is np.minimum]
+    return constant(_kind(dtype, lanes), number)
+
+
+def _padded(
+    builder: ir.IRBuilder, r: Reduction, value: ir.Value, lanes: int, full: int
+) -> ir.Value:
+    """A vector of fewer lanes, filled up so that the reduction does not change."""
+    if lanes == full:
+        return value
+    if lanes == 1:
+        return builder.insert_element(_identity(r, full), value, ir.IntType(32)(0))
+    chosen = [*range(lanes), *[lanes] * (full - lanes)]
+    return shuffle(builder, value, _identity(r, lanes), chosen)
+
+
+def _across(builder: ir.IRBuilder, fun: np.ufunc, value: ir.Value) -> ir.Value:
+    """The lanes of a vector, combined: one half with the other."""
+    if not isinstance(value.type, ir.VectorType):
+        return value
+    count = value.type.count
+    half = 1 << (count - 1).bit_length() - 1
+    low = _lanes_of(builder, value, range(half))
+    high = _lanes_of(builder, value, range(half, count))
+    if count < 2 * half:
+        low, high = _across(builder, fun, low), _across(builder, fun, high)
+    return _across(builder, fun, functions.emit(builder, fun, low, high))
+
+
+def _lanes_of(builder: ir.IRBuilder, value: ir.Value, lanes: Sequence[int]) -> ir.Value:
+    if len(lanes) == 1:
+        return builder.extract_element(value, ir.IntType(32)(lanes[0]))
+    return shuffle(builder, value, value, lanes)

@@ -1,0 +1,196 @@
+"""Native code does what NumPy's calls do: compiled by LLVM equals eager."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tensorgrad as tg
+
+from .depth import one_in
+from .laws import Laws
+from .operations import Op, Shape
+from .oracles import assert_same
+from .test_compile_table import ROWS, differentiated, drawn, in_both_dtypes
+
+pytest.importorskip("llvmlite")
+
+ULPS = 64  # of the largest number: sums are made in another order, functions differ by 2
+
+OPTIMIZERS: dict[str, Callable[[Any], Any]] = {
+    "SGD": lambda p: tg.optim.SGD(p, lr=0.05),
+    "momentum": lambda p: tg.optim.SGD(p, lr=0.05, momentum=0.9, nesterov=True),
+    "Adam": lambda p: tg.optim.Adam(p, lr=0.01),
+    "AdamW": lambda p: tg.optim.AdamW(p, lr=0.01, weight_decay=0.1),
+    "RMSprop": lambda p: tg.optim.RMSprop(p, lr=0.01),
+    "Adagrad": lambda p: tg.optim.Adagrad(p, lr=0.01),
+}
+NETWORKS = [((3, 4, 4, 1), 4), ((2, 16, 16, 1), 100), ((64, 128, 10), 64)]
+
+
+def training(sizes: Any, optimizer: str, dtype: Any) -> tuple[Any, Callable[..., Any]]:
+    """A network, and a function that makes a step."""
+    net = tg.MLP(sizes[0], [*sizes[1:]], rng=0, dtype=dtype)
+    own = OPTIMIZERS[optimizer]([*net.parameters()])
+
+    def step(x: Any, y: Any) -> Any:
+        loss = tg.nn.mse_loss(net(x), y)
+        own.zero_grad()
+        loss.backward()
+        own.step()
+        return loss
+
+    return net, step
+
+
+def batches(sizes: Any, count: int, batch: int, dtype: Any) -> tuple[Any, Any]:
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(count, batch, sizes[0])).astype(dtype)
+    return x, np.tanh(rng.normal(size=(count, batch, sizes[-1]))).astype(dtype)
+
+
+CASES = [
+    (*network, optimizer, dtype)
+    for optimizer in OPTIMIZERS
+    for network in NETWORKS
+    for dtype in (np.float32, np.float64)
+]
+
+
+@pytest.mark.parametrize(("sizes", "batch", "optimizer", "dtype"), one_in(5, CASES))
+def test_training(sizes: Any, batch: int, optimizer: str, dtype: Any) -> None:
+    """Steps one by one and in a loop leave what eager steps leave: losses, weights, gradients."""
+    x, y = batches(sizes, 9, batch, dtype)
+    eager, step = training(sizes, optimizer, dtype)
+    losses = np.stack([step(*pair).numpy() for pair in zip(x, y, strict=True)])
+    native, same_step = training(sizes, optimizer, dtype)
+    compiled = tg.compile(same_step, backend="llvm")
+    first = [compiled(x[i], y[i]).numpy() for i in range(3)]
+    rest = compiled.scan(x[3:], y[3:]).numpy()
+    scale = 1 << 10  # roundings that steps add up
+    assert_same(np.concatenate([first, rest]), losses, roundings=scale)
+    for p, q in zip(native.parameters(), eager.parameters(), strict=True):
+        assert_same(p.numpy(), q.numpy(), roundings=scale, least=0.1)
+        assert_same(p.grad, q.grad, roundings=scale, least=0.1)
+
+
+def test_a_training_step_is_one_native_function() -> None:
+    x, y = batches((3, 4, 4, 1), 1, 4, np.float32)
+    _, step = training((3, 4, 4, 1), "SGD", np.float32)
+    plan = tg.compile(step, backend="llvm").lower(x[0], y[0])
+    assert len(plan.steps) == 1
+    assert "define" in plan.source and "native_0" in plan.assembly
+    assert "nest[add, tanh]" in str(plan)
+
+
+def test_calls_that_are_not_native_are_named() -> None:
+    f = tg.compile(lambda x: np.exp(np.linalg.inv(np.exp(x))), backend="llvm")
+    x = np.array([[1.0, 0.0], [0.0, 2.0]])
+    assert_same(f(x), np.exp(np.linalg.inv(np.exp(x))), roundings=16)
+    plan = f.lower(x)
+    assert [step.lines[0][:7] for step in plan.steps] == ["native_", "v2 = in", "native_"]
+    assert "not native: inv" in str(plan)
+
+
+LAYOUTS: dict[str, Callable[[Any], Any]] = {
+    "by columns": np.asfortranarray,
+    "reversed": lambda x: x[::-1, ::-1].copy()[::-1, ::-1],
+    "with gaps": lambda x: np.repeat(x, 2, 1)[:, ::2],
+    "not aligned": lambda x: (
+        np.frombuffer(b"." + x.tobytes(), np.uint8)[1:].view(x.dtype).reshape(x.shape)
+    ),
+    "repeated": lambda x: np.broadcast_to(x[:1], x.shape),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_arguments_lie_in_memory_in_any_way(name: str) -> None:
+    f = tg.compile(lambda x: (np.exp(x) + x.T, np.sum(x, 0)), backend="llvm")
+    rows = tg.compile(lambda x: np.exp(x) - 1, backend="llvm")
+    x = np.random.default_rng(0).normal(size=(5, 5))
+    f(x), rows(x)
+    other = LAYOUTS[name](x)
+    assert_same(f(other), (np.exp(other) + other.T, np.sum(other, 0)), roundings=4)
+    assert_same(rows.scan(np.stack([other] * 3)), np.stack([np.exp(other) - 1] * 3), roundings=4)
+    assert_same(rows.scan(other[np.newaxis]), (np.exp(other) - 1)[np.newaxis], roundings=4)
+
+
+def test_a_loop_over_memory_that_it_changes() -> None:
+    """A batch that is the state itself is read as it is when its turn comes."""
+
+    def run(backend: str) -> tuple[Any, Any]:
+        total = tg.Tensor(np.arange(6.0).reshape(3, 2))
+
+        def add(x: Any) -> Any:
+            total.data[...] += x
+            return total.data * 1.0
+
+        return tg.compile(add, backend=backend).scan(total.data), total
+
+    (actual, total), (expected, same) = run("llvm"), run("numpy")
+    assert_same(actual, expected)
+    assert_same(total.numpy(), same.numpy())
+
+
+def test_random_numbers_between_native_calls() -> None:
+    def outputs(backend: str) -> list[Any]:
+        drop = tg.nn.Dropout(0.5, rng=0)
+        f = tg.compile(lambda x: np.tanh(drop(np.exp(x))), backend=backend)
+        return [f(np.ones((3, 4))).copy() for _ in range(3)]
+
+    assert_same(outputs("llvm"), outputs("numpy"), roundings=4)
+
+
+@pytest.mark.parametrize("shape", [(3,), (17,), (2, 3), (5, 33), (2, 3, 4), (1, 7, 1, 2)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_reductions(shape: tuple[int, ...], dtype: Any) -> None:
+    """Along any axes, of what is computed and of an argument."""
+    axes = [None, *range(len(shape)), tuple(range(len(shape)))[::2], (-1,)]
+
+    def f(x: Any) -> Any:
+        y = x * x - x
+        return [
+            (np.sum(y, a), np.max(y, a, keepdims=True), np.min(x, a), np.sum(x, a, keepdims=True))
+            for a in axes
+        ]
+
+    x = np.random.default_rng(0).normal(size=shape).astype(dtype)
+    compiled = tg.compile(f, backend="llvm")
+    assert "not native" not in str(compiled.lower(x))
+    assert_same(compiled(x), f(x), roundings=64, least=1.0)
+    for bad in np.nan, np.inf:
+        x.flat[1] = bad
+        with np.errstate(invalid="ignore"):
+            assert_same(compiled(x), f(x), roundings=64, least=1.0)
+
+
+def test_signs_of_zeros_and_numbers() -> None:
+    f = tg.compile(lambda x: (np.sum(x), x * -0.0, x + 0.0, np.maximum(x, -0.0)), backend="llvm")
+    x = np.array([-0.0, -0.0, -0.0])
+    for actual, expected in zip(f(x), (np.sum(x), x * -0.0, x + 0.0, np.maximum(x, -0.0))):
+        np.testing.assert_array_equal(np.signbit(actual), np.signbit(expected))
+
+
+# -- the table of operations
+
+law = Laws()
+
+
+@pytest.mark.parametrize("op", ROWS, ids=repr)
+def test_laws(op: Op, request: pytest.FixtureRequest, subtests: pytest.Subtests) -> None:
+    law.check(op, request, subtests)
+
+
+@law(in_both_dtypes, one_row_in=24)
+def value_and_pullback(op: Op, shapes: tuple[Shape, ...], dtype: Any) -> None:
+    """Within some roundings of the largest number that occurs."""
+    f = differentiated(op.fun)
+    compiled = tg.compile(f, backend="llvm")
+    for call in range(2):
+        args = drawn(op, shapes, dtype, call)
+        expected = f(*args)
+        scale = max(float(np.max(np.abs(a), initial=0)) for a in [*args, expected[0]])
+        assert_same(compiled(*args), expected, roundings=ULPS, least=scale)
