@@ -25,13 +25,15 @@ from .engine.dispatch import apply, parts_of, revive
 from .engine.frames import users_line
 from .engine.graph import Node, ancestors, node_of, now
 from .engine.interpreter import Body, Tracing
-from .engine.modes import enable_grad, mode, no_grad, plain
+from .engine.modes import enable_grad, is_traced, mode, no_grad, plain
 from .engine.primitives import alias
+from .engine.randomness import running
 from .engine.registry import RULES, Rule, Together
 from .engine.tensor import Tensor
 from .engine.typing import Function
 from .engine.variable import tensor_of
 from .errors import GraphError
+from .samples import select, while_of_all
 from .tree import MismatchError, TreeDef, flatten, flatten_up_to, require_arrays
 
 # -- scan and fori_loop
@@ -120,7 +122,7 @@ def _scan(
     interpreter = mode.get().interpreter
     if not length:
         return carry.value, _no_ys(name, step, carry.value, items, treedef)
-    if isinstance(interpreter, Tracing):
+    if isinstance(interpreter, Tracing) and not running.get():  # in a vmap, steps are unrolled
         f = _as_of_now(f)
         traced = _TracedScan(name, step, carry, (items, treedef), length, reverse)
         return traced.run(interpreter, [f] * is_users)
@@ -238,6 +240,12 @@ def while_loop(cond: Callable[[Any], Any], body: Callable[[Any], Any], init: Any
     >>> tg.while_loop(lambda x: x < 100, lambda x: x * 2, np.array(3.0))
     array(192.)
     """
+    if running.get():
+        return while_of_all(_while_loop, cond, body, init)
+    return _while_loop(cond, body, init)
+
+
+def _while_loop(cond: Function, body: Function, init: Any) -> Any:
     carry = _Carry("while_loop", init)
     interpreter = mode.get().interpreter
     if isinstance(interpreter, Tracing):
@@ -318,6 +326,8 @@ def _cond(
     is_users: bool = True,
 ) -> Any:
     interpreter = mode.get().interpreter
+    if isinstance(pred, Batch) or (running.get() and is_traced()):
+        return select(pred, true_fun(*operands), false_fun(*operands))
     if not isinstance(interpreter, Tracing) or isinstance(pred, (bool, np.bool_)):
         return true_fun(*operands) if pred else false_fun(*operands)
     branches = [_as_of_now(true_fun), _as_of_now(false_fun)]

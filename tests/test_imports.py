@@ -24,7 +24,7 @@ LAYERS = [
     {"engine"},
     {"namespaces"},
     {"special", "data", "fft", "interop", "storage"},
-    {"rules", "transforms", "checkpoint", "diagnostics"},
+    {"rules", "transforms", "checkpoint", "diagnostics", "samples"},
     {"control_flow", "mapping"},
     {"gradcheck", "nn", "array_api", "optim", "compiler"},
     {"training", "support"},

@@ -282,3 +282,46 @@ def test_compiled_per_sample_gradients() -> None:
     for scale in 1, 2, 3:
         expected = np.stack([tg.grad(loss)(W * scale, x, y) for x, y in zip(X, Y, strict=True)])
         assert_allclose(step(W * scale, X, Y), expected)
+
+
+# -- loops and conditions
+
+LOOPS: list[Callable[[Any], Any]] = [
+    lambda x: tg.cond(x.sum() > 0, lambda x: np.sin(x) * W, lambda x: x**3, x),
+    lambda x: tg.cond(x.sum() > 0, lambda: np.sin(x), lambda: x**3),
+    lambda x: tg.cond(np.asarray(W.sum() > 0), np.sin, np.cos, x),
+    lambda x: np.stack(tg.scan(lambda c, t: (c * W + t * x[0], c * t), x, x)[1]),
+    lambda x: tg.fori_loop(0, 3, lambda i, c: c * tg.asarray(W)[i] + x[i], x),
+    lambda x: tg.vmap(
+        lambda s: tg.cond(s > 0, np.sin, lambda s: tg.fori_loop(0, 2, lambda i, c: c * s, s), s)
+    )(x),
+]
+
+
+@pytest.mark.parametrize("f", LOOPS)
+def test_loops_and_conditions(f: Callable[..., Any]) -> None:
+    def number(x: Any) -> Any:
+        return np.sum(f(x) ** 2)
+
+    gradient = tg.vmap(tg.grad(number))
+    expected = np.stack([tg.grad(number)(x) for x in X])
+    assert_allclose(tg.vmap(f)(X), np.stack([f(tg.Tensor(x)).data for x in X]))
+    compiled = tg.compile(gradient)
+    compiled(X + 1)
+    for got in gradient(X), compiled(X), tg.grad(lambda x: np.sum(tg.vmap(f)(x) ** 2))(X):
+        assert_allclose(got, expected)
+
+
+def test_a_while_loop_runs_as_often_as_each_sample_needs() -> None:
+    def of_one(x: Any) -> Any:
+        return tg.while_loop(lambda c: np.max(np.abs(c)) < 10, lambda c: c * 2 + x, x)
+
+    def of_elements(x: Any) -> Any:
+        return tg.vmap(lambda s: tg.while_loop(lambda c: np.abs(c) < 10, lambda c: c * 2, s))(x)
+
+    for f in of_one, of_elements:
+        expected = np.stack([f(x) for x in X])
+        compiled = tg.compile(tg.vmap(f))
+        compiled(X + 1)
+        assert_allclose(tg.vmap(f)(X), expected)
+        assert_allclose(compiled(X), expected)
