@@ -20,7 +20,7 @@ import numpy as np
 
 from .engine.arrays import Spec, as_array, spec_of
 from .engine.backward import backpropagate, saved
-from .engine.batching import NotBatchedError, enter, leave, levels_of
+from .engine.batching import Batch, NotBatchedError, enter, leave, levels_of
 from .engine.dispatch import apply, parts_of, revive
 from .engine.frames import users_line
 from .engine.graph import Node, ancestors, node_of, now
@@ -315,7 +315,10 @@ def cond(
     >>> tg.compile(f)(np.array([1.0, 4.0])), f(np.array([-1.0, -4.0]))
     (array([1., 2.]), array([1., 4.]))
     """
-    return _cond(_decision("cond", pred), true_fun, false_fun, operands)
+    pred = _decision("cond", pred)
+    if isinstance(pred, Batch) or (running.get() and is_traced()):
+        return select(pred, true_fun(*operands), false_fun(*operands))
+    return _cond(pred, true_fun, false_fun, operands)
 
 
 def _cond(
@@ -326,8 +329,6 @@ def _cond(
     is_users: bool = True,
 ) -> Any:
     interpreter = mode.get().interpreter
-    if isinstance(pred, Batch) or (running.get() and is_traced()):
-        return select(pred, true_fun(*operands), false_fun(*operands))
     if not isinstance(interpreter, Tracing) or isinstance(pred, (bool, np.bool_)):
         return true_fun(*operands) if pred else false_fun(*operands)
     branches = [_as_of_now(true_fun), _as_of_now(false_fun)]

@@ -14,6 +14,7 @@ from .engine.graph import now
 from .engine.modes import mode, plain
 from .engine.randomness import Generators, running
 from .engine.tensor import Tensor, asarray
+from .engine.variable import tensor_of
 from .transforms import parameter_name
 from .tree import MismatchError, flatten, flatten_up_to, require_arrays
 
@@ -49,15 +50,12 @@ def vmap(f: F, in_axes: Any = 0, out_axes: Any = 0) -> F:
     @functools.wraps(f)
     def mapped(*args: Any, **kwargs: Any) -> Any:
         leaves, structure = flatten((args, kwargs))
-        paths = [_shown(f, path) for path in structure.paths()]
         axes = [
             *_spread(in_axes, args, "in_axes", "the arguments"),
             *[0] * (len(leaves) - len(flatten(args)[0])),
         ]
-        samples = [
-            _Samples(path, x, axis) for path, x, axis in zip(paths, leaves, axes, strict=True)
-        ]
-        level = Level(_count(samples), now())
+        samples = [_Samples(x, axis) for x, axis in zip(leaves, axes, strict=True)]
+        level = Level(_count(samples, lambda i: _shown(f, structure.paths()[i])), now())
         token = running.set((*running.get(), level))
         try:
             given, by_name = structure.unflatten(sample.of(level) for sample in samples)
@@ -68,10 +66,14 @@ def vmap(f: F, in_axes: Any = 0, out_axes: Any = 0) -> F:
         keep = any(isinstance(x, Tensor) for x in leaves)
         require_arrays(results, y_structure, "vmap", "output{}".format, "leave it out")
         axes = _spread(out_axes, y_structure.unflatten(results), "out_axes", "the output")
-        paths = y_structure.paths()
+        for i, (y, axis) in enumerate(zip(results, axes, strict=True)):
+            if axis is None and level in levels_of(plain(y)):
+                raise ValueError(
+                    f"vmap: out_axes is None for output{y_structure.paths()[i]}, but each sample "
+                    "has a value of its own: name the axis for the samples"
+                )
         return y_structure.unflatten(
-            _result(y, axis, level, f"output{path}", keep)
-            for y, axis, path in zip(results, axes, paths, strict=True)
+            _result(y, axis, level, keep) for y, axis in zip(results, axes, strict=True)
         )
 
     return mapped  # type: ignore[return-value]
@@ -80,7 +82,6 @@ def vmap(f: F, in_axes: Any = 0, out_axes: Any = 0) -> F:
 class _Samples(NamedTuple):
     """An argument's leaf, which has the samples along an axis, or is the same for all."""
 
-    path: str
     value: Any
     axis: int | None
 
@@ -91,32 +92,38 @@ class _Samples(NamedTuple):
         if isinstance(self.value, np.random.Generator):
             return Generators(level, self.value)
         x = asarray(self.value)
-        return enter(x, level, normalize_axis_index(self.axis, x.ndim))
+        if x.requires_grad:
+            return enter(x, level, normalize_axis_index(self.axis, x.ndim))
+        return tensor_of(enter(plain(x), level, self.axis), None)
 
-    @property
-    def number(self) -> int | None:
-        """How many samples there are; None, if it does not say."""
+    def number(self, path: Callable[[], str]) -> int | None:
+        """How many samples there are; None, if it does not say. `path` names it in errors."""
         if self.axis is None or isinstance(self.value, np.random.Generator):
             return None
         shape = np.shape(self.value)
         if not -len(shape) <= self.axis < len(shape):
             what = f"has shape {shape}" if shape else "is a number"
             raise ValueError(
-                f"vmap: {self.path} {what}, without an axis {self.axis} of samples: pass None for "
+                f"vmap: {path()} {what}, without an axis {self.axis} of samples: pass None for "
                 "it in in_axes, if it is the same for all"
             )
         return int(shape[self.axis])
 
 
-def _count(samples: list[_Samples]) -> int:
-    """How many samples the arguments have."""
-    counts = [(sample, sample.number) for sample in samples if sample.number is not None]
-    if not counts:
-        raise ValueError("vmap: no argument has samples: in_axes must name an axis of an array")
-    if len({n for _, n in counts}) > 1:
-        told = ", ".join(f"{sample.path} has {n} along axis {sample.axis}" for sample, n in counts)
+def _count(samples: list[_Samples], path: Callable[[int], str]) -> int:
+    """How many samples the arguments have; `path(i)` names a leaf in errors."""
+    counts = [sample.number(functools.partial(path, i)) for i, sample in enumerate(samples)]
+    different = {n for n in counts if n is not None}
+    if len(different) > 1:
+        told = ", ".join(
+            f"{path(i)} has {n} along axis {samples[i].axis}"
+            for i, n in enumerate(counts)
+            if n is not None
+        )
         raise ValueError(f"vmap: the arguments differ in their number of samples: {told}")
-    return counts[0][1]
+    if not different:
+        raise ValueError("vmap: no argument has samples: in_axes must name an axis of an array")
+    return different.pop()
 
 
 def _spread(axes: Any, tree: Any, name: str, own: str) -> list[int | None]:
@@ -146,16 +153,9 @@ def _shown(f: Any, path: str) -> str:
     return parameter_name(f, int(index)) + rest
 
 
-def _result(y: Any, axis: int | None, level: Level, path: str, keep: bool) -> Any:
-    """A result with its samples along an axis."""
-    if axis is not None:
-        y = leave(y, level, axis)
-    elif level in levels_of(plain(y)):
-        raise ValueError(
-            f"vmap: out_axes is None for {path}, but each sample has a value of its own: name the "
-            "axis for the samples"
-        )
-    tracked = isinstance(y, Tensor) and y.requires_grad and mode.get().recording
-    if tracked or keep:
-        return asarray(y)
-    return plain(y)
+def _result(y: Any, axis: int | None, level: Level, keep: bool) -> Any:
+    """A result with its samples along an axis: a tensor if it is tracked, or with `keep`."""
+    if isinstance(y, Tensor) and y.requires_grad and mode.get().recording:
+        return y if axis is None else leave(y, level, axis)
+    y = plain(y) if axis is None else leave(plain(y), level, axis)
+    return tensor_of(y, None) if keep else y

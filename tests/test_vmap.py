@@ -293,7 +293,7 @@ LOOPS: list[Callable[[Any], Any]] = [
     lambda x: np.stack(tg.scan(lambda c, t: (c * W + t * x[0], c * t), x, x)[1]),
     lambda x: tg.fori_loop(0, 3, lambda i, c: c * tg.asarray(W)[i] + x[i], x),
     lambda x: tg.vmap(
-        lambda s: tg.cond(s > 0, np.sin, lambda s: tg.fori_loop(0, 2, lambda i, c: c * s, s), s)
+        lambda s: tg.cond(s > 0, np.sin, lambda s: tg.fori_loop(0, 2, lambda _, c: c * s, s), s)
     )(x),
 ]
 

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from .arrays import as_array, unbroadcast
-from .batching import NotBatchedError, levels_of, one_by_one
+from .batching import Batch, NotBatchedError, levels_of, one_by_one
 from .exposed import references
 from .graph import Node
 from .interpreter import Interpreter, eager
@@ -138,7 +138,7 @@ def _arrived(contribution: Any, parent: Node, plain: bool, name: str) -> Any:
 
     Cotangents of samples are summed where the graph leads out of a `vmap`.
     """
-    if plain or not hasattr(contribution, "shape"):
+    if type(contribution) is not Batch and (plain or not hasattr(contribution, "shape")):
         contribution = as_array(getattr(contribution, "_array", contribution), name)
     for level in levels_of(getattr(contribution, "_array", contribution)):
         if level.ended and level not in getattr(parent, "levels", ()):

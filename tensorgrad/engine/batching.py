@@ -19,6 +19,9 @@ from .frames import PACKAGE
 from .registry import IN_PLACE, RULES, name_of, rule, shown_as
 from .typing import F, Function
 
+_ALL = slice(None)
+_BASIC = frozenset({int, slice, type(None), type(...)})  # parts of an index that are no arrays
+
 
 class NotBatchedError(TypeError, AttributeError):
     """An operation does not work on a batch: apply it to the arrays one by one."""
@@ -117,7 +120,9 @@ class Batch(NDArrayOperatorsMixin):
 
     @property
     def mT(self) -> Any:
-        return np.matrix_transpose(self)
+        if self.ndim < 2:
+            raise ValueError("matrix transpose with fewer than two axes")
+        return self.level.batch(self.arrays.mT)
 
     @property
     def real(self) -> Any:
@@ -128,7 +133,7 @@ class Batch(NDArrayOperatorsMixin):
         return np.imag(self)
 
     def reshape(self, *shape: Any) -> Any:
-        return np.reshape(self, shape[0] if len(shape) == 1 else shape)
+        return AT_ONCE[np.reshape](self.level, self, shape[0] if len(shape) == 1 else shape)
 
     def ravel(self) -> Any:
         return self.reshape(-1)
@@ -150,7 +155,14 @@ class Batch(NDArrayOperatorsMixin):
     def __len__(self) -> int:
         return self.shape[0]
 
+    def as_array(self) -> Batch:
+        """Return the batch itself, which is an array for the engine."""
+        return self
+
     def __getitem__(self, index: Any) -> Any:
+        parts = index if type(index) is tuple else (index,)
+        if _BASIC.issuperset(map(type, parts)):
+            return self.level.batch(self.arrays[(_ALL, *parts)])
         return call(operator.getitem, (self, index), {})
 
     def __setitem__(self, index: Any, value: Any) -> None:
@@ -173,13 +185,21 @@ class Batch(NDArrayOperatorsMixin):
     __int__ = __float__ = __complex__ = __index__ = item = tolist = _number
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        if any(map(_is_tensor, inputs)):
-            return NotImplemented
-        if method == "__call__" and ufunc.signature is None and not kwargs:
-            level = level_of(inputs)
-            out = ufunc(*level.aligned(inputs))
-            return tuple(map(level.batch, out)) if isinstance(out, tuple) else level.batch(out)
-        if method == "at" and not level_of(inputs).owns(inputs[0]):
+        level = self.level
+        for a in inputs:
+            kind = type(a)
+            if kind is Batch:
+                if a.level.serial > level.serial:
+                    level = a.level
+            elif kind is not np.ndarray and _is_tensor(a):
+                return NotImplemented
+        if method == "__call__" and not kwargs:
+            if ufunc.signature is None:
+                out = ufunc(*level.aligned(inputs))
+                return tuple(map(level.batch, out)) if isinstance(out, tuple) else level.batch(out)
+            if ufunc is np.matmul:
+                return AT_ONCE[ufunc](level, *inputs)
+        if method == "at" and not level.owns(inputs[0]):
             raise NotBatchedError(f"{ufunc.__name__}.at: a value for each sample in one array")
         return call(ufunc if method == "__call__" else getattr(ufunc, method), inputs, kwargs)
 
@@ -300,8 +320,10 @@ def call(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any], one: Any
     if kwargs and next(_batches(kwargs.values()), None) is not None:
         at_once = None
     elif at_once is not None:
-        with contextlib.suppress(NotBatchedError):
+        try:
             return at_once(level, *args, **kwargs)
+        except NotBatchedError:
+            pass  # contextlib.suppress would take a microsecond
     elif fun in RULES and RULES[fun].form == "elementwise" and "where" not in kwargs:
         return level.batch(fun(*level.aligned(args), **kwargs))
     elif str(getattr(fun, "__module__", "")).startswith(f"{PACKAGE}."):

@@ -15,7 +15,7 @@ from .. import tree
 from ..errors import OR_DETACH, NoRuleError
 from ..guide import check_keywords
 from .arrays import Spec, as_array, spec_of
-from .batching import NotBatchedError, call, one_by_one
+from .batching import Batch, NotBatchedError, call, one_by_one
 from .families import relate
 from .frames import OWN_FILES, PACKAGE, users_line
 from .graph import Node, node_of, note_levels
@@ -101,6 +101,8 @@ def apply(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any] = NO_KWA
 
 def _operand(a: Any, fun: Function, name: str) -> tuple[Node | None, Any]:
     """Return the node and the array of an operand that is neither a tensor nor a plain array."""
+    if type(a) is Batch:
+        return None, a
     if type(fun) is np.ufunc and overrides(type(a)):
         raise precedence_error(fun, a)
     a = as_operand(a, name)
