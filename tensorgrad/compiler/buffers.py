@@ -19,6 +19,7 @@ import numpy as np
 from ..engine.arrays import ALIGNMENT, aligned
 from ..engine.typing import Array
 from .functions import assign_at, getitem
+from .ops import is_elementwise
 from .program import Call, Storage, Value, array_in, values_in, viewed
 from .strides import bounds_of
 
@@ -212,7 +213,7 @@ def _taken_over(
     """The storages that element-wise calls make in place of one that dies, and which these are."""
     groups: dict[Storage, Storage] = {}
     for i, call in enumerate(calls):
-        if not (call.is_elementwise and call.results and call.results[0].storage in spans):
+        if not (is_elementwise(call) and call.results and call.results[0].storage in spans):
             continue
         result, reads = call.results[0], call.reads
         # In place, NumPy takes more than twice the time for a single element.

@@ -62,7 +62,7 @@ class Op(NamedTuple):
 _ROWS: Sequence[tuple[Op, Sequence[Function]]] = [
     # -- new arrays
     (Op("copy", "new", static_shape=True, out=True), [
-        np.copy, np.ndarray.copy, np.astype, np.ndarray.astype, np.positive,
+        np.copy, np.ndarray.copy, np.astype, np.ndarray.astype,
     ]),
     (Op("fill", "new", static_shape=True, out=True), [np.zeros_like, np.ones_like, np.full_like]),
     (Op("product", "new", static_shape=True, out=True), [
@@ -166,6 +166,18 @@ def _kind_of(fun: Function) -> Op:
 OPS |= {
     fun: _kind_of(fun) for fun in vars(np).values() if isinstance(fun, np.ufunc) and fun not in OPS
 }
+
+
+def is_elementwise(call: Call) -> bool:
+    """Whether each element of the result depends on one of each argument."""
+    return op_of(call.fun).pattern == "elementwise"
+
+
+def is_bits(call: Call) -> bool:
+    """Whether a call views an array in another dtype, element by element."""
+    if call.fun is not np.ndarray.view:
+        return False
+    return bool(call.args[0].dtype.itemsize == call.returned[0].dtype.itemsize)
 
 
 def takes_out(call: Call) -> bool:

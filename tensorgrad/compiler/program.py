@@ -255,18 +255,6 @@ class Call:
         return self.writes if self.target is None else (self.target,)
 
     @property
-    def is_elementwise(self) -> bool:
-        """Whether each element of the result depends on one of each argument."""
-        return isinstance(self.fun, np.ufunc) and self.fun.signature is None
-
-    @property
-    def is_bits(self) -> bool:
-        """Whether it views an array in another dtype, element by element."""
-        if self.fun is not np.ndarray.view:
-            return False
-        return bool(self.args[0].dtype.itemsize == self.returned[0].dtype.itemsize)
-
-    @property
     def has_effects(self) -> bool:
         """Whether it changes what outlives the program."""
         writes_outside = any(v.storage.home == "state" for v in self.changes)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from ..engine.typing import Array
-from .ops import op_of
+from .ops import is_bits, op_of
 from .program import Call, Value
 
 
@@ -76,7 +76,7 @@ def _is_regardless(call: Call) -> bool:
     ordered = "order" in call.kwargs or any(isinstance(a, str) for a in call.args)
     by_ufunc = isinstance(getattr(call.fun, "__self__", call.fun), np.ufunc)
     known = op_of(call.fun).result in ("new", "view", "sealed")
-    return by_ufunc or call.is_bits or (known and not ordered)
+    return by_ufunc or is_bits(call) or (known and not ordered)
 
 
 def bounds_of(array: Array) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..functions import spread
+from ..ops import is_elementwise
 from ..program import Call, Program, Value, new_value
 from .algebra import made_view
 
@@ -25,7 +26,7 @@ def materialize_broadcasts(program: Program) -> Program:
     left: list[Call] = []
     for call in program.calls:
         if (
-            call.is_elementwise
+            is_elementwise(call)
             and len(call.results) == 1
             and not call.kwargs
             and 1 < call.results[0].size <= _SPREAD

@@ -50,7 +50,8 @@ def eliminate_common_subexpressions(program: Program) -> Program:
 def _source(call: Call) -> Value | None:
     """The value of which a call makes a needless copy, if it does."""
     (first, *others), (result, *more) = call.args or (None,), call.results
-    candidates: list[Any] = [first] if op_of(call.fun).pattern == "copy" else []
+    is_copy = op_of(call.fun).pattern == "copy" or (call.fun is np.positive and not call.kwargs)
+    candidates: list[Any] = [first] if is_copy else []
     if call.fun is np.multiply and not call.kwargs:
         candidates = [x for x, y in ((first, others[0]), (others[0], first)) if _is_one(y)]
     like = [x for x in candidates if not more and _is_same(x, result)]

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..functions import part
-from ..ops import takes_out
+from ..ops import is_elementwise, takes_out
 from ..program import Call, Home, Program, Value, new_value, values_in, view
 
 SMALL = 1 << 13  # bytes of each array, at most
@@ -163,7 +163,7 @@ def _padding_after(call: Call, operand: Value, padding: Any) -> Any:
 
 def _operand(call: Call) -> Value | None:
     """The only array that a small element-wise call reads, beside constants of one element."""
-    if not call.is_elementwise or call.kind != "pure":
+    if not is_elementwise(call) or call.kind != "pure":
         return None
     arrays = [v for v in values_in(call.args) if not (v.is_constant and v.size == 1)]
     if call.kwargs or len(call.results) != 1 or len(set(arrays)) != 1 or call.fun.nout != 1:

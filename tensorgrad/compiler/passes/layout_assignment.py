@@ -19,7 +19,7 @@ from typing import TypeAlias
 import numpy as np
 
 from ..costs import Bias, Order, Product, Work, seconds
-from ..ops import is_product, takes_out
+from ..ops import is_bits, is_elementwise, is_product, takes_out
 from ..program import Call, Program, Value, new_value
 from .layers import Layer, find_gradients, find_layers, sums_rows, transposes
 
@@ -76,19 +76,19 @@ def _groups(program: Program, inputs: Collection[Value]) -> list[list[Value]]:
 
     def seen(v: Value) -> Value:
         """The array of which a value may be the bits."""
-        while v in makers and makers[v].is_bits:
+        while v in makers and is_bits(makers[v]):
             v = makers[v].args[0]
         return v
 
     barred = program.written().union(v.storage for v in program.outputs)
     for call in program.calls:
         values = [v for v in (*call.reads, *call.results) if v.ndim == 2]
-        if call.kind == "pure" and (call.is_elementwise or call.fun is np.where):
+        if call.kind == "pure" and (is_elementwise(call) or call.fun is np.where):
             (result, *_) = call.results
             for v in values:
                 if v.shape == result.shape and 1 not in v.shape:  # else columns lie as rows do
                     alike[leader(seen(v))] = leader(result)
-        elif not (is_product(call) or sums_rows(call) or transposes(call) or call.is_bits):
+        elif not (is_product(call) or sums_rows(call) or transposes(call) or is_bits(call)):
             barred.update(v.storage for v in values if 1 not in v.shape)
     groups = defaultdict(list)
     for v in dict.fromkeys([*alike, *inputs]):

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..functions import Kernel
+from ..ops import is_elementwise
 from ..program import Call, Program, Value, values_in
 
 LARGE = 1 << 20  # elements of the arrays of a chain, at least
@@ -55,7 +56,7 @@ def fuse_loops(program: Program) -> Program:
 
 def _is_link(call: Call) -> bool:
     """Whether a call is element-wise, over arrays that are large, or of one element."""
-    if not call.is_elementwise or call.kind != "pure" or call.kwargs:
+    if not is_elementwise(call) or call.kind != "pure" or call.kwargs:
         return False
     if len(call.results) != 1 or call.results[0].size < LARGE:
         return False
