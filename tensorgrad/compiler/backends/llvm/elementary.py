@@ -328,6 +328,16 @@ def power(x: Lanes, y: Lanes) -> Lanes:
     return select(x.compare("==", 1) | y.compare("==", 0), 1, z)
 
 
+def exp_of_sum(high: Lanes, low: Lanes) -> Lanes:
+    """exp(high + low) of float64, where the second is small beside the first."""
+    f = _format(high)
+    least, most = f.exp_range
+    r, bits = _halved(high.at_most(most).at_least(least), 2 * f.bias)
+    # Where the first is far out of range, the second is large or NaN.
+    r, rest = fast_sum(r, select(abs(high) < -least, low, 0))
+    return _times_power_of_2(1 + (r + (_rest_of_expm1(r) + rest)), bits)
+
+
 def _precise_power(base: Lanes, y: Lanes) -> Lanes:
     """base**y of float64, for base >= 0."""
     f = _format(y)
@@ -337,11 +347,7 @@ def _precise_power(base: Lanes, y: Lanes) -> Lanes:
     log_high = _log_at_limits(base, log_high, base)
     high = y * log_high
     low = y.times_plus(log_high, -high) + y * log_low
-    least, most = f.exp_range
-    r, bits = _halved(high.at_most(most).at_least(least), 2 * f.bias)
-    corrected = fast_sum(r, select(abs(high) < most + 40, low, 0))
-    r = corrected.high
-    return _times_power_of_2(1 + (r + (_rest_of_expm1(r) + corrected.low)), bits)
+    return exp_of_sum(high, low)
 
 
 def hypot(x: Lanes, y: Lanes) -> Lanes:

@@ -8,13 +8,14 @@ denormals and the signs of zeros are given up for speed.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
 
-from . import elementary, trigonometry
+from . import elementary, normal, trigonometry
 from .lanes import Lanes, inlined, select, typed
 
 _DTYPES = {
@@ -37,7 +38,7 @@ def is_known(fun: Any, dtypes: Sequence[Any]) -> bool:
     >>> is_known(np.tanh, [np.float32]), is_known(np.tanh, [np.int64]), is_known(np.sort, ["f4"])
     (True, False, False)
     """
-    entry = _FUNCTIONS.get(fun) if callable(fun) else None
+    entry = _entry(fun)
     if entry is None:
         return False
     kinds = [np.dtype(dtype) for dtype in dtypes]
@@ -56,7 +57,9 @@ def emit(builder: ir.IRBuilder, fun: Any, *operands: ir.Value) -> ir.Value:
     The operands are scalars, or vectors with the same number of lanes; all have one type, except
     for the condition of `np.where`. A bool is an integer of one bit, in results too.
     """
-    return _FUNCTIONS[fun].body(*[Lanes(builder, value) for value in operands]).value
+    entry = _entry(fun)
+    assert entry is not None, fun
+    return entry.body(*[Lanes(builder, value) for value in operands]).value
 
 
 def type_of(dtype: Any, lanes: int | None = None) -> ir.Type:
@@ -166,6 +169,14 @@ def _logical(operation: Callable[..., Lanes]) -> _Function:
 # -- the table
 
 
+def _entry(fun: Any) -> _Function | None:
+    name = fun.__name__ if isinstance(fun, np.ufunc) else ""
+    # A program has a function of SciPy's only where that is imported.
+    if name in _SCIPYS and fun is getattr(sys.modules.get("scipy.special"), name, None):
+        return _SCIPYS[name]
+    return _FUNCTIONS.get(fun) if callable(fun) else None
+
+
 def _elementary(body: Callable[..., Lanes]) -> _Function:
     """A function whose code is long, and therefore written once in a module."""
     return _Function("f", lambda *operands: inlined(body.__name__, body, *operands))
@@ -233,3 +244,5 @@ _FUNCTIONS: dict[Any, _Function] = {
     np.arcsin: _elementary(trigonometry.arcsin),
     np.arccos: _elementary(trigonometry.arccos),
 }
+
+_SCIPYS = {body.__name__: _elementary(body) for body in (normal.erf, normal.erfc, normal.ndtr)}
