@@ -8,27 +8,33 @@ scan again, and so on. So no program grows with the number of steps, at any orde
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import operator
-import sys
-from collections.abc import Callable, Iterable, Sequence
-from types import CellType, FunctionType
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
 
+from .bodies import (
+    Call,
+    Rows,
+    TracedBody,
+    as_of_now,
+    as_tensors,
+    is_number,
+    is_recorded,
+    of_floats,
+    or_zeros,
+    sources_of,
+    sum_of,
+    unless_zero,
+)
 from .engine.arrays import Spec, as_array, spec_of
-from .engine.backward import backpropagate, saved
-from .engine.batching import Batch, NotBatchedError, enter, leave, levels_of
-from .engine.dispatch import apply, parts_of, revive
-from .engine.frames import users_line
-from .engine.graph import Node, ancestors, node_of, now
+from .engine.batching import Batch
+from .engine.graph import Node, now
 from .engine.interpreter import Body, Tracing
-from .engine.modes import enable_grad, is_traced, mode, no_grad, plain
-from .engine.primitives import alias
+from .engine.modes import is_traced, mode, no_grad, plain
 from .engine.randomness import running
-from .engine.registry import RULES, Rule, Together
 from .engine.tensor import Tensor
 from .engine.typing import Function
 from .engine.variable import tensor_of
@@ -123,7 +129,7 @@ def _scan(
     if not length:
         return carry.value, _no_ys(name, step, carry.value, items, treedef)
     if isinstance(interpreter, Tracing) and not running.get():  # in a vmap, steps are unrolled
-        f = _as_of_now(f)
+        f = as_of_now(f)
         traced = _TracedScan(name, step, carry, (items, treedef), length, reverse)
         return traced.run(interpreter, [f] * is_users)
     rows = [[*x] if isinstance(x, Tensor) else [x[i, ...] for i in range(length)] for x in items]
@@ -178,14 +184,9 @@ def _stacked(name: str, ys: Sequence[Any]) -> Any:
 
 def _alike(column: Sequence[Any]) -> list[Any]:
     """The arrays, and numbers in their dtype, as come from a number in `init`."""
-    dtypes = [y.dtype for y in column if not _is_number(y)]
+    dtypes = [y.dtype for y in column if not is_number(y)]
     dtype = np.result_type(*dtypes) if dtypes else None
-    return [np.asarray(y, dtype) if _is_number(y) else y for y in column]
-
-
-def _is_number(leaf: Any) -> bool:
-    """Whether it is a number of Python's, which has no dtype of its own."""
-    return isinstance(leaf, (int, float, complex)) and not isinstance(leaf, np.generic)
+    return [np.asarray(y, dtype) if is_number(y) else y for y in column]
 
 
 class _Carry:
@@ -201,7 +202,7 @@ class _Carry:
         arrays = [as_array(a, name) for a in self.leaves]
         self.value = self.treedef.unflatten(arrays)
         self._specs = [
-            (a.shape, None if _is_number(leaf) else a.dtype)
+            (a.shape, None if is_number(leaf) else a.dtype)
             for a, leaf in zip(arrays, self.leaves, strict=True)
         ]
 
@@ -249,12 +250,12 @@ def _while_loop(cond: Function, body: Function, init: Any) -> Any:
     carry = _Carry("while_loop", init)
     interpreter = mode.get().interpreter
     if isinstance(interpreter, Tracing):
-        cond, body = _as_of_now(cond), _as_of_now(body)
+        cond, body = as_of_now(cond), as_of_now(body)
         value, sources = _traced_repeated(interpreter, cond, body, carry)
     else:
         value, sources = _repeated(cond, body, carry, init)
     leaves, treedef = flatten(value)
-    call = _Call("while_loop", sources, carry.leaves)
+    call = Call("while_loop", sources, carry.leaves)
     return treedef.unflatten(call.results(leaves, [], [spec_of(a) for a in carry.leaves], _no_vjp))
 
 
@@ -270,7 +271,7 @@ def _repeated(cond: Function, body: Function, carry: _Carry, value: Any) -> tupl
             return value, [*sources]
         start = now()
         value = carry.checked(body(value), f"step {i}: ")
-        sources |= dict.fromkeys(_sources(flatten(value)[0], start))
+        sources |= dict.fromkeys(sources_of(flatten(value)[0], start))
     raise AssertionError
 
 
@@ -331,217 +332,11 @@ def _cond(
     interpreter = mode.get().interpreter
     if not isinstance(interpreter, Tracing) or isinstance(pred, (bool, np.bool_)):
         return true_fun(*operands) if pred else false_fun(*operands)
-    branches = [_as_of_now(true_fun), _as_of_now(false_fun)]
+    branches = [as_of_now(true_fun), as_of_now(false_fun)]
     return _TracedCond(pred, branches, operands).run(interpreter, branches * is_users)
 
 
 # -- in a compiled function: bodies are programs of their own
-
-
-def _as_of_now(f: Any, known: dict[Function, Function] | None = None) -> Any:
-    """The function with the variables that it has now, and so the functions among these.
-
-    The body is traced again for its derivative, when a Python loop may have changed them.
-    """
-    known = {} if known is None else known
-    if not isinstance(f, FunctionType) or f.__closure__ is None or f in RULES:
-        return f
-    if f not in known:
-        cells = tuple([CellType() for _ in f.__closure__])
-        same = FunctionType(f.__code__, f.__globals__, f.__name__, f.__defaults__, cells)
-        same.__kwdefaults__ = f.__kwdefaults__
-        known[f] = same
-        vars(same).update({name: _as_of_now(value, known) for name, value in vars(f).items()})
-        for own, cell in zip(cells, f.__closure__):
-            with contextlib.suppress(ValueError):  # it is not assigned yet
-                own.cell_contents = _as_of_now(cell.cell_contents, known)
-    return known[f]
-
-
-def _sources(results: Iterable[Any], start: int) -> list[Node]:
-    """The nodes older than `start` from which results were computed, in a fixed order."""
-    roots = [y._node for y in results if isinstance(y, Tensor) and y._node is not None]
-    return [node for node in ancestors(*roots, since=start) if node.serial < start]
-
-
-class _Body:
-    """A function that is traced as a program of its own, and its pullback.
-
-    It takes the leaves of its arguments, and returns those of its result; `leaves` are examples of
-    which numbers are fixed. Once it is traced, `sources` are the nodes that it uses from outside,
-    `treedef` and `is_tensor` describe its result.
-    """
-
-    def __init__(self, name: str, f: Function, leaves: Sequence[Any], arguments: TreeDef) -> None:
-        self.name = name
-        self.sources: list[Node] = []
-        self.treedef = arguments
-        self.is_tensor: list[bool] = []
-        self._f = f
-        self._arguments = arguments
-        self._leaves = [leaf if _is_number(leaf) else None for leaf in leaves]
-        self._are_tensors = [isinstance(a, Tensor) for a in leaves if not _is_number(a)]
-        self._pinned: dict[int, Any] = {}
-        self._change: Callable[[], str | None] = lambda: None
-
-    def __call__(self, arrays: Iterable[Any]) -> list[Any]:
-        given = iter(arrays)
-        leaves = [next(given) if leaf is None else leaf for leaf in self._leaves]
-        results, self.treedef = flatten(self._f(*self._arguments.unflatten(leaves)))
-        require_arrays(results, self.treedef, self.name, "result{}".format, "leave it out")
-        return [as_array(y, self.name) for y in results]
-
-    def traced(self, trace: Tracing, examples: Sequence[Any]) -> Body:
-        """The program, for arguments like the examples."""
-
-        def run(*arrays: Any) -> list[Any]:
-            pairs = zip(arrays, self._are_tensors, strict=True)
-            start = now()
-            results = self([tensor_of(a, None) if is_tensor else a for a, is_tensor in pairs])
-            self.sources = _sources(results, start)
-            self.is_tensor = [isinstance(y, Tensor) for y in results]
-            return [*map(plain, results)]
-
-        return trace.body(run, examples, self._pinned)
-
-    def watch(self, program: Body, used: Sequence[Function]) -> None:
-        """Let the derivative require that what the user's functions have read stays as it is."""
-        if used:
-            self._change = program.change_since(*used)
-
-    def pull(
-        self, arrays: Sequence[Any], cotangents: Sequence[Any], recorded: bool
-    ) -> tuple[list[Any], list[Any]]:
-        """The cotangents of the arguments and of the sources, given those of the results.
-
-        None stands for the cotangent of an array that has none, and for zeros.
-        """
-        if (change := self._change()) is not None:
-            raise GraphError(
-                f"{self.name}: {change} has changed before the derivative is computed, where a "
-                "compiled function traces the body again: change a copy"
-            )
-        fresh = [_fresh(a) if a.dtype.kind in "fc" else a for a in arrays]
-        ends: list[Any] = [x._node if x.dtype.kind in "fc" else None for x in fresh]
-        start = now()
-        with enable_grad():
-            results = self(fresh)
-        seeds: dict[Node, Any] = {}
-        for y, g in zip(results, cotangents, strict=True):
-            if g is not None and isinstance(y, Tensor) and y._node is not None:
-                seeds[y._node] = seeds[y._node] + g if y._node in seeds else g
-        targets: set[Any] = {*ends, *self.sources} - {None}
-        nodes = ancestors(*seeds, since=start)
-        if any(node.serial < start and node not in targets for node in nodes):
-            raise GraphError(
-                f"{self.name}: the function uses other tensors for the derivative than before: "
-                "what it uses must not change until then"
-            )
-        operands = revive if recorded else saved
-        found = backpropagate(nodes, seeds, targets, operands=operands, since=start)
-        return [found.get(end) for end in ends], [found.get(node) for node in self.sources]
-
-
-def _fresh(a: Any) -> Any:
-    """A tensor with the value of an array or tensor, and a new node."""
-    if isinstance(a, Tensor) and a.requires_grad and mode.get().recording:
-        return apply(alias, (a,))
-    return tensor_of(plain(a), node_of(a.shape, a.dtype, RULES[alias]))
-
-
-def _total(g: Any, share: Any) -> Any:
-    """The sum of two cotangents, None standing for zeros."""
-    return share if g is None else g if share is None else g + share
-
-
-def _or_zeros(g: Any, like: Any) -> Any:
-    return np.zeros(like.shape, like.dtype) if g is None else g
-
-
-def _of_floats(found: Sequence[Any], arrays: Sequence[Any]) -> list[Any]:
-    """The cotangents of those arrays that have one; None for the others."""
-    pairs = zip(found, arrays, strict=True)
-    return [_or_zeros(g, a) if a.dtype.kind in "fc" else None for g, a in pairs]
-
-
-class _Rows:
-    """The rows of a Jacobian, whose cotangents a body carries back in one pass.
-
-    Inside of the body, a cotangent is a batch; outside it is an array with an axis for the rows.
-    """
-
-    def __init__(self, cotangents: Sequence[Any], recorded: bool) -> None:
-        levels = {level for g in cotangents for level in levels_of(plain(g))}
-        if len(levels) > 1 or (levels and recorded):
-            raise NotBatchedError("a loop or a condition in a compiled function")
-        self._level = next(iter(levels), None)
-
-    def inside(self, arrays: Iterable[Any], axis: int = 0) -> list[Any]:
-        """Batches in place of arrays."""
-        if self._level is None:
-            return [*arrays]
-        return [None if a is None else enter(a, self._level, axis) for a in arrays]
-
-    def outside(self, batches: Iterable[Any], axis: int = 0) -> list[Any]:
-        """Arrays in place of batches."""
-        if self._level is None:
-            return [*batches]
-        return [None if a is None else leave(a, self._level, axis) for a in batches]
-
-
-def _unless_zero(g: Any) -> Any:
-    """A cotangent, or None for zeros that a backward pass has filled in."""
-    return None if type(g) is np.ndarray and not g.any() else g
-
-
-class _Call:
-    """A call of a loop or a condition, which becomes a node if it is tracked.
-
-    Its parents are the nodes that the body uses from outside, and those of the operands.
-    """
-
-    def __init__(self, name: str, sources: Sequence[Node], operands: Sequence[Any]) -> None:
-        self.name = name
-        self.parents = [*sources, *[a._node if isinstance(a, Tensor) else None for a in operands]]
-        self.sources = sources
-        self.is_tracked = mode.get().recording and any(self.parents)
-
-    def results(
-        self, results: Sequence[Any], kept: Sequence[Any], args: Sequence[Any], vjp: Function
-    ) -> list[Any]:
-        """The results, recorded if the call is tracked.
-
-        `vjp(g, out, *args)` returns the cotangents of the parents; `g` are those of what is `kept`
-        for it, which `out` begins with, and of the results. `args` are the operands, or specs of
-        those that it does not read.
-        """
-        if not self.is_tracked:
-            return [*results]
-
-        def named(*args: Any) -> Any:
-            return vjp(*args)
-
-        named.__name__ = self.name
-        arrays = [*map(plain, results)]
-        call = node_of(
-            (),
-            np.dtype(float),
-            Rule(named, Together(named, len(self.parents))),
-            self.parents,
-            [*self.sources, *args],
-            out=(*kept, *map(spec_of, arrays)),
-        )
-        call.line = users_line(sys._getframe())
-        return list(parts_of(call, (*kept, *arrays))[len(kept) :])
-
-
-def _is_recorded(*given: Sequence[Any]) -> bool:
-    """Whether a derivative is computed with tensors, so that it can be differentiated again."""
-    return any(isinstance(a, Tensor) for arrays in given for a in arrays)
-
-
-def _as_tensors(arrays: Sequence[Any], is_tensor: Sequence[bool]) -> list[Any]:
-    return [tensor_of(a, None) if t else a for a, t in zip(arrays, is_tensor, strict=True)]
 
 
 class _TracedScan:
@@ -566,10 +361,10 @@ class _TracedScan:
         """The last carry, and the stacked ys; `used` are the user's functions."""
         init = self.carry.leaves
         body, program = self._traced(trace, init)
-        if any(map(_is_number, init)):
+        if any(map(is_number, init)):
             init = _with_dtypes(init, program.results)
             body, program = self._traced(trace, init)
-        call = _Call(self.name, body.sources, [*init, *self.items])
+        call = Call(self.name, body.sources, [*init, *self.items])
         if call.is_tracked:
             body.watch(program, used)
         last, before, ys = program.scan(
@@ -579,26 +374,26 @@ class _TracedScan:
             self.reverse,
             call.is_tracked,
         )
-        results = _as_tensors([*last, *ys], body.is_tensor)
+        results = as_tensors([*last, *ys], body.is_tensor)
         args = [*map(spec_of, init), *map(plain, self.items)]
         results = call.results(results, before, args, self._pullback(body))
         carry, stacked = body.treedef.unflatten(results)
         return carry, stacked
 
-    def _traced(self, trace: Tracing, init: Sequence[Any]) -> tuple[_Body, Body]:
-        body = _Body(self.name, self.step, [*init, *self.items], self.arguments)
+    def _traced(self, trace: Tracing, init: Sequence[Any]) -> tuple[TracedBody, Body]:
+        body = TracedBody(self.name, self.step, [*init, *self.items], self.arguments)
         first = -1 if self.reverse else 0
         items = [getattr(plain(x), "concrete", plain(x))[first, ...] for x in self.items]
-        arrays = [plain(a) for a in init if not _is_number(a)]
+        arrays = [plain(a) for a in init if not is_number(a)]
         return body, body.traced(trace, [*arrays, *items])
 
-    def _pullback(self, body: _Body) -> Function:
+    def _pullback(self, body: TracedBody) -> Function:
         size, length, reverse = self.size, self.length, not self.reverse
 
         def pullback(g: Sequence[Any], out: Sequence[Any], *args: Any) -> list[Any]:
             before, items = out[:size], args[len(body.sources) + size :]
-            recorded = _is_recorded(g, out, items)
-            rows = _Rows(g, recorded)
+            recorded = is_recorded(g, out, items)
+            rows = Rows(g, recorded)
             of_before, of_last, of_ys = g[:size], g[size : 2 * size], g[2 * size :]
 
             def step(bars: Any, x: Any) -> Any:
@@ -606,11 +401,11 @@ class _TracedScan:
                 cotangents = [*of_carry, *rows.inside(x["ys"])]
                 found, shares = body.pull([*x["before"], *x["xs"]], cotangents, recorded)
                 of_carry = [
-                    None if g is None else _or_zeros(_total(share, more), g)
+                    None if g is None else or_zeros(sum_of(share, more), g)
                     for g, share, more in zip(of_carry, found, rows.inside(x["of_before"]))
                 ]
-                of_sources = [_total(g, share) for g, share in zip(of_sources, shares)]
-                of_xs = _of_floats(found[size:], x["xs"])
+                of_sources = [sum_of(g, share) for g, share in zip(of_sources, shares)]
+                of_xs = of_floats(found[size:], x["xs"])
                 return (rows.outside(of_carry), rows.outside(of_sources)), rows.outside(of_xs)
 
             pairs = zip(of_last, before, strict=True)
@@ -621,8 +416,8 @@ class _TracedScan:
             xs = {
                 "before": [*before],
                 "xs": [*items],
-                "ys": rows.outside(map(_unless_zero, of_ys), axis=1),
-                "of_before": rows.outside(map(_unless_zero, of_before), axis=1),
+                "ys": rows.outside(map(unless_zero, of_ys), axis=1),
+                "of_before": rows.outside(map(unless_zero, of_before), axis=1),
             }
             (of_carry, of_sources), of_xs = _scan(
                 self.name, step, init, xs, length, reverse, is_users=False
@@ -645,22 +440,22 @@ def _traced_repeated(
     def test(value: Any) -> Any:
         return _decision(name, cond(value))
 
-    def traced(f: Function, leaves: Sequence[Any]) -> tuple[_Body, Body]:
-        traced = _Body(name, f, leaves, arguments)
-        return traced, traced.traced(trace, [plain(a) for a in leaves if not _is_number(a)])
+    def traced(f: Function, leaves: Sequence[Any]) -> tuple[TracedBody, Body]:
+        traced = TracedBody(name, f, leaves, arguments)
+        return traced, traced.traced(trace, [plain(a) for a in leaves if not is_number(a)])
 
     init = carry.leaves
     stepped, program = traced(step, init)
-    if any(map(_is_number, init)):
+    if any(map(is_number, init)):
         init = _with_dtypes(init, program.results)
         stepped, program = traced(step, init)
     arrays = program.repeat(traced(test, init)[1], [*map(plain, init)])
-    return carry.treedef.unflatten(_as_tensors(arrays, stepped.is_tensor)), stepped.sources
+    return carry.treedef.unflatten(as_tensors(arrays, stepped.is_tensor)), stepped.sources
 
 
 def _with_dtypes(leaves: Sequence[Any], specs: Sequence[Spec]) -> list[Any]:
     """The leaves, in which numbers are arrays of these dtypes."""
-    return [np.asarray(a, spec.dtype) if _is_number(a) else a for a, spec in zip(leaves, specs)]
+    return [np.asarray(a, spec.dtype) if is_number(a) else a for a, spec in zip(leaves, specs)]
 
 
 class _TracedCond:
@@ -670,21 +465,21 @@ class _TracedCond:
         self.pred = pred
         self.leaves, arguments = flatten(tuple(operands))
         require_arrays(self.leaves, arguments, "cond", "operands{}".format, "leave it out")
-        self.arrays = [a for a in self.leaves if not _is_number(a)]
-        self.bodies = [_Body("cond", f, self.leaves, arguments) for f in branches]
+        self.arrays = [a for a in self.leaves if not is_number(a)]
+        self.bodies = [TracedBody("cond", f, self.leaves, arguments) for f in branches]
 
     def run(self, trace: Tracing, used: Sequence[Function]) -> Any:
         """The result of the function that is chosen; `used` are the user's functions."""
         programs = [body.traced(trace, [*map(plain, self.arrays)]) for body in self.bodies]
         self._require_same(*[program.results for program in programs])
         sources = [*dict.fromkeys(node for body in self.bodies for node in body.sources)]
-        call = _Call("cond", sources, self.arrays)
+        call = Call("cond", sources, self.arrays)
         for body, program in zip(self.bodies, programs) if call.is_tracked else ():
             body.watch(program, used)
         arrays = [*map(plain, self.arrays)]
         results = programs[0].choose(programs[1], self.pred, arrays)
         is_tensor = [any(pair) for pair in zip(*[body.is_tensor for body in self.bodies])]
-        results = call.results(_as_tensors(results, is_tensor), [], arrays, self._pullback(sources))
+        results = call.results(as_tensors(results, is_tensor), [], arrays, self._pullback(sources))
         return self.bodies[0].treedef.unflatten(results)
 
     def _require_same(self, of_true: Sequence[Spec], of_false: Sequence[Spec]) -> None:
@@ -708,19 +503,19 @@ class _TracedCond:
 
         def pullback(g: Sequence[Any], _out: Any, *args: Any) -> list[Any]:
             operands = args[len(sources) :]
-            recorded = _is_recorded(g, operands)
-            rows = _Rows(g, recorded)
+            recorded = is_recorded(g, operands)
+            rows = Rows(g, recorded)
 
-            def pulled(body: _Body) -> Function:
+            def pulled(body: TracedBody) -> Function:
                 def pull(arrays: Sequence[Any], cotangents: Sequence[Any]) -> Any:
                     found, shares = body.pull(arrays, rows.inside(cotangents), recorded)
                     of_node = dict(zip(body.sources, shares, strict=True))
-                    of_sources = [_or_zeros(of_node.get(node), node) for node in sources]
-                    return rows.outside(of_sources), rows.outside(_of_floats(found, arrays))
+                    of_sources = [or_zeros(of_node.get(node), node) for node in sources]
+                    return rows.outside(of_sources), rows.outside(of_floats(found, arrays))
 
                 return pull
 
-            cotangents = rows.outside(map(_unless_zero, g))
+            cotangents = rows.outside(map(unless_zero, g))
             if_true, if_false = map(pulled, bodies)
             given = [[*operands], cotangents]
             of_sources, of_operands = _cond(pred, if_true, if_false, given, is_users=False)

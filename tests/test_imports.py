@@ -25,6 +25,7 @@ LAYERS = [
     {"namespaces"},
     {"special", "data", "fft", "interop", "storage"},
     {"rules", "transforms", "checkpoint", "diagnostics", "samples"},
+    {"bodies"},
     {"control_flow", "mapping"},
     {"gradcheck", "nn", "array_api", "optim", "compiler"},
     {"training", "support"},
