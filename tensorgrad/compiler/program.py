@@ -13,6 +13,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -57,8 +58,8 @@ class Storage:
     @classmethod
     def of(cls, owner: Array, home: Home) -> Storage:
         """The memory of an array that owns it, or memory of that size."""
-        outside = home in ("state", "constant")
-        return cls(home, layout_of(owner).nbytes, owner if outside else None)
+        nbytes = owner.nbytes if owner.base is None else layout_of(owner).nbytes
+        return cls(home, nbytes, owner if home in ("state", "constant") else None)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -121,11 +122,8 @@ class Value(Spec):
     @property
     def is_whole(self) -> bool:
         """Whether the elements fill the storage."""
-        if self.nbytes != self.storage.nbytes:
-            return False
-        dense = dense_strides(self.shape, self.itemsize, self.axes)
-        axes = zip(self.shape, self.strides, dense, strict=True)
-        return all(stride == without_gaps or n == 1 for n, stride, without_gaps in axes)
+        is_large = self.nbytes == self.storage.nbytes
+        return is_large and _is_dense(self.shape, self.strides, self.itemsize)
 
     @property
     def order(self) -> Order:
@@ -343,19 +341,24 @@ def _contiguity(
     shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int
 ) -> tuple[bool, bool]:
     """Whether an array is contiguous in C order, and in Fortran order."""
-    if 0 in shape:
-        return True, True
-
-    def is_dense(axes: Iterable[tuple[int, int]]) -> bool:  # from the innermost on
-        step = itemsize
-        for n, stride in axes:
-            if n > 1 and stride != step:
-                return False
-            step *= n
-        return True
-
     axes = [*zip(shape, strides, strict=True)]
-    return is_dense(axes[::-1]), is_dense(axes)
+    return _has_no_gaps(axes[::-1], itemsize), _has_no_gaps(axes, itemsize)
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def _is_dense(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> bool:
+    """Whether the elements lie side by side, in whatever order of the axes."""
+    axes = sorted(zip(shape, strides, strict=True), key=itemgetter(1))
+    return _has_no_gaps(axes, itemsize)
+
+
+def _has_no_gaps(axes: Sequence[tuple[int, int]], step: int) -> bool:
+    """Whether axes, given by lengths and strides from the innermost on, lie side by side."""
+    for n, stride in axes:
+        if n > 1 and stride != step:
+            return any(n == 0 for n, _ in axes)
+        step *= n
+    return True
 
 
 def arrays_in(result: Any) -> list[Array]:
@@ -369,12 +372,15 @@ def mapped(nested: Any, kind: type | tuple[type, ...], function: Function) -> An
     """Nested lists, tuples, dicts and slices, with `function` applied to what is of a kind."""
     if isinstance(nested, kind):
         return function(nested)
-    if type(nested) in _ATOMS:
+    own = type(nested)
+    if own in _ATOMS:
         return nested
+    if own is tuple or own is list:
+        return own([mapped(part, kind, function) for part in nested])
     if isinstance(nested, (list, tuple)):
         parts = [mapped(part, kind, function) for part in nested]
-        return type(nested)(*parts) if hasattr(nested, "_fields") else type(nested)(parts)
-    if isinstance(nested, Mapping):
+        return own(*parts) if hasattr(nested, "_fields") else own(parts)
+    if own is dict or isinstance(nested, Mapping):
         return {key: mapped(part, kind, function) for key, part in nested.items()}
     if isinstance(nested, slice):
         parts = [mapped(part, kind, function) for part in (nested.start, nested.stop, nested.step)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -186,9 +186,13 @@ class Recorder(Tracing):
         if written is not None:
             self._before_writing(written, name_of(fun))
         reads = values_in(given)
-        sealed = op_of(fun).result == "sealed" or any(map(self._is_sealed, reads))
-        with self._read_only(reads if written is None else ()):  # it may write after all
+        arrays = [self.arrays[v] for v in reads]
+        sealed = op_of(fun).result == "sealed" or any(map(_is_sealed, arrays))
+        self._lend(arrays if written is None else ())
+        try:
             out = fun(*plain_args, **plain_kwargs)
+        finally:
+            make_writeable(self._lent)
         line, made, returned = self._location or location(), list[Value](), list[Value]()
         result = None
         if written is None:
@@ -214,18 +218,12 @@ class Recorder(Tracing):
             self.progress(f"{len(self.calls):,} calls traced")
         return result
 
-    @contextlib.contextmanager
-    def _read_only(self, values: Iterable[Value]) -> Iterator[None]:
-        """Make the arrays of values read-only."""
-        given = [self.arrays[v] for v in values]
-        arrays = [a for a in given if a.flags.writeable and owner_of(a).flags.writeable]
-        self._lent = arrays
-        for array in arrays:
+    def _lend(self, arrays: Iterable[Array]) -> None:
+        """Make arrays read-only during a call, which may write to them after all."""
+        writeable = (a for a in arrays if a.flags.writeable and owner_of(a).flags.writeable)
+        self._lent = [*writeable]
+        for array in self._lent:
             array.flags.writeable = False
-        try:
-            yield
-        finally:
-            make_writeable(arrays)
 
     def _result(
         self, a: Any, line: str, made: list[Value], returned: list[Value], sealed: bool
@@ -234,7 +232,7 @@ class Recorder(Tracing):
         value = self._values.get(id(array)) if array is a else None
         if value is None:
             owner = owner_of(array)
-            if owner.flags.writeable and not sealed:
+            if owner.flags.writeable and not (sealed or array.flags.writeable):
                 with contextlib.suppress(ValueError):  # some views are read-only for good
                     array.flags.writeable = True
             storage = self._storage(owner, "temporary")
@@ -275,7 +273,7 @@ class Recorder(Tracing):
         )
         return decision
 
-    def _is_sealed(self, value: Value) -> bool:
-        """Whether an array is a view that always stays read-only."""
-        array = self.arrays[value]
-        return not array.flags.writeable and owner_of(array).flags.writeable
+
+def _is_sealed(array: Array) -> bool:
+    """Whether an array is a view that always stays read-only."""
+    return not array.flags.writeable and bool(owner_of(array).flags.writeable)
