@@ -354,7 +354,7 @@ def by_costs(columns: float) -> Callable[[Program], Program]:
 
 
 def larger_layers(b: Builder) -> Value:
-    """Two layers, of which the second one makes 2 ** 15 multiplications."""
+    """Two layers, of which the second one is large enough to be measured."""
     return layer(b, b(np.tanh, layer(b, b.value(np.ones((64, 3)), "input"), 32)), 16)
 
 

@@ -266,13 +266,27 @@ class Call:
         """The call with other values in place of some."""
         if new.keys().isdisjoint(self.reads) and new.keys().isdisjoint(self.returned):
             return self
-        args, kwargs, results, returned, target = mapped(
-            (self.args, self.kwargs, self.results, self.returned, self.target),
-            Value,
-            lambda v: latest(v, new),
-        )
-        return replace(
-            self, args=args, kwargs=kwargs, results=results, returned=returned, target=target
+
+        def put(part: Any) -> Any:
+            if type(part) in _ATOMS:
+                return part
+            if type(part) is Value:
+                return latest(part, new)
+            return mapped(part, Value, lambda v: latest(v, new))
+
+        results = [*map(put, self.results)]
+        return Call(  # `dataclasses.replace` takes twice as long
+            self.kind,
+            self.fun,
+            tuple(map(put, self.args)),
+            put(self.kwargs) if self.kwargs else self.kwargs,
+            results,
+            put(self.target),
+            self.location,
+            self.errors,
+            self.writes,
+            results if self.returned is self.results else [*map(put, self.returned)],
+            self.nested,
         )
 
     def __repr__(self) -> str:

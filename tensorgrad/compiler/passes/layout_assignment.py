@@ -104,14 +104,22 @@ def _measured(
     program: Program, layers: Sequence[Layer], groups: Sequence[Sequence[Value]], costs: Costs
 ) -> tuple[set[int], list[str]]:
     """The numbers of the groups that take less time by rows, and what was measured."""
-    products = _Products(program, layers, groups)
+    numbers = {v: i for i, group in enumerate(groups) for v in group}
+    largest: dict[int, int] = defaultdict(int)  # gradients take as many multiplications as layers
+    for layer in layers:
+        count = layer.x.shape[0] * layer.weights.size
+        for i in {numbers[v] for v in (layer.x, *layer.product.results) if v in numbers}:
+            largest[i] = max(largest[i], count)
+    candidates = [i for i, count in largest.items() if count in MEASURED]
+    if not candidates:
+        return set(), []
+    products = _Products(program, layers, numbers)
     choices = {}
-    for i, group in enumerate(groups):
-        calls = products.of(group)
-        if max(map(_multiplications, calls), default=0) in MEASURED:
-            choices[i] = products.works(calls), products.works(calls, by_rows=i)
+    for i in candidates:
+        calls = products.of(groups[i])
+        choices[i] = products.works(calls), products.works(calls, by_rows=i)
     works = [work for choice in choices.values() for side in choice for work in side]
-    known = costs(works) if works else {}
+    known = costs(works)
     by_rows, remarks = set(), []
     for i, choice in choices.items() if known else ():
         columns, rows = (sum(known[work] for work in side) for side in choice)
@@ -126,18 +134,17 @@ def _measured(
     return by_rows, remarks
 
 
-def _multiplications(product: Call) -> int:
-    return product.results[0].size * product.args[0].shape[1]  # type: ignore[no-any-return]
-
-
 class _Products:
-    """The products of matrices in a program, and what they cost for each layout of groups."""
+    """The products of matrices in a program, and what they cost for each layout.
+
+    `numbers` are those of the groups of values that may lie by columns.
+    """
 
     def __init__(
-        self, program: Program, layers: Sequence[Layer], groups: Sequence[Sequence[Value]]
+        self, program: Program, layers: Sequence[Layer], numbers: Mapping[Value, int]
     ) -> None:
         self._makers = program.makers()
-        self._numbers = {v: i for i, group in enumerate(groups) for v in group}
+        self._numbers = numbers
         self._layers = {layer.product: layer.x for layer in layers}
         self._gradients = {g.product: g.x for g in find_gradients(program)}
         self._by_value: dict[Value, list[Call]] = defaultdict(list)
