@@ -10,17 +10,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..engine.graph import Node
-from ..engine.registry import name_of
 from ..engine.typing import Function
 from .arguments import Arguments
-from .backends import Loop, Segment, lines_of
+from .backends import Loop, lines_of
 from .buffers import Buffers
 from .code import Code, function, indented
 from .functions import MakesNew
 from .ops import is_of_numbers
-from .printing import spec
 from .program import Call, Program, Storage, Value
-from .report import Profile, Step, Undo, listing
+from .report import Profile, Step, Undo, listing, step_of
 from .results import Results
 from .stages import Stage, run_passes
 from .strides import whose_strides_count
@@ -89,7 +87,6 @@ class Plan:
         _name_outside(code, [*results.values, *(v for c in buffers.calls for v in c.reads)])
         trace.progress(f"writing {len(program.calls):,} lines of Python")
         self._segments = self._backend.segments(code, buffers)
-        self.steps = [_step(segment, buffers) for segment in self._segments if segment.lines]
         self._holds = conditions(code, trace)
         self._layouts = same_strides(code, {v: arrays[v] for v in counting if v in arrays})
         self._begin = [
@@ -128,6 +125,7 @@ class Plan:
         gradients = results.gradients.items()
         apart = [v for node, v in gradients if node in earlier and v is not None]
         buffers = Buffers(program.calls, takes_out, results.values, apart, fresh)
+        self._offsets = buffers.offsets
         self.peak_bytes, self.lower_bound = buffers.peak_bytes, buffers.lower_bound
         return buffers
 
@@ -135,6 +133,11 @@ class Plan:
     def run(self) -> Function:
         """Make one call: most calls come by `replay`, so it is defined when it is needed."""
         return self._code.defined(self._lines)
+
+    @functools.cached_property
+    def steps(self) -> list[Step]:
+        """The calls, with their lines, and what they make."""
+        return [step_of(segment, self._offsets) for segment in self._segments if segment.lines]
 
     @property
     def source(self) -> str:
@@ -217,23 +220,6 @@ def _name_outside(code: Code, values: Iterable[Value]) -> None:
     for v in values:
         if v.storage.home in ("state", "constant") and not code.knows(v):
             code.bind(v, v.array)
-
-
-def _step(segment: Segment, buffers: Buffers) -> Step:
-    calls = segment.calls
-    parts = [Segment([call], [name_of(call.fun)], {}) for call in calls]
-    changed = [v for c in calls for v in (*c.changes, *c.results)]
-    first = changed[0] if changed else None
-    return Step(
-        segment.lines,
-        ", ".join(map(spec, changed)),
-        sum(v.nbytes for v in changed),
-        None if first is None else buffers.offsets.get(first.storage),
-        calls[0].location,
-        lines_of([segment]),
-        all(c.kind not in ("effect", "guard") or c.results for c in calls),
-        [_step(part, buffers) for part in parts] if len(calls) > 1 else (),
-    )
 
 
 def _given_away(results: Results, made: Mapping[Value, Call], large: int) -> set[Storage]:

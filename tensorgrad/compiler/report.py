@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ..engine.registry import name_of
 from ..engine.typing import Array
-from .program import Call
+from .backends import Segment, lines_of
+from .printing import spec
+from .program import Call, Storage
 from .strides import copied
 from .tracing import Trace
 
@@ -27,6 +30,23 @@ class Step(NamedTuple):
     settled: list[str]
     is_timed: bool
     parts: Sequence[Step] = ()
+
+
+def step_of(segment: Segment, offsets: Mapping[Storage, int]) -> Step:
+    """What is known of a segment, given where the memory of temporary arrays lies."""
+    calls = segment.calls
+    changed = [v for c in calls for v in (*c.changes, *c.results)]
+    parts = [Segment([call], [name_of(call.fun)], {}) for call in calls] if len(calls) > 1 else []
+    return Step(
+        segment.lines,
+        ", ".join(map(spec, changed)),
+        sum(v.nbytes for v in changed),
+        offsets.get(changed[0].storage) if changed else None,
+        calls[0].location,
+        lines_of([segment]),
+        all(c.kind not in ("effect", "guard") or c.results for c in calls),
+        [step_of(part, offsets) for part in parts],
+    )
 
 
 def listing(steps: Sequence[Step]) -> str:
