@@ -14,8 +14,8 @@ from .arrays import as_array, unbroadcast
 from .batching import Batch, NotBatchedError, levels_of, one_by_one
 from .exposed import references
 from .graph import Node
-from .interpreter import Interpreter, eager
-from .modes import mode
+from .interpreter import eager
+from .modes import Mode, mode
 from .registry import PART, Rule, Together
 from .typing import Function
 
@@ -47,7 +47,6 @@ def backpropagate(
     cotangents.update(seeds)
     results: dict[Node, Any] = {}
     current = mode.get()
-    hooks, interpreter = current.backward_hooks, current.interpreter
     for node in nodes:
         g = cotangents.pop(node)
         if g is not None:
@@ -59,7 +58,7 @@ def backpropagate(
                 _collect_part(node, g, cotangents)
             elif node.rule is not None:
                 try:
-                    _pull(node, node.rule, g, cotangents, targets, operands, hooks, interpreter)
+                    _pull(node, node.rule, g, cotangents, targets, operands, current)
                 except Exception as error:
                     error.add_note(f"backward: in the derivative of {node}")
                     raise
@@ -84,23 +83,18 @@ def _pull(
     cotangents: dict[Node, Any],
     targets: Collection[Node],
     operands: Operands,
-    hooks: Sequence[Function],
-    interpreter: Interpreter,
+    current: Mode,
 ) -> None:
     """Add the contributions of one node to the cotangents of its parents."""
     plain = operands is saved
+    out: Any
     out, args = (node.out, node.args) if plain else operands(node)
-    if out is None:
-        out = node
+    out = node if out is None else out
     if type(g) is dict:
         g = tuple([g[i] if i in g else np.zeros(o.shape, o.dtype) for i, o in enumerate(out)])
-    kwargs, vjps = node.kwargs, rule.vjps
+    kwargs, vjps, interpreter = node.kwargs, rule.vjps, current.interpreter
     if type(vjps) is Together:
-        together = interpreter.at(node, vjps.vjp)
-        try:
-            shares = together(g, out, *args, **kwargs)
-        except NotBatchedError:
-            shares = one_by_one(together, (g, out, *args), kwargs)
+        shares = _shares(interpreter.at(node, vjps.vjp), (g, out, *args), kwargs)
         vjps = tuple(map(_constantly, shares))
     for vjp, parent in zip(vjps, node.parents or ()):
         if vjp is None or parent is None or parent not in cotangents:
@@ -108,29 +102,38 @@ def _pull(
         if interpreter is not eager:  # its call would take 60 ns of a microsecond
             vjp = interpreter.at(node, vjp)
         try:
-            contribution = vjp(g, out, *args, **kwargs) if kwargs else vjp(g, out, *args)
+            share = vjp(g, out, *args, **kwargs) if kwargs else vjp(g, out, *args)
         except NotBatchedError:
-            contribution = one_by_one(vjp, (g, out, *args), kwargs)
-        if type(contribution) is not _ndarray:  # no variable holds it, as references are counted
-            contribution = _arrived(contribution, parent, plain, rule.name)
-        if contribution.shape != parent.shape or contribution.dtype is not parent.dtype:
-            contribution = unbroadcast(contribution, parent)
-        for hook in hooks:
-            hook(node, g, contribution)
+            share = one_by_one(vjp, (g, out, *args), kwargs)
+        if type(share) is not _ndarray:  # no variable holds it, as references are counted
+            share = _arrived(share, parent, plain, rule.name)
+        if share.shape != parent.shape or share.dtype is not parent.dtype:
+            share = unbroadcast(share, parent)
+        for hook in current.backward_hooks:
+            hook(node, g, share)
         earlier = cotangents[parent]
         if earlier is not None:
-            contribution = earlier + contribution
-            if plain and type(contribution) is not _ndarray:
-                contribution = as_array(contribution, rule.name)
-            if plain and contribution.dtype is not parent.dtype:
-                contribution = contribution.astype(parent.dtype)
-        elif (
-            plain
-            and parent in targets
-            and (contribution.base is not None or references(contribution) > _REFERENCES)
-        ):
-            contribution = contribution.copy()  # it may share another array's memory
-        cotangents[parent] = contribution
+            share = earlier + share
+            if plain:
+                share = _as_like(share, parent, rule.name)
+        elif plain and parent in targets and (share.base is not None or references(share) > _OWN):
+            share = share.copy()  # it may share another array's memory
+        cotangents[parent] = share
+
+
+def _shares(together: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Return the contributions to all parents, from one vjp."""
+    try:
+        return together(*args, **kwargs)
+    except NotBatchedError:
+        return one_by_one(together, args, kwargs)
+
+
+def _as_like(total: Any, parent: Node, name: str) -> Any:
+    """Return a sum of cotangents as an array of the dtype of the parent."""
+    if type(total) is not _ndarray:
+        total = as_array(total, name)
+    return total if total.dtype is parent.dtype else total.astype(parent.dtype)
 
 
 def _arrived(contribution: Any, parent: Node, plain: bool, name: str) -> Any:
@@ -163,4 +166,4 @@ def _references_to_a_new_array() -> int:
     return references(contribution)
 
 
-_REFERENCES = _references_to_a_new_array()
+_OWN = _references_to_a_new_array()
