@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tensorgrad.engine.arrays import Spec
+from tensorgrad.engine.batching import Batch
 from tensorgrad.engine.graph import Node
 from tensorgrad.engine.modes import set_mode
 from tensorgrad.engine.registry import Rule
@@ -133,9 +134,9 @@ def test_arrays_that_are_not_read_are_not_kept(recorded: list[Node]) -> None:
                 names = parameters(node.rule, position, node)
                 wanted |= {label for label, name in names.items() if not name.startswith("_")}
         out = node.out[0] if isinstance(node.out, tuple) else node.out
-        assert isinstance(out, np.ndarray) == ("out" in wanted)
+        assert isinstance(out, (np.ndarray, Batch)) == ("out" in wanted)
         for i, a in enumerate(node.args[: node.rule.arity]):
-            assert not isinstance(a, np.ndarray) or i in wanted, (node.rule.name, i)
+            assert not isinstance(a, (np.ndarray, Batch)) or i in wanted, (node.rule.name, i)
 
 
 def test_a_description_has_no_values() -> None:
