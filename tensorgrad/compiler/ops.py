@@ -34,11 +34,11 @@ Pattern: TypeAlias = Literal[
     "other",
 ]  # fmt: skip
 
-# "new" arrays. A "view" of the first argument, or a new array where another one, such as an index,
-# asks for that; "sealed": the same, and a view stays read-only. "either": the strides of the
-# arguments may decide which of them it is. "write": it changes its first argument. "fact": what
-# shapes and dtypes say. "python": a text, a list or a number made of elements. "absent": what no
-# traced array has.
+# "new" arrays. A "view" of the first argument, or a new array where another argument, such as an
+# index or `copy=True`, asks for that; "sealed": the same, and a view stays read-only. "either": the
+# strides of the arguments may decide which of them it is. "write": it changes its first argument.
+# "fact": what shapes and dtypes say. "python": a text, a list or a number made of elements.
+# "absent": what no traced array has.
 Result: TypeAlias = Literal["new", "view", "either", "sealed", "write", "fact", "python", "absent"]
 
 
@@ -61,9 +61,7 @@ class Op(NamedTuple):
 
 _ROWS: Sequence[tuple[Op, Sequence[Function]]] = [
     # -- new arrays
-    (Op("copy", "new", static_shape=True, out=True), [
-        np.copy, np.ndarray.copy, np.astype, np.ndarray.astype,
-    ]),
+    (Op("copy", "new", static_shape=True, out=True), [np.copy, np.ndarray.copy]),
     (Op("fill", "new", static_shape=True, out=True), [np.zeros_like, np.ones_like, np.full_like]),
     (Op("product", "new", static_shape=True, out=True), [
         np.matmul, np.dot, np.ndarray.dot, np.inner,
@@ -84,6 +82,7 @@ _ROWS: Sequence[tuple[Op, Sequence[Function]]] = [
     ]),
     (Op("other", "new", static_shape=True), [np.take, np.ndarray.take, np.take_along_axis]),
     # -- views, and what may be one
+    (Op("copy", "view", static_shape=True, out=True), [np.astype, np.ndarray.astype]),
     (Op("other", "view", static_shape=True), [
         getitem, np.expand_dims, np.ndarray.squeeze, np.ndarray.transpose, np.matrix_transpose,
         np.swapaxes, np.ndarray.swapaxes, np.moveaxis, attribute("T"), attribute("mT"),
