@@ -84,10 +84,12 @@ class Snapshot:
         `users` says whether only the user's code would change it.
         """
         kind = type(thing)
-        if is_plain(thing) or id(thing) in self._seen:
+        if id(thing) in self._seen or is_plain(thing):
             return
         self._seen[id(thing)] = thing
-        if has_type(thing, Tensor):
+        if kind is FunctionType:  # most things are, and it has no subclasses
+            self._visit_function(thing, users)
+        elif has_type(thing, Tensor):
             self.tensors.append(thing)
         elif has_type(thing, np.ndarray):
             owner = owner_of(thing)  # without one of its own, an array stays read-only
@@ -100,17 +102,15 @@ class Snapshot:
             self._visit(thing.__func__, path, users)
         elif has_type(thing, functools.partial):
             self._visit((thing.func, thing.args, thing.keywords), path, users)
-        elif has_type(thing, FunctionType):
-            self._visit_function(thing, users)
         elif any("__next__" in vars(base) for base in kind.__mro__):
             if users:
                 self._iterators.append((path, thing, _progress(thing)))
         elif has_type(thing, type):
             for base in thing.__mro__:
                 for part in vars(base).values():
-                    part = function_of(part)
-                    if has_type(part, FunctionType):
-                        self._visit(part, base.__name__, users)
+                    function = part if type(part) is FunctionType else function_of(part)
+                    if type(function) is FunctionType:
+                        self._visit(function, base.__name__, users)
         elif module_of(kind).startswith(__package__):  # the plans of another function
             self._visit((attributes_of(thing) or {}).get("__wrapped__"), path, users)
         elif has_type(thing, (ModuleType, CodeType)):
