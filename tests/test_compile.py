@@ -408,6 +408,22 @@ def test_layouts_do_not_matter(first: str) -> None:
         assert_same(compiled(a, b), f(a, b))
 
 
+@pytest.mark.parametrize("wrap", [lambda f: f, tg.compile], ids=["eager", "compiled"])
+def test_data_is_given_a_value_without_a_graph(wrap: Any) -> None:
+    t, w = tg.Tensor(np.zeros(2)), leaf([1.0, 2.0])
+
+    @wrap
+    def f(detached: bool) -> None:
+        value = w * 2
+        t.data = value.detach() if detached else value
+
+    with pytest.raises(TypeError, match="a tensor that requires grad, multiply"):
+        f(detached=False)
+    assert_same(t.numpy(), np.zeros(2))
+    f(detached=True)
+    assert_same(t.numpy(), np.array([2.0, 4.0]))
+
+
 def test_only_tensors_in_near_memory_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tensor that is assigned is compared with those whose memory overlaps, not with all."""
     compared: list[bool] = []
