@@ -13,10 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
+from numpy.lib.array_utils import byte_bounds
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.testing import assert_array_equal
 
 import tensorgrad as tg
+from tensorgrad.compiler.program import constant, new_value, view
 from tensorgrad.compiler.strides import copied, pattern
 
 from .depth import one_in
@@ -35,14 +37,14 @@ def test_a_copy_is_viewed_as_the_array_is(name: str, shape: tuple[int, ...]) -> 
     assert not np.shares_memory(copy, array)
     assert_array_equal(copy, array)
     assert pattern(copy) == pattern(array)
-    for view in (
+    for function in (
         lambda a: a.reshape(-1),
         lambda a: np.reshape(a, -1, order="F"),
         lambda a: np.ravel(a, order="K"),
         lambda a: np.swapaxes(a[None], 0, -1).reshape(a.size),
     ):
-        assert_array_equal(view(copy), view(array))
-        assert np.shares_memory(view(copy), copy) == np.shares_memory(view(array), array)
+        assert_array_equal(function(copy), function(array))
+        assert np.shares_memory(function(copy), copy) == np.shares_memory(function(array), array)
     assert pattern(copy * 1) == pattern(array * 1)
     assert pattern(np.copy(copy)) == pattern(np.copy(array))
     assert copy.flags.forc == array.flags.forc
@@ -54,6 +56,90 @@ def test_a_copy_takes_no_more_memory_than_it_needs() -> None:
     assert copy.base.nbytes < 3 * copy.nbytes
     windows = sliding_window_view(np.arange(6.0), 3)
     assert_array_equal(copied(windows), windows)
+
+
+# -- values: what is known of arrays without their elements
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("shape", [(), (1,), (5,), (2, 3), (3, 1), (2, 3, 4), (2, 1, 3), (0, 2)])
+def test_a_value_lies_as_the_array_does(name: str, shape: tuple[int, ...]) -> None:
+    array = np.asarray(LAYOUTS[name](np.random.default_rng(0).normal(size=shape)))
+    value, flags = constant(array), array.flags
+    assert (value.shape, value.dtype, value.strides) == (array.shape, array.dtype, array.strides)
+    assert [value.is_c_contiguous, value.is_f_contiguous, value.is_contiguous, value.order] == [
+        flags.c_contiguous, flags.f_contiguous, flags.forc, "F" if flags.fnc else "C",
+    ]  # fmt: skip
+    assert value.nbytes == array.nbytes
+    views: list[Any] = [
+        lambda a: a[..., None], lambda a: a.T, lambda a: a[::-1] if a.ndim else a[...],
+        lambda a: np.broadcast_to(a, (2, *a.shape)),
+    ]  # fmt: skip
+    for function in views:
+        found, expected = view(function, value), function(array)
+        assert_array_equal(found.array, expected)
+        if array.size:
+            assert np.shares_memory(found.array, array)
+            low, high = byte_bounds(expected)
+            assert np.subtract(found.bounds, value.offset).tolist() == [
+                low - array.ctypes.data,
+                high - array.ctypes.data,
+            ]
+
+
+def test_a_value_fills_its_storage_or_does_not() -> None:
+    whole = np.arange(24.0).reshape(2, 3, 4)
+    for array in whole, whole.T, whole.transpose(1, 2, 0), whole.reshape(6, 1, 4):
+        assert constant(array).is_whole
+    for array in whole[1:], whole[:, ::2], whole[::-1], np.broadcast_to(whole[0, 0, 0], (24,)):
+        assert not constant(array).is_whole
+
+
+def test_nothing_of_a_program_can_be_changed() -> None:
+    program = tg.compile(np.sin).lower(np.ones(3)).stages[0].program
+    (value,) = program.outputs
+    (call,) = program.calls
+    for thing, name in (
+        (value, "shape"),
+        (value.storage, "home"),
+        (call, "args"),
+        (program, "calls"),
+    ):
+        with pytest.raises(AttributeError):
+            setattr(thing, name, ())
+
+
+def test_a_function_that_copies_makes_no_view() -> None:
+    value = constant(np.zeros((2, 3)))
+    with pytest.raises(ValueError, match=r"copy makes a copy, not a view, of shape \(2, 3\)"):
+        view(np.copy, value)
+    with pytest.raises(ValueError, match="lie nowhere yet: it is temporary"):
+        new_value((2,), np.dtype(float)).array  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("shape", "strides", "offset"),
+    [((3, 2), (64, 16), 0), ((3,), (-16,), 40), ((2, 3), (8, 16), 0)],
+)
+def test_arrays_in_memory_of_other_objects(shape: Any, strides: Any, offset: int) -> None:
+    memory = bytearray(np.arange(24.0).tobytes())
+    array: Any = np.ndarray(shape, float, memory, offset, strides)
+    compiled = tg.compile(lambda x: x + array + array[::-1])
+    for _ in range(3):
+        assert_array_equal(compiled(np.ones(array.shape)), 1 + array + array[::-1])
+
+
+def test_views_of_several_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TENSORGRAD_VERIFY", "1")
+
+    def f(x: Any, y: Any) -> Any:
+        a, b = np.broadcast_arrays(np.exp(np.sin(x)), np.exp(np.cos(y)))
+        return a * 2 + b
+
+    compiled = tg.compile(f)
+    for _ in range(3):
+        x, y = np.linspace(-1.0, 1.0, 6).reshape(2, 3), np.ones((1, 3))
+        assert_array_equal(compiled(x, y), f(x, y))
 
 
 # -- networks

@@ -232,7 +232,7 @@ class Recorder(Tracing):
         value = self._values.get(id(array)) if array is a else None
         if value is None:
             owner = owner_of(array)
-            if owner.flags.writeable and not (sealed or array.flags.writeable):
+            if array is not owner and owner.flags.writeable and not sealed:
                 with contextlib.suppress(ValueError):  # some views are read-only for good
                     array.flags.writeable = True
             storage = self._storage(owner, "temporary")

@@ -159,9 +159,26 @@ def _address(array: Array) -> int:
 
 def view_in(memory: Array, layout: Layout) -> Array:
     """Return the array with this layout in memory."""
-    if not memory.flags.c_contiguous:  # but in another order
-        memory = memory.ravel("K")
+    if not memory.flags.c_contiguous:
+        return np.asarray(_Window(memory, layout))
     return np.ndarray(layout.shape, layout.dtype, memory, layout.start, layout.strides)
+
+
+class _Window:
+    """The array with a layout in the memory of another one, which may be in any order, with gaps.
+
+    NumPy's protocol for such objects: https://numpy.org/doc/stable/reference/arrays.interface.html
+    """
+
+    def __init__(self, memory: Array, layout: Layout) -> None:
+        self.base = memory
+        self.__array_interface__ = {
+            "version": 3,
+            "shape": layout.shape,
+            "strides": layout.strides,
+            "typestr": layout.dtype.str,
+            "data": (byte_bounds(memory)[0] + layout.start, not memory.flags.writeable),
+        }
 
 
 def memory_with(array: Any, layout: Layout) -> Array:
