@@ -564,6 +564,15 @@ def test_chains_are_interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert_passes_keep_results(large_chains(), X)
 
 
+def test_random_numbers_are_those_of_the_generators_copy() -> None:
+    dropout = tg.nn.Dropout(0.5, rng=0)
+    assert_passes_keep_results(lambda x: dropout(np.sin(x)) * dropout(np.cos(x)), X)
+    program = tg.compile(dropout).lower(X).stages[-1].program
+    (found,), _ = interpret(program, [X])
+    np.testing.assert_array_equal(found, dropout(X))
+    assert not np.array_equal(found, dropout(X))
+
+
 def test_what_is_not_sound() -> None:
     b = Builder()
     x, state = b.value(X, "input"), b.value(X, "state")

@@ -181,18 +181,13 @@ class Recorder(Tracing):
         if target is None and not isinstance(fun, np.ufunc) and fun is not np.copy:
             args, kwargs = mapped((tuple(args), dict(kwargs)), Tracer, self._viewable)
         given = mapped((tuple(args), dict(kwargs)), kinds, self._given)
-        plain_args, plain_kwargs = mapped(given, Value, self.arrays.__getitem__)
-        written = None if target is None else self.value(target)
-        if written is not None:
-            self._before_writing(written, name_of(fun))
         reads = values_in(given)
         arrays = [self.arrays[v] for v in reads]
         sealed = op_of(fun).result == "sealed" or any(map(_is_sealed, arrays))
-        self._lend(arrays if written is None else ())
-        try:
-            out = fun(*plain_args, **plain_kwargs)
-        finally:
-            make_writeable(self._lent)
+        written = None if target is None else self.value(target)
+        if written is not None:
+            self._before_writing(written, name_of(fun))
+        out = self._made(fun, given, arrays if written is None else ())
         line, made, returned = self._location or location(), list[Value](), list[Value]()
         result = None
         if written is None:
@@ -218,12 +213,16 @@ class Recorder(Tracing):
             self.progress(f"{len(self.calls):,} calls traced")
         return result
 
-    def _lend(self, arrays: Iterable[Array]) -> None:
-        """Make arrays read-only during a call, which may write to them after all."""
-        writeable = (a for a in arrays if a.flags.writeable and owner_of(a).flags.writeable)
-        self._lent = [*writeable]
+    def _made(self, fun: Function, given: Any, read: Iterable[Array]) -> Any:
+        """What a call returns; it cannot write to arrays that it should only read."""
+        args, kwargs = mapped(given, Value, self.arrays.__getitem__)
+        self._lent = [a for a in read if a.flags.writeable and owner_of(a).flags.writeable]
         for array in self._lent:
             array.flags.writeable = False
+        try:
+            return fun(*args, **kwargs)
+        finally:
+            make_writeable(self._lent)
 
     def _result(
         self, a: Any, line: str, made: list[Value], returned: list[Value], sealed: bool

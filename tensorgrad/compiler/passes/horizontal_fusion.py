@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..functions import part
 from ..ops import is_elementwise, takes_out
-from ..program import Call, Home, Program, Value, new_value, values_in, view
+from ..program import Call, Home, Program, Storage, Value, new_value, values_in, view
 
 SMALL = 1 << 13  # bytes of each array, at most
 
@@ -37,15 +37,8 @@ def fuse_horizontally(program: Program) -> Program:
     The first of them takes along those whose operands are there before it.
     """
     calls, makers = program.calls, program.makers()
-    written = program.written()
-    taken = written.union(v.storage for v in program.outputs)
-    operands = {
-        call: operand
-        for call in calls
-        if (operand := _operand(call)) in makers
-        and operand.storage not in written
-        and call.results[0].storage not in taken
-    }
+    taken = program.written().union(v.storage for v in program.outputs)
+    operands = _operands(program, taken)
     kinds = {call: _kind(call, operand) for call, operand in operands.items()}
     readers: dict[Value, list[Call]] = defaultdict(list)
     for call, operand in operands.items():
@@ -74,6 +67,18 @@ def fuse_horizontally(program: Program) -> Program:
         for reader in (reader for c in group for r in c.results for reader in readers[r]):
             ready[kinds[reader]].append(reader)
     return program._replace(calls=left).substituted(bundles.moved)
+
+
+def _operands(program: Program, taken: Collection[Storage]) -> dict[Call, Value]:
+    """The only operand of each call that may be joined with others; no result is `taken`."""
+    makers, written = program.makers(), program.written()
+    return {
+        call: operand
+        for call in program.calls
+        if (operand := _operand(call)) in makers
+        and operand.storage not in written
+        and call.results[0].storage not in taken
+    }
 
 
 def _kind(call: Call, operand: Value) -> Any:
