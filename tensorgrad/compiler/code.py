@@ -109,7 +109,8 @@ class Code:
 
     def function(self, fun: Function) -> str:
         """A name for a function."""
-        return self.name(fun, re.sub(r"\W", "_", name_of(fun).strip("<>'")))
+        known = self._by_id.get(id(fun))
+        return known or self.name(fun, re.sub(r"\W", "_", name_of(fun).strip("<>'")))
 
     def attribute(self, value: Value, name: str) -> str:
         """An attribute of an array, or of its attribute: a view, or a method.
