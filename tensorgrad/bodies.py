@@ -19,7 +19,7 @@ from .engine.graph import Node, ancestors, node_of, now
 from .engine.interpreter import Body, Tracing
 from .engine.modes import enable_grad, mode, plain
 from .engine.primitives import alias
-from .engine.registry import RULES, Rule, Together
+from .engine.registry import RULES, Rule, Together, rule_of
 from .engine.tensor import Tensor
 from .engine.typing import Function
 from .engine.variable import tensor_of
@@ -33,7 +33,7 @@ def as_of_now(f: Any, known: dict[Function, Function] | None = None) -> Any:
     The body is traced again for its derivative, when a Python loop may have changed them.
     """
     known = {} if known is None else known
-    if not isinstance(f, FunctionType) or f.__closure__ is None or f in RULES:
+    if not isinstance(f, FunctionType) or f.__closure__ is None or rule_of(f):
         return f
     if f not in known:
         cells = tuple([CellType() for _ in f.__closure__])

@@ -246,13 +246,12 @@ CURES: dict[str, dict[str, str]] = {
         # JAX, HIPS autograd, others
         "jit": "tg.compile(f)",
         "pmap": "tg.vmap(f)",
-        "jacfwd jacrev": "tg.jacobian(f)",
         "custom_vjp custom_jvp primitive custom_gradient": (
             "tg.differentiable(lambda g, out, x: g * np.cos(x))(np.sin)"
         ),
         "defvjp defjvp": "tg.differentiable(lambda g, out, x: g * np.cos(x))(np.sin)",
         "make_vjp": "tg.vjp(f, t)",
-        "make_jvp linearize": "tg.jvp(f, (x,), (x,))",
+        "make_jvp": "tg.linearize(f, x)",
         "make_hvp hessian_vector_product": "tg.hvp(f, (x,), (x,))",
         "remat": "tg.checkpoint(f)",
         "make_jaxpr eval_shape": "print(tg.compile(f).lower(x))",
@@ -262,7 +261,6 @@ CURES: dict[str, dict[str, str]] = {
         "Array": "tg.Tensor([1.0, 2.0])",
         "scipy": "tg.special.erf(t)  # the special functions",
         "func deriv": "tg.grad(f)",
-        "stop_gradient": "t.detach()",
         "flatten": "t.reshape(len(t), -1)",
         "ravel_pytree flatten_util": "tg.ravel({'w': x})",
         "tree_map tree_util pytree": (
@@ -370,7 +368,7 @@ KEYWORDS = {
     "unbiased": "use ddof=1, or ddof=0, as in NumPy",
     "descending": "use tg.sort or tg.argsort, which have it",
     "random_state seed": "use rng=, a seed or a NumPy Generator",
-    "argnum argnames": "use argnums=",
+    "argnum": "use argnums=",
     "donate_argnums donate_argnames": "leave it out: compiled functions reuse their memory",
     "inplace": "leave it out: the result is a new tensor",
     "set_to_none": "leave it out: grad is None after zero_grad()",

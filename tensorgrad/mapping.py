@@ -15,7 +15,7 @@ from .engine.modes import mode, plain
 from .engine.randomness import Generators, running
 from .engine.tensor import Tensor, asarray
 from .engine.variable import tensor_of
-from .transforms import parameter_name
+from .linearization import parameter_name
 from .tree import MismatchError, flatten, flatten_up_to, require_arrays
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -2,7 +2,10 @@
 
 import ctypes
 import ctypes.util
+import gc
 import pickle
+import re
+import weakref
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +17,7 @@ import tensorgrad as tg
 from .oracles import leaf
 
 X = np.array([0.3, 1.0, -2.0])
+RNG = np.random.default_rng(0)
 
 
 def second_order(f: Any, x: Any) -> bool:
@@ -272,3 +276,64 @@ def test_several_results_meet_at_second_order() -> None:
     for _ in range(4):
         ours, reference = tg.grad(ours), tg.grad(reference)
         np.testing.assert_allclose(ours(1.0), reference(1.0), rtol=1e-13)
+
+
+# -- forward rules, and operations that are forgotten
+
+
+def solver(**options: Any) -> Any:
+    """The solution of a system of equations; the derivatives call compiled code."""
+
+    def solved(a: Any, b: Any) -> Any:
+        return np.linalg.solve(np.asarray(a, float), np.asarray(b, float))
+
+    def by_matrix(g: Any, y: Any, a: Any, _b: Any) -> Any:
+        return -np.outer(solved(a.T, g), y)
+
+    def by_vector(g: Any, _y: Any, a: Any, _b: Any) -> Any:
+        return solved(a.T, g)
+
+    return tg.differentiable(by_matrix, by_vector, **options)(solved)
+
+
+def test_a_forward_rule_of_the_users_own() -> None:
+    a, b = RNG.normal(size=(3, 3)) + 4 * np.eye(3), RNG.normal(size=3)
+    u, v = RNG.normal(size=(3, 3)), RNG.normal(size=3)
+    solve = solver(jvp=lambda t, y, a, _b: np.linalg.solve(a, t[1] - t[0] @ y))
+    expected = tg.jvp(np.linalg.solve, (a, b), (u, v))[1]
+    assert_allclose(tg.jvp(solve, (a, b), (u, v))[1], expected)
+    by_b = tg.jvp(lambda b: solve(a, b), (b,), (v,))[1]
+    assert_allclose(by_b, np.linalg.solve(a, v))
+    assert_allclose(tg.jacfwd(solve, (0, 1))(a, b)[0], tg.jacrev(solve, (0, 1))(a, b)[0])
+
+
+def test_a_transposed_rule_that_is_no_numpy_code_names_the_cure() -> None:
+    with pytest.raises(TypeError) as error:
+        tg.jvp(lambda b: solver()(np.eye(3), b), (np.ones(3),), (np.ones(3),))
+    assert re.search(
+        r"derivative of solved .*pass tensorgrad.differentiable.*jvp=", error.value.__notes__[-1]
+    )
+
+
+def test_a_forward_rule_needs_vjps() -> None:
+    with pytest.raises(TypeError, match="pass the vjps, too"):
+        tg.differentiable(jvp=lambda t, _y, x: t[0] * x)
+
+
+def test_operations_are_forgotten_with_their_closures() -> None:
+    def make(scale: Any) -> Any:
+        @tg.differentiable(lambda g, _y, _x, power=1: g * scale * power)
+        def scaled(x: Any, power: float = 1) -> Any:
+            return x * scale * power
+
+        return scaled
+
+    def use() -> weakref.ref[Any]:
+        scaled = make(np.ones(3))
+        gradient = tg.grad(lambda x: np.sum(scaled(x, power=2)))
+        assert_allclose(gradient(np.ones(3)), np.full(3, 2.0))
+        return weakref.ref(scaled)
+
+    gone = use()
+    gc.collect()
+    assert gone() is None

@@ -24,6 +24,7 @@ LAYERS = [
     {"engine"},
     {"namespaces"},
     {"special", "data", "fft", "interop", "storage"},
+    {"linearization"},
     {"rules", "transforms", "checkpoint", "diagnostics", "samples"},
     {"bodies"},
     {"control_flow", "mapping"},

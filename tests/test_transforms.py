@@ -251,3 +251,72 @@ def test_joining_looks_up_its_reads_once_for_each_number_of_arrays() -> None:
     for k in range(16):
         np.stack([leaf(1.0) if k >> i & 1 else 1.0 for i in range(4)] * 5)
     assert len(reads) <= before + 1
+
+
+# -- arguments by name, and other names of the field
+
+
+def test_arguments_by_name_may_be_passed_by_keyword_or_by_position() -> None:
+    def f(x: Any, w: Any, *, shift: Any) -> Any:
+        return np.sum(w * x**2 + shift * x)
+
+    x, w, shift = np.array([1.0, 2.0]), np.array([3.0, 4.0]), np.array([0.5, 0.25])
+    by_x = 2 * w * x + shift
+    assert_allclose(tg.grad(f, argnames="x")(x, w, shift=shift), by_x)
+    assert_allclose(tg.grad(f, argnames="x")(w=w, x=x, shift=shift), by_x)
+    for got in (
+        tg.grad(f, argnames=("shift", "x"))(x, w=w, shift=shift),
+        tg.value_and_grad(f, argnames=("shift", "x"))(x, w, shift=shift)[1],
+        tg.jacobian(f, argnames=("shift", "x"))(x, w, shift=shift),
+        tg.elementwise_grad(f, argnames=("shift", "x"))(x, w, shift=shift),
+    ):
+        assert_allclose(got, (x, by_x))
+    assert_allclose(tg.hessian(f, argnames="x")(w=w, x=x, shift=shift), np.diag(2 * w))
+    assert_allclose(tg.jacfwd(f, argnames="w")(x, w, shift=shift), x**2)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda f: tg.grad(f, argnames="z")(1.0, b=2.0), "argnames='z'.*the call has a, b"),
+        (lambda f: tg.grad(f, argnames=("a", "a"))(1.0, b=2.0), "different names"),
+        (lambda f: tg.grad(f, argnums=1, argnames="a"), "in place of argnums"),
+        (lambda f: tg.grad(f, argnames=0), "must be a name"),
+        (lambda f: tg.grad(f, argnames="b")(1.0, b=2), "only real floating.*and b has dtype int"),
+    ],
+)
+def test_wrong_names(make: Any, message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        make(lambda a, b: a * b)
+
+
+def test_jacobians_in_the_direction_of_their_name() -> None:
+    x = np.array([1.0, 2.0, 3.0])
+    expected = tg.jacobian(lambda x: x[:2] * x[1])(x)
+    assert_allclose(tg.jacfwd(lambda x: x[:2] * x[1])(x), expected)
+    assert_allclose(tg.jacrev(lambda x: x[:2] * x[1])(x), expected)
+
+
+def test_linearize_calls_the_function_once() -> None:
+    calls = []
+
+    def f(p: Any, x: Any) -> Any:
+        calls.append(x)
+        return {"y": np.sin(p["w"]) * x}
+
+    primals = {"w": np.array([1.0, 2.0])}, np.array([3.0, 4.0])
+    y, pushforward = tg.linearize(f, *primals)
+    assert len(calls) == 1
+    assert_allclose(y["y"], np.sin(primals[0]["w"]) * primals[1])
+    for tangents in (primals, ({"w": np.ones(2)}, np.zeros(2))):
+        assert_allclose(pushforward(*tangents)["y"], tg.jvp(f, primals, tangents)[1]["y"])
+    assert len(calls) == 3
+    mapped = tg.vmap(lambda t: pushforward(*primals[:0], {"w": t}, t)["y"])(np.eye(2))
+    assert_allclose(mapped, np.diag(tg.jvp(f, primals, ({"w": np.ones(2)}, np.ones(2)))[1]["y"]))
+
+
+def test_no_gradient_passes_where_it_is_stopped() -> None:
+    x = np.array([1.0, 2.0])
+    assert tg.stop_gradient(x) is x
+    got = tg.grad(lambda x: np.sum(x * tg.stop_gradient({"a": [x * x, 3]})["a"][0]))(x)
+    assert_allclose(got, x * x)

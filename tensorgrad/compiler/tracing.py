@@ -23,7 +23,7 @@ from ..engine.graph import Node
 from ..engine.interpreter import Body, eager, epoch
 from ..engine.modes import mode
 from ..engine.mutation import move
-from ..engine.registry import NO_KWARGS, RULES, name_of, rule_together
+from ..engine.registry import NO_KWARGS, Rule, Together, name_of
 from ..engine.tensor import Tensor
 from ..engine.typing import Array, Function
 from ..engine.variable import Variable
@@ -161,11 +161,8 @@ class Trace(Recorder):
             return tuple([shares.get(i) for i in range(count)])
 
         operation.__name__ = name_of(fun)
-        rule_together(operation, back, count)
-        try:
-            return apply(operation, tensors)
-        finally:
-            del RULES[operation]
+        operation.tensorgrad_rule = Rule(operation, Together(back, count))  # type: ignore[attr-defined]
+        return apply(operation, tensors)
 
     def at(self, node: Node, vjp: Function) -> Function:
         """What calls a derivative of a node, and says that this is due to the node's own line."""

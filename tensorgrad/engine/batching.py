@@ -16,7 +16,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from .. import tree
 from .frames import PACKAGE
-from .registry import IN_PLACE, RULES, name_of, rule, shown_as
+from .registry import IN_PLACE, name_of, rule, rule_of, shown_as
 from .typing import F, Function
 
 _ALL = slice(None)
@@ -324,7 +324,7 @@ def call(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any], one: Any
             return at_once(level, *args, **kwargs)
         except NotBatchedError:
             pass  # contextlib.suppress would take a microsecond
-    elif fun in RULES and RULES[fun].form == "elementwise" and "where" not in kwargs:
+    elif _is_elementwise(fun) and "where" not in kwargs:
         return level.batch(fun(*level.aligned(args), **kwargs))
     elif str(getattr(fun, "__module__", "")).startswith(f"{PACKAGE}."):
         body = getattr(fun, "__wrapped__", None)  # the body of our own operation is NumPy code
@@ -332,6 +332,11 @@ def call(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any], one: Any
             with contextlib.suppress(NotBatchedError):
                 return body(*args, **kwargs)
     return one_by_one(one or fun, args, kwargs)
+
+
+def _is_elementwise(fun: Function) -> bool:
+    own = rule_of(fun)
+    return own is not None and own.form == "elementwise"
 
 
 def _write(level: Level, fun: Function, args: Any, out: Any, **kwargs: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ from .dispatch import apply, apply_numpy_function, stack_lists
 from .frames import PACKAGE
 from .modes import mode
 from .operands import PLAIN, holds_tensors
-from .registry import RULES, Form, name_of, rule, rule_together, signature
+from .registry import RULES, Each, Form, Rule, Together, name_of
 from .typing import F, Function
 from .variable import Variable
 
@@ -24,6 +25,7 @@ def differentiable(
     each: Function | None = None,
     together: Function | None = None,
     form: Form | None = None,
+    jvp: Function | None = None,
 ) -> Callable[[F], F]:
     """Make a function of arrays an operation on tensors, with these derivatives.
 
@@ -35,7 +37,10 @@ def differentiable(
 
     Where the derivatives share work, one vjp may return them all: `together=`, as many as it has
     arguments without a default after `g` and `out`. `each` and `form` are those of a `Rule`.
-    Decorate a function once, not in a loop: operations are never forgotten.
+
+    Forward mode transposes the vjps, which must be NumPy code for that. If they call compiled code,
+    pass a forward rule, `jvp(tangents, out, *args, **kwargs)`: it gets a tuple with a tangent for
+    each array argument, and returns the tangent of the output.
 
     >>> @tg.differentiable(lambda g, y, _x: g * y * (1 - y))
     ... def logistic(x):
@@ -49,7 +54,22 @@ def differentiable(
     ...     return np.sin(x), np.cos(x)
     >>> tg.gradcheck(lambda x: np.divide(*sin_and_cos(x)), np.linspace(-1, 1, 5))
     True
+    >>> import math
+    >>> @tg.differentiable(
+    ...     lambda g, _y, x: g * math.cos(x), jvp=lambda t, _y, x: t[0] * math.cos(x)
+    ... )
+    ... def sine(x):
+    ...     return math.sin(x)
+    >>> tg.jvp(sine, (0.0,), (2.0,))[1]
+    array(2.)
     """
+
+    derivatives: Any = vjps if each is None else Each(each)
+    if together is not None:
+        parameters = inspect.signature(together).parameters.values()
+        derivatives = Together(together, sum(p.default is p.empty for p in parameters) - 2)
+    if jvp is not None and not len(derivatives):
+        raise TypeError("differentiable: jvp= is for forward mode: pass the vjps, too")
 
     def decorate(fun: F) -> F:
         if not callable(fun):
@@ -81,13 +101,13 @@ def differentiable(
             return fun(*args, **kwargs)
 
         operation.__name__ = name_of(fun)
-        if together is None:
-            rule(operation, *vjps, each=each, form=form)
-        else:
-            parameters = signature(together).parameters.values()
-            rule_together(operation, together, sum(p.default is p.empty for p in parameters) - 2)
+        is_own = str(fun.__module__).startswith(f"{PACKAGE}.")
         # Functions from outside may return views; ours return new arrays.
-        RULES[operation].views = not str(fun.__module__).startswith(f"{PACKAGE}.")
+        rule = Rule(operation, derivatives, form, views=not is_own, jvp=jvp)
+        if is_own:
+            RULES[operation] = rule
+        else:  # it is forgotten with the operation
+            operation.tensorgrad_rule = rule  # type: ignore[attr-defined]
         return operation  # type: ignore[return-value]
 
     return decorate

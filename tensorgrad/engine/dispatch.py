@@ -44,6 +44,7 @@ from .registry import (
     Rule,
     name_of,
     position_of_out,
+    rule_of,
     signature,
 )
 from .typing import Function
@@ -54,7 +55,7 @@ _ndarray, _new = np.ndarray, object.__new__
 
 def apply(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any] = NO_KWARGS) -> Any:
     """Call the NumPy function `fun` on arguments, some of them tensors; record it if tracked."""
-    rule = RULES.get(fun)
+    rule = RULES.get(fun) or rule_of(fun)
     if rule is None:
         return _apply_without_rule(fun, args, kwargs)
     arrays: list[Any] = []
@@ -301,7 +302,7 @@ def apply_numpy_function(fun: Function, args: Sequence[Any], kwargs: dict[str, A
             )
     if kwargs:
         kwargs = {name: value for name, value in kwargs.items() if name != "out"}
-        if fun in RULES:
+        if rule_of(fun) is not None:
             with contextlib.suppress(ValueError):  # some functions written in C have no signature
                 try:
                     bound = signature(fun).bind(*args, **kwargs)

@@ -34,22 +34,25 @@ class Rule:
     `backpropagate` reverses. A parameter whose name starts with an underscore is not read: it
     receives a `Spec` instead of the array, which is not kept alive. `form` says what makes a
     forward derivative cheap. `views` says that a result may be a view of an argument, or the
-    argument itself.
+    argument itself. `jvp`, a forward rule, is called as `(tangents, out, *args, **kwargs)`, with a
+    tangent for each array argument; without one, the vjps are transposed.
     """
 
     def __init__(
         self,
         fun: Function,
-        vjps: tuple[Function | None, ...] | _Each | Together,
+        vjps: tuple[Function | None, ...] | Each | Together,
         form: Form | None = None,
         views: bool = False,
+        jvp: Function | None = None,
     ) -> None:
         self.fun = fun
         self.name = name_of(fun)
         self.vjps = vjps
         self.form = form
+        self.jvp = jvp
         self.arity = len(vjps)
-        self.variadic = isinstance(vjps, _Each)
+        self.variadic = isinstance(vjps, Each)
         self.views = views
         self.known_reads: dict[Any, Reads] = {}
 
@@ -73,9 +76,12 @@ class Rule:
         read: set[Any] = set()
         for i in range(count):
             if pattern >> i & 1:
-                for name, value in self._bind(i, count, kwargs).items():
-                    if not name.startswith("_") and not isinstance(value, dict):
-                        read.update(value if isinstance(value, tuple) else (value,))
+                read.update(_read(self._bind(i, count, kwargs)))
+        if self.jvp is not None:
+            bound = inspect.signature(self.jvp).bind(
+                "tangents", "out", *range(count), **dict.fromkeys(kwargs)
+            )
+            read.update(_read(bound.arguments))
         arrays = range(min(count, self.arity))
         return Reads(tuple(i for i in arrays if i not in read), "out" in read)
 
@@ -97,6 +103,13 @@ class Rule:
             ) from None
 
 
+def _read(arguments: Mapping[str, Any]) -> Iterator[Any]:
+    """What a derivative with these arguments reads: its parameters without an underscore."""
+    for name, value in arguments.items():
+        if not name.startswith("_") and not isinstance(value, dict):
+            yield from value if isinstance(value, tuple) else (value,)
+
+
 @dataclass(slots=True, frozen=True)
 class Reads:
     """The positions of the arrays that no derivative reads; and whether one reads the output."""
@@ -105,7 +118,7 @@ class Reads:
     out_is_read: bool
 
 
-class _Each:
+class Each:
     """The vjps of a function of any number of arrays: one function, which gets the position."""
 
     def __init__(self, vjp: Function) -> None:
@@ -143,6 +156,7 @@ class Together:
 
 
 RULES: dict[Function, Rule] = {}
+"""The rules of NumPy's functions and of the library's own operations."""
 COMPOSITES: dict[Function, Function] = {}
 IN_PLACE: dict[Function, Function] = {}
 CONSTANTS: set[Function] = set()
@@ -163,12 +177,12 @@ def rule(
     """
     if isinstance(fun, np.ufunc) and fun.signature is None and fun.nout == 1:
         form = "elementwise"
-    RULES[fun] = Rule(fun, vjps if each is None else _Each(each), form, views)
+    RULES[fun] = Rule(fun, vjps if each is None else Each(each), form, views)
 
 
-def rule_together(fun: Function, vjp: Function, count: int) -> None:
-    """Set the derivatives of `fun` by its first `count` arguments: one vjp returns them all."""
-    RULES[fun] = Rule(fun, Together(vjp, count))
+def rule_of(fun: Function) -> Rule | None:
+    """Return the rule of a function; that of a user's operation is forgotten with it."""
+    return RULES.get(fun) or getattr(fun, "tensorgrad_rule", None)
 
 
 def composite(*funs: Function, of_sequences: bool = False) -> Callable[[F], F]:
@@ -223,12 +237,21 @@ def shown_as(name: str) -> Callable[[F], F]:
     return rename
 
 
-signature = functools.lru_cache(maxsize=1024)(inspect.signature)
+_signature = functools.lru_cache(maxsize=1024)(inspect.signature)
+
+
+def signature(fun: Function) -> inspect.Signature:
+    """Return the signature of a function; none is remembered of users' operations."""
+    return inspect.signature(fun) if hasattr(fun, "tensorgrad_rule") else _signature(fun)
+
+
+def position_of_out(fun: Function) -> int:
+    """Return the position of the parameter `out`; a very large number if there is none."""
+    return sys.maxsize if hasattr(fun, "tensorgrad_rule") else _position_of_out(fun)
 
 
 @functools.lru_cache(maxsize=1024)
-def position_of_out(fun: Function) -> int:
-    """Return the position of the parameter `out`; a very large number if there is none."""
+def _position_of_out(fun: Function) -> int:
     try:
         parameters = [*signature(fun).parameters.values()]
     except ValueError:  # some functions written in C have no signature
