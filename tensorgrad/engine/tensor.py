@@ -15,7 +15,6 @@ from ..errors import GraphError, PrecedenceError
 from ..guide import check_keywords, guide, guided
 from .arrays import as_array
 from .backward import backpropagate, of_leaf
-from .batching import Batch
 from .dispatch import apply, apply_numpy_function
 from .exposed import UNUSED, expose, exposed, forget_unused, references
 from .frames import warn
@@ -35,6 +34,7 @@ from .operands import (
     without_graph,
 )
 from .primitives import POWERS, reshape
+from .randomness import running
 from .registry import COMPOSITES, RULES
 from .typing import Array, Function
 from .variable import Variable, tensor_of
@@ -238,7 +238,7 @@ class Tensor(Variable, NumpyMethods):
             for node in nodes:
                 node.retained = True
         found = backpropagate(nodes, {self._node: seed}, targets, free=not retain_graph)
-        if Batch in map(type, found.values()):
+        if running.get():
             found = {node: of_leaf(node, g) for node, g in found.items()}
         mode.get().interpreter.accumulate(found)
         if exposed:
