@@ -133,7 +133,7 @@ def operands(fun: np.ufunc, dtype: np.dtype[Any]) -> list[np.ndarray]:
 
 ELEMENTARY = [
     np.exp, np.exp2, np.expm1, np.log, np.log2, np.log10, np.log1p, np.sinh, np.cosh, np.tanh,
-    np.sin, np.cos, np.arcsin, np.arccos, np.arctan, np.arctan2, np.power, np.hypot,
+    np.sin, np.cos, np.arcsin, np.arccos, np.arctan, np.arctan2, np.power, np.hypot, np.arctanh,
 ]  # fmt: skip
 
 

@@ -246,6 +246,12 @@ def log1p(x: Lanes) -> Lanes:
     return _log_at_limits(u, y.with_sign_of(x), x)
 
 
+def arctanh(x: Lanes) -> Lanes:
+    """The inverse of the hyperbolic tangent; NaN beyond 1 and -1."""
+    z = abs(x)
+    return (0.5 * log1p((z + z) / (1 - z))).with_sign_of(x)
+
+
 def logaddexp(x: Lanes, y: Lanes) -> Lanes:
     """log(exp(x) + exp(y)), by the formula that NumPy has."""
     greater = select((x > y) | x.is_nan(), x, y)

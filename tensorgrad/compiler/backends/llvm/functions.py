@@ -230,6 +230,7 @@ _FUNCTIONS: dict[Any, _Function] = {
     np.exp2: _elementary(elementary.exp2),
     np.cosh: _elementary(elementary.cosh),
     np.sinh: _elementary(elementary.sinh),
+    np.arctanh: _elementary(elementary.arctanh),
     np.log: _elementary(elementary.log),
     np.log1p: _elementary(elementary.log1p),
     np.log2: _elementary(elementary.log2),
