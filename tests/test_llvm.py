@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 
 import tensorgrad as tg
+from tensorgrad.compiler import Compiled
 
 from .depth import one_in
 from .laws import Laws
@@ -194,3 +197,70 @@ def value_and_pullback(op: Op, shapes: tuple[Shape, ...], dtype: Any) -> None:
         expected = f(*args)
         scale = max(float(np.max(np.abs(a), initial=0)) for a in [*args, expected[0]])
         assert_same(compiled(*args), expected, roundings=ULPS, least=scale)
+
+
+# -- the choice of a back end
+
+
+def is_native(compiled: Any) -> bool:
+    """Whether the latest plan has native code."""
+    return "native_0" in compiled.replay.__globals__
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Native code takes over after a few calls."""
+    monkeypatch.delenv("TENSORGRAD_BACKEND", raising=False)
+    monkeypatch.setattr("tensorgrad.compiler.turns.SECONDS", 3e-5)
+
+
+@pytest.mark.usefixtures("soon")
+def test_native_code_takes_over() -> None:
+    """From some call on; where floating-point errors raise, NumPy computes."""
+    x, y = batches((3, 4, 4, 1), 12, 4, np.float64)
+    _, step = training((3, 4, 4, 1), "Adam", np.float64)
+    losses = np.stack([step(*pair).numpy() for pair in zip(x, y, strict=True)])
+    _, same_step = training((3, 4, 4, 1), "Adam", np.float64)
+    compiled = Compiled(same_step)
+    call = compiled.function()
+    first = [call(x[i], y[i]).numpy() for i in range(6)]
+    assert is_native(compiled)
+    with np.errstate(over="raise"):
+        first += [call(x[i], y[i]).numpy() for i in (6, 7)]
+        assert not is_native(compiled)
+    first += [call(x[8], y[8]).numpy()]
+    assert is_native(compiled)
+    rest = call.scan(x[9:], y[9:]).numpy()
+    assert_same(np.concatenate([first, rest]), losses, roundings=1 << 10)
+    with np.errstate(all="raise"), pytest.raises(FloatingPointError):
+        call(x[0], np.full_like(y[0], 1e308))
+
+
+@pytest.mark.usefixtures("soon")
+def test_a_loop_over_many_batches_is_native_from_the_start() -> None:
+    compiled = Compiled(lambda x: np.exp(x) + np.exp(2 * x))
+    assert_same(compiled.function().scan(np.ones((50, 2))), np.full((50, 2), np.exp(1) + np.exp(2)))
+    assert is_native(compiled)
+
+
+@pytest.mark.usefixtures("soon")
+def test_numpy_goes_on_where_little_would_be_native() -> None:
+    compiled = Compiled(lambda x: np.linalg.inv(np.sort(np.linalg.inv(np.exp(x)))))
+    x = np.array([[1.0, 0.0], [0.0, 2.0]])
+    results = [compiled.function()(x) for _ in range(100)]
+    assert not is_native(compiled)
+    assert_same(results, [np.linalg.inv(np.sort(np.linalg.inv(np.exp(x))))] * 100, roundings=16)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "llvm"])
+def test_the_environment_chooses(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TENSORGRAD_BACKEND", backend)
+    compiled = Compiled(lambda x: np.exp(x) + 1)
+    for _ in range(3):
+        assert_same(compiled.function()(np.zeros(3)), np.full(3, 2.0))
+    assert is_native(compiled) == (backend == "llvm")
+
+
+def test_importing_the_library_does_not_import_llvmlite() -> None:
+    script = "import sys, tensorgrad; assert 'llvmlite' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True)

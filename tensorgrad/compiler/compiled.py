@@ -24,14 +24,13 @@ from ..guide import guided
 from ..tree import flatten, is_stateful, map as tree_map, require_arrays
 from .arguments import Arguments, difference, require_untouched
 from .backends import Backend
-from .backends.selection import selected_backend
+from .choice import Choice, Way, pays
 from .guards import Guards
 from .passes import Pass
 from .plan import Plan, no_entry
 from .program import make_writeable
 from .results import Results, Stacked, outputs_of
 from .snapshot import Snapshot, require_seeds
-from .stages import selected
 from .tracer import location_of
 from .tracing import Trace
 from .wrapper import MISS, Diverged
@@ -173,6 +172,10 @@ class Supervisor:
         """Whether the trace becomes a plan."""
         return True
 
+    def may_switch(self) -> bool:
+        """Whether native code may take over after some calls, if the user leaves that open."""
+        return True
+
     def has_run(self, _key: Any) -> bool:
         """Whether such a plan has run already, in an earlier process.
 
@@ -210,8 +213,7 @@ class Compiled:
         self._latest: Plan | None = None
         self._traced = 0
         self._supervisor = supervisor
-        self._backend = selected_backend(backend)
-        self._passes = supervisor.passes(selected(passes, self._backend.passes))
+        self._choice = Choice(backend, passes, supervisor.passes, supervisor.may_switch())
         # Who takes the token out may run a plan, or change them. A lock costs 0.15 us more.
         self._token = [None]
         self._holder = 0  # the thread that has it, if for more than a replay
@@ -249,22 +251,40 @@ class Compiled:
 
     def _dispatched(self, call: Arguments, args: Any, kwargs: Any) -> tuple[bool, Any]:
         """Whether the call must be made anew, now that there is a plan; and else the result."""
+        over = None
         for plan in self._plans.get(call.key, ()):
             try:
-                result = plan.run(*call.arrays)
+                result = MISS if plan.is_over else plan.run(*call.arrays)
             except Diverged:
                 continue
             if result is not MISS:
                 self._put_last(call.key, self._plans[call.key])
                 self._latest, self.replay = plan, plan.replay
                 return False, result
+            over = plan if plan.is_over else over
+        if over is not None:
+            return self._go_on(call, over)
         if not self._supervisor.may_trace(call.key):
             return False, self._fun(*args, **kwargs)
         has_run = self._supervisor.has_run(call.key)
-        new, result = self._trace(call, keep=not has_run)
+        new, result = self._trace(call, self._choice.way(), keep=not has_run)
         if new is not None:
             self._keep(call, new)
         return has_run, result
+
+    def _go_on(self, call: Arguments, over: Plan) -> tuple[bool, Any]:
+        """The same where a plan's turns are over: native code takes over, if it pays."""
+        way = self._choice.way_on(over)
+        if way is None:
+            return True, None
+        new, result = self._trace(call, way)
+        if new is not None:
+            if new.turns is None and not pays(new, over):
+                self._choice.stay(over)
+            else:
+                self._plans[call.key].remove(over)
+                self._keep(call, new)
+        return False, result
 
     def _taken_apart(self, args: Any, kwargs: Any) -> Arguments:
         return Arguments(self._name, args, kwargs, self._argnums, self._argnames)
@@ -324,7 +344,7 @@ class Compiled:
                 del self._plans[oldest]
 
     def _trace(
-        self, call: Arguments, keep: bool = True, with_stages: bool = False
+        self, call: Arguments, way: Way, keep: bool = True, with_stages: bool = False
     ) -> tuple[Plan | None, Any]:
         """Run the function once, for its results and effects; return the plan and the results.
 
@@ -334,7 +354,9 @@ class Compiled:
         before = mode.get()
         roots = [self._fun, *call.things]
         trace, snapshot = Trace(self._name), Snapshot(*roots, call.leaves)
-        trace.backend, trace.passes = self._backend, self._passes
+        trace.backend, trace.passes, trace.turns, test = way
+        if test is not None:
+            trace.require_true(test)
         trace.labels = snapshot.labels() if with_stages else ()
         trace.before_effect, trace.after_effect = snapshot.require_followed, snapshot.note_followed
         for t in snapshot.tensors:
@@ -406,7 +428,8 @@ class Compiled:
         >>> plan.peak_bytes <= 8100
         True
         """
-        plan, _ = self._alone(self._trace, self._taken_apart(args, kwargs), False, True)
+        way = self._choice.way()._replace(turns=None)
+        plan, _ = self._alone(self._trace, self._taken_apart(args, kwargs), way, False, True)
         assert plan is not None
         return plan
 
@@ -455,6 +478,8 @@ class Compiled:
         """Make calls by the plan of the last one, from `start` on; return how many are done."""
         plan = self._latest
         if plan is None or plan not in self._plans.get(self._taken_apart(args, {}).key, ()):
+            return start
+        if plan.turns is not None and not plan.turns.scanned(len(arrays[0]) - start):
             return start
         return plan.scan(arrays, results, start)  # type: ignore[no-any-return]
 

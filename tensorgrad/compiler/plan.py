@@ -96,8 +96,10 @@ class Plan:
         ]
         self._effects = effects(code, results, trace)
         self._adds_up = bool(taken)
+        self.turns = trace.turns
         lines = [
             f"if not ({self._holds}): return MISS",
+            *self._counted(),
             *(*self._layouts, *self._begin, *lines_of(self._segments), *self._effects),
             *answer(code, results, buffers.fresh),
         ]
@@ -128,6 +130,18 @@ class Plan:
         self._offsets = buffers.offsets
         self.peak_bytes, self.lower_bound = buffers.peak_bytes, buffers.lower_bound
         return buffers
+
+    @property
+    def is_over(self) -> bool:
+        """Whether native code is to take over."""
+        return self.turns is not None and self.turns.are_over
+
+    def _counted(self) -> list[str]:
+        """Lines that return MISS once native code is to take over."""
+        if self.turns is None:
+            return []
+        self.turns.start(len(self.steps), sum(step.bytes for step in self.steps))
+        return [f"if next({self._code.name(self.turns.tokens, 'turns')}): return MISS"]
 
     @functools.cached_property
     def run(self) -> Function:

@@ -42,6 +42,7 @@ from .program import Call, Value, make_writeable, mapped
 from .recording import Recorder
 from .strides import copied, pattern
 from .tracer import ShapeError, Tracer, location
+from .turns import Turns
 
 
 def _is_alike(a: Array | Value, b: Array | Value) -> bool:
@@ -70,6 +71,7 @@ class Trace(Recorder):
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.backend: Backend = NUMPY
+        self.turns: Turns | None = None  # until native code takes over
         self.passes: Sequence[Pass] = NUMPY.passes  # that the program goes through
         self.labels: Labels = ()  # what the user calls the arrays from outside, to be printed
         # The leaves whose `grad` was read or set, with those that they had; of those whose `grad`

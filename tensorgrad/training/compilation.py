@@ -88,6 +88,10 @@ class CompiledStep(Supervisor):
         """Return the passes of a program, none of which measures times."""
         return repeatable(passes)
 
+    def may_switch(self) -> bool:
+        """Return False: when native code would take over, depends on the process."""
+        return False
+
     def may_trace(self, key: Any) -> bool:
         """Return whether the step may be traced for batches of this signature."""
         key = repr(key)

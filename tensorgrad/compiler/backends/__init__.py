@@ -49,11 +49,13 @@ class Loop(NamedTuple):
 class Backend(ABC):
     """Makes code of programs.
 
-    `name` is what `compile` knows it by, and `passes` are those that a program goes through.
+    `name` is what `compile` knows it by, and `passes` are those that a program goes through. Unless
+    it `heeds_error_settings`, NumPy's runs where floating-point errors are to raise.
     """
 
     name: str
     passes: Sequence[Pass] = PASSES
+    heeds_error_settings = True
 
     def takes_out(self, call: Call) -> bool:
         """Whether it writes the results of a call into the arrays that `buffers` have for them.

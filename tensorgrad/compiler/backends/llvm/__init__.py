@@ -10,7 +10,7 @@ It needs the library llvmlite, which is imported when a program is first compile
     loops        counted loops and vectors
     segments     kernels, one after another, become a function that Python calls
     runtime      the code runs on this processor
-    backend      the back end itself, which the compiler asks
+    native       the back end itself, which the compiler asks
 """
 
 from __future__ import annotations
@@ -20,12 +20,16 @@ from typing import TYPE_CHECKING
 from ....errors import optional
 
 if TYPE_CHECKING:
-    from .backend import LLVM
+    from .native import LLVM
 
 
 def backend() -> LLVM:
-    """The back end. It needs llvmlite, or an ImportError says so."""
+    """The back end. An ImportError says why there is none here, as without llvmlite."""
     optional("llvmlite", 'compile(backend="llvm")')
-    from .backend import LLVM  # it imports llvmlite
+    from . import runtime  # it imports llvmlite
+    from .native import LLVM
 
+    reason = runtime.why_not()
+    if reason is not None:
+        raise ImportError(f'compile(backend="llvm"): {reason}: choose backend="numpy"')
     return LLVM()

@@ -34,6 +34,7 @@ class LLVM(NumpySource):
     """Runs of kernels are native functions; other calls are NumPy's."""
 
     name = "llvm"
+    heeds_error_settings = False
     passes = (
         fold_constants,
         eliminate_common_subexpressions,

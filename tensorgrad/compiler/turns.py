@@ -1,0 +1,46 @@
+"""How many calls a plan makes until it is time to make native code of its program."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import chain, repeat
+
+SECONDS = 0.15  # that it takes to make native code of a training step of a small network
+CALL = 0.4e-6  # seconds that a call of NumPy takes
+BYTE = 0.1e-9  # seconds for each byte of what a call makes
+
+
+class Turns:
+    """Counts the calls of a plan, until it is time to make native code of its program.
+
+    `next(tokens)` is true from then on, unless all further calls are to be made by this plan.
+    """
+
+    def __init__(self) -> None:
+        self.are_over = False
+        self._count = 0
+        self._scanned = 0
+        self._unlimited = False
+        self.tokens = chain.from_iterable(self._parts())
+
+    def start(self, calls: int, made: int) -> None:
+        """Begin, for a plan of so many calls, which make so many bytes."""
+        self._count = max(1, round(SECONDS / (calls * CALL + made * BYTE + CALL)))
+
+    def scanned(self, calls: int) -> bool:
+        """Note that a loop is to make so many calls; return whether the plan may make them."""
+        if not self._unlimited:
+            self._scanned += calls
+            self.are_over = self.are_over or self._scanned >= self._count
+        return not self.are_over
+
+    def go_on(self) -> None:
+        """Let the plan make all further calls."""
+        self._unlimited, self.are_over = True, False
+
+    def _parts(self) -> Iterator[Iterable[bool]]:
+        yield repeat(False, self._count)
+        while not self._unlimited:
+            self.are_over = True
+            yield (True,)
+        yield repeat(False)
