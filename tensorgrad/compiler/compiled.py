@@ -124,7 +124,10 @@ def compile(  # noqa: A001
     program: "numpy", "llvm", or a `Backend` of your own. "llvm" makes native code of what it knows,
     and needs the library llvmlite; to compile a training step takes some tenths of a second. Its
     results differ from NumPy's by roundings: sums are added up in another order, and functions such
-    as `exp` are within 2 units in the last place. It gives no warnings of floating-point errors.
+    as `exp` are within 2 units in the last place. It does not warn of floating-point errors; where
+    `np.errstate` asks for more than warnings, NumPy's program runs. Without a `backend`, it is what
+    the environment's TENSORGRAD_BACKEND says, or else NumPy's, and where llvmlite is installed,
+    native code after some thousand calls: when they have taken as long as it takes to compile.
 
     >>> net = tg.MLP(2, [8, 1], rng=0)
     >>> optimizer = tg.optim.SGD(net.parameters(), lr=0.1)
