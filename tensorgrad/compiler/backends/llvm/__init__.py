@@ -6,7 +6,9 @@ It needs the library llvmlite, which is imported when a program is first compile
     lowering     calls of a program become kernels
     nests        a loop nest becomes LLVM's code
     products     and so does a product of matrices
-    functions    and an element-wise function; elementary and lanes are what it consists of
+    functions    and an element-wise function; elementary, trigonometry, normal and lanes are what
+                 it consists of
+    random       a NumPy generator's random numbers
     loops        counted loops and vectors
     segments     kernels, one after another, become a function that Python calls
     runtime      the code runs on this processor
