@@ -29,17 +29,16 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from ..engine.arrays import aligned
 from ..engine.typing import Array
+from .program import Order
 
-Order: TypeAlias = Literal["C", "F"]
-
-# Other programs on the same core slow calls down for milliseconds, by up to a half. So all calls
-# are measured in rounds, as such a time then hits all of them, or only a few rounds.
+# Other programs on the same core halve the speed for milliseconds. So all calls are measured in
+# rounds: such a time then hits all of them alike, or only some of the rounds.
 _ROUNDS = 6
 _CHUNK = 1e-5  # seconds of calls between two looks at the clock, long compared with the look
 

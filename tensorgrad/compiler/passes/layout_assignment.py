@@ -18,9 +18,9 @@ from typing import TypeAlias
 
 import numpy as np
 
-from ..costs import Bias, Order, Product, Work, seconds
+from ..costs import Bias, Product, Work, seconds
 from ..ops import is_bits, is_elementwise, is_product, takes_out
-from ..program import Call, Program, Value, new_value
+from ..program import Call, Order, Program, Value, new_value
 from .layers import Layer, find_gradients, find_layers, sums_rows, transposes
 
 SMALL = 1 << 14  # elements of arrays that may lie by columns; larger ones gain nothing
@@ -105,12 +105,7 @@ def _measured(
 ) -> tuple[set[int], list[str]]:
     """The numbers of the groups that take less time by rows, and what was measured."""
     numbers = {v: i for i, group in enumerate(groups) for v in group}
-    largest: dict[int, int] = defaultdict(int)  # gradients take as many multiplications as layers
-    for layer in layers:
-        count = layer.x.shape[0] * layer.weights.size
-        for i in {numbers[v] for v in (layer.x, *layer.product.results) if v in numbers}:
-            largest[i] = max(largest[i], count)
-    candidates = [i for i, count in largest.items() if count in MEASURED]
+    candidates = _candidates(layers, numbers)
     if not candidates:
         return set(), []
     products = _Products(program, layers, numbers)
@@ -132,6 +127,19 @@ def _measured(
             f"products take {columns * 1e6:.1f} us by columns, {rows * 1e6:.1f} by rows"
         )
     return by_rows, remarks
+
+
+def _candidates(layers: Iterable[Layer], numbers: Mapping[Value, int]) -> list[int]:
+    """The numbers of the groups whose largest product is measured.
+
+    The gradients of a layer take as many multiplications as the layer itself.
+    """
+    largest: dict[int, int] = defaultdict(int)
+    for layer in layers:
+        count = layer.x.shape[0] * layer.weights.size
+        for i in {numbers[v] for v in (layer.x, *layer.product.results) if v in numbers}:
+            largest[i] = max(largest[i], count)
+    return [i for i, count in largest.items() if count in MEASURED]
 
 
 class _Products:
