@@ -20,7 +20,7 @@ from ..engine.arrays import ALIGNMENT, aligned
 from ..engine.typing import Array
 from .functions import assign_at, getitem
 from .ops import is_elementwise
-from .program import Call, Storage, Value, array_in, values_in, viewed
+from .program import Call, Order, Storage, Value, array_in, values_in, viewed
 from .strides import bounds_of
 
 K = TypeVar("K", bound=Hashable)
@@ -76,7 +76,7 @@ class Buffers:
         self._places |= {s: (aligned(s.nbytes, np.uint8), 0) for s in alone}
         for s, dtype in padded.items():
             self._places[s][0].view(dtype)[...] = 1
-        self._arrays: dict[Any, Array] = {}
+        self._arrays: dict[Hashable, Array] = {}
         extra = sum(s.nbytes for s in alone)
         self.peak_bytes = total + extra
         self.lower_bound = lower_bound(whole.values()) + extra
@@ -392,7 +392,7 @@ class Recycled:
     or whatever else, is a reference to the owner of their memory, and these are counted.
     """
 
-    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], order: Any) -> None:
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order) -> None:
         self._shape = shape
         self._dtype = dtype
         self._order = order

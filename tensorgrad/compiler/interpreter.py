@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from ..engine.typing import Array
+from ..engine.typing import Array, Function
 from ..engine.views import layout_of, view_in
 from .functions import Kernel
 from .program import Call, Program, Storage, Value, array_in, arrays_in, mapped
@@ -76,7 +75,7 @@ class _Memory:
             elif call.kind not in ("effect", "guard"):
                 self._make(call, call.fun)
 
-    def _make(self, call: Call, fun: Any) -> None:
+    def _make(self, call: Call, fun: Function) -> None:
         args, kwargs = mapped((call.args, call.kwargs), Value, self.array)
         with np.errstate(**(call.errors or {})):
             out = fun(*args, **kwargs)
@@ -84,8 +83,10 @@ class _Memory:
             for r, a in zip(call.returned, arrays_in(out), strict=True):
                 self.array(r)[...] = a
 
-    def _copied(self, draw: Any) -> Any:
+    def _copied(self, draw: Function) -> Function:
         """The same method of a copy of a generator."""
-        generator = draw.__self__
-        known = self._generators.setdefault(id(generator), copy.deepcopy(generator))
-        return getattr(known, draw.__name__)
+        generator: np.random.Generator = getattr(draw, "__self__")  # noqa: B009
+        if id(generator) not in self._generators:
+            self._generators[id(generator)] = copy.deepcopy(generator)
+        method: Function = getattr(self._generators[id(generator)], draw.__name__)
+        return method

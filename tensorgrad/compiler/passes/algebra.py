@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -23,30 +23,32 @@ def merge_scalings(program: Program) -> Program:
     makers: dict[Value, Call] = {}
     left: list[Call] = []
     for call in program.calls:
-        x, factor = _scaled(call)
-        inner = makers.get(x) if x is not None else None
-        if inner is not None and uses[x] == 1 and inner.errors == call.errors:
-            y, other = _scaled(inner)
-            plain = y is not None and all(2**-32 < abs(n) < 2**32 for n in (factor, other))
-            if plain and y.storage not in written and y.shape == call.results[0].shape:
+        outer = _scaled(call)
+        maker = makers.get(outer[0]) if outer is not None and uses[outer[0]] == 1 else None
+        inner = _scaled(maker) if maker is not None and maker.errors == call.errors else None
+        if outer is not None and inner is not None:
+            (x, factor), (_, other) = inner, outer
+            plain = all(2**-32 < abs(n) < 2**32 for n in (factor, other))
+            if plain and x.storage not in written and x.shape == call.results[0].shape:
                 product = np.asarray(factor * other, call.results[0].dtype)
-                call = call.instead(call.fun, (y, constant(product)))
+                call = call.instead(call.fun, (x, constant(product)))
         makers |= dict.fromkeys(call.results, call)
         left.append(call)
     return program._replace(calls=left)
 
 
-def _scaled(call: Call) -> tuple[Any, Any]:
-    """The array and the number of a product of such two, or None twice."""
+def _scaled(call: Call) -> tuple[Value, Any] | None:
+    """The array and the number of a product of such two."""
     if call.fun is np.multiply and not call.kwargs and call.target is None:
         for x, factor in (call.args, call.args[::-1]):
             number = _number(factor)
             if number is not None and _is_like(x, call.results[0]) and x.dtype.kind == "f":
                 return x, number
-    return None, None
+    return None
 
 
-def _number(factor: Any) -> Any:
+def _number(factor: object) -> Any:
+    """The number of Python's or NumPy's that a factor is, or None."""
     if isinstance(factor, Value):
         single = factor.is_constant and factor.size == 1 and factor.dtype.kind == "f"
         return factor.array.reshape(())[()] if single else None
@@ -68,7 +70,7 @@ def sum_by_products(program: Program) -> Program:
         x = call.args[0] if call.fun == np.add.reduce and call.target is None else None
         if isinstance(x, Value) and x.size <= _BY_BLAS and _sums_all(call, x):
             maker = makers.get(x)
-            factors: Sequence[Any] = (x, np.ones(x.size, x.dtype))
+            factors: Sequence[Value] = (x, constant(np.ones(x.size, x.dtype)))
             if maker is not None and uses[x] == 1 and maker.fun in (np.square, np.multiply):
                 inner = (*maker.args, *maker.args)[:2]
                 if not maker.kwargs and all(map(_is_flat, inner, (x, x))):
@@ -105,17 +107,13 @@ def _sums_all(call: Call, x: Value) -> bool:
     )
 
 
-def _is_flat(factor: Any, like: Value) -> bool:
+def _is_flat(factor: object, like: Value) -> bool:
     return _is_like(factor, like) and factor.is_c_contiguous
 
 
-def _flattened(a: Any, calls: list[Call]) -> Value:
+def _flattened(a: Value, calls: list[Call]) -> Value:
     """A vector of the elements, as a view."""
-    if isinstance(a, np.ndarray):
-        return constant(a)
-    if a.ndim == 1:
-        return a  # type: ignore[no-any-return]
-    return made_view(calls, np.ndarray.reshape, a, -1)
+    return a if a.ndim == 1 else made_view(calls, np.ndarray.reshape, a, -1)
 
 
 def made_view(calls: list[Call], fun: Function, a: Value, *args: Any) -> Value:
@@ -126,5 +124,5 @@ def made_view(calls: list[Call], fun: Function, a: Value, *args: Any) -> Value:
     return value
 
 
-def _is_like(x: Any, result: Value) -> bool:
+def _is_like(x: object, result: Value) -> TypeGuard[Value]:
     return isinstance(x, Value) and x.shape == result.shape and x.dtype == result.dtype

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from collections.abc import Hashable
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -23,7 +24,7 @@ def eliminate_common_subexpressions(program: Program) -> Program:
     d = c + y                d = a + y
     """
     new: dict[Value, Value] = {}
-    known: dict[Any, Call] = {}
+    known: dict[Hashable, Call] = {}
     versions: Counter[Storage] = Counter()
     epoch, written = 0, program.written()
     left: list[Call] = []
@@ -51,30 +52,30 @@ def _source(call: Call) -> Value | None:
     """The value of which a call makes a needless copy, if it does."""
     (first, *others), (result, *more) = call.args or (None,), call.results
     is_copy = op_of(call.fun).pattern == "copy" or (call.fun is np.positive and not call.kwargs)
-    candidates: list[Any] = [first] if is_copy else []
+    candidates: list[object] = [first] if is_copy else []
     if call.fun is np.multiply and not call.kwargs:
         candidates = [x for x, y in ((first, others[0]), (others[0], first)) if _is_one(y)]
     like = [x for x in candidates if not more and _is_same(x, result)]
     return like[0] if like else None
 
 
-def _is_same(x: Any, result: Value) -> bool:
+def _is_same(x: object, result: Value) -> TypeGuard[Value]:
     """Whether a value can replace another one; views of both are alike, too."""
     if not isinstance(x, Value) or (x.shape, x.dtype) != (result.shape, result.dtype):
         return False
     return pattern(x) == pattern(result)
 
 
-def _is_one(factor: Any) -> bool:
+def _is_one(factor: object) -> bool:
     if isinstance(factor, Value):
         return factor.is_constant and bool(np.all(factor.array == 1))
     return isinstance(factor, (int, float)) and factor == 1
 
 
-def _key(call: Call, versions: Counter[Storage], epoch: int) -> Any:
+def _key(call: Call, versions: Counter[Storage], epoch: int) -> Hashable:
     """What calls have in common that return the same."""
 
-    def frozen(part: Any) -> Any:
+    def frozen(part: Any) -> Hashable:
         if isinstance(part, Value):
             if part.is_constant and part.size <= _SMALL:
                 return part.dtype, part.shape, part.array.tobytes()

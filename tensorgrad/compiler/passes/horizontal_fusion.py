@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Hashable, Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,7 +24,7 @@ class _Bundle(NamedTuple):
     """One array in which others lie, and what the elements behind some of those are, if any are."""
 
     whole: Value
-    padding: Any
+    padding: np.generic | None
 
 
 def fuse_horizontally(program: Program) -> Program:
@@ -43,8 +43,10 @@ def fuse_horizontally(program: Program) -> Program:
     readers: dict[Value, list[Call]] = defaultdict(list)
     for call, operand in operands.items():
         readers[operand].append(call)
-    ready: dict[Any, list[Call]] = defaultdict(list)  # by kinds, those whose operands are there
-    alone: set[Any] = set()  # kinds of which a call went without others: so do those after it
+    ready: dict[Hashable, list[Call]] = defaultdict(
+        list
+    )  # by kinds, those whose operands are there
+    alone: set[Hashable] = set()  # kinds of which a call went without others: so do those after it
     numbers = {call: i for i, call in enumerate(calls)}
     bundles = _Bundles()
     left: list[Call] = []
@@ -81,7 +83,7 @@ def _operands(program: Program, taken: Collection[Storage]) -> dict[Call, Value]
     }
 
 
-def _kind(call: Call, operand: Value) -> Any:
+def _kind(call: Call, operand: Value) -> Hashable:
     """What calls have in common that can be made as one."""
     others = tuple(
         (a.dtype, a.array.tobytes()) if isinstance(a, Value) else (type(a), repr(a))
@@ -135,7 +137,7 @@ class _Bundles:
             calls.append(Call("view", part, (whole, *where), results=(result,), location=location))
         return calls
 
-    def _padding(self, operands: tuple[Value, ...]) -> Any:
+    def _padding(self, operands: tuple[Value, ...]) -> np.generic | None:
         """The number behind some of the arrays, or None."""
         if operands in self._bundles:
             return self._bundles[operands].padding
@@ -155,7 +157,7 @@ class _Bundles:
         return whole
 
 
-def _padding_after(call: Call, operand: Value, padding: Any) -> Any:
+def _padding_after(call: Call, operand: Value, padding: np.generic | None) -> np.generic | None:
     """What an element-wise call makes of the number behind its operand."""
     if padding is None:
         return None
@@ -163,7 +165,8 @@ def _padding_after(call: Call, operand: Value, padding: Any) -> Any:
         a if not isinstance(a, Value) else padding if a is operand else a.array for a in call.args
     ]
     with np.errstate(all="raise"):
-        return call.fun(*args)
+        result: np.generic = call.fun(*args)
+    return result
 
 
 def _operand(call: Call) -> Value | None:
