@@ -1,4 +1,4 @@
-"""Derivatives of small functions: in tensorgrad, in HIPS autograd, and in JAX."""
+"""Derivatives of small functions: in tensorgrad, HIPS autograd, JAX, and PyTorch for some."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from .timing import (
 )
 
 TOLERANCE = 1e-10  # all compute in float64
+PER_SAMPLE = "gradient of each sample"
 
 
 class Engine(NamedTuple):
@@ -72,6 +73,7 @@ def _tensorgrad(compiled: Callable[[Any], Any], array: Callable[[Any], Any]) -> 
         "wide jacobian": tg.jacobian,
         "hessian": tg.hessian,
         "hvp": lambda f: lambda x, v: tg.hvp(f, (x,), (v,)),
+        PER_SAMPLE: lambda f: tg.vmap(tg.grad(f), in_axes=(None, 0, 0)),
     }
     return Engine(
         np, {name: lambda f, t=t: compiled(t(f)) for name, t in transforms.items()}, array
@@ -102,8 +104,19 @@ def hips_autograd() -> Engine:
             "wide jacobian": autograd.jacobian,
             "hessian": autograd.hessian,
             "hvp": autograd.hessian_vector_product,
+            PER_SAMPLE: lambda f: _looped(autograd.grad(f)),
         },
     )
+
+
+def _looped(gradient: Callable[..., Any]) -> Callable[..., Any]:
+    """The gradient of each sample, for a library without a vmap."""
+
+    def each(p: Any, xs: Any, ts: Any) -> Any:
+        gradients = [gradient(p, x, t) for x, t in zip(xs, ts, strict=True)]
+        return {name: np.stack([g[name] for g in gradients]) for name in p}
+
+    return each
 
 
 def _jax(compiled: Callable[[Any], Any]) -> Engine:
@@ -122,6 +135,7 @@ def _jax(compiled: Callable[[Any], Any]) -> Engine:
         "wide jacobian": jax.jacfwd,
         "hessian": jax.hessian,
         "hvp": hvp,
+        PER_SAMPLE: lambda f: jax.vmap(jax.grad(f), in_axes=(None, 0, 0)),
     }
     return Engine(
         jax.numpy,
@@ -141,12 +155,24 @@ def jax_jit() -> Engine:
     return _jax(jax.jit)
 
 
+def torch() -> Engine:
+    import torch
+    from torch.func import grad, vmap
+
+    return Engine(
+        torch,
+        {"grad": grad, PER_SAMPLE: lambda f: vmap(grad(f), in_dims=(None, 0, 0))},
+        lambda a: torch.as_tensor(np.asarray(a)),
+    )
+
+
 ENGINES: dict[str, Callable[[], Engine]] = {
     "tensorgrad": tensorgrad,
     "compiled": tensorgrad_compiled,
     "HIPS autograd": hips_autograd,
     "JAX": jax,
     "JAX jit": jax_jit,
+    "torch.func": torch,
 }
 
 # -- the problems
@@ -161,7 +187,12 @@ def _bump(np: Any) -> Callable[..., Any]:
 
 
 def _network(np: Any) -> Callable[..., Any]:
-    return lambda p, x: np.tanh(np.tanh(x @ p["w1"] + p["b1"]) @ p["w2"] + p["b2"])
+    def net(p, x):
+        for i in range(1, len(p) // 2 + 1):
+            x = np.tanh(x @ p[f"w{i}"] + p[f"b{i}"])
+        return x
+
+    return net
 
 
 def _loss(np: Any) -> Callable[..., Any]:
@@ -202,6 +233,11 @@ def _problems() -> Iterator[Problem]:
             yield Problem(f"Rosenbrock, {n}", transform, _rosenbrock, args)
     yield Problem("loss of a network 2-16-1", "grad", _loss, (layers(2, 16, 1), *_data(normal, 2)))
     yield Problem("loss of 8-64-1", "grad", _loss, (layers(8, 64, 1), *_data(normal, 8)))
+    for widths, count in (((2, 16, 16, 1), 100), ((64, 128, 10), 64)):
+        x, t = normal((count, widths[0])), normal((count, widths[-1]))
+        for transform in ("grad", PER_SAMPLE):
+            name = f"loss of {'-'.join(map(str, widths))}, batch {count}"
+            yield Problem(name, transform, _loss, (layers(*widths), x, t))
     for widths, transform in (
         ((5, 8, 5), "jacobian"),
         ((20, 40, 100), "wide jacobian"),
@@ -239,13 +275,15 @@ def run(quick: bool, output: Path) -> None:
     )
     engines = dict(installed(ENGINES))
     table = Table(
-        {"": 44} | dict.fromkeys(engines, 16),
+        {"": 60} | dict.fromkeys(engines, 16),
         output / "derivatives.json",
         ["problem", "engine", "microseconds", "ratio to tensorgrad"],
     )
     for problem in _problems():
         calls = {}
         for name, engine in engines.items():
+            if problem.transform not in engine.transforms:
+                continue
             note(f"checking {problem} by {name}")
             calls[name] = problem.prepare(engine)
         expected = _leaves(calls["tensorgrad"]())

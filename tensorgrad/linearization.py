@@ -224,6 +224,8 @@ def _located(
     name: str, f: Function, by: Selection, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> _Keys:
     """Where the selected arguments are: their positions, or names if passed by keyword."""
+    if type(by) is int and 0 <= by < len(args):
+        return by  # nearly always
 
     def located(key: int | str) -> int | str:
         if isinstance(key, str):
@@ -267,6 +269,8 @@ def _replaced(
     args: Sequence[Any], kwargs: Mapping[str, Any], keys: _Keys, chosen: Any
 ) -> tuple[list[Any], Mapping[str, Any]]:
     """The arguments, with those at the keys replaced."""
+    if type(keys) is int:
+        return [*args[:keys], chosen, *args[keys + 1 :]], kwargs
     arguments: dict[Any, Any] = {**dict(enumerate(args)), **kwargs}
     pairs = zip(keys, chosen, strict=True) if isinstance(keys, tuple) else [(keys, chosen)]
     arguments.update(pairs)

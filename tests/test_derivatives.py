@@ -9,6 +9,7 @@ from hypothesis import given, strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 import tensorgrad as tg
+from tensorgrad.engine.modes import set_mode
 
 from .depth import FULL
 from .oracles import assert_same, leaf
@@ -710,3 +711,12 @@ def test_hessians_where_a_formula_could_take_a_branch(f: Any, point: list[float]
     numeric = np.array([(gradient(x + s) - gradient(x - s)) / (2 * h) for s in steps])
     assert_allclose(hessian, numeric, rtol=1e-6, atol=1e-8)
     assert_allclose(hessian, hessian.T, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("f", [np.add.reduceat, np.multiply.reduceat, np.logaddexp.accumulate])
+def test_no_node_for_each_row(f: Any) -> None:
+    nodes = []
+    x = leaf(np.linspace(1, 2, 400))
+    with set_mode(hooks=(lambda node, _: nodes.append(node),)):
+        f(x, *([np.arange(0, 400, 2)] if f.__name__ == "reduceat" else []))
+    assert len(nodes) < 10

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 import tracemalloc
 import warnings
 from typing import Any
@@ -595,3 +596,17 @@ def test_layers_show_how_they_were_made_and_copy(name: str) -> None:
         assert repr(twin) == repr(layer)
         x = CASES[name].input()
         assert_array_equal(tg.asarray(twin(x)).data, tg.asarray(layer(x)).data)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: nn.adaptive_avg_pool2d(np.ones((2, 2)), 1), "shape (2, 2) needs 3 or 4 axes"),
+        (lambda: nn.adaptive_avg_pool1d(np.ones(3), 1), "shape (3,) needs 2 or 3 axes"),
+        (lambda: nn.hardtanh(np.ones(2), 0.5, -0.5), "min_val=0.5 is greater than max_val=-0.5"),
+        (lambda: nn.embedding([1], np.array(1.0)), "a weight of shape ()"),
+    ],
+)
+def test_wrong_shapes_and_bounds_are_refused(call: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        call()

@@ -441,3 +441,16 @@ def test_numbers_out_of_range_are_refused() -> None:
             nn.cross_entropy(leaf(X), Y, label_smoothing=smoothing)
     with pytest.raises(ValueError, match="cosine_embedding_loss: a target other than -1 and 1"):
         nn.cosine_embedding_loss(leaf(X), X, [0, 1])
+
+
+def test_cosine_similarity_broadcasts_before_it_takes_norms() -> None:
+    got = nn.cosine_similarity(np.ones((1, 2)), np.ones((2, 2)), axis=0)
+    assert_allclose(got, [1, 1])
+    assert tg.gradcheck(
+        lambda a, b: nn.cosine_similarity(a, b, axis=0), [np.ones((1, 3)), np.array(T)]
+    )
+
+
+def test_no_class_of_probabilities_is_ignored() -> None:
+    with pytest.raises(ValueError, match="ignore_index=1 is for a target of classes"):
+        nn.cross_entropy(np.ones((2, 3)), np.full((2, 3), 1 / 3), ignore_index=1)

@@ -143,7 +143,10 @@ def _arrived(contribution: Any, parent: Node, plain: bool, name: str) -> Any:
     """
     if type(contribution) is not Batch and (plain or not hasattr(contribution, "shape")):
         contribution = as_array(getattr(contribution, "_array", contribution), name)
-    for level in levels_of(getattr(contribution, "_array", contribution)):
+    array = getattr(contribution, "_array", contribution)
+    if type(array) is _ndarray:
+        return contribution
+    for level in levels_of(array):
         if level.ended and level not in getattr(parent, "levels", ()):
             contribution = level.sum(contribution)
     return contribution

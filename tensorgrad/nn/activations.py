@@ -94,6 +94,8 @@ def hardtanh(x: Any, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
     >>> tg.nn.hardtanh(np.array([-2.0, 0.5, 2.0]))
     array([-1. ,  0.5,  1. ])
     """
+    if not min_val <= max_val:
+        raise ValueError(f"hardtanh: min_val={min_val} is greater than max_val={max_val}")
     return np.minimum(np.maximum(x, min_val), max_val)
 
 

@@ -278,6 +278,10 @@ def embedding(index: Any, weight: Any, padding_idx: int | None = None) -> Tensor
     index = as_input(plain(index))
     if index.dtype.kind not in "iu":
         raise TypeError(f"embedding: an index of dtype {index.dtype}; it must be of integers")
+    if np.ndim(weight) != 2:
+        raise ValueError(
+            f"embedding: a weight of shape {np.shape(weight)}; it must be of shape (count, size)"
+        )
     count = len(weight)
 
     def check(index: Any) -> None:

@@ -173,6 +173,11 @@ def cross_entropy(
         raise ValueError(f"cross_entropy: label_smoothing of {label_smoothing}, not from 0 to 1")
     scores, target, weight = _by_class("cross_entropy", prediction, target, weight)
     if target.dtype.kind == "f":
+        if ignore_index >= 0:
+            raise ValueError(
+                f"cross_entropy: ignore_index={ignore_index} is for a target of classes, but this "
+                "one holds probabilities: set the weight of the class to 0"
+            )
         p = _smoothed(target, label_smoothing)
         return _reduced(_expected_loss(scores, p, weight), reduction)
     samples = _samples("cross_entropy", scores, target, weight, ignore_index)
@@ -570,7 +575,7 @@ def cosine_similarity(x1: Any, x2: Any, axis: int = 1, eps: float = 1e-8) -> Ten
     >>> tg.nn.cosine_similarity(np.array([[1.0, 0.0], [0.0, 0.0]]), np.array([[2.0, 2.0]]))
     array([0.70710678, 0.        ])
     """
-    x1, x2 = as_input(x1), as_input(x2)
+    x1, x2 = np.broadcast_arrays(as_input(x1), as_input(x2))
     norms = [np.maximum(np.linalg.norm(x, axis=axis, keepdims=True), eps) for x in (x1, x2)]
     return np.sum((x1 / norms[0]) * (x2 / norms[1]), axis=axis)
 

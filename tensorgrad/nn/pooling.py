@@ -272,6 +272,11 @@ def adaptive_avg_pool2d(x: Any, output_size: int | Sequence[int | None] | None) 
 
 def _adaptive(who: Any, axes: int, x: Any, output_size: Any) -> Any:
     x = as_input(x)
+    if x.ndim <= axes:
+        raise ValueError(
+            f"{who}: an input of shape {x.shape} needs {axes + 1} or {axes + 2} axes: channels "
+            f"and {axes} of lengths, and before them samples"
+        )
     sizes = x.shape[-axes:]
     counts = (output_size,) * axes if np.ndim(output_size) == 0 else tuple(output_size)
     if len(counts) != axes or any(m is not None and m < 1 for m in counts) or 0 in sizes:

@@ -22,7 +22,7 @@ _multiply: Function = np.multiply.accumulate
 # -- running sums, products and extrema
 
 
-def _suffix_sums(terms: Any, factors: Any) -> Any:
+def suffix_sums(terms: Any, factors: Any) -> Any:
     """Return s with `s[i] = terms[i] + factors[i] * s[i + 1]`, along the first axis.
 
     Each iteration doubles the number of terms in each sum (W. D. Hillis and G. L. Steele, "Data
@@ -49,7 +49,7 @@ def _accumulated_product_back(g: Any, y: Any, x: Any, *, axis: int = 0, **_dtype
     dtype = working_dtype(g.dtype)
     g, y, x = (np.moveaxis(a, axis, 0).astype(dtype) for a in (g, y, x))
     before = np.concatenate([np.ones((1, *x.shape[1:]), dtype), y[:-1]])
-    return np.moveaxis(before * _suffix_sums(g, x[1:]), 0, axis)
+    return np.moveaxis(before * suffix_sums(g, x[1:]), 0, axis)
 
 
 def _accumulated_extremum_back(g: Any, y: Any, x: Any, *, axis: int = 0, dtype: Any = None) -> Any:
@@ -62,7 +62,7 @@ def _accumulated_extremum_back(g: Any, y: Any, x: Any, *, axis: int = 0, dtype: 
     new = np.concatenate([np.ones((1, *x.shape[1:]), bool), ~same])
     total = np.add.accumulate(chosen, dtype=np.intp)
     count = total - np.maximum.accumulate(np.where(new, total - 1, 0))
-    shares = _suffix_sums((g / count).astype(g.dtype), same.astype(g.dtype))
+    shares = suffix_sums((g / count).astype(g.dtype), same.astype(g.dtype))
     return np.moveaxis(np.where(chosen, shares, 0), 0, axis)
 
 

@@ -9,9 +9,11 @@ from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 from ..engine.dispatch import apply
 from ..engine.modes import plain
 from ..engine.primitives import assign
-from ..engine.registry import CONSTANTS, composite
+from ..engine.registry import CONSTANTS, RULES, composite, rule
 from ..engine.tensor import asarray
 from ..engine.typing import Axis
+from .cumulative import suffix_sums
+from .indexing import scatter
 from .reductions import joined, keep_axes
 
 
@@ -102,7 +104,35 @@ def _accumulate(ufunc: np.ufunc, x: Any, axis: int = 0, dtype: Any = None) -> An
     axis = normalize_axis_index(axis, x.ndim)
     if not x.shape[axis]:
         return x
-    return np.stack(_running(ufunc, list(np.moveaxis(x, axis, 0))), axis)
+    if ufunc not in RULES:
+        return np.stack(_running(ufunc, list(np.moveaxis(x, axis, 0))), axis)
+    return np.moveaxis(apply(accumulated, (np.moveaxis(x, axis, 0),), {"ufunc": ufunc}), 0, axis)
+
+
+def accumulated(x: Any, *, ufunc: np.ufunc) -> Any:
+    """Return `ufunc.accumulate` along the first axis."""
+    return ufunc.accumulate(x)
+
+
+def _accumulated_back(g: Any, y: Any, x: Any, *, ufunc: np.ufunc) -> Any:
+    return _chain_back(ufunc, g, y, x, np.arange(len(x)) == 0)
+
+
+def _chain_back(ufunc: np.ufunc, g: Any, y: Any, x: Any, is_first: Any) -> Any:
+    """The cotangent of x, where `y[i]` is `x[i]` if it is a first one, else `ufunc(y[i-1], x[i])`.
+
+    All steps are computed at once.
+    """
+    by_y, by_x = [
+        vjp(np.ones_like(y[1:]), y[1:], y[:-1], x[1:]) if vjp else np.zeros_like(y[1:])
+        for vjp in RULES[ufunc].vjps
+    ]
+    inside = ~is_first[1:].reshape(-1, *[1] * (x.ndim - 1))
+    sums = suffix_sums(g, np.where(inside, by_y, 0))
+    return np.concatenate([sums[:1], sums[1:] * np.where(inside, by_x, 1)])
+
+
+rule(accumulated, _accumulated_back)
 
 
 @composite(np.ufunc.reduceat)
@@ -110,9 +140,27 @@ def _reduceat(ufunc: np.ufunc, x: Any, indices: Any, axis: int = 0, dtype: Any =
     x = asarray(x, dtype)
     x = np.moveaxis(x, axis, 0)
     starts = np.asarray(indices)
-    stops = [*starts[1:], len(x)]
-    pieces = [list(x[i:j]) if i < j else [x[i]] for i, j in zip(starts, stops, strict=True)]
-    return np.moveaxis(np.stack([_running(ufunc, piece)[-1] for piece in pieces]), 0, axis)
+    lengths = np.maximum(np.append(starts[1:], len(x)) - starts, 1)
+    firsts = np.cumsum(lengths) - lengths  # of the pieces, one after the other
+    x = x[np.arange(lengths.sum()) + np.repeat(starts - firsts, lengths)]
+    return np.moveaxis(apply(of_pieces, (x,), {"ufunc": ufunc, "firsts": firsts}), 0, axis)
+
+
+def of_pieces(x: Any, *, ufunc: np.ufunc, firsts: Any) -> Any:
+    """Return `ufunc.reduceat` of pieces along the first axis, which begin at `firsts`."""
+    return ufunc.reduceat(x, firsts)
+
+
+def _of_pieces_back(g: Any, _y: Any, x: Any, *, ufunc: np.ufunc, firsts: Any) -> Any:
+    ends = np.append(firsts[1:], len(x))
+    if ufunc is np.add:
+        return np.repeat(g, ends - firsts, axis=0)
+    is_first = np.isin(np.arange(len(x)), firsts)
+    y = np.concatenate([ufunc.accumulate(x[i:j]) for i, j in zip(firsts, ends, strict=True)])
+    return _chain_back(ufunc, scatter(g, ends - 1, x.shape), y, x, is_first)
+
+
+rule(of_pieces, _of_pieces_back)
 
 
 def _running(ufunc: np.ufunc, items: Sequence[Any]) -> list[Any]:
