@@ -129,6 +129,20 @@ def test_arrays_in_memory_of_other_objects(shape: Any, strides: Any, offset: int
         assert_array_equal(compiled(np.ones(array.shape)), 1 + array + array[::-1])
 
 
+def test_views_by_arrays_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TENSORGRAD_VERIFY", "1")
+    order = np.array([2, 0, 1])
+    x = np.arange(12.0).reshape(2, 3, 2)
+    for function in (
+        lambda x: np.transpose(np.copy(x * 1), order),  # the copy is left out: a view of x * 1
+        lambda x: np.transpose(np.zeros_like(x), order) + np.transpose(x, order),
+        lambda x: np.imag((x[:0] + 1j).T) * 2,
+    ):
+        compiled = tg.compile(function)
+        for _ in range(3):
+            assert_array_equal(compiled(x), function(x))
+
+
 def test_views_of_several_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TENSORGRAD_VERIFY", "1")
 

@@ -97,10 +97,10 @@ class Value(Spec):
     @property
     def bounds(self) -> tuple[int, int]:
         """The first byte of its storage that it covers, and the one after the last."""
+        if 0 in self.shape:
+            return 0, 0
         low, high = self.offset, self.offset + self.dtype.itemsize
         for n, stride in zip(self.shape, self.strides, strict=True):
-            if not n:
-                return self.offset, self.offset
             low, high = low + min(0, (n - 1) * stride), high + max(0, (n - 1) * stride)
         return low, high
 
@@ -190,7 +190,7 @@ def dense_strides(shape: Sequence[int], itemsize: int, axes: Iterable[int]) -> t
 
 def array_in(memory: Array, value: Value, start: int = 0) -> Array:
     """The array of a value in memory, in which its storage starts at a byte."""
-    first = start + value.offset
+    first = start + value.offset if value.size else 0  # no elements lie nowhere
     return view_in(memory, Layout(value.shape, value.strides, value.dtype, first, 0, True))
 
 
@@ -199,10 +199,13 @@ def viewed(
 ) -> list[Value | None]:
     """What a function returns: values that are views of its arguments, and None for others.
 
-    To find out how they lie, it is called on memory of unknown contents.
+    To find out how they lie, it is called. What lies outside of the program, such as an order of
+    axes, is there already; the contents of other memory do not count.
     """
-    storages = {v.storage for v in values_in((args, kwargs))}
-    memory = {s: np.empty(s.nbytes, np.uint8) for s in storages}
+    memory = {
+        s: np.empty(s.nbytes, np.uint8) if s.array is None else s.array
+        for s in {v.storage for v in values_in((args, kwargs))}
+    }
     args, kwargs = mapped((args, kwargs), Value, lambda v: array_in(memory[v.storage], v))
     by_owner = {id(array): s for s, array in memory.items()}
     found = [(a, by_owner.get(id(owner_of(a)))) for a in arrays_in(fun(*args, **kwargs))]
