@@ -81,8 +81,8 @@ class Value(Spec):
     @classmethod
     def of(cls, array: Array, storage: Storage, location: str = "?", scalar: bool = False) -> Value:
         """The value that lies in a storage as the array does in its memory."""
-        shape, strides, dtype, start, *_ = layout_of(array)
-        return cls(shape, dtype, strides, storage, start, location, scalar)
+        start = 0 if array.base is None else layout_of(array).start
+        return cls(array.shape, array.dtype, array.strides, storage, start, location, scalar)
 
     @property
     def itemsize(self) -> int:
