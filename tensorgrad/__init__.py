@@ -28,7 +28,7 @@ The terms of the source code:
 | hook | a function that is called with each new node |
 | layout | the offset, shape and strides of an array in the memory that it shares |
 | family | the tensors that share one memory |
-| batch | many arrays that NumPy code treats as one |
+| batch | many arrays that NumPy code treats as one; its level says whose samples they are |
 | trace | the NumPy calls of a compiled function, written down in its first call |
 | epoch | a number that grows when something changes that compiled functions rely on |
 | tree | nested lists, tuples, dicts and modules of arrays |

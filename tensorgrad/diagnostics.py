@@ -11,6 +11,7 @@ import numpy as np
 
 from . import tree
 from .engine.backward import saved
+from .engine.batching import without_levels
 from .engine.graph import Node
 from .engine.modes import plain, set_mode
 from .errors import AnomalyError
@@ -51,7 +52,7 @@ def _look_backward(node: Node, g: Any, share: Any) -> None:
 
 
 def _finite(value: Any) -> bool:
-    value = plain(value)
+    value = without_levels(plain(value))
     return getattr(value, "dtype", np.dtype(bool)).kind not in "fc" or bool(
         np.isfinite(value).all()
     )

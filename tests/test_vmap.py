@@ -325,3 +325,44 @@ def test_a_while_loop_runs_as_often_as_each_sample_needs() -> None:
         compiled(X + 1)
         assert_allclose(tg.vmap(f)(X), expected)
         assert_allclose(compiled(X), expected)
+
+
+# -- with the rest of the library
+
+
+def net(x: Any) -> Any:
+    return np.sum(np.sin(x) * W)
+
+
+def test_compiled_and_checkpointed_functions_of_samples() -> None:
+    compiled, saving = tg.compile(net), tg.checkpoint(net)
+    compiled(tg.Tensor(X[0]))
+    expected = np.stack([tg.grad(net)(x) for x in X])
+    for f in compiled, saving:
+        assert_allclose(tg.vmap(f)(X), [net(x) for x in X])
+        assert_allclose(tg.vmap(tg.grad(f))(X), expected)
+    assert_allclose(tg.grad(lambda x: np.sum(tg.vmap(saving)(x)))(X), expected)
+    with tg.detect_anomaly():
+        assert_allclose(tg.vmap(tg.grad(net))(X), expected)
+
+
+def test_per_sample_gradients_of_a_classifier() -> None:
+    model = tg.nn.Sequential(
+        tg.nn.Conv2d(1, 2, 3, rng=0), tg.nn.ReLU(), tg.nn.MaxPool2d(2), tg.nn.Flatten(),
+        tg.nn.Linear(8, 3, rng=1),
+    )  # fmt: skip
+    images, classes = RNG.normal(size=(4, 1, 6, 6)), np.array([0, 2, 1, 1])
+
+    def of_one(model: Any, x: Any, y: Any) -> Any:
+        return tg.nn.cross_entropy(model(x[None]), y[None], ignore_index=5)
+
+    got = tg.vmap(tg.grad(of_one), (None, 0, 0))(model, images, classes)
+    each = [tg.grad(of_one)(model, x, y) for x, y in zip(images, classes, strict=True)]
+    for i, p in enumerate(got.parameters()):
+        assert_allclose(p.data, np.stack([g.parameters()[i].data for g in each]), atol=1e-12)
+
+
+def test_a_write_into_what_samples_share_is_refused() -> None:
+    layer = tg.nn.BatchNorm1d(3)
+    with pytest.raises(TypeError, match="would write a value for each sample into one array"):
+        tg.vmap(layer)(RNG.normal(size=(4, 6, 3)))

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..engine.interpreter import eager
 from ..engine.modes import is_traced, mode, set_mode
+from ..engine.randomness import running
 from ..engine.registry import name_of
 from ..engine.tensor import Tensor
 from ..engine.typing import Array, Function
@@ -244,7 +245,7 @@ class Compiled:
     def dispatch(self, args: Any, kwargs: Any) -> Any:
         """Call the function by a plan that fits, or else by a new one."""
         now = mode.get()
-        if now.interpreter is not eager or now.hooks or now.backward_hooks:
+        if now.interpreter is not eager or now.hooks or now.backward_hooks or running.get():
             return self._fun(*args, **kwargs)
         call = self._taken_apart(args, kwargs)
         if now.recording and call.is_tracked:

@@ -299,10 +299,27 @@ def _assign(level: Level, x: Any, value: Any, index: Any) -> Any:
     return out
 
 
-def _add_at(level: Level, x: Any, index: Any, value: Any) -> None:
-    where = _front(level, index)
-    (value,) = level.aligned([value], x.arrays[where].ndim - 1)
-    np.add.at(x.arrays, where, value)
+def _at(ufunc: np.ufunc) -> Batched:
+    def batched(level: Level, x: Any, index: Any, value: Any) -> None:
+        where = _front(level, index)
+        (value,) = level.aligned([value], x.arrays[where].ndim - 1)
+        ufunc.at(x.arrays, where, value)
+
+    return batched
+
+
+def _take(level: Level, x: Any, indices: Any, axis: Any = None, **options: Any) -> Any:
+    if not level.owns(indices):
+        return _TAKE(level, x, indices, axis, **options)
+    if level.owns(x):
+        if axis is not None or options.get("mode", "raise") == "wrap":
+            raise NotBatchedError("elements of each sample along an axis")
+        if options.get("mode") == "clip":
+            indices = np.clip(indices, 0, x.size - 1)
+        return x.reshape(-1)[indices]
+    if axis not in (None, 0):
+        raise NotBatchedError("elements along an axis, at indices of each sample")
+    return level.batch(np.take(x, indices.arrays, axis, **options))
 
 
 def _dtype(value: Any) -> Any:
@@ -317,7 +334,7 @@ _REDUCTIONS = (
     np.count_nonzero,
 )  # fmt: skip
 _FLAT = (
-    np.argmax, np.argmin, np.cumsum, np.cumprod, np.sort, np.argsort, np.take, np.repeat,
+    np.argmax, np.argmin, np.cumsum, np.cumprod, np.sort, np.argsort, np.repeat,
     np.nancumsum, np.nancumprod,
 )  # fmt: skip
 _ALONG = (
@@ -335,6 +352,7 @@ _WHOLE = (np.real, np.imag, np.astype, np.copy, np.round, np.nan_to_num, np.angl
 
 _UFUNCS = {fun for fun in vars(np).values() if isinstance(fun, np.ufunc)}
 
+_TAKE = _along(np.take, "flat")
 _TABLE: dict[Function, Batched] = {
     **{ufunc.reduce: reduced(ufunc.reduce) for ufunc in _UFUNCS},
     **{ufunc.accumulate: accumulated(ufunc.accumulate) for ufunc in _UFUNCS},
@@ -362,7 +380,9 @@ _TABLE: dict[Function, Batched] = {
     operator.getitem: _getitem,
     operator.setitem: _setitem,
     assign: _assign,
-    np.add.at: _add_at,
+    np.add.at: _at(np.add),
+    np.subtract.at: _at(np.subtract),
+    np.take: _take,
     np.shape: lambda _level, x: x.shape,
     np.ndim: lambda _level, x: x.ndim,
     np.size: lambda _level, x: x.size,

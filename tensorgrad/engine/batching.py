@@ -152,6 +152,12 @@ class Batch(NDArrayOperatorsMixin):
     def sum(self, axis: Any = None, keepdims: bool = False) -> Any:
         return np.add.reduce(self, axis=axis, keepdims=keepdims)  # type: ignore[call-overload]
 
+    def take(self, indices: Any, axis: Any = None, mode: Any = "raise") -> Any:
+        return np.take(self, indices, axis, mode=mode)
+
+    def all(self, axis: Any = None) -> Any:
+        return np.all(self, axis=axis)
+
     def __len__(self) -> int:
         return self.shape[0]
 
@@ -200,7 +206,7 @@ class Batch(NDArrayOperatorsMixin):
             if ufunc is np.matmul:
                 return AT_ONCE[ufunc](level, *inputs)
         if method == "at" and not level.owns(inputs[0]):
-            raise NotBatchedError(f"{ufunc.__name__}.at: a value for each sample in one array")
+            raise NotBatchedError(_shared(f"{ufunc.__name__}.at"))
         return call(ufunc if method == "__call__" else getattr(ufunc, method), inputs, kwargs)
 
     def __array_function__(self, fun: Function, types: Any, args: Any, kwargs: Any) -> Any:
@@ -214,6 +220,13 @@ class Batch(NDArrayOperatorsMixin):
 
 def _shown(what: str, cure: str = "use NumPy's functions, or do this outside of the vmap") -> str:
     return f"vmap: {what} is asked for, where each sample has a value of its own: {cure}"
+
+
+def _shared(name: str) -> str:
+    return (
+        f"vmap: {name} would write a value for each sample into one array, which they share: "
+        "return the values, or write into an array that the function makes"
+    )
 
 
 def _is_tensor(value: Any) -> bool:
@@ -316,7 +329,7 @@ def call(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any], one: Any
     if "out" in kwargs:
         return _write(level, fun, args, **kwargs)
     if fun in IN_PLACE and at_once is None and not level.owns(args[0]):
-        raise NotBatchedError(f"{name_of(fun)}: a value for each sample in one array")
+        raise NotBatchedError(_shared(name_of(fun)))
     if kwargs and next(_batches(kwargs.values()), None) is not None:
         at_once = None
     elif at_once is not None:
@@ -343,7 +356,7 @@ def _write(level: Level, fun: Function, args: Any, out: Any, **kwargs: Any) -> A
     """Call a function that writes its result into `out`."""
     (target,) = out if isinstance(out, tuple) else (out,)
     if not level.owns(target):
-        raise NotBatchedError("a value for each sample in one array")
+        raise NotBatchedError(_shared(name_of(fun)))
     target[...] = fun(*args, **kwargs)
     return target
 

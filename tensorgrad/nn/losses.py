@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from ..data import check_classes, one_hot, within
+from ..engine.batching import Batch
 from ..engine.custom import differentiable
 from ..engine.modes import is_traced, mode, plain
 from ..engine.registry import shown_as
@@ -186,7 +187,7 @@ def cross_entropy(
     if label_smoothing:
         p = _smoothed(one_hot(classes, scores.shape[-1], scores.dtype), label_smoothing)
         losses = _expected_loss(scores, p, weight)
-        if known is not None and is_traced():
+        if known is not None and _keeps_all(known):
             losses = losses * known
         losses = losses if reduction == "none" else np.sum(losses) / total
     else:
@@ -217,7 +218,7 @@ def _class_loss(x: Any, classes: Any, weights: Any, total: Any, axis: Any) -> An
 
 
 def _weighted_sum(weights: Any, losses: Any, axis: Any) -> Any:
-    if axis is None and not is_traced():
+    if axis is None and not _keeps_all(weights):
         total = np.add.reduce(weights * losses)
         if total == total:  # no infinite loss has the weight 0
             return total
@@ -367,14 +368,15 @@ def _samples(
     """Drop the ignored samples; return scores (n, C), classes (n,), weights, and which were kept.
 
     The weights are None if all are 1, and the last result is None if all samples were kept. In a
-    compiled function, where shapes are fixed, all samples are kept, and ignored ones get weight 0.
+    compiled function and in a vmap, where shapes are fixed, all samples are kept, and ignored ones
+    get weight 0.
     """
     count, known = scores.shape[-1], None
     classes = classes.astype(np.intp, copy=False)
-    compiled = is_traced()
-    if 0 <= ignore_index < count or not within(classes, count):
+    keeps_all = _keeps_all(classes)
+    if isinstance(classes, Batch) or 0 <= ignore_index < count or not within(classes, count):
         known = classes != ignore_index
-        if compiled:
+        if keeps_all:
             scores = np.where(known[..., None], scores, 0)
             classes = np.where(known, classes, 0)
         elif known.all():
@@ -384,16 +386,21 @@ def _samples(
         check_classes(name, classes, count)
     if scores.ndim != 2:
         scores, classes = scores.reshape(-1, count), classes.reshape(-1)
-    weights = None if weight is None else weight.take(classes, mode="clip")
-    if compiled and known is not None:
+    weights = None if weight is None else np.take(weight, classes, mode="clip")
+    if keeps_all and known is not None:
         known = known.reshape(-1).astype(floating(scores.dtype))
         weights = known if weights is None else weights * known
     return scores, classes, weights, known
 
 
+def _keeps_all(classes: Any) -> bool:
+    """Whether no shape may depend on elements."""
+    return is_traced() or isinstance(classes, Batch)
+
+
 def _restored(losses: Any, known: Any, shape: tuple[int, ...]) -> Any:
     """The losses of all samples; those of ignored samples are 0."""
-    every = known is None or is_traced()
+    every = known is None or _keeps_all(known)
     return losses.reshape(shape) if every else scatter(losses, known, shape)
 
 
