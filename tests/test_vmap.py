@@ -366,3 +366,19 @@ def test_a_write_into_what_samples_share_is_refused() -> None:
     layer = tg.nn.BatchNorm1d(3)
     with pytest.raises(TypeError, match="would write a value for each sample into one array"):
         tg.vmap(layer)(RNG.normal(size=(4, 6, 3)))
+
+
+def test_a_function_of_one_sample_at_a_time_uses_no_tensor_of_them_all() -> None:
+    def by_argument(w: Any, x: Any) -> Any:
+        return np.sum(tg.safe_where(x > 0, np.sqrt, x) * w)
+
+    def by_closure(w: Any, x: Any) -> Any:
+        return np.sum(tg.safe_where(x > 0, lambda v: v * w, x))
+
+    got = tg.vmap(tg.grad(by_argument), (None, 0))(2.0, X)
+    assert_allclose(got, [tg.grad(by_argument)(2.0, x) for x in X])
+    with pytest.raises(TypeError, match="safe_where takes the samples one by one"):
+        tg.vmap(tg.grad(by_closure), (None, 0))(2.0, X)
+    w = leaf(2.0)
+    np.sum(tg.vmap(lambda x: by_closure(w, x))(X)).backward()
+    assert_allclose(w.grad, X[X > 0].sum())

@@ -382,6 +382,8 @@ def one_by_one(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) ->
         args, kwargs = structure.unflatten(items)
         return tree.map(lambda y: level.batch(np.stack([y])[:0]), fun(*args, **kwargs))
 
+    _require_given(name_of(fun), level, results, leaves)
+
     def together(*parts: Any) -> Any:
         shapes = {np.shape(part) for part in parts}
         if len(shapes) > 1:
@@ -392,6 +394,26 @@ def one_by_one(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) ->
         return enter(np.stack(parts), level, 0)
 
     return tree.map(together, *results)
+
+
+def _require_given(name: str, level: Level, results: Any, given: Sequence[Any]) -> None:
+    """Raise a TypeError if results depend on a leaf that the call was not given, as an argument.
+
+    While a vmap runs, the gradient of its leaves is that of each sample; here it would be the sum.
+    """
+    seen = {x._node for x in given if _is_tensor(x)}
+    found = [] if level.ended else [y._node for y in tree.leaves(results) if _is_tensor(y)]
+    while found:
+        node = found.pop()
+        if node is None or node in seen or node.serial < level.serial:
+            continue
+        seen.add(node)
+        if not node.parents and level not in getattr(node, "levels", ()):
+            raise TypeError(
+                f"vmap: {name} takes the samples one by one, and a function among its arguments "
+                "uses a tensor that is differentiated, from outside: write it with numpy.where"
+            )
+        found += node.parents or ()
 
 
 def per_sample(fun: F) -> F:
