@@ -301,6 +301,19 @@ def vmap_equals_the_loop(op: Op, shapes: tuple[Shape, ...]) -> None:
             assert_near(actual, np.stack(each))
 
 
+@law(lambda op: [] if op.name in RAGGED else at_a_small_shape(op), one_row_in=4)
+def vmap_of_vmap_equals_the_loops(op: Op, shapes: tuple[Shape, ...]) -> None:
+    rng = np.random.default_rng(0)
+    samples = [[op.draw(rng, shapes) for _ in range(2)] for _ in range(3)]
+    f = weighted(op.fun, np.asarray(rng.normal(size=np.shape(op.fun(*samples[0][0])))))
+    everything = tuple(range(len(shapes)))
+    gradient = tg.grad(f, everything)
+    together = [np.stack([np.stack([s[i] for s in row]) for row in samples]) for i in everything]
+    mapped = tg.vmap(tg.vmap(gradient))(*together)
+    for i, actual in enumerate(mapped):
+        assert_near(actual, np.stack([np.stack([gradient(*s)[i] for s in row]) for row in samples]))
+
+
 def assert_near(actual: Any, expected: Any) -> None:
     assert type(actual) is np.ndarray
     assert actual.dtype == expected.dtype

@@ -308,18 +308,20 @@ def _at(ufunc: np.ufunc) -> Batched:
     return batched
 
 
-def _take(level: Level, x: Any, indices: Any, axis: Any = None, **options: Any) -> Any:
+def _take(
+    level: Level, x: Any, indices: Any, axis: Any = None, _out: None = None, mode: Any = "raise"
+) -> Any:
     if not level.owns(indices):
-        return _TAKE(level, x, indices, axis, **options)
+        return _TAKE(level, x, indices, axis, mode=mode)
     if level.owns(x):
-        if axis is not None or options.get("mode", "raise") == "wrap":
+        if axis is not None or mode == "wrap":
             raise NotBatchedError("elements of each sample along an axis")
-        if options.get("mode") == "clip":
+        if mode == "clip":
             indices = np.clip(indices, 0, x.size - 1)
         return x.reshape(-1)[indices]
     if axis not in (None, 0):
         raise NotBatchedError("elements along an axis, at indices of each sample")
-    return level.batch(np.take(x, indices.arrays, axis, **options))
+    return level.batch(np.take(x, indices.arrays, axis, mode=mode))
 
 
 def _dtype(value: Any) -> Any:

@@ -375,12 +375,11 @@ def one_by_one(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) ->
     results = []
     for i in range(level.count):
         items = [x.value if type(x) is _Same else x[i, ...] for x in leaves]
-        args, kwargs = structure.unflatten(items)
-        results.append(fun(*args, **kwargs))
+        results.append(_of_one(fun, *structure.unflatten(items)))
     if not results:  # call it once for the shapes
         items = [x.value if type(x) is _Same else np.ones(x.shape[1:], x.dtype) for x in leaves]
-        args, kwargs = structure.unflatten(items)
-        return tree.map(lambda y: level.batch(np.stack([y])[:0]), fun(*args, **kwargs))
+        result = _of_one(fun, *structure.unflatten(items))
+        return tree.map(lambda y: level.batch(np.stack([y])[:0]), result)
 
     _require_given(name_of(fun), level, results, leaves)
 
@@ -394,6 +393,16 @@ def one_by_one(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) ->
         return enter(np.stack(parts), level, 0)
 
     return tree.map(together, *results)
+
+
+def _of_one(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Call `fun` for a sample, which may be a batch of an outer level."""
+    try:
+        return fun(*args, **kwargs)
+    except NotBatchedError:
+        if next(_batches(tree.leaves((args, kwargs))), None) is None:
+            raise
+        return one_by_one(fun, args, kwargs)
 
 
 def _require_given(name: str, level: Level, results: Any, given: Sequence[Any]) -> None:
