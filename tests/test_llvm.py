@@ -264,3 +264,69 @@ def test_the_environment_chooses(backend: str, monkeypatch: pytest.MonkeyPatch) 
 def test_importing_the_library_does_not_import_llvmlite() -> None:
     script = "import sys, tensorgrad; assert 'llvmlite' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+# -- elements that indices choose
+
+
+def classification(backend: str) -> tuple[Any, Any]:
+    net = tg.nn.Sequential(tg.nn.Embedding(7, 5, rng=0), tg.nn.Linear(5, 4, rng=0))
+    optimizer = tg.optim.Adam(net.parameters(), lr=0.01)
+
+    def step(tokens: Any, labels: Any) -> Any:
+        loss = tg.nn.cross_entropy(net(tokens), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return net, tg.compile(step, backend=backend)
+
+
+def test_class_indices_and_embeddings() -> None:
+    """One by one and in a loop; a label that is none raises, and changes nothing."""
+    rng = np.random.default_rng(0)
+    tokens, labels = rng.integers(0, 7, (8, 12)), rng.integers(0, 4, (8, 12))
+    (net, step), (same, native) = classification("numpy"), classification("llvm")
+    for call in step, native:
+        call(tokens[0], labels[0])
+    assert_same(
+        native.scan(tokens, labels), step.scan(tokens, labels), roundings=1 << 10, least=1.0
+    )
+    for p, q in zip(same.parameters(), net.parameters(), strict=True):
+        assert_same(p.numpy(), q.numpy(), roundings=1 << 10, least=1.0)
+    before = same.state_dict()
+    labels[4, 3] = 4
+    with pytest.raises(IndexError, match="class"):
+        native(tokens[4], labels[4])
+    with pytest.raises(IndexError, match="class"):
+        native.scan(tokens[4:], labels[4:])
+    for name, array in same.state_dict().items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+def test_indices_out_of_bounds_raise() -> None:
+    x = np.arange(6.0).reshape(3, 2)
+    f = tg.compile(lambda x, i: (np.take(x, i, axis=0), x[i], np.take(x, i)), backend="llvm")
+    i = np.array([0, 2, -1, -3])
+    for _ in range(2):
+        assert_same(f(x, i), (np.take(x, i, axis=0), x[i], np.take(x, i)))
+    for bad in (3, -4):
+        with pytest.raises(IndexError, match=r"out of bounds.*test_llvm"):
+            f(x, np.array([0, bad, 0, 0]))
+    assert_same(f.scan(np.stack([x, x]), np.stack([i, i]))[1], np.stack([x[i]] * 2))
+    with pytest.raises(IndexError, match="out of bounds"):
+        f.scan(np.stack([x, x]), np.stack([i, i + 3]))
+
+
+def test_integers_of_all_kinds() -> None:
+    def f(x: Any, y: Any) -> Any:
+        return x + y, x * y, np.maximum(x, y), x < y, np.max(x), np.sum(y), x.astype(float)
+
+    compiled = tg.compile(f, backend="llvm")
+    for dtype in "bBhHiIlL":
+        x = np.array([1, 100, 3]).astype(dtype)
+        y = np.array([-2, 7, 250]).astype(np.int64).astype(dtype)
+        with np.errstate(over="ignore"):
+            for _ in range(2):
+                assert_same(compiled(x, y), f(x, y))

@@ -4,6 +4,7 @@ It needs the library llvmlite, which is imported when a program is first compile
 
     kernels      what native code computes in one go: loop nests and products
     lowering     calls of a program become kernels
+    registers    registers of any dtype
     nests        a loop nest becomes LLVM's code
     products     and so does a product of matrices
     functions    and an element-wise function; elementary, trigonometry, normal and lanes are what

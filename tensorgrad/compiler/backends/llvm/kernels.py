@@ -15,7 +15,7 @@ import numpy as np
 from ....engine.registry import name_of
 from ....engine.typing import Function
 from ... import functions
-from ...program import Value
+from ...program import Call, Value
 
 DType = np.dtype[Any]
 
@@ -32,6 +32,30 @@ class Load(NamedTuple):
     """A register with an element of memory."""
 
     access: Access
+
+    @property
+    def dtype(self) -> DType:
+        """The dtype of the element."""
+        return self.access.dtype
+
+
+class Gather(NamedTuple):
+    """A register with the element of an axis that an index chooses.
+
+    The axis has `size` elements, `step` elements of memory apart. An index less than 0 counts from
+    the end; or, where it is clipped, it is 0, and a larger one the last.
+    """
+
+    access: Access  # along the other axes
+    chosen: int  # the register with the index
+    size: int
+    step: int
+    clips: bool
+
+    @property
+    def dtype(self) -> DType:
+        """The dtype of the element."""
+        return self.access.dtype
 
 
 class Number(NamedTuple):
@@ -68,6 +92,20 @@ class Store(NamedTuple):
     register: int
 
 
+class Scatter(NamedTuple):
+    """A register that a binary function combines with the element that an index chooses.
+
+    `chosen` is the register with the index.
+    """
+
+    access: Access  # along the other axes
+    register: int
+    chosen: int
+    size: int
+    step: int
+    fun: np.ufunc
+
+
 class Reduction(NamedTuple):
     """The values of a register along some axes, combined by a binary function."""
 
@@ -77,7 +115,7 @@ class Reduction(NamedTuple):
     axes: tuple[int, ...]
 
 
-Instruction = Load | Number | Cast | Operation
+Instruction = Load | Gather | Number | Cast | Operation
 
 
 class Nest(functions.Kernel):
@@ -90,6 +128,7 @@ class Nest(functions.Kernel):
         self.instructions: list[Instruction] = []
         self.stores: list[Store] = []
         self.reductions: list[Reduction] = []
+        self.scatters: list[Scatter] = []
 
     def keep_stores(self, stores: Iterable[Store]) -> None:
         """Let these be its stores, and forget pointers that nothing uses any more."""
@@ -102,39 +141,48 @@ class Nest(functions.Kernel):
             access = part.access
             return part._replace(access=access._replace(pointer=new[access.pointer]))
 
-        self.instructions = [moved(i) if isinstance(i, Load) else i for i in self.instructions]
+        in_memory = (Load, Gather)
+        self.instructions = [moved(i) if isinstance(i, in_memory) else i for i in self.instructions]
         self.stores, self.reductions = [*map(moved, self.stores)], [*map(moved, self.reductions)]
+        self.scatters = [*map(moved, self.scatters)]
 
     @property
     def __name__(self) -> str:
         """The names of its functions."""
         funs = [i.fun for i in self.instructions if isinstance(i, Operation)]
-        names = [name_of(fun) for fun in (*funs, *(r.fun.reduce for r in self.reductions))]
+        funs += [np.take for i in self.instructions if isinstance(i, Gather)]
+        funs += [r.fun.reduce for r in self.reductions] + [s.fun.at for s in self.scatters]
+        names = [*map(name_of, funs)]
         return f"nest[{', '.join(names or ['copy'])}]"
 
     @property
     def key(self) -> Hashable:
         """What decides its code."""
-        code = (*self.instructions, *self.stores, *self.reductions)
+        code = (*self.instructions, *self.stores, *self.reductions, *self.scatters)
         return "nest", self.shape, tuple((type(part), part) for part in code)
 
     @property
     def accesses(self) -> list[Access]:
         """All places in memory that it uses."""
-        loads = [i.access for i in self.instructions if isinstance(i, Load)]
-        return [*loads, *(s.access for s in self.stores), *(r.access for r in self.reductions)]
+        return [*self._reads, *(part.access for part in self._writes)]
 
     @property
     def loaded(self) -> list[Value]:
         """The values that it reads."""
-        loads = [i.access for i in self.instructions if isinstance(i, Load)]
-        return [self.pointers[access.pointer] for access in loads]
+        return [self.pointers[access.pointer] for access in self._reads]
 
     @property
     def written(self) -> list[Value]:
         """The values that it writes."""
-        accesses = [*(s.access for s in self.stores), *(r.access for r in self.reductions)]
-        return [self.pointers[access.pointer] for access in accesses]
+        return [self.pointers[part.access.pointer] for part in self._writes]
+
+    @property
+    def _reads(self) -> list[Access]:
+        return [i.access for i in self.instructions if isinstance(i, (Load, Gather))]
+
+    @property
+    def _writes(self) -> list[Store | Reduction | Scatter]:
+        return [*self.stores, *self.reductions, *self.scatters]
 
 
 class Product(functions.Kernel):
@@ -166,6 +214,42 @@ class Product(functions.Kernel):
         return self.pointers[2:]
 
 
+class Guard(functions.Kernel):
+    """Ends the function, for another program, unless an element is true, or false."""
+
+    __name__ = "guard"
+
+    def __init__(self, value: Value, decision: bool, calls: Sequence[Call]) -> None:
+        super().__init__(calls)
+        self.pointers = self.loaded = [value]
+        self.written: list[Value] = []
+        self.decision = decision
+
+    @property
+    def key(self) -> Hashable:
+        """What decides its code."""
+        return "guard", self.pointers[0].dtype, self.decision
+
+
+class BoundsCheck(functions.Kernel):
+    """Ends the function, with an error, unless all indices are of elements of an axis."""
+
+    __name__ = "bounds check"
+
+    def __init__(self, indices: Value, size: int) -> None:
+        super().__init__([])
+        self.pointers = self.loaded = [indices]
+        self.written: list[Value] = []
+        self.size = size
+
+    @property
+    def key(self) -> Hashable:
+        """What decides its code."""
+        (indices,) = self.pointers
+        strides = tuple(stride // indices.itemsize for stride in indices.strides)
+        return "bounds", indices.shape, strides, indices.dtype, self.size
+
+
 class Matrix(NamedTuple):
     """A matrix in memory: the numbers of rows and columns, and the elements between them."""
 
@@ -173,4 +257,4 @@ class Matrix(NamedTuple):
     strides: tuple[int, int]
 
 
-Kernel = Nest | Product
+Kernel = Nest | Product | Guard | BoundsCheck

@@ -10,6 +10,7 @@ import itertools
 import math
 import operator
 from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,11 +20,14 @@ from ....engine.typing import Function
 from ...functions import array_of, assign_at, getitem, power, spread
 from ...ops import op_of
 from ...program import Call, Program, Storage, Value, values_in, viewed
-from . import functions, products
+from . import products, registers
 from .kernels import (
     Access,
+    BoundsCheck,
     Cast,
     DType,
+    Gather,
+    Guard,
     Instruction,
     Kernel,
     Load,
@@ -33,6 +37,7 @@ from .kernels import (
     Operation,
     Product,
     Reduction,
+    Scatter,
     Store,
 )
 
@@ -57,6 +62,34 @@ class Unknown(Exception):  # noqa: N818 (no error: the call stays as it is)
     """Native code does not know how to make a call; the message says why."""
 
 
+class Indexed(NamedTuple):
+    """Elements of a value that indices choose along one of its axes, of a size.
+
+    They are `step` elements of memory apart. The strides are those of the other axes, and of the
+    indices, along the axes of a nest.
+    """
+
+    value: Value
+    strides: tuple[int, ...]
+    chosen: Value
+    chosen_strides: tuple[int, ...]
+    size: int
+    step: int
+    clips: bool = False
+
+    @property
+    def place(self) -> Place:
+        """Where the elements lie: anywhere in the value."""
+        return Place(self.value.storage, self.value.offset, (), self.value.dtype)
+
+    @property
+    def chosen_place(self) -> Place:
+        """Where the indices lie."""
+        return Place(
+            self.chosen.storage, self.chosen.offset, self.chosen_strides, self.chosen.dtype
+        )
+
+
 class Body(NamedTuple):
     """What a call computes for each index of a shape: `fun` of the operands, in a dtype.
 
@@ -70,6 +103,18 @@ class Body(NamedTuple):
     target: Value
     reduce: np.ufunc | None = None
     axes: tuple[int, ...] = ()
+    scatter: Indexed | None = None  # of the target, with which `reduce` combines the result
+
+    @property
+    def reads(self) -> list[Value]:
+        """The values that it reads."""
+        found: list[Value] = []
+        for a in (*self.operands, self.scatter):
+            if isinstance(a, Indexed):
+                found += [a.value, a.chosen]
+            elif isinstance(a, Value) and not _is_number(a):
+                found.append(a)
+        return found
 
 
 def lower(program: Program) -> Program:
@@ -87,15 +132,14 @@ def is_of_floats(call: Call, floats: Container[Value]) -> bool:
 
 def kernel_of(call: Call) -> Call:
     """A call as a kernel of its own; if it stays a call, Unknown is raised, which says why."""
-    if isinstance(call.fun, (Nest, Product)):
+    if isinstance(call.fun, (Nest, Product, Guard, BoundsCheck)):
         return call
-    part = _part_of(call)
-    if isinstance(part, Product):
-        item = _Item(call, part, [call])
-    else:
-        item = _Item(call, Nest(part.shape))
-        _Builder(item).add(call, part)
-    return _kernel_call(item, {v.storage for v in call.results})
+    if call.fun is not assign_at:
+        raise Unknown("native code does not know it")
+    body = _body(call)
+    item = _Item(call, Nest(body.shape))
+    _Builder(item).add(call, body)
+    return _kernel_call(item, set())
 
 
 class _Lowering:
@@ -122,9 +166,11 @@ class _Lowering:
             self.remarks.append(f"not native: {name_of(call.fun)} at {call.location}: {reason}")
             self._plain(call)
             return
-        if isinstance(part, Product):
+        if isinstance(part, (Product, Guard)):
             self._append(_Item(call, part, [call]), part.loaded, part.written)
             self._fence = len(self._items)
+            if isinstance(part, Guard):
+                self._floor = len(self._items)
         elif _may_go(call):
             self._plain(call)
         else:
@@ -135,7 +181,7 @@ class _Lowering:
             self._floats.update(call.results)
         self._append(_Item(call), call.reads, [*call.results, *call.changes])
         self._fence = len(self._items)
-        if call.kind in ("effect", "check"):
+        if call.kind in ("effect", "guard"):
             self._floor = len(self._items)
 
     def _append(self, item: _Item, reads: Iterable[Value], writes: Iterable[Value]) -> None:
@@ -160,7 +206,12 @@ class _Lowering:
 
     def _put(self, call: Call, body: Body) -> None:
         """Put a body into the nest where it saves most, or into a new one."""
-        reads = [a for a in body.operands if isinstance(a, Value) and not _is_number(a)]
+        for a in (*body.operands, body.scatter):
+            if isinstance(a, Indexed) and not a.clips:
+                check = BoundsCheck(a.chosen, a.size)
+                self._append(_Item(call, check), check.loaded, ())
+                self._floor = self._fence = len(self._items)
+        reads = body.reads
         first = self._earliest(reads, [body.target])
         if body.reduce is None and body.shape:
             first = max(first, self._fence)
@@ -211,7 +262,7 @@ class _Item:
 
 def _kernel_call(item: _Item, needed: set[Storage]) -> Call:
     """A kernel as a call. Results that nobody reads from memory are not stored."""
-    kernel, first = item.kernel, item.calls[0]
+    kernel, first = item.kernel, (item.calls or [item.call])[0]
     assert kernel is not None
     kernel.calls = item.calls
     made = {r.storage: r for call in reversed(item.calls) for r in call.results}
@@ -247,10 +298,14 @@ class _Builder:
         """Whether the nest can do this too: no index needs what another one makes."""
         item, target = self._item, _target_place(body)
         written = [*item.written.items()]
-        for a in body.operands:
-            if isinstance(a, Value):
-                place = _place(a, body.shape)
-                if place not in item.registers and _overlaps(place, a, written):
+        for a in (*body.operands, body.scatter):
+            pairs: list[tuple[Place, Value]] = []
+            if isinstance(a, Indexed):
+                pairs = [(a.place, a.value), (a.chosen_place, a.chosen)]
+            elif isinstance(a, Value):
+                pairs = [(_place(a, body.shape), a)]
+            for place, v in pairs:
+                if place not in item.registers and _overlaps(place, v, written):
                     return False
         used = [*written, *item.read.items()]
         if body.reduce is None:
@@ -272,7 +327,13 @@ class _Builder:
         pointer = self._pointer(target)
         access = Access(pointer, target.dtype, place.strides)
         register = self._cast(register, target.dtype)
-        if body.reduce is not None:
+        if body.scatter is not None and body.reduce is not None:
+            s = body.scatter
+            index = self._index(s)
+            access = Access(pointer, target.dtype, s.strides)
+            scatter = Scatter(access, register, index, s.size, s.step, body.reduce)
+            self._nest.scatters.append(scatter)
+        elif body.reduce is not None:
             self._nest.reductions.append(Reduction(access, register, body.reduce, body.axes))
         else:
             self._item.stores[place] = Store(access, register)
@@ -280,21 +341,33 @@ class _Builder:
         self._item.written[place] = target
         self._item.calls.append(call)
 
+    def _index(self, indexed: Indexed) -> int:
+        """The register with an index."""
+        register = self._loaded(indexed.chosen_place, indexed.chosen)
+        return self._cast(register, np.dtype(np.int64))
+
+    def _loaded(self, place: Place, v: Value) -> int:
+        """The register with what lies at a place."""
+        if place not in self._item.registers:
+            access = Access(self._pointer(v), v.dtype, place.strides)
+            self._nest.instructions.append(Load(access))
+            self._item.registers[place] = len(self._nest.instructions) - 1
+            self._item.read[place] = v
+        return self._item.registers[place]
+
     def _operand(self, a: Any, dtype: DType, shape: tuple[int, ...]) -> int:
+        if isinstance(a, Indexed):
+            access = Access(self._pointer(a.value), a.value.dtype, a.strides)
+            gather = Gather(access, self._index(a), a.size, a.step, a.clips)
+            self._item.read[a.place] = a.value
+            return self._cast(self._register(gather), dtype)
         number = _number(a)
         if number is not None:
             return self._register(Number(np.asarray(number, dtype).tobytes(), dtype))
-        place = _place(a, shape)
-        if place not in self._item.registers:
-            access = Access(self._pointer(a), a.dtype, place.strides)
-            self._nest.instructions.append(Load(access))
-            self._item.registers[place] = len(self._nest.instructions) - 1
-            self._item.read[place] = a
-        return self._cast(self._item.registers[place], dtype)
+        return self._cast(self._loaded(_place(a, shape), a), dtype)
 
     def _cast(self, register: int, dtype: DType) -> int:
-        instruction = self._nest.instructions[register]
-        own = instruction.access.dtype if isinstance(instruction, Load) else instruction.dtype
+        own = self._nest.instructions[register].dtype
         return register if own == dtype else self._register(Cast(register, dtype))
 
     def _register(self, instruction: Instruction) -> int:
@@ -321,14 +394,15 @@ def _overlaps(place: Place, v: Value, others: Iterable[tuple[Place, Value]]) -> 
 
 def _place(v: Value, shape: tuple[int, ...]) -> Place:
     """Where an operand lies along the axes of a nest, to whose shape it is broadcast."""
-    size = v.dtype.itemsize
-    steps = [0 if n == 1 else stride // size for n, stride in zip(v.shape, v.strides)]
-    return Place(v.storage, v.offset, (0,) * (len(shape) - v.ndim) + tuple(steps), v.dtype)
+    strides = (*[0] * (len(shape) - v.ndim), *_strides(v))
+    return Place(v.storage, v.offset, strides, v.dtype)
 
 
 def _target_place(body: Body) -> Place:
     """Where the result lies along the axes of a nest; reduced axes may be missing in its shape."""
     v = body.target
+    if body.scatter is not None:
+        return body.scatter.place
     if body.reduce is None:
         return _place(v, body.shape)
     size = v.dtype.itemsize
@@ -360,8 +434,10 @@ def _number(a: Any) -> Any:
 # -- calls
 
 
-def _part_of(call: Call) -> Product | Body:
+def _part_of(call: Call) -> Product | Guard | Body:
     """What a call computes, or Unknown is raised."""
+    if call.kind == "guard" and registers.is_register(call.args[0].dtype):
+        return Guard(call.args[0], call.args[1], [call])
     if call.kind not in ("pure", "write"):
         raise Unknown("it calls Python")
     if call.errors and not _ERRORS.issuperset(call.errors.values()):
@@ -379,16 +455,15 @@ def _may_go(call: Call) -> bool:
 def _body(call: Call) -> Body:
     """What a call computes for each index, or Unknown is raised."""
     body = _found(call)
-    arrays = [body.target, *(a for a in body.operands if isinstance(a, Value))]
-    for v in arrays:
-        if not functions.is_known(np.copy, [v.dtype]):
+    for v in (body.target, *body.reads):
+        if not registers.is_register(v.dtype):
             raise Unknown(f"it computes in {v.dtype}")
         if any(stride % v.dtype.itemsize for stride in v.strides):
             raise Unknown("an array lies between elements of another dtype")
     for a in body.operands:
-        if not isinstance(a, Value) and _number(a) is None:
+        if not isinstance(a, (Value, Indexed)) and _number(a) is None:
             raise Unknown(f"an operand is a {type(a).__name__}")
-    if body.fun is not None and not functions.is_known(body.fun, body.dtypes[:-1]):
+    if body.fun is not None and not registers.is_known(body.fun, body.dtypes[:-1]):
         raise Unknown(f"native code does not know it for {body.dtypes[0]}")
     if not math.prod(body.shape):
         raise Unknown("there are no elements")
@@ -401,10 +476,14 @@ def _found(call: Call) -> Body:
         return _assignment(call)
     if isinstance(fun, np.ufunc) or fun in _NUMBERS:
         return _elementwise(call, _NUMBERS.get(fun, fun))
+    owner = getattr(fun, "__self__", None)
+    if isinstance(owner, np.ufunc) and name_of(fun).endswith(".at"):
+        return _scattered(call, owner)
     if len(call.results) != 1 or len(call.returned) != 1 or call.target is not None:
         raise Unknown("native code does not know it")
     (result,) = call.results
-    owner = getattr(fun, "__self__", None)
+    if fun in (np.take, np.ndarray.take, getitem):
+        return _taken(call, result)
     if isinstance(owner, np.ufunc) and name_of(fun).endswith(".reduce"):
         return _reduction(call, owner)
     pattern = op_of(fun).pattern
@@ -423,6 +502,55 @@ def _found(call: Call) -> Body:
         dtypes = (np.dtype(bool), result.dtype, result.dtype, result.dtype)
         return Body(result.shape, np.where, args, dtypes, result)
     raise Unknown("native code does not know it")
+
+
+def _taken(call: Call, result: Value) -> Body:
+    """Elements that an array of indices chooses along one axis."""
+    given: dict[str, Any] = {"axis": None, "out": None, "mode": "raise"}
+    x, index, *others = call.args
+    given |= dict(zip(("axis", "out", "mode"), others)) | {**call.kwargs}
+    axis = given["axis"]
+    if call.fun is getitem:
+        axis, index = 0, index[0] if isinstance(index, tuple) and len(index) == 1 else index
+    elif axis is None and x.ndim != 1:
+        if not x.is_c_contiguous:
+            raise Unknown("it chooses elements of an array that is not contiguous")
+        x = replace(x, shape=(x.size,), strides=(x.itemsize,))
+    axis = (axis or 0) % max(x.ndim, 1)
+    if not _is_index(index) or given["out"] is not None or given["mode"] == "wrap":
+        raise Unknown("it chooses elements by something other than one array of integers")
+    if not x.ndim or not x.shape[axis]:
+        raise Unknown("there are no elements")
+    steps, chosen = _strides(x), _strides(index)
+    strides = (*steps[:axis], *[0] * index.ndim, *steps[axis + 1 :])
+    along = (*[0] * axis, *chosen, *[0] * (x.ndim - axis - 1))
+    clips = given["mode"] == "clip"
+    source = Indexed(x, strides, index, along, x.shape[axis], steps[axis], clips)
+    return _copy(source, result)
+
+
+def _scattered(call: Call, fun: np.ufunc) -> Body:
+    """`fun.at(target, index, value)` for one array of indices, of the first axis."""
+    target, index, value = call.args
+    index = index[0] if isinstance(index, tuple) and len(index) == 1 else index
+    if fun not in (np.add, np.subtract) or not _is_index(index) or not target.size:
+        raise Unknown("it chooses elements by something other than one array of integers")
+    steps = _strides(target)
+    strides = (*[0] * index.ndim, *steps[1:])
+    along = (*_strides(index), *[0] * (target.ndim - 1))
+    place = Indexed(target, strides, index, along, target.shape[0], steps[0])
+    shape = (*index.shape, *target.shape[1:])
+    dtypes = (target.dtype, target.dtype)
+    return Body(shape, None, (value,), dtypes, target, fun, scatter=place)
+
+
+def _is_index(index: Any) -> bool:
+    return isinstance(index, Value) and index.dtype.kind in "iu"
+
+
+def _strides(v: Value) -> list[int]:
+    """The elements from one index to the next; 0 for an axis with a single one."""
+    return [0 if n == 1 else s // v.itemsize for n, s in zip(v.shape, v.strides, strict=True)]
 
 
 def _copy(source: Any, target: Value) -> Body:
@@ -459,7 +587,7 @@ def _assignment(call: Call) -> Body:
 
 def _part(v: Value, index: Any) -> Value:
     """A part of a value by basic indexing, as a value."""
-    if index is ... or index == ():
+    if index is ... or (isinstance(index, tuple) and not index):
         return v
     part, *_ = viewed(getitem, (v, index))
     if part is None:

@@ -23,7 +23,7 @@ from ...program import Call, Storage, Value
 from .. import Loop, Segment
 from ..numpy_source import NumpySource, in_rows, is_taken_now, named_results, segment_of
 from . import runtime
-from .kernels import Nest, Product
+from .kernels import BoundsCheck, Guard, Nest, Product
 from .lowering import Unknown, is_of_floats, kernel_of, lower
 from .segments import Module, NativeFunction, address_of, rows_laid_out
 
@@ -110,7 +110,7 @@ def _lowered(calls: Iterable[Call]) -> list[Call]:
 
 
 def _is_kernel(call: Call) -> bool:
-    return isinstance(call.fun, (Nest, Product))
+    return isinstance(call.fun, (Nest, Product, Guard, BoundsCheck))
 
 
 def _roots(code: Code, buffers: Buffers) -> dict[Storage, Value]:
@@ -156,7 +156,8 @@ def _native(
     name = code.name(plain, function.name)
     again = code.name(function.laid_out(plain), f"{function.name}_laid_out")
     given = ", ".join(map(code.text, function.arguments))
-    line = f"{name}({given}) or {again}({given})" if given else f"{name}()"
+    may_end = given or any(isinstance(call.fun, (Guard, BoundsCheck)) for call in calls)
+    line = f"{name}({given}) or {again}({given})" if may_end else f"{name}()"
     loop = runtime.builtin(library, function.loop, plain)
     changed = [v.array for call in calls for v in call.changes if v.storage.home == "state"]
     lines = [*new.values(), line]
@@ -222,8 +223,10 @@ class NativeLoop:
         while start < stop:
             before = time.perf_counter()
             count = min(count, stop - start)
-            self._segment.loop(numbers, len(self._copies), start, count)
-            start += count
+            done = self._segment.loop(numbers, len(self._copies), start, count)
+            start += done
+            if done < count:  # the usual way says why
+                break
             seconds = time.perf_counter() - before
             count = max(1, int(count * min(CHUNK / max(seconds, 1e-9), 64)))
         return start

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from llvmlite import ir
 
-from . import functions
-from .kernels import Access, Cast, DType, Load, Nest, Number, Reduction
+from .kernels import Access, Cast, DType, Gather, Load, Nest, Number, Reduction, Scatter
 from .lanes import constant
-from .loops import INDEX, loop, shuffle, splat, vector_type
+from .loops import INDEX, loop, shuffle, splat
+from .registers import cast, emit as emit_function, kind, memory_kind
 from .runtime import host
 
 _VECTORS = 2  # processor vectors that make one of the code: two chains of operations hide latency
@@ -55,19 +55,28 @@ class _Emitter:
         }
         self._depths = self._depths_of_registers()
         itemsizes = [self._dtype(i).itemsize for i in range(len(nest.instructions))]
-        self._lanes = _VECTORS * host().vector_bytes // max(4, *itemsizes)
+        vectors = _VECTORS if not self._indexed else 1
+        self._lanes = vectors * host().vector_bytes // max(4, *itemsizes)
+
+    @property
+    def _indexed(self) -> bool:
+        """Whether indices choose elements: each of them is then an instruction of its own."""
+        gathers = (isinstance(i, Gather) for i in self._nest.instructions)
+        return bool(self._nest.scatters) or any(gathers)
 
     def _dtype(self, register: int) -> DType:
-        instruction = self._nest.instructions[register]
-        return instruction.access.dtype if isinstance(instruction, Load) else instruction.dtype
+        return self._nest.instructions[register].dtype
 
     def _depths_of_registers(self) -> list[int]:
         """How many loops each instruction has to lie in."""
         depths: list[int] = []
         for instruction in self._nest.instructions:
-            if isinstance(instruction, Load):
+            if isinstance(instruction, (Load, Gather)):
                 strides = self._strides[instruction.access]
-                depths.append(max((i + 1 for i, s in enumerate(strides) if s), default=0))
+                depth = max((i + 1 for i, s in enumerate(strides) if s), default=0)
+                if isinstance(instruction, Gather):
+                    depth = max(depth, depths[instruction.chosen])
+                depths.append(depth)
             elif isinstance(instruction, Number):
                 depths.append(0)
             elif isinstance(instruction, Cast):
@@ -119,7 +128,7 @@ class _Emitter:
         else:
             values = [*self._innermost(places, registers, indices, values)]
         for r, value in zip(here, values[len(collected) :], strict=True):
-            total = _across(self._builder, r.fun, value)
+            total = _across(self._builder, r, value)
             self._combine(r, 1, total, places[r.access], 0, indices)
         return values[: len(collected)]
 
@@ -128,7 +137,7 @@ class _Emitter:
         if not stride:
             return place
         offset = index if stride == 1 else self._builder.mul(index, INDEX(stride))
-        return self._builder.gep(place, [offset], source_etype=_memory_type(a.dtype))
+        return self._builder.gep(place, [offset], source_etype=memory_kind(a.dtype))
 
     def _innermost(
         self,
@@ -180,12 +189,16 @@ class _Emitter:
         for r, value in zip(own, collected, strict=True):
             full = value.type.count if isinstance(value.type, ir.VectorType) else 1
             padded = _padded(self._builder, r, vector(r.register), lanes, full)
-            grown.append(functions.emit(self._builder, r.fun, value, padded))
+            grown.append(emit_function(self._builder, r.fun, r.access.dtype, [value, padded]))
         for r in self._nest.reductions:
             if self._start(r) == last:
                 stride = self._strides[r.access][-1] if last else 0
                 place = self._moved(places[r.access], r.access, stride, index)
                 self._combine(r, lanes, vector(r.register), place, stride, indices)
+        for s in self._nest.scatters:
+            stride = self._strides[s.access][-1] if last else 0
+            place = self._moved(places[s.access], s.access, stride, index)
+            self._scatter(s, vector(s.register), registers[s.chosen], place, stride, lanes)
         return grown
 
     def _instructions(
@@ -215,43 +228,102 @@ class _Emitter:
                 stride = self._strides[access][-1] if depth == last and last else 0
                 place = self._moved(places[access], access, stride, index)
                 registers[i] = self._load(place, access.dtype, stride, lanes)
+            elif isinstance(instruction, Gather):
+                stride = self._strides[instruction.access][-1] if depth == last and last else 0
+                place = self._moved(places[instruction.access], instruction.access, stride, index)
+                chosen = registers[instruction.chosen]
+                registers[i] = self._gather(instruction, place, chosen, stride, lanes)
             elif isinstance(instruction, Number):
-                registers[i] = constant(_kind(instruction.dtype, lanes), instruction.number)
+                registers[i] = constant(kind(instruction.dtype, lanes), instruction.number)
             elif isinstance(instruction, Cast):
                 value = operand(instruction.register)
-                registers[i] = functions.cast(self._builder, value, instruction.dtype)
+                old = self._dtype(instruction.register)
+                registers[i] = cast(self._builder, value, old, instruction.dtype)
             else:
-                operands = map(operand, instruction.registers)
-                registers[i] = functions.emit(self._builder, instruction.fun, *operands)
+                dtype = self._dtype(instruction.registers[-1])
+                operands = [*map(operand, instruction.registers)]
+                registers[i] = emit_function(self._builder, instruction.fun, dtype, operands)
+
+    def _gather(
+        self, gather: Gather, place: ir.Value, chosen: ir.Value, stride: int, lanes: int
+    ) -> ir.Value:
+        """The elements that indices choose; `place` is that of the first one."""
+        builder, dtype = self._builder, gather.access.dtype
+        element = memory_kind(dtype)
+        chosen = _inside(builder, chosen, gather)
+        if not isinstance(chosen.type, ir.VectorType):
+            offset = builder.mul(chosen, INDEX(gather.step))
+            at = builder.gep(place, [offset], source_etype=element)
+            return self._load(at, dtype, stride, lanes)
+        value = ir.Constant(ir.VectorType(kind(dtype), lanes), ir.Undefined)
+        for lane in range(lanes):
+            at = self._chosen(place, chosen, gather, stride, lane)
+            single = self._load(at, dtype, 0, 1)
+            value = builder.insert_element(value, single, ir.IntType(32)(lane))
+        return value
+
+    def _chosen(
+        self, place: ir.Value, chosen: ir.Value, axis: Gather | Scatter, stride: int, lane: int
+    ) -> ir.Value:
+        """A pointer to the element that one lane of the indices chooses."""
+        builder = self._builder
+        if isinstance(chosen.type, ir.VectorType):
+            chosen = builder.extract_element(chosen, ir.IntType(32)(lane))
+        offset = builder.add(builder.mul(chosen, INDEX(axis.step)), INDEX(lane * stride))
+        return builder.gep(place, [offset], source_etype=memory_kind(axis.access.dtype))
+
+    def _scatter(
+        self,
+        s: Scatter,
+        value: ir.Value,
+        chosen: ir.Value,
+        place: ir.Value,
+        stride: int,
+        lanes: int,
+    ) -> None:
+        """Combine elements that indices choose with others; one may be chosen several times."""
+        builder, dtype = self._builder, s.access.dtype
+        chosen = _inside(builder, chosen, s)
+        if not isinstance(chosen.type, ir.VectorType) and (stride or lanes == 1):
+            at = self._chosen(place, chosen, s, stride, 0)
+            earlier = self._load(at, dtype, stride, lanes)
+            result = emit_function(builder, s.fun, dtype, [earlier, value])
+            self._store(result, at, dtype, stride, lanes)
+            return
+        for lane in range(lanes):
+            at = self._chosen(place, chosen, s, stride, lane)
+            single = builder.extract_element(value, ir.IntType(32)(lane))
+            earlier = self._load(at, dtype, 0, 1)
+            self._store(emit_function(builder, s.fun, dtype, [earlier, single]), at, dtype, 0, 1)
 
     def _load(self, place: ir.Value, dtype: DType, stride: int, lanes: int) -> ir.Value:
-        builder, kind = self._builder, _memory_type(dtype)
+        builder, element = self._builder, memory_kind(dtype)
         if stride == 1 and lanes > 1:
-            whole = ir.VectorType(kind, lanes)
+            whole = ir.VectorType(element, lanes)
             value = builder.load(place, align=dtype.itemsize, typ=whole)
         elif lanes == 1:
-            value = builder.load(place, align=dtype.itemsize, typ=kind)
+            value = builder.load(place, align=dtype.itemsize, typ=element)
         else:
-            value = ir.Constant(ir.VectorType(kind, lanes), ir.Undefined)
+            value = ir.Constant(ir.VectorType(element, lanes), ir.Undefined)
             for lane in range(lanes):
-                at = builder.gep(place, [INDEX(lane * stride)], source_etype=kind)
-                single = builder.load(at, align=dtype.itemsize, typ=kind)
+                at = builder.gep(place, [INDEX(lane * stride)], source_etype=element)
+                single = builder.load(at, align=dtype.itemsize, typ=element)
                 value = builder.insert_element(value, single, ir.IntType(32)(lane))
         if dtype.kind == "b":
-            return builder.trunc(value, _kind(dtype, lanes))
+            return builder.trunc(value, kind(dtype, lanes))
         return value
 
     def _store(
         self, value: ir.Value, place: ir.Value, dtype: DType, stride: int, lanes: int
     ) -> None:
-        builder, kind = self._builder, _memory_type(dtype)
+        builder, element = self._builder, memory_kind(dtype)
         if dtype.kind == "b":
-            value = builder.zext(value, kind if lanes == 1 else ir.VectorType(kind, lanes))
+            value = builder.zext(value, element if lanes == 1 else ir.VectorType(element, lanes))
         if lanes == 1 or stride == 1:
             builder.store(value, place, align=dtype.itemsize)
             return
         for lane in range(lanes):
-            at = builder.gep(place, [INDEX(lane * stride)], source_etype=kind)
+            at = builder.gep(place, [INDEX(lane * stride)], source_etype=element)
             single = builder.extract_element(value, ir.IntType(32)(lane))
             builder.store(single, at, align=dtype.itemsize)
 
@@ -275,18 +347,19 @@ class _Emitter:
                 first = builder.and_(first, other)
             earlier = self._load(place, dtype, stride, lanes)
             earlier = builder.select(first, _identity(r, lanes), earlier)
-            value = functions.emit(builder, r.fun, earlier, value)
+            value = emit_function(builder, r.fun, dtype, [earlier, value])
         self._store(value, place, dtype, stride, lanes)
 
 
-def _kind(dtype: DType, lanes: int) -> ir.Type:
-    """The type of a register."""
-    return vector_type(functions.type_of(dtype), lanes)
-
-
-def _memory_type(dtype: DType) -> ir.Type:
-    """The type of an element in memory, where a bool takes a byte."""
-    return ir.IntType(8) if dtype.kind == "b" else functions.type_of(dtype)
+def _inside(builder: ir.IRBuilder, chosen: ir.Value, axis: Gather | Scatter) -> ir.Value:
+    """Indices of elements that an axis has."""
+    zero, size = constant(chosen.type, 0), constant(chosen.type, axis.size)
+    is_negative = builder.icmp_signed("<", chosen, zero)
+    if not (isinstance(axis, Gather) and axis.clips):
+        return builder.select(is_negative, builder.add(chosen, size), chosen)
+    last = constant(chosen.type, axis.size - 1)
+    chosen = builder.select(is_negative, zero, chosen)
+    return builder.select(builder.icmp_signed(">", chosen, last), last, chosen)
 
 
 def _identity(r: Reduction, lanes: int) -> ir.Constant:
@@ -301,7 +374,7 @@ def _identity(r: Reduction, lanes: int) -> ir.Constant:
             (-np.inf, np.inf) if dtype.kind == "f" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
         )
         number = bounds[r.fun is np.minimum]
-    return constant(_kind(dtype, lanes), number)
+    return constant(kind(dtype, lanes), number)
 
 
 def _padded(
@@ -316,7 +389,7 @@ def _padded(
     return shuffle(builder, value, _identity(r, lanes), chosen)
 
 
-def _across(builder: ir.IRBuilder, fun: np.ufunc, value: ir.Value) -> ir.Value:
+def _across(builder: ir.IRBuilder, r: Reduction, value: ir.Value) -> ir.Value:
     """The lanes of a vector, combined: one half with the other."""
     if not isinstance(value.type, ir.VectorType):
         return value
@@ -325,8 +398,8 @@ def _across(builder: ir.IRBuilder, fun: np.ufunc, value: ir.Value) -> ir.Value:
     low = _lanes_of(builder, value, range(half))
     high = _lanes_of(builder, value, range(half, count))
     if count < 2 * half:
-        low, high = _across(builder, fun, low), _across(builder, fun, high)
-    return _across(builder, fun, functions.emit(builder, fun, low, high))
+        low, high = _across(builder, r, low), _across(builder, r, high)
+    return _across(builder, r, emit_function(builder, r.fun, r.access.dtype, [low, high]))
 
 
 def _lanes_of(builder: ir.IRBuilder, value: ir.Value, lanes: Sequence[int]) -> ir.Value:

@@ -2,27 +2,35 @@
 
 The addresses of arrays that stay where they are lie in the code. Other arrays are arguments. They
 must lie in memory as the values did while tracing: else the function does nothing, and returns
-False.
+False. It returns None where a guard does not hold, and 0 where an index is out of bounds; and else
+True.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
 
 from ....engine.typing import Array, Function
 from ...program import Call, Storage, Value
+from ...wrapper import Diverged
 from . import matrices, nests, products, runtime
-from .kernels import Kernel, Nest
-from .loops import INDEX
+from .kernels import BoundsCheck, Guard, Kernel, Nest, Product
+from .lanes import constant
+from .loops import INDEX, loop
+from .registers import memory_kind
 
 _POINTER = ir.PointerType()
 _BYTE = ir.IntType(8)
 _DATA = object.__basicsize__  # bytes from the start of an array to its fields, on 64 bits
 _STRIDES = _DATA + 24
+# How the code of a function ends, and what Python gets where it could not be made.
+_STATUS = ir.IntType(8)
+DONE, DIVERGED, OUT_OF_BOUNDS = range(3)
+_ANSWERS = {DIVERGED: None, OUT_OF_BOUNDS: 0}
 
 
 class NativeFunction(NamedTuple):
@@ -35,13 +43,18 @@ class NativeFunction(NamedTuple):
     loop: str
     arguments: Sequence[Value]
     written: frozenset[int]
+    gathers: str  # the calls that choose elements by indices
 
     def laid_out(self, plain: Function) -> Function:
-        """The same for arrays that lie in memory in another way."""
+        """The same for arrays that lie in memory in another way; where it ends early, it raises."""
 
         def native(*arrays: Array) -> None:
             copies = [laid_out(a, v) for a, v in zip(arrays, self.arguments, strict=True)]
-            plain(*copies)
+            answer = plain(*copies)
+            if answer is None:
+                raise Diverged
+            if not answer:
+                raise IndexError(f"an index is out of bounds for an array: {self.gathers}")
             for i in self.written:
                 arrays[i][...] = copies[i]
 
@@ -67,7 +80,9 @@ class Module:
         self._add_call(name, body, arguments)
         self._add_loop(f"{name}_loop", body)
         written = frozenset(i for i, v in enumerate(arguments) if v.storage in changed)
-        return NativeFunction(name, f"{name}_loop", arguments, written)
+        checks = [call.location for call in calls if isinstance(call.fun, BoundsCheck)]
+        places = ", ".join(dict.fromkeys(checks))
+        return NativeFunction(name, f"{name}_loop", arguments, written, places)
 
     def _add_call(self, name: str, body: ir.Function, arguments: Sequence[Value]) -> None:
         builder, given = runtime.builtin_function(self.module, name)
@@ -78,11 +93,16 @@ class Module:
                 with builder.if_then(test, likely=False):
                     builder.ret(_reference(builder, False))
             pointers.append(_field(builder, array, _DATA))
-        builder.call(body, pointers)
+        status = builder.call(body, pointers)
+        for end, answer in _ANSWERS.items():
+            with builder.if_then(builder.icmp_unsigned("==", status, _STATUS(end)), likely=False):
+                builder.ret(_reference(builder, answer))
         builder.ret(_reference(builder, True))
 
     def _add_loop(self, name: str, body: ir.Function) -> None:
-        """Add `name(table, copies, start, count)`, which makes steps.
+        """Add `name(table, copies, start, count)`, which makes steps, and returns how many.
+
+        It ends early before a step that cannot be made.
 
         For each argument, the table has the address of an array with those of all steps, and the
         bytes from one step to the next; and for each of the copies that a step ends with, the
@@ -102,7 +122,7 @@ class Module:
         def pointer(address: ir.Value, stride: ir.Value, step: ir.Value) -> ir.Value:
             return builder.inttoptr(builder.add(address, builder.mul(stride, step)), _POINTER)
 
-        def copy(k: ir.Value, step: ir.Value) -> None:
+        def copy(k: ir.Value, step: ir.Value) -> ir.Value:
             row = builder.gep(table, [builder.mul(k, INDEX(32))], source_etype=_BYTE)
             row = _at(builder, row, 16 * len(body.args))
             source = builder.inttoptr(entry(row, 0), _POINTER)
@@ -111,23 +131,27 @@ class Module:
             memcpy = "llvm.memcpy.p0.p0.i64"
             fun = self.module.globals.get(memcpy) or ir.Function(self.module, kind, memcpy)
             builder.call(fun, [target, source, entry(row, 3), ir.IntType(1)(0)])
+            return ir.IntType(1)(1)
 
-        def step(done: ir.Value) -> None:
+        def step(done: ir.Value) -> ir.Value:
             index = builder.add(start, done)
             places = [
                 pointer(entry(table, 2 * i), entry(table, 2 * i + 1), index)
                 for i in range(len(body.args))
             ]
-            builder.call(body, places)
-            _counted(builder, copies, lambda k: copy(k, index))
+            status = builder.call(body, places)
+            goes_on = builder.icmp_unsigned("==", status, _STATUS(DONE))
+            with builder.if_then(goes_on):
+                _counted(builder, copies, lambda k: copy(k, index))
+            return goes_on
 
         with runtime.without_gil(builder):
-            _counted(builder, count, step)
-        builder.ret(_reference(builder, True))
+            steps = _counted(builder, count, step)
+        builder.ret(runtime.c_api(builder, "PyLong_FromSsize_t", _POINTER, steps))
 
     def _body(self, name: str, calls: Sequence[Call], arguments: Sequence[Value]) -> ir.Function:
-        """A function of pointers to the arguments."""
-        kind = ir.FunctionType(ir.VoidType(), [_POINTER] * len(arguments))
+        """A function of pointers to the arguments, which returns a status."""
+        kind = ir.FunctionType(_STATUS, [_POINTER] * len(arguments))
         function = ir.Function(self.module, kind, name)
         function.linkage = "internal"
         builder = ir.IRBuilder(function.append_basic_block())
@@ -140,34 +164,84 @@ class Module:
             return INDEX(self._address_of(v)).inttoptr(_POINTER)
 
         for call in calls:
-            builder.call(self._kernel(call.fun), [pointer_to(v) for v in call.fun.pointers])
-        builder.ret_void()
+            pointers = [pointer_to(v) for v in call.fun.pointers]
+            holds = builder.call(self._kernel(call.fun), pointers)
+            if isinstance(call.fun, (Guard, BoundsCheck)):
+                with builder.if_then(builder.not_(holds), likely=False):
+                    is_guard = isinstance(call.fun, Guard)
+                    builder.ret(_STATUS(DIVERGED if is_guard else OUT_OF_BOUNDS))
+        builder.ret(_STATUS(DONE))
         return function
 
     def _kernel(self, kernel: Kernel) -> ir.Function:
         """The function of a kernel."""
         key = kernel.key
         if key not in self._kernels:
-            kind = ir.FunctionType(ir.VoidType(), [_POINTER] * len(kernel.pointers))
+            tests = isinstance(kernel, (Guard, BoundsCheck))
+            result = ir.IntType(1) if tests else ir.VoidType()
+            kind = ir.FunctionType(result, [_POINTER] * len(kernel.pointers))
             name = f"{kernel.__name__}.{len(self._kernels)}"
             function = self._kernels[key] = ir.Function(self.module, kind, name)
             function.linkage = "internal"
             builder = ir.IRBuilder(function.append_basic_block())
-            if isinstance(kernel, Nest):
-                nests.emit(builder, kernel, function.args)
-            else:
-                operands = kernel.left, kernel.right, kernel.result
-                a, b, c = (
-                    matrices.Matrix(pointer, *operand)
-                    for pointer, operand in zip(function.args, operands, strict=True)
-                )
-                products.emit(builder, a, b, c, kernel.dtype)
-            builder.ret_void()
+            value = _written(builder, kernel, function.args)
+            builder.ret_void() if value is None else builder.ret(value)
         return self._kernels[key]
 
 
-def _counted(builder: ir.IRBuilder, count: ir.Value, body: Callable[[ir.Value], None]) -> None:
-    """Write `for i in range(count): body(i)`."""
+def _written(
+    builder: ir.IRBuilder, kernel: Kernel, pointers: Sequence[ir.Value]
+) -> ir.Value | None:
+    """Write the code of a kernel; return the result of a test."""
+    if isinstance(kernel, Nest):
+        nests.emit(builder, kernel, pointers)
+    elif isinstance(kernel, Product):
+        operands = kernel.left, kernel.right, kernel.result
+        a, b, c = (
+            matrices.Matrix(pointer, *operand)
+            for pointer, operand in zip(pointers, operands, strict=True)
+        )
+        products.emit(builder, a, b, c, kernel.dtype)
+    elif isinstance(kernel, Guard):
+        (v,) = kernel.pointers
+        value = builder.load(pointers[0], align=v.itemsize, typ=memory_kind(v.dtype))
+        zero = constant(value.type, 0)
+        is_true = builder.fcmp_unordered if v.dtype.kind == "f" else builder.icmp_unsigned
+        return is_true("!=" if kernel.decision else "==", value, zero)
+    else:
+        return _bounds_hold(builder, kernel, pointers[0])
+    return None
+
+
+def _bounds_hold(builder: ir.IRBuilder, check: BoundsCheck, pointer: ir.Value) -> ir.Value:
+    """Whether all indices are of elements that an axis has."""
+    (v,) = check.pointers
+    kind = memory_kind(v.dtype)
+    low = 0 if v.dtype.kind == "u" else -check.size
+    is_less = builder.icmp_unsigned if v.dtype.kind == "u" else builder.icmp_signed
+
+    def inside(axis: int, pointer: ir.Value, holds: Sequence[ir.Value]) -> Sequence[ir.Value]:
+        if axis == v.ndim:
+            index = builder.load(pointer, align=v.itemsize, typ=kind)
+            in_bounds = is_less("<", index, kind(check.size))
+            if low:
+                in_bounds = builder.and_(in_bounds, is_less(">=", index, kind(low)))
+            return [builder.and_(holds[0], in_bounds)]
+
+        def body(i: ir.Value, holds: Sequence[ir.Value]) -> Sequence[ir.Value]:
+            offset = builder.mul(i, INDEX(v.strides[axis]))
+            return inside(axis + 1, builder.gep(pointer, [offset], source_etype=_BYTE), holds)
+
+        return loop(builder, v.shape[axis], 1, holds, body)
+
+    (result,) = inside(0, pointer, [ir.IntType(1)(1)])
+    return result
+
+
+def _counted(
+    builder: ir.IRBuilder, count: ir.Value, body: Callable[[ir.Value], ir.Value]
+) -> ir.Value:
+    """Write `for i in range(count): if not body(i): break`; return the number of full rounds."""
     before = builder.block
     head, inside, end = (builder.append_basic_block(name) for name in ("head", "inside", "end"))
     builder.branch(head)
@@ -176,10 +250,12 @@ def _counted(builder: ir.IRBuilder, count: ir.Value, body: Callable[[ir.Value], 
     index.add_incoming(INDEX(0), before)
     builder.cbranch(builder.icmp_signed("<", index, count), inside, end)
     builder.position_at_end(inside)
-    body(index)
-    index.add_incoming(builder.add(index, INDEX(1)), builder.block)
-    builder.branch(head)
+    goes_on = body(index)
+    following = builder.add(index, INDEX(1))
+    index.add_incoming(following, builder.block)
+    builder.cbranch(goes_on, head, end)
     builder.position_at_end(end)
+    return index
 
 
 def _other_layout(builder: ir.IRBuilder, array: ir.Value, v: Value) -> list[ir.Value]:
@@ -206,8 +282,8 @@ def _field(builder: ir.IRBuilder, array: ir.Value, offset: int) -> ir.Value:
     return builder.load(_at(builder, array, offset), typ=_POINTER)
 
 
-def _reference(builder: ir.IRBuilder, thing: bool) -> ir.Value:
-    """A new reference to True or False."""
+def _reference(builder: ir.IRBuilder, thing: Any) -> ir.Value:
+    """A new reference to an object that always lives: True, None ..."""
     value = INDEX(id(thing)).inttoptr(_POINTER)
     runtime.c_api(builder, "Py_IncRef", ir.VoidType(), value)
     return value
