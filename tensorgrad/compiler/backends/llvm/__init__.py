@@ -3,6 +3,7 @@
 It needs the library llvmlite, which is imported when a program is first compiled so.
 
     kernels      what native code computes in one go: loop nests and products
+    bodies       what a call computes for each index
     lowering     calls of a program become kernels
     registers    registers of any dtype
     nests        a loop nest becomes LLVM's code

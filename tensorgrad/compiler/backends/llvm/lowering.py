@@ -6,21 +6,26 @@ are strides there, and with reductions of what the nest computes. What else ther
 
 from __future__ import annotations
 
-import itertools
-import math
-import operator
-from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, NamedTuple
+from collections.abc import Container, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 from ....engine.registry import name_of
-from ....engine.typing import Function
-from ...functions import array_of, assign_at, getitem, power, spread
+from ...functions import assign_at
 from ...ops import op_of
-from ...program import Call, Program, Storage, Value, values_in, viewed
-from . import products, registers
+from ...program import Call, Program, Storage, Value
+from .bodies import (
+    Body,
+    Indexed,
+    Place,
+    Unknown,
+    body_of,
+    number_of,
+    part_of,
+    place_of,
+    target_place,
+)
 from .kernels import (
     Access,
     BoundsCheck,
@@ -31,7 +36,6 @@ from .kernels import (
     Instruction,
     Kernel,
     Load,
-    Matrix,
     Nest,
     Number,
     Operation,
@@ -40,81 +44,6 @@ from .kernels import (
     Scatter,
     Store,
 )
-
-_NUMBERS: Mapping[Function, np.ufunc] = {
-    operator.add: np.add, operator.sub: np.subtract, operator.mul: np.multiply,
-    operator.truediv: np.divide, operator.gt: np.greater, power: np.power, math.sqrt: np.sqrt,
-}  # fmt: skip
-_REDUCED = frozenset({np.add, np.multiply, np.maximum, np.minimum})
-_ERRORS = frozenset({"ignore", "warn"})  # of NumPy's settings, those that let native code run
-
-
-class Place(NamedTuple):
-    """Elements of a storage: where a value lies, along the axes of a nest."""
-
-    storage: Storage
-    offset: int
-    strides: tuple[int, ...]
-    dtype: DType
-
-
-class Unknown(Exception):  # noqa: N818 (no error: the call stays as it is)
-    """Native code does not know how to make a call; the message says why."""
-
-
-class Indexed(NamedTuple):
-    """Elements of a value that indices choose along one of its axes, of a size.
-
-    They are `step` elements of memory apart. The strides are those of the other axes, and of the
-    indices, along the axes of a nest.
-    """
-
-    value: Value
-    strides: tuple[int, ...]
-    chosen: Value
-    chosen_strides: tuple[int, ...]
-    size: int
-    step: int
-    clips: bool = False
-
-    @property
-    def place(self) -> Place:
-        """Where the elements lie: anywhere in the value."""
-        return Place(self.value.storage, self.value.offset, (), self.value.dtype)
-
-    @property
-    def chosen_place(self) -> Place:
-        """Where the indices lie."""
-        return Place(
-            self.chosen.storage, self.chosen.offset, self.chosen_strides, self.chosen.dtype
-        )
-
-
-class Body(NamedTuple):
-    """What a call computes for each index of a shape: `fun` of the operands, in a dtype.
-
-    The result is written to `target`, or combined along `axes`.
-    """
-
-    shape: tuple[int, ...]
-    fun: Function | None  # None: the operand as it is
-    operands: Sequence[Any]
-    dtypes: Sequence[DType]  # in which it computes: of the operands, and of the result
-    target: Value
-    reduce: np.ufunc | None = None
-    axes: tuple[int, ...] = ()
-    scatter: Indexed | None = None  # of the target, with which `reduce` combines the result
-
-    @property
-    def reads(self) -> list[Value]:
-        """The values that it reads."""
-        found: list[Value] = []
-        for a in (*self.operands, self.scatter):
-            if isinstance(a, Indexed):
-                found += [a.value, a.chosen]
-            elif isinstance(a, Value) and not _is_number(a):
-                found.append(a)
-        return found
 
 
 def lower(program: Program) -> Program:
@@ -136,7 +65,7 @@ def kernel_of(call: Call) -> Call:
         return call
     if call.fun is not assign_at:
         raise Unknown("native code does not know it")
-    body = _body(call)
+    body = body_of(call)
     item = _Item(call, Nest(body.shape))
     _Builder(item).add(call, body)
     return _kernel_call(item, set())
@@ -161,7 +90,7 @@ class _Lowering:
         try:
             if is_of_floats(call, self._floats):
                 raise Unknown("it reads a number of Python's")
-            part = _part_of(call)
+            part = part_of(call)
         except Unknown as reason:
             self.remarks.append(f"not native: {name_of(call.fun)} at {call.location}: {reason}")
             self._plain(call)
@@ -296,14 +225,14 @@ class _Builder:
 
     def fits(self, body: Body) -> bool:
         """Whether the nest can do this too: no index needs what another one makes."""
-        item, target = self._item, _target_place(body)
+        item, target = self._item, target_place(body)
         written = [*item.written.items()]
         for a in (*body.operands, body.scatter):
             pairs: list[tuple[Place, Value]] = []
             if isinstance(a, Indexed):
                 pairs = [(a.place, a.value), (a.chosen_place, a.chosen)]
             elif isinstance(a, Value):
-                pairs = [(_place(a, body.shape), a)]
+                pairs = [(place_of(a, body.shape), a)]
             for place, v in pairs:
                 if place not in item.registers and _overlaps(place, v, written):
                     return False
@@ -319,7 +248,7 @@ class _Builder:
             self._operand(a, dtype, body.shape)
             for a, dtype in zip(body.operands, given, strict=True)
         )
-        target, place = body.target, _target_place(body)
+        target, place = body.target, target_place(body)
         if body.fun is None:
             (register,) = registers
         else:
@@ -361,10 +290,10 @@ class _Builder:
             gather = Gather(access, self._index(a), a.size, a.step, a.clips)
             self._item.read[a.place] = a.value
             return self._cast(self._register(gather), dtype)
-        number = _number(a)
+        number = number_of(a)
         if number is not None:
             return self._register(Number(np.asarray(number, dtype).tobytes(), dtype))
-        return self._cast(self._loaded(_place(a, shape), a), dtype)
+        return self._cast(self._loaded(place_of(a, shape), a), dtype)
 
     def _cast(self, register: int, dtype: DType) -> int:
         own = self._nest.instructions[register].dtype
@@ -382,9 +311,6 @@ class _Builder:
         return self._nest.pointers.index(value)
 
 
-# -- places
-
-
 def _overlaps(place: Place, v: Value, others: Iterable[tuple[Place, Value]]) -> bool:
     """Whether a value shares memory with others."""
     low, high = v.bounds
@@ -392,254 +318,8 @@ def _overlaps(place: Place, v: Value, others: Iterable[tuple[Place, Value]]) -> 
     return any(low < stop and start < high for start, stop in spans)
 
 
-def _place(v: Value, shape: tuple[int, ...]) -> Place:
-    """Where an operand lies along the axes of a nest, to whose shape it is broadcast."""
-    strides = (*[0] * (len(shape) - v.ndim), *_strides(v))
-    return Place(v.storage, v.offset, strides, v.dtype)
-
-
-def _target_place(body: Body) -> Place:
-    """Where the result lies along the axes of a nest; reduced axes may be missing in its shape."""
-    v = body.target
-    if body.scatter is not None:
-        return body.scatter.place
-    if body.reduce is None:
-        return _place(v, body.shape)
-    size = v.dtype.itemsize
-    if v.ndim == len(body.shape):
-        strides = [0 if i in body.axes else s // size for i, s in enumerate(v.strides)]
-    else:
-        left = iter(v.strides)
-        strides = [0 if i in body.axes else next(left) // size for i in range(len(body.shape))]
-    strides = [0 if n == 1 else s for n, s in zip(body.shape, strides)]
-    return Place(v.storage, v.offset, tuple(strides), v.dtype)
-
-
-def _is_number(a: Any) -> bool:
-    return _number(a) is not None
-
-
-def _number(a: Any) -> Any:
-    """An operand that is the same number in each call, or None."""
-    if isinstance(a, Value):
-        is_same = a.is_constant and (a.size == 1 or (a.size and not any(a.strides)))
-        return a.array.flat[0] if is_same else None
-    if isinstance(a, (bool, int, float, np.generic)):
-        return a
-    if isinstance(a, np.ndarray) and a.ndim == 0:
-        return a[()]
-    return None
-
-
-# -- calls
-
-
-def _part_of(call: Call) -> Product | Guard | Body:
-    """What a call computes, or Unknown is raised."""
-    if call.kind == "guard" and registers.is_register(call.args[0].dtype):
-        return Guard(call.args[0], call.args[1], [call])
-    if call.kind not in ("pure", "write"):
-        raise Unknown("it calls Python")
-    if call.errors and not _ERRORS.issuperset(call.errors.values()):
-        raise Unknown("floating-point errors are not ignored")
-    return _product(call) or _body(call)
-
-
 def _may_go(call: Call) -> bool:
     """Whether a copy into the state can be left out, if what it copies is made there at once."""
     if call.fun is not assign_at or not isinstance(call.args[2], Value):
         return False
     return call.args[2].storage.home == "temporary"
-
-
-def _body(call: Call) -> Body:
-    """What a call computes for each index, or Unknown is raised."""
-    body = _found(call)
-    for v in (body.target, *body.reads):
-        if not registers.is_register(v.dtype):
-            raise Unknown(f"it computes in {v.dtype}")
-        if any(stride % v.dtype.itemsize for stride in v.strides):
-            raise Unknown("an array lies between elements of another dtype")
-    for a in body.operands:
-        if not isinstance(a, (Value, Indexed)) and _number(a) is None:
-            raise Unknown(f"an operand is a {type(a).__name__}")
-    if body.fun is not None and not registers.is_known(body.fun, body.dtypes[:-1]):
-        raise Unknown(f"native code does not know it for {body.dtypes[0]}")
-    if not math.prod(body.shape):
-        raise Unknown("there are no elements")
-    return body
-
-
-def _found(call: Call) -> Body:
-    fun, args = call.fun, call.args
-    if fun is assign_at:
-        return _assignment(call)
-    if isinstance(fun, np.ufunc) or fun in _NUMBERS:
-        return _elementwise(call, _NUMBERS.get(fun, fun))
-    owner = getattr(fun, "__self__", None)
-    if isinstance(owner, np.ufunc) and name_of(fun).endswith(".at"):
-        return _scattered(call, owner)
-    if len(call.results) != 1 or len(call.returned) != 1 or call.target is not None:
-        raise Unknown("native code does not know it")
-    (result,) = call.results
-    if fun in (np.take, np.ndarray.take, getitem):
-        return _taken(call, result)
-    if isinstance(owner, np.ufunc) and name_of(fun).endswith(".reduce"):
-        return _reduction(call, owner)
-    pattern = op_of(fun).pattern
-    if pattern == "fill":
-        given = (*args[1:2], 0)[0] if fun is np.full_like else int(fun is np.ones_like)
-        return _copy(call.kwargs.get("fill_value", given), result)
-    first = args[0] if args else None
-    is_like = isinstance(first, Value) and first.shape == result.shape
-    if fun in (array_of, spread) or (pattern == "copy" and is_like):
-        return _copy(first, result)
-    if fun in (np.dot, np.inner) and all(isinstance(a, Value) and a.ndim == 1 for a in args[:2]):
-        x, y = args
-        if x.dtype == y.dtype == result.dtype:
-            return Body(x.shape, np.multiply, (x, y), (x.dtype,) * 3, result, np.add, (0,))
-    if pattern == "select" and len(args) == 3 and not call.kwargs:
-        dtypes = (np.dtype(bool), result.dtype, result.dtype, result.dtype)
-        return Body(result.shape, np.where, args, dtypes, result)
-    raise Unknown("native code does not know it")
-
-
-def _taken(call: Call, result: Value) -> Body:
-    """Elements that an array of indices chooses along one axis."""
-    given: dict[str, Any] = {"axis": None, "out": None, "mode": "raise"}
-    x, index, *others = call.args
-    given |= dict(zip(("axis", "out", "mode"), others)) | {**call.kwargs}
-    axis = given["axis"]
-    if call.fun is getitem:
-        axis, index = 0, index[0] if isinstance(index, tuple) and len(index) == 1 else index
-    elif axis is None and x.ndim != 1:
-        if not x.is_c_contiguous:
-            raise Unknown("it chooses elements of an array that is not contiguous")
-        x = replace(x, shape=(x.size,), strides=(x.itemsize,))
-    axis = (axis or 0) % max(x.ndim, 1)
-    if not _is_index(index) or given["out"] is not None or given["mode"] == "wrap":
-        raise Unknown("it chooses elements by something other than one array of integers")
-    if not x.ndim or not x.shape[axis]:
-        raise Unknown("there are no elements")
-    steps, chosen = _strides(x), _strides(index)
-    strides = (*steps[:axis], *[0] * index.ndim, *steps[axis + 1 :])
-    along = (*[0] * axis, *chosen, *[0] * (x.ndim - axis - 1))
-    clips = given["mode"] == "clip"
-    source = Indexed(x, strides, index, along, x.shape[axis], steps[axis], clips)
-    return _copy(source, result)
-
-
-def _scattered(call: Call, fun: np.ufunc) -> Body:
-    """`fun.at(target, index, value)` for one array of indices, of the first axis."""
-    target, index, value = call.args
-    index = index[0] if isinstance(index, tuple) and len(index) == 1 else index
-    if fun not in (np.add, np.subtract) or not _is_index(index) or not target.size:
-        raise Unknown("it chooses elements by something other than one array of integers")
-    steps = _strides(target)
-    strides = (*[0] * index.ndim, *steps[1:])
-    along = (*_strides(index), *[0] * (target.ndim - 1))
-    place = Indexed(target, strides, index, along, target.shape[0], steps[0])
-    shape = (*index.shape, *target.shape[1:])
-    dtypes = (target.dtype, target.dtype)
-    return Body(shape, None, (value,), dtypes, target, fun, scatter=place)
-
-
-def _is_index(index: Any) -> bool:
-    return isinstance(index, Value) and index.dtype.kind in "iu"
-
-
-def _strides(v: Value) -> list[int]:
-    """The elements from one index to the next; 0 for an axis with a single one."""
-    return [0 if n == 1 else s // v.itemsize for n, s in zip(v.shape, v.strides, strict=True)]
-
-
-def _copy(source: Any, target: Value) -> Body:
-    return Body(target.shape, None, (source,), (target.dtype, target.dtype), target)
-
-
-def _elementwise(call: Call, fun: Any) -> Body:
-    dtype = call.kwargs.get("dtype")
-    if fun.nout != 1 or fun.signature is not None or call.kwargs.keys() - {"out", "dtype"}:
-        raise Unknown("native code does not know it")
-    weak = int, float
-    args = call.args[: fun.nin]
-    kinds = [type(a) if type(a) in weak else getattr(a, "dtype", None) or np.asarray(a).dtype
-             for a in args]  # fmt: skip
-    signature = {} if dtype is None else {"signature": (*[None] * len(args), np.dtype(dtype))}
-    try:
-        dtypes = fun.resolve_dtypes((*kinds, None), **signature)
-    except TypeError as error:
-        raise Unknown(str(error)) from None
-    target = call.results[0] if call.results else call.target
-    assert target is not None
-    return Body(target.shape, fun, args, dtypes, target)
-
-
-def _assignment(call: Call) -> Body:
-    array, index, value = call.args
-    if values_in(index) or not (isinstance(value, Value) or _number(value) is not None):
-        raise Unknown("it assigns to chosen elements")
-    target = _part(array, index)
-    if isinstance(value, Value) and value.ndim > target.ndim:
-        raise Unknown("it assigns an array with more axes")
-    return _copy(value, target)
-
-
-def _part(v: Value, index: Any) -> Value:
-    """A part of a value by basic indexing, as a value."""
-    if index is ... or (isinstance(index, tuple) and not index):
-        return v
-    part, *_ = viewed(getitem, (v, index))
-    if part is None:
-        raise Unknown("it assigns to chosen elements")
-    return part
-
-
-def _reduction(call: Call, fun: np.ufunc) -> Body:
-    given: dict[str, Any] = {"axis": 0, "dtype": None, "out": None, "keepdims": False}
-    given |= dict(zip(("array", "axis", "dtype", "out", "keepdims"), call.args)) | {**call.kwargs}
-    x, axis, (result,) = given.pop("array"), given.pop("axis"), call.results
-    dtype, _keepdims = given.pop("dtype") or result.dtype, given.pop("keepdims")
-    if fun not in _REDUCED or any(v is not None for v in given.values()):
-        raise Unknown("native code does not know it")
-    if not isinstance(x, Value) or dtype != result.dtype:
-        raise Unknown(f"it adds up in {dtype}")
-    axes = range(x.ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
-    dtypes = (result.dtype, result.dtype)
-    return Body(x.shape, None, (x,), dtypes, result, fun, tuple(i % x.ndim for i in axes if x.ndim))
-
-
-def _product(call: Call) -> Product | None:
-    """A product of matrices, or of a matrix and a vector, if native code is fast at it."""
-    if (
-        op_of(call.fun).pattern != "product"
-        or call.kwargs.keys() - {"order"}
-        or len(call.args) != 2
-    ):
-        return None
-    (result,) = call.results
-    x, y = call.args
-    values = x, y, result
-    if not all(isinstance(v, Value) and v.dtype == result.dtype for v in values):
-        return None
-    if result.dtype.char not in "fd" or {x.ndim, y.ndim} not in ({2}, {1, 2}):
-        return None
-    left = _matrix(x, as_row=True)
-    right = _matrix(y, as_row=False)
-    if call.fun is np.inner and y.ndim == 2:
-        right = Matrix(right.shape[::-1], right.strides[::-1])
-    (m, k), (_, n) = left.shape, right.shape
-    made = _matrix(result, as_row=x.ndim == 1)
-    if not all(itertools.chain(left.shape, right.shape)):
-        raise Unknown("there are no elements")
-    if not products.pays(m, k, n, result.dtype):
-        raise Unknown(f"BLAS multiplies ({m}, {k}) and ({k}, {n}) as fast")
-    return Product(left, right, made, values)
-
-
-def _matrix(v: Value, as_row: bool) -> Matrix:
-    strides = [stride // v.dtype.itemsize for stride in v.strides]
-    if v.ndim == 2:
-        return Matrix((v.shape[0], v.shape[1]), (strides[0], strides[1]))
-    size, stride = v.shape[0], strides[0]
-    return Matrix((1, size), (0, stride)) if as_row else Matrix((size, 1), (stride, 0))

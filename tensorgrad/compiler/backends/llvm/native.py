@@ -23,8 +23,9 @@ from ...program import Call, Storage, Value
 from .. import Loop, Segment
 from ..numpy_source import NumpySource, in_rows, is_taken_now, named_results, segment_of
 from . import runtime
+from .bodies import Unknown
 from .kernels import BoundsCheck, Guard, Nest, Product
-from .lowering import Unknown, is_of_floats, kernel_of, lower
+from .lowering import is_of_floats, kernel_of, lower
 from .segments import Module, NativeFunction, address_of, rows_laid_out
 
 CHUNK = 0.01  # seconds of a loop, after which Ctrl-C and other threads get their turn
@@ -156,8 +157,10 @@ def _native(
     name = code.name(plain, function.name)
     again = code.name(function.laid_out(plain), f"{function.name}_laid_out")
     given = ", ".join(map(code.text, function.arguments))
-    may_end = given or any(isinstance(call.fun, (Guard, BoundsCheck)) for call in calls)
-    line = f"{name}({given}) or {again}({given})" if may_end else f"{name}()"
+    checked = any(isinstance(call.fun, (Guard, BoundsCheck)) for call in calls)
+    line = f"{name}({given}) or {again}({given})" if given or checked else f"{name}()"
+    if any(isinstance(call.fun, Guard) for call in calls):
+        line = f"if not ({line}): raise Diverged"
     loop = runtime.builtin(library, function.loop, plain)
     changed = [v.array for call in calls for v in call.changes if v.storage.home == "state"]
     lines = [*new.values(), line]

@@ -16,7 +16,6 @@ from llvmlite import ir
 
 from ....engine.typing import Array, Function
 from ...program import Call, Storage, Value
-from ...wrapper import Diverged
 from . import matrices, nests, products, runtime
 from .kernels import BoundsCheck, Guard, Kernel, Nest, Product
 from .lanes import constant
@@ -46,17 +45,16 @@ class NativeFunction(NamedTuple):
     gathers: str  # the calls that choose elements by indices
 
     def laid_out(self, plain: Function) -> Function:
-        """The same for arrays that lie in memory in another way; where it ends early, it raises."""
+        """The same for arrays that lie in memory in any way; it raises errors of indices."""
 
-        def native(*arrays: Array) -> None:
+        def native(*arrays: Array) -> Any:
             copies = [laid_out(a, v) for a, v in zip(arrays, self.arguments, strict=True)]
             answer = plain(*copies)
-            if answer is None:
-                raise Diverged
-            if not answer:
+            if answer is not None and not answer:
                 raise IndexError(f"an index is out of bounds for an array: {self.gathers}")
             for i in self.written:
                 arrays[i][...] = copies[i]
+            return answer
 
         return native
 
