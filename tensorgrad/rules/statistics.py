@@ -125,7 +125,16 @@ def _quantile(
 ) -> Any:
     if isinstance(q, Tensor):
         if q.requires_grad:
-            raise NoRuleError(f"{fun.__name__} has no derivative for q: pass numbers, {OR_DETACH}")
+            if method != "linear" or weights is not None or fun not in _UNITS:
+                raise NoRuleError(
+                    f"{fun.__name__} has a derivative for q with method='linear' alone, and "
+                    f"without weights: pass numbers, {OR_DETACH}"
+                )
+            y = fun(a, plain(q), axis, method=method, keepdims=keepdims)
+            shift = (q - plain(q)) / _UNITS[fun]  # zeros, with the derivative of q
+            return y + shift.reshape(q.shape + (1,) * (y.ndim - q.ndim)) * _slope(
+                a, plain(q) / _UNITS[fun], axis, y.shape
+            )
         q = plain(q)
     several = axis is not None and np.size(axis) != 1
     if several and np.ndim(q) > 1 and fun in (np.nanquantile, np.nanpercentile):
@@ -137,6 +146,20 @@ def _quantile(
     if weights is not None:  # constants: they select an element, which does not depend on them
         options["weights"] = plain(asarray(weights))
     return apply(order_statistic, (a, q), options)
+
+
+_UNITS: dict[Any, float] = {np.quantile: 1, np.percentile: 100}
+
+
+def _slope(a: Any, q: Any, axis: Axis, shape: tuple[int, ...]) -> Any:
+    """The derivative of linear quantiles: from one sorted element to the next, to the right."""
+    a = asarray(a)
+    rows = np.sort(rows_of(a, axes_of(a, axis)), axis=1)
+    steps = rows.shape[1] - 1
+    if not steps:
+        return np.zeros(shape, a.dtype)
+    low = np.clip(np.floor(q * steps).astype(np.intp), 0, steps - 1)
+    return np.moveaxis((rows[:, low + 1] - rows[:, low]) * steps, 0, -1).reshape(shape)
 
 
 for _fun in (np.median, np.nanmedian):

@@ -9,7 +9,7 @@ from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 from ..engine.dispatch import apply
 from ..engine.modes import plain
 from ..engine.primitives import assign
-from ..engine.registry import CONSTANTS, RULES, composite, rule
+from ..engine.registry import CONSTANTS, RULES, composite, rule, shown_as
 from ..engine.tensor import asarray
 from ..engine.typing import Axis
 from .cumulative import suffix_sums
@@ -109,6 +109,7 @@ def _accumulate(ufunc: np.ufunc, x: Any, axis: int = 0, dtype: Any = None) -> An
     return np.moveaxis(apply(accumulated, (np.moveaxis(x, axis, 0),), {"ufunc": ufunc}), 0, axis)
 
 
+@shown_as("ufunc.accumulate")
 def accumulated(x: Any, *, ufunc: np.ufunc) -> Any:
     """Return `ufunc.accumulate` along the first axis."""
     return ufunc.accumulate(x)
@@ -146,6 +147,7 @@ def _reduceat(ufunc: np.ufunc, x: Any, indices: Any, axis: int = 0, dtype: Any =
     return np.moveaxis(apply(of_pieces, (x,), {"ufunc": ufunc, "firsts": firsts}), 0, axis)
 
 
+@shown_as("ufunc.reduceat")
 def of_pieces(x: Any, *, ufunc: np.ufunc, firsts: Any) -> Any:
     """Return `ufunc.reduceat` of pieces along the first axis, which begin at `firsts`."""
     return ufunc.reduceat(x, firsts)
