@@ -109,7 +109,7 @@ def _take(t: Any, value: Variable) -> None:
 
 def _same_layout(t: Variable, value: Variable) -> bool:
     """Return whether a new value has the strides of the old one, or the old elements overlap."""
-    if type(t._array) is not type(value._array):  # a batch of samples; it has no views
+    if isinstance(t._array, Batch) is not isinstance(value._array, Batch):  # t has no views
         return True
     array, other = concrete(t._array), concrete(value._array)
     if not hasattr(array, "strides"):  # another library's
