@@ -12,6 +12,8 @@ import pytest
 
 import tensorgrad as tg
 from tensorgrad.compiler import Compiled
+from tensorgrad.compiler.verifier import verify
+from tensorgrad.engine.arrays import aligned
 
 from .depth import one_in
 from .laws import Laws
@@ -330,3 +332,77 @@ def test_integers_of_all_kinds() -> None:
         with np.errstate(over="ignore"):
             for _ in range(2):
                 assert_same(compiled(x, y), f(x, y))
+
+
+# -- safety
+
+
+def test_the_verifier_knows_what_kernels_address() -> None:
+    plan = tg.compile(lambda x: np.exp(x[1:]) + 1, backend="llvm").lower(np.ones(5))
+    program = plan.stages[-1].program
+    verify(program)
+    (call,) = program.calls
+    call.fun.shape = (5,)  # one more than there is
+    with pytest.raises(AssertionError, match="leaves the storage"):
+        verify(program)
+
+
+@pytest.mark.parametrize("op", one_in(20, ROWS), ids=repr)
+def test_nothing_around_the_buffers_is_written(op: Op, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory before and after the program's own stays as it was; each stage is verified."""
+    blocks = []
+
+    def surrounded(size: int, dtype: Any) -> Any:
+        block = aligned(size * np.dtype(dtype).itemsize + 512, np.uint8)
+        block[...] = 0xA5
+        blocks.append(block)
+        return block[256:-256].view(dtype)
+
+    monkeypatch.setattr("tensorgrad.compiler.buffers.aligned", surrounded)
+    monkeypatch.setenv("TENSORGRAD_VERIFY", "1")
+    args = drawn(op, op.shapes[-1], np.float32, 0)
+    compiled = tg.compile(differentiated(op.fun), backend="llvm")
+    compiled(*args), compiled(*args)
+    for block in blocks:
+        assert np.all(block[:256] == 0xA5) and np.all(block[-256:] == 0xA5)
+
+
+def test_ctrl_c_ends_a_loop_between_two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parameters, their gradients and the count are those of one and the same step."""
+    sizes = (3, 4, 4, 1)
+    x, y = batches(sizes, 64, 4, np.float64)
+    native, same_step = training(sizes, "SGD", np.float64)
+    count = tg.Tensor(0.0)
+
+    def counted(x: Any, y: Any) -> Any:
+        count.data += 1.0
+        return same_step(x, y)
+
+    compiled = tg.compile(counted, backend="llvm")
+    compiled.scan(x[:2], y[:2])
+    readings = iter([0.0, 1e-3, 1e-3, 2e-3])  # of the clock, before and after each part
+
+    def clock() -> float:
+        for now in readings:
+            return now
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tensorgrad.compiler.backends.llvm.native.time.perf_counter", clock)
+    with pytest.raises(KeyboardInterrupt):
+        compiled.scan(x, y)
+    monkeypatch.undo()
+    done = int(count.numpy()) - 2
+    assert 2 < done < 64
+    eager, step = training(sizes, "SGD", np.float64)
+    for pair in [*zip(x[:2], y[:2], strict=True), *zip(x[:done], y[:done], strict=True)]:
+        step(*pair)
+    for p, q in zip(native.parameters(), eager.parameters(), strict=True):
+        assert_same(p.numpy(), q.numpy(), roundings=1 << 10, least=0.1)
+        assert_same(p.grad, q.grad, roundings=1 << 10, least=0.1)
+
+
+@pytest.mark.parametrize("size", [10, 1 << 20])
+def test_long_calls_let_other_threads_run(size: int) -> None:
+    plan = tg.compile(lambda x: np.exp(x) + 1, backend="llvm").lower(np.ones(size))
+    call = plan.source[plan.source.index('@"native_0"(') :]
+    assert ("PyEval_SaveThread" in call[: call.index("}")]) == (size > 10)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from ..engine.registry import shown_as
 from ..engine.typing import Array, Function
-from .program import Call
+from .program import Call, Value
 
 
 def getitem(array: Any, index: Any) -> Any:
@@ -81,3 +81,16 @@ class Kernel:
 
     def __init__(self, calls: Sequence[Call]) -> None:
         self.calls = calls
+
+    @property
+    def spans(self) -> Sequence[Span]:
+        """What it uses of memory, if it is code that addresses memory itself."""
+        return ()
+
+
+class Span(NamedTuple):
+    """Bytes of a value's storage, from the first one to the one after the last."""
+
+    value: Value
+    start: int
+    stop: int

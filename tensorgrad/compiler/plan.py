@@ -187,7 +187,7 @@ class Plan:
         begin = [line.replace("return MISS", "return i") for line in self._begin]
         end = self._effects if self._adds_up else []  # gradients, to the next call
         outputs = [o.value for o in self._results.outputs]
-        loop = Loop(self._inputs, outputs, begin, end)
+        loop = Loop(self._inputs, outputs, begin, end, self._effects)
         first = [f"{a} = arrays[{k}][0, ...]" for k, a in enumerate(self._inputs) if self._layouts]
         lines = [
             f"if not ({self._holds}): return start",

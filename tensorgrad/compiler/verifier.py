@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..engine.registry import name_of
 from ..engine.typing import Function
+from .functions import Kernel
 from .printing import Names
 from .program import Call, Program, Value
 
@@ -12,7 +13,8 @@ def verify(program: Program, before: Program | None = None) -> None:
     """Raise an AssertionError, which names the call, unless a program is sound.
 
     What a call reads comes from outside, or an earlier call makes it; so do the outputs. Each value
-    lies inside its storage, and a view in that of its operand. No call writes to a constant.
+    lies inside its storage, and a view in that of its operand. A kernel
+    addresses nothing outside of them. No call writes to a constant.
     Compared with the program `before` a pass, the effects are the same in the same order, and no
     guard has moved behind a change of what outlives the call.
 
@@ -36,6 +38,9 @@ def verify(program: Program, before: Program | None = None) -> None:
             require(is_defined(v), f"{names.name(v)} is read before it is made", call)
         for v in (*call.reads, *call.results):
             require(_is_inside(v), f"{names.name(v)} does not lie inside its storage", call)
+        for v, start, stop in call.fun.spans if isinstance(call.fun, Kernel) else ():
+            inside = start >= 0 and stop <= v.storage.nbytes
+            require(inside, f"a kernel leaves the storage of {names.name(v)}", call)
         if call.kind == "view":
             operands = {v.storage for v in call.reads}
             shared = any(r.storage in operands for r in call.results)

@@ -37,13 +37,15 @@ class Loop(NamedTuple):
 
     Each step gets the items of `arrays` under the names `inputs`, and puts the `outputs` into the
     items of `results`; for None, there is nothing to put. The lines `begin` come before the calls,
-    the lines `end` after them.
+    the lines `end` after them. The lines `finish` come once, after all steps: a loop that Ctrl-C
+    ends between two steps makes them, too.
     """
 
     inputs: Sequence[str]
     outputs: Sequence[Value | None]
     begin: Sequence[str]
     end: Sequence[str]
+    finish: Sequence[str]
 
 
 class Backend(ABC):

@@ -7,6 +7,7 @@ for a value of the program: kernels that differ in these values alone share thei
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -115,6 +116,14 @@ class Reduction(NamedTuple):
     axes: tuple[int, ...]
 
 
+def _span(v: Value, shape: Sequence[int], strides: Sequence[int]) -> functions.Span:
+    """The bytes around a value's first element that so many steps along some axes reach."""
+    reach = [(n - 1) * step * v.itemsize for n, step in zip(shape, strides, strict=True)]
+    low, high = (sum(r for r in reach if (r < 0) == is_low) for is_low in (True, False))
+    return functions.Span(v, v.offset + low, v.offset + high + v.itemsize)
+
+
+_INDEXED = (Gather, Scatter)
 Instruction = Load | Gather | Number | Cast | Operation
 
 
@@ -162,6 +171,11 @@ class Nest(functions.Kernel):
         return "nest", self.shape, tuple((type(part), part) for part in code)
 
     @property
+    def operations(self) -> int:
+        """About how many operations on elements it makes."""
+        return math.prod(self.shape) * len(self.instructions)
+
+    @property
     def accesses(self) -> list[Access]:
         """All places in memory that it uses."""
         return [*self._reads, *(part.access for part in self._writes)]
@@ -175,6 +189,17 @@ class Nest(functions.Kernel):
     def written(self) -> list[Value]:
         """The values that it writes."""
         return [self.pointers[part.access.pointer] for part in self._writes]
+
+    @property
+    def spans(self) -> list[functions.Span]:
+        """What it uses of memory: the strides say how far it gets from the pointers."""
+        indexed = [i for i in (*self.instructions, *self.scatters) if isinstance(i, _INDEXED)]
+        chosen = [(part.access, (part.size,), (part.step,)) for part in indexed]
+        found = []
+        for access, more, steps in [*((a, (), ()) for a in self.accesses), *chosen]:
+            shape, strides = (*self.shape, *more), (*access.strides, *steps)
+            found.append(_span(self.pointers[access.pointer], shape, strides))
+        return found
 
     @property
     def _reads(self) -> list[Access]:
@@ -204,6 +229,17 @@ class Product(functions.Kernel):
         return "product", self.left, self.right, self.result, self.dtype
 
     @property
+    def operations(self) -> int:
+        """About how many operations on elements it makes; a multiply-add takes less time."""
+        return self.left.shape[0] * math.prod(self.right.shape) // 4
+
+    @property
+    def spans(self) -> list[functions.Span]:
+        """What it uses of memory."""
+        matrices = self.left, self.right, self.result
+        return [_span(v, *matrix) for v, matrix in zip(self.pointers, matrices, strict=True)]
+
+    @property
     def loaded(self) -> Sequence[Value]:
         """The values that it reads."""
         return self.pointers[:2]
@@ -224,6 +260,7 @@ class Guard(functions.Kernel):
         self.pointers = self.loaded = [value]
         self.written: list[Value] = []
         self.decision = decision
+        self.operations = 1
 
     @property
     def key(self) -> Hashable:
@@ -241,6 +278,7 @@ class BoundsCheck(functions.Kernel):
         self.pointers = self.loaded = [indices]
         self.written: list[Value] = []
         self.size = size
+        self.operations = indices.size
 
     @property
     def key(self) -> Hashable:

@@ -82,7 +82,8 @@ class LLVM(NumpySource):
             return steps
         run = code.name(NativeLoop(written[0], *table), "native_loop")
         return [
-            f"i = start = {run}(arrays, results, start)",
+            *("try:", f"    i = start = {run}(arrays, results, start)"),
+            *("except KeyboardInterrupt:", *indented([*loop.finish, "raise"])),
             "if start < len(arrays[0]):",
             *indented(steps),
         ]

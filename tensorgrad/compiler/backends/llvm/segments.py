@@ -8,6 +8,7 @@ True.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ _POINTER = ir.PointerType()
 _BYTE = ir.IntType(8)
 _DATA = object.__basicsize__  # bytes from the start of an array to its fields, on 64 bits
 _STRIDES = _DATA + 24
+LONG = 1 << 18  # operations on elements, some 20 us: others threads may run during more than that
 # How the code of a function ends, and what Python gets where it could not be made.
 _STATUS = ir.IntType(8)
 DONE, DIVERGED, OUT_OF_BOUNDS = range(3)
@@ -75,14 +77,17 @@ class Module:
         arguments = [*dict.fromkeys(roots[v.storage] for v in values if v.storage in roots)]
         changed = {v.storage for call in calls for v in call.fun.written}
         body = self._body(f"{name}.body", calls, arguments)
-        self._add_call(name, body, arguments)
+        is_long = sum(call.fun.operations for call in calls) > LONG
+        self._add_call(name, body, arguments, is_long)
         self._add_loop(f"{name}_loop", body)
         written = frozenset(i for i, v in enumerate(arguments) if v.storage in changed)
         checks = [call.location for call in calls if isinstance(call.fun, BoundsCheck)]
         places = ", ".join(dict.fromkeys(checks))
         return NativeFunction(name, f"{name}_loop", arguments, written, places)
 
-    def _add_call(self, name: str, body: ir.Function, arguments: Sequence[Value]) -> None:
+    def _add_call(
+        self, name: str, body: ir.Function, arguments: Sequence[Value], is_long: bool
+    ) -> None:
         builder, given = runtime.builtin_function(self.module, name)
         pointers = []
         for i, v in enumerate(arguments):
@@ -91,7 +96,8 @@ class Module:
                 with builder.if_then(test, likely=False):
                     builder.ret(_reference(builder, False))
             pointers.append(_field(builder, array, _DATA))
-        status = builder.call(body, pointers)
+        with runtime.without_gil(builder) if is_long else contextlib.nullcontext():
+            status = builder.call(body, pointers)
         for end, answer in _ANSWERS.items():
             with builder.if_then(builder.icmp_unsigned("==", status, _STATUS(end)), likely=False):
                 builder.ret(_reference(builder, answer))
