@@ -406,3 +406,62 @@ def test_long_calls_let_other_threads_run(size: int) -> None:
     plan = tg.compile(lambda x: np.exp(x) + 1, backend="llvm").lower(np.ones(size))
     call = plan.source[plan.source.index('@"native_0"(') :]
     assert ("PyEval_SaveThread" in call[: call.index("}")]) == (size > 10)
+
+
+# -- random numbers, joined arrays, sums of products
+
+
+def test_dropout_in_a_native_loop_draws_as_numpy() -> None:
+    """The same numbers, and the same state of the generator afterwards."""
+
+    def run(backend: str) -> tuple[Any, Any, Any]:
+        drop = tg.nn.Dropout(0.5, rng=np.random.default_rng(3))
+        w = tg.Tensor(np.ones(6), requires_grad=True)
+        optimizer = tg.optim.SGD([w], lr=0.1)
+
+        def step(x: Any) -> Any:
+            loss = np.sum(drop(x * w) ** 2)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        compiled = tg.compile(step, backend=backend)
+        x = np.random.default_rng(0).normal(size=(20, 5, 6))
+        first = compiled(x[0])
+        plan = compiled.lower(x[0])
+        plan.profile(2)
+        assert (len(plan.steps) == 1) == (backend == "llvm")
+        losses = compiled.scan(x)
+        return (first, losses, w.numpy()), drop.rng.bit_generator.state, None
+
+    (actual, state, _), (expected, same_state, _) = run("llvm"), run("numpy")
+    assert_same(actual, expected, roundings=1 << 8)
+    assert state == same_state
+
+
+def test_arrays_side_by_side() -> None:
+    def f(x: Any, y: Any) -> Any:
+        return (
+            np.concatenate([x * 2, y, x], axis=1),
+            np.stack([x, x + 1], axis=-1),
+            np.concatenate([x.T, np.exp(x).T]),
+            (x.T).reshape(-1) + 1,
+        )
+
+    x, y = np.random.default_rng(0).normal(size=(2, 3, 4))
+    compiled = tg.compile(f, backend="llvm")
+    assert "not native" not in str(compiled.lower(x, y))
+    for _ in range(2):
+        assert_same(compiled(x, y), f(x, y), roundings=8)
+
+
+@pytest.mark.parametrize("subscripts", ["ij,ij->j", "ij,j->i", "ij->ji", "ij->", "ij,ij->ij"])
+def test_sums_of_products(subscripts: str) -> None:
+    x = np.random.default_rng(0).normal(size=(5, 4))
+    y = x[0] if subscripts.split("->")[0].endswith(",j") else x + 1
+    args = (x, y) if "," in subscripts else (x,)
+    compiled = tg.compile(lambda *args: np.einsum(subscripts, *args) * 1.0, backend="llvm")
+    assert "not native" not in str(compiled.lower(*args))
+    for _ in range(2):
+        assert_same(compiled(*args), np.einsum(subscripts, *args), roundings=16, least=1.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -86,6 +86,15 @@ class Kernel:
     def spans(self) -> Sequence[Span]:
         """What it uses of memory, if it is code that addresses memory itself."""
         return ()
+
+
+def made_by(calls: Iterable[Call]) -> list[Call]:
+    """The calls, those of kernels one by one."""
+    return [
+        inner
+        for call in calls
+        for inner in (call.fun.calls if isinstance(call.fun, Kernel) else [call])
+    ]
 
 
 class Span(NamedTuple):

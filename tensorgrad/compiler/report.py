@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from ..engine.registry import name_of
 from ..engine.typing import Array
 from .backends import Segment, lines_of
+from .functions import made_by
 from .printing import spec
 from .program import Call, Storage
 from .strides import copied
@@ -106,7 +107,7 @@ class Undo:
         targets = [v.storage for c in calls for v in c.changes]
         self._arrays = [s.array for s in dict.fromkeys(targets) if s.array is not None]
         self._arrays += held
-        draws = [c.fun for c in calls if c.kind == "effect" and c.results]
+        draws = [c.fun for c in made_by(calls) if c.kind == "effect" and c.results]
         self._generators = [getattr(fun, "__self__").bit_generator for fun in draws]  # noqa: B009
         self._before: tuple[list[Array], list[Any]] = [], []
 

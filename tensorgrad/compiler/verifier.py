@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..engine.registry import name_of
 from ..engine.typing import Function
-from .functions import Kernel
+from .functions import Kernel, made_by
 from .printing import Names
 from .program import Call, Program, Value
 
@@ -65,7 +65,7 @@ def _is_inside(v: Value) -> bool:
 
 
 def _effects(program: Program) -> list[Function]:
-    return [call.fun for call in program.calls if call.kind == "effect"]
+    return [call.fun for call in made_by(program.calls) if call.kind == "effect"]
 
 
 def _listed(effects: list[Function]) -> str:

@@ -14,10 +14,11 @@ import numpy as np
 from ....engine.registry import name_of
 from ....engine.typing import Function
 from ...functions import array_of, assign_at, getitem, power, spread
-from ...ops import op_of
-from ...program import Call, Storage, Value, values_in, viewed
+from ...ops import op_of, takes_out
+from ...program import Call, Storage, Value, dense_strides, values_in, viewed
 from . import products, registers
 from .kernels import (
+    Draw,
     DType,
     Guard,
     Matrix,
@@ -141,20 +142,29 @@ def number_of(a: Any) -> Any:
 # -- calls
 
 
-def part_of(call: Call) -> Product | Guard | Body:
+def part_of(call: Call) -> Product | Guard | Draw | list[Body]:
     """What a call computes, or Unknown is raised."""
+    if call.kind == "effect" and call.results:
+        return _draw(call)
     if call.kind == "guard" and registers.is_register(call.args[0].dtype):
         return Guard(call.args[0], call.args[1], [call])
     if call.kind not in ("pure", "write"):
         raise Unknown("it calls Python")
     if call.errors and not _ERRORS.issuperset(call.errors.values()):
         raise Unknown("floating-point errors are not ignored")
-    return _product(call) or body_of(call)
+    if op_of(call.fun).pattern == "join":
+        return [*map(_checked, _joined(call))]
+    product = _product(call)
+    return [body_of(call)] if product is None else product
 
 
 def body_of(call: Call) -> Body:
     """What a call computes for each index, or Unknown is raised."""
-    body = _found(call)
+    return _checked(_found(call))
+
+
+def _checked(body: Body) -> Body:
+    """The body, if native code knows its functions and dtypes; or Unknown is raised."""
     for v in (body.target, *body.reads):
         if not registers.is_register(v.dtype):
             raise Unknown(f"it computes in {v.dtype}")
@@ -191,6 +201,13 @@ def _found(call: Call) -> Body:
         given = (*args[1:2], 0)[0] if fun is np.full_like else int(fun is np.ones_like)
         return _copy(call.kwargs.get("fill_value", given), result)
     first = args[0] if args else None
+    if fun is np.einsum:
+        return _contracted(call, result)
+    if pattern == "reshape" and isinstance(first, Value) and takes_out(call):
+        if not result.is_c_contiguous:
+            raise Unknown("the result does not lie by rows")
+        strides = dense_strides(first.shape, result.itemsize, range(first.ndim))
+        return _copy(first, replace(result, shape=first.shape, strides=strides))
     is_like = isinstance(first, Value) and first.shape == result.shape
     if fun in (array_of, spread) or (pattern == "copy" and is_like):
         return _copy(first, result)
@@ -202,6 +219,66 @@ def _found(call: Call) -> Body:
         dtypes = (np.dtype(bool), result.dtype, result.dtype, result.dtype)
         return Body(result.shape, np.where, args, dtypes, result)
     raise Unknown("native code does not know it")
+
+
+def _joined(call: Call) -> list[Body]:
+    """The copies that put arrays side by side."""
+    arrays, *others = call.args
+    given = {"axis": 0} | dict(zip(("axis",), others)) | {**call.kwargs}
+    if given.keys() != {"axis"} or not all(isinstance(a, Value) for a in arrays):
+        raise Unknown("native code does not know it with such arguments")
+    (result,), start = call.results, 0
+    axis = given["axis"] % result.ndim
+    stacks = call.fun is np.stack
+    bodies = []
+    for a in arrays:
+        strides = [s for i, s in enumerate(result.strides) if not (stacks and i == axis)]
+        offset = result.offset + start * result.strides[axis]
+        part = replace(result, shape=a.shape, strides=tuple(strides), offset=offset)
+        bodies += [_copy(a, part)] if a.size else []
+        start += 1 if stacks else a.shape[axis]
+    if not bodies:
+        raise Unknown("there are no elements")
+    return bodies
+
+
+def _contracted(call: Call, result: Value) -> Body:
+    """`np.einsum` of one or two arrays, unless it is a product of large matrices."""
+    subscripts, *arrays = call.args
+    terms, arrow, kept = str(subscripts).replace(" ", "").partition("->")
+    labels = terms.split(",")
+    alike = all(isinstance(a, Value) and a.dtype == result.dtype for a in arrays)
+    if not arrow or call.kwargs or not alike or len(arrays) > 2 or "." in terms:
+        raise Unknown("native code does not know it with such arguments")
+    if any(len({*term}) < len(term) for term in (*labels, kept)):
+        raise Unknown("an axis is named twice")
+    sizes = {k: n for term, a in zip(labels, arrays, strict=True) for k, n in zip(term, a.shape)}
+    order = [*kept, *(k for k in sizes if k not in kept)]
+    shape = tuple(sizes[k] for k in order)
+    if math.prod(shape) > max(1 << 12, 2 * max(a.size for a in (*arrays, result))):
+        raise Unknown("it is a product of matrices")
+    operands = [_along(a, term, order) for a, term in zip(arrays, labels, strict=True)]
+    fun = np.multiply if len(arrays) == 2 else None
+    dtypes = (result.dtype,) * (len(arrays) + 1)
+    axes = tuple(range(len(kept), len(order)))
+    return Body(shape, fun, operands, dtypes, result, np.add if axes else None, axes)
+
+
+def _along(v: Value, labels: str, order: Sequence[str]) -> Value:
+    """A view whose axes are in an order of labels; those that it lacks have one index."""
+    axes = {k: (n, s) for k, n, s in zip(labels, v.shape, v.strides, strict=True)}
+    pairs = [axes.get(k, (1, 0)) for k in order]
+    return replace(v, shape=tuple(n for n, _ in pairs), strides=tuple(s for _, s in pairs))
+
+
+def _draw(call: Call) -> Draw:
+    """Random numbers of a generator of NumPy's."""
+    (result,), owner = call.results, getattr(call.fun, "__self__", None)
+    if not isinstance(owner, np.random.Generator) or name_of(call.fun) != "random":
+        raise Unknown("it calls Python")
+    if not (result.is_c_contiguous and result.dtype.char in "fd" and result.size):
+        raise Unknown("native code does not know it with such arguments")
+    return Draw(owner, result, [call])
 
 
 def _taken(call: Call, result: Value) -> Body:

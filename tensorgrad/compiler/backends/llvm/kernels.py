@@ -268,6 +268,31 @@ class Guard(functions.Kernel):
         return "guard", self.pointers[0].dtype, self.decision
 
 
+class Draw(functions.Kernel):
+    """Random numbers from 0 to 1, as `generator.random` draws them; its lock must be held."""
+
+    __name__ = "random"
+
+    def __init__(self, generator: np.random.Generator, result: Value, calls: Sequence[Call]):
+        super().__init__(calls)
+        self.generator = generator
+        self.pointers = self.written = [result]
+        self.loaded: list[Value] = []
+        self.operations = 4 * result.size
+
+    @property
+    def key(self) -> Hashable:
+        """What decides its code."""
+        (result,) = self.pointers
+        return "random", id(self.generator), result.size, result.dtype
+
+    @property
+    def spans(self) -> list[functions.Span]:
+        """What it uses of memory."""
+        (v,) = self.pointers
+        return [functions.Span(v, v.offset, v.offset + v.nbytes)]
+
+
 class BoundsCheck(functions.Kernel):
     """Ends the function, with an error, unless all indices are of elements of an axis."""
 
@@ -295,4 +320,5 @@ class Matrix(NamedTuple):
     strides: tuple[int, int]
 
 
-Kernel = Nest | Product | Guard | BoundsCheck
+Kernel = Nest | Product | Guard | BoundsCheck | Draw
+KERNELS = (Nest, Product, Guard, BoundsCheck, Draw)

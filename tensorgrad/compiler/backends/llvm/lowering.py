@@ -27,6 +27,7 @@ from .bodies import (
     target_place,
 )
 from .kernels import (
+    KERNELS,
     Access,
     BoundsCheck,
     Cast,
@@ -39,7 +40,6 @@ from .kernels import (
     Nest,
     Number,
     Operation,
-    Product,
     Reduction,
     Scatter,
     Store,
@@ -61,13 +61,14 @@ def is_of_floats(call: Call, floats: Container[Value]) -> bool:
 
 def kernel_of(call: Call) -> Call:
     """A call as a kernel of its own; if it stays a call, Unknown is raised, which says why."""
-    if isinstance(call.fun, (Nest, Product, Guard, BoundsCheck)):
+    if isinstance(call.fun, KERNELS):
         return call
     if call.fun is not assign_at:
         raise Unknown("native code does not know it")
     body = body_of(call)
     item = _Item(call, Nest(body.shape))
-    _Builder(item).add(call, body)
+    _Builder(item).add(body)
+    item.calls.append(call)
     return _kernel_call(item, set())
 
 
@@ -95,7 +96,7 @@ class _Lowering:
             self.remarks.append(f"not native: {name_of(call.fun)} at {call.location}: {reason}")
             self._plain(call)
             return
-        if isinstance(part, (Product, Guard)):
+        if not isinstance(part, list):
             self._append(_Item(call, part, [call]), part.loaded, part.written)
             self._fence = len(self._items)
             if isinstance(part, Guard):
@@ -133,26 +134,34 @@ class _Lowering:
                         last = number
         return last
 
-    def _put(self, call: Call, body: Body) -> None:
-        """Put a body into the nest where it saves most, or into a new one."""
-        for a in (*body.operands, body.scatter):
-            if isinstance(a, Indexed) and not a.clips:
-                check = BoundsCheck(a.chosen, a.size)
-                self._append(_Item(call, check), check.loaded, ())
-                self._floor = self._fence = len(self._items)
-        reads = body.reads
-        first = self._earliest(reads, [body.target])
+    def _put(self, call: Call, bodies: Sequence[Body]) -> None:
+        """Put what a call computes into the nests where it saves most, or into new ones."""
+        for body in bodies:
+            for a in (*body.operands, body.scatter):
+                if isinstance(a, Indexed) and not a.clips:
+                    check = BoundsCheck(a.chosen, a.size)
+                    self._append(_Item(call, check), check.loaded, ())
+                    self._floor = self._fence = len(self._items)
+        first = max(self._earliest(body.reads, [body.target]) for body in bodies)
+        for body in bodies:
+            number = self._nest_for(call, body, first)
+            builder = _Builder(self._items[number])
+            builder.add(body)
+            if body is bodies[0]:  # the others add to what this one makes
+                builder.item.calls.append(call)
+                first = number
+            self._note(number, body.reads, [body.target])
+
+    def _nest_for(self, call: Call, body: Body, first: int) -> int:
+        """The number of a nest that can do a body, not before another item."""
         if body.reduce is None and body.shape:
             first = max(first, self._fence)
         for number in self._nests.get(body.shape, ())[-4:]:
             if number >= first and _Builder(self._items[number]).fits(body):
-                break
-        else:
-            number = len(self._items)
-            self._items.append(_Item(call, Nest(body.shape), []))
-            self._nests.setdefault(body.shape, []).append(number)
-        _Builder(self._items[number]).add(call, body)
-        self._note(number, reads, [body.target])
+                return number
+        self._items.append(_Item(call, Nest(body.shape), []))
+        self._nests.setdefault(body.shape, []).append(len(self._items) - 1)
+        return len(self._items) - 1
 
     def calls(self) -> list[Call]:
         """The calls that there are in the end."""
@@ -221,11 +230,11 @@ class _Builder:
 
     def __init__(self, item: _Item) -> None:
         assert isinstance(item.kernel, Nest)
-        self._item, self._nest = item, item.kernel
+        self.item, self._nest = item, item.kernel
 
     def fits(self, body: Body) -> bool:
         """Whether the nest can do this too: no index needs what another one makes."""
-        item, target = self._item, target_place(body)
+        item, target = self.item, target_place(body)
         written = [*item.written.items()]
         for a in (*body.operands, body.scatter):
             pairs: list[tuple[Place, Value]] = []
@@ -241,7 +250,7 @@ class _Builder:
             used = [(place, v) for place, v in used if place != target]
         return not _overlaps(target, body.target, used)
 
-    def add(self, call: Call, body: Body) -> None:
+    def add(self, body: Body) -> None:
         """Add the instructions of a body."""
         *given, made = body.dtypes
         registers = tuple(
@@ -265,10 +274,9 @@ class _Builder:
         elif body.reduce is not None:
             self._nest.reductions.append(Reduction(access, register, body.reduce, body.axes))
         else:
-            self._item.stores[place] = Store(access, register)
-            self._item.registers[place] = register
-        self._item.written[place] = target
-        self._item.calls.append(call)
+            self.item.stores[place] = Store(access, register)
+            self.item.registers[place] = register
+        self.item.written[place] = target
 
     def _index(self, indexed: Indexed) -> int:
         """The register with an index."""
@@ -277,18 +285,18 @@ class _Builder:
 
     def _loaded(self, place: Place, v: Value) -> int:
         """The register with what lies at a place."""
-        if place not in self._item.registers:
+        if place not in self.item.registers:
             access = Access(self._pointer(v), v.dtype, place.strides)
             self._nest.instructions.append(Load(access))
-            self._item.registers[place] = len(self._nest.instructions) - 1
-            self._item.read[place] = v
-        return self._item.registers[place]
+            self.item.registers[place] = len(self._nest.instructions) - 1
+            self.item.read[place] = v
+        return self.item.registers[place]
 
     def _operand(self, a: Any, dtype: DType, shape: tuple[int, ...]) -> int:
         if isinstance(a, Indexed):
             access = Access(self._pointer(a.value), a.value.dtype, a.strides)
             gather = Gather(access, self._index(a), a.size, a.step, a.clips)
-            self._item.read[a.place] = a.value
+            self.item.read[a.place] = a.value
             return self._cast(self._register(gather), dtype)
         number = number_of(a)
         if number is not None:
@@ -300,10 +308,10 @@ class _Builder:
         return register if own == dtype else self._register(Cast(register, dtype))
 
     def _register(self, instruction: Instruction) -> int:
-        if instruction not in self._item.registers:
+        if instruction not in self.item.registers:
             self._nest.instructions.append(instruction)
-            self._item.registers[instruction] = len(self._nest.instructions) - 1
-        return self._item.registers[instruction]
+            self.item.registers[instruction] = len(self._nest.instructions) - 1
+        return self.item.registers[instruction]
 
     def _pointer(self, value: Value) -> int:
         if value not in self._nest.pointers:

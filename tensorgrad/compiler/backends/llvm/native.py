@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from .. import Loop, Segment
 from ..numpy_source import NumpySource, in_rows, is_taken_now, named_results, segment_of
 from . import runtime
 from .bodies import Unknown
-from .kernels import BoundsCheck, Guard, Nest, Product
+from .kernels import KERNELS, BoundsCheck, Draw, Guard
 from .lowering import is_of_floats, kernel_of, lower
 from .segments import Module, NativeFunction, address_of, rows_laid_out
 
@@ -96,6 +97,7 @@ class NativeSegment(Segment):
     function: NativeFunction
     loop: Function
     states: Sequence[Array]
+    locks: Sequence[Any]  # of the generators that it draws from
 
 
 def _lowered(calls: Iterable[Call]) -> list[Call]:
@@ -112,7 +114,7 @@ def _lowered(calls: Iterable[Call]) -> list[Call]:
 
 
 def _is_kernel(call: Call) -> bool:
-    return isinstance(call.fun, (Nest, Product, Guard, BoundsCheck))
+    return isinstance(call.fun, KERNELS)
 
 
 def _roots(code: Code, buffers: Buffers) -> dict[Storage, Value]:
@@ -162,10 +164,14 @@ def _native(
     line = f"{name}({given}) or {again}({given})" if given or checked else f"{name}()"
     if any(isinstance(call.fun, Guard) for call in calls):
         line = f"if not ({line}): raise Diverged"
+    draws = [call.fun.generator for call in calls if isinstance(call.fun, Draw)]
+    locks = [g.bit_generator.lock for g in {id(g): g for g in draws}.values()]
+    if locks:
+        line = f"with {', '.join(code.name(lock, 'lock') for lock in locks)}: {line}"
     loop = runtime.builtin(library, function.loop, plain)
     changed = [v.array for call in calls for v in call.changes if v.storage.home == "state"]
     lines = [*new.values(), line]
-    return NativeSegment(calls, lines, in_rows(new), function, loop, changed)
+    return NativeSegment(calls, lines, in_rows(new), function, loop, changed, locks)
 
 
 def _table(
@@ -227,7 +233,10 @@ class NativeLoop:
         while start < stop:
             before = time.perf_counter()
             count = min(count, stop - start)
-            done = self._segment.loop(numbers, len(self._copies), start, count)
+            with contextlib.ExitStack() as locked:
+                for lock in self._segment.locks:
+                    locked.enter_context(lock)
+                done = self._segment.loop(numbers, len(self._copies), start, count)
             start += done
             if done < count:  # the usual way says why
                 break

@@ -17,8 +17,8 @@ from llvmlite import ir
 
 from ....engine.typing import Array, Function
 from ...program import Call, Storage, Value
-from . import matrices, nests, products, runtime
-from .kernels import BoundsCheck, Guard, Kernel, Nest, Product
+from . import matrices, nests, products, random, runtime
+from .kernels import BoundsCheck, Draw, Guard, Kernel, Nest, Product
 from .lanes import constant
 from .loops import INDEX, loop
 from .registers import memory_kind
@@ -212,6 +212,9 @@ def _written(
         zero = constant(value.type, 0)
         is_true = builder.fcmp_unordered if v.dtype.kind == "f" else builder.icmp_unsigned
         return is_true("!=" if kernel.decision else "==", value, zero)
+    elif isinstance(kernel, Draw):
+        (v,) = kernel.pointers
+        random.emit(builder, kernel.generator, pointers[0], v.size, v.dtype)
     else:
         return _bounds_hold(builder, kernel, pointers[0])
     return None
