@@ -465,3 +465,46 @@ def test_sums_of_products(subscripts: str) -> None:
     assert "not native" not in str(compiled.lower(*args))
     for _ in range(2):
         assert_same(compiled(*args), np.einsum(subscripts, *args), roundings=16, least=1.0)
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        ((2, 3, 4), (2, 4, 5)),
+        ((3, 4), (2, 4, 5)),
+        ((2, 1, 3, 4), (5, 4, 1)),
+        ((2, 7, 3, 8), (8, 2)),
+    ],
+)
+def test_stacks_of_products(shapes: Any) -> None:
+    """Also with a transposed operand, and after a maximum along rows, as in attention."""
+    x, y = (np.random.default_rng(0).normal(size=shape) for shape in shapes)
+
+    def f(x: Any, y: Any) -> Any:
+        z = x @ y
+        w = np.exp(z - np.max(z, axis=-1, keepdims=True, initial=-np.inf))
+        return w, np.swapaxes(w, -1, -2) @ x
+
+    compiled = tg.compile(f, backend="llvm")
+    assert "not native" not in str(compiled.lower(x, y))
+    for _ in range(2):
+        assert_same(compiled(x, y), f(x, y), roundings=64, least=1.0)
+
+
+def test_layers_are_native() -> None:
+    """What normalizes, drops and attends leaves no call to NumPy in a training step."""
+    f = tg.nn
+    net = f.Sequential(
+        f.Linear(6, 8, rng=0), f.LayerNorm(8), f.GELU(), f.BatchNorm1d(8), f.Dropout(0.1, rng=0)
+    )
+    optimizer = tg.optim.Adam(net.parameters(), lr=0.01)
+
+    def step(x: Any, y: Any) -> Any:
+        loss = f.cross_entropy(net(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    x, y = np.random.default_rng(0).normal(size=(5, 6)), np.array([0, 1, 7, 3, 2])
+    assert len(tg.compile(step, backend="llvm").lower(x, y).steps) == 1

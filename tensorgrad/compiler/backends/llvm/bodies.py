@@ -7,7 +7,7 @@ import math
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from .kernels import (
     Product,
 )
 
+Labels: TypeAlias = Sequence[Any]  # of axes, as for `np.einsum`
 _NUMBERS: Mapping[Function, np.ufunc] = {
     operator.add: np.add, operator.sub: np.subtract, operator.mul: np.multiply,
     operator.truediv: np.divide, operator.gt: np.greater, power: np.power, math.sqrt: np.sqrt,
@@ -244,11 +245,10 @@ def _joined(call: Call) -> list[Body]:
 
 def _contracted(call: Call, result: Value) -> Body:
     """`np.einsum` of one or two arrays, unless it is a product of large matrices."""
-    subscripts, *arrays = call.args
-    terms, arrow, kept = str(subscripts).replace(" ", "").partition("->")
-    labels = terms.split(",")
-    alike = all(isinstance(a, Value) and a.dtype == result.dtype for a in arrays)
-    if not arrow or call.kwargs or not alike or len(arrays) > 2 or "." in terms:
+    labels, arrays, kept = _terms(call.args)
+    dtype = call.kwargs.get("dtype", result.dtype)
+    alike = all(isinstance(a, Value) and a.dtype == result.dtype == dtype for a in arrays)
+    if call.kwargs.keys() - {"dtype"} or not alike or len(arrays) > 2:
         raise Unknown("native code does not know it with such arguments")
     if any(len({*term}) < len(term) for term in (*labels, kept)):
         raise Unknown("an axis is named twice")
@@ -264,7 +264,19 @@ def _contracted(call: Call, result: Value) -> Body:
     return Body(shape, fun, operands, dtypes, result, np.add if axes else None, axes)
 
 
-def _along(v: Value, labels: str, order: Sequence[str]) -> Value:
+def _terms(args: Sequence[Any]) -> tuple[list[Labels], list[Any], Labels]:
+    """The labels of each array's axes, the arrays, and the labels of the result's axes."""
+    if isinstance(args[0], str):
+        terms, arrow, kept = args[0].replace(" ", "").partition("->")
+        if not arrow or "." in terms:
+            raise Unknown("native code does not know it with such arguments")
+        return [*terms.split(",")], [*args[1:]], kept
+    if len(args) % 2 == 0:
+        raise Unknown("native code does not know it with such arguments")
+    return [*args[1:-1:2]], [*args[:-1:2]], args[-1]
+
+
+def _along(v: Value, labels: Labels, order: Labels) -> Value:
     """A view whose axes are in an order of labels; those that it lacks have one index."""
     axes = {k: (n, s) for k, n, s in zip(labels, v.shape, v.strides, strict=True)}
     pairs = [axes.get(k, (1, 0)) for k in order]
@@ -377,6 +389,8 @@ def _reduction(call: Call, fun: np.ufunc) -> Body:
     given |= dict(zip(("array", "axis", "dtype", "out", "keepdims"), call.args)) | {**call.kwargs}
     x, axis, (result,) = given.pop("array"), given.pop("axis"), call.results
     dtype, _keepdims = given.pop("dtype") or result.dtype, given.pop("keepdims")
+    starts_low = fun is np.maximum and given.get("initial") == -np.inf  # as without any
+    given["initial"] = None if starts_low else given.get("initial")
     if fun not in _REDUCED or any(v is not None for v in given.values()):
         raise Unknown("native code does not know it")
     if not isinstance(x, Value) or dtype != result.dtype:
@@ -387,7 +401,7 @@ def _reduction(call: Call, fun: np.ufunc) -> Body:
 
 
 def _product(call: Call) -> Product | None:
-    """A product of matrices, or of a matrix and a vector, if native code is fast at it."""
+    """A product of matrices, or of a matrix and a vector, or a stack of products, if it pays."""
     if (
         op_of(call.fun).pattern != "product"
         or call.kwargs.keys() - {"order"}
@@ -399,24 +413,34 @@ def _product(call: Call) -> Product | None:
     values = x, y, result
     if not all(isinstance(v, Value) and v.dtype == result.dtype for v in values):
         return None
-    if result.dtype.char not in "fd" or {x.ndim, y.ndim} not in ({2}, {1, 2}):
+    is_stack = x.ndim > 2 or y.ndim > 2
+    if result.dtype.char not in "fd" or not x.ndim or not y.ndim or x.ndim == y.ndim == 1:
         return None
-    left = _matrix(x, as_row=True)
-    right = _matrix(y, as_row=False)
+    if is_stack and (call.fun is not np.matmul or min(x.ndim, y.ndim) < 2):
+        return None
+    batch = result.shape[:-2] if is_stack else ()
+    steps = tuple(_strides_in_stack(v, len(batch)) for v in values)
+    left, right = _matrix(x, as_row=True), _matrix(y, as_row=False)
     if call.fun is np.inner and y.ndim == 2:
         right = Matrix(right.shape[::-1], right.strides[::-1])
     (m, k), (_, n) = left.shape, right.shape
     made = _matrix(result, as_row=x.ndim == 1)
-    if not all(itertools.chain(left.shape, right.shape)):
+    if not all(itertools.chain(left.shape, right.shape, batch)):
         raise Unknown("there are no elements")
     if not products.pays(m, k, n, result.dtype):
         raise Unknown(f"BLAS multiplies ({m}, {k}) and ({k}, {n}) as fast")
-    return Product(left, right, made, values)
+    return Product(left, right, made, values, batch, steps)
+
+
+def _strides_in_stack(v: Value, count: int) -> tuple[int, ...]:
+    """The elements between the matrices of a stack, along so many axes."""
+    steps = _strides(v)[:-2] if count else []
+    return (*[0] * (count - len(steps)), *steps)
 
 
 def _matrix(v: Value, as_row: bool) -> Matrix:
     strides = [stride // v.dtype.itemsize for stride in v.strides]
-    if v.ndim == 2:
-        return Matrix((v.shape[0], v.shape[1]), (strides[0], strides[1]))
+    if v.ndim >= 2:
+        return Matrix((v.shape[-2], v.shape[-1]), (strides[-2], strides[-1]))
     size, stride = v.shape[0], strides[0]
     return Matrix((1, size), (0, stride)) if as_row else Matrix((size, 1), (stride, 0))

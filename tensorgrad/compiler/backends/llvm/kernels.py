@@ -211,33 +211,49 @@ class Nest(functions.Kernel):
 
 
 class Product(functions.Kernel):
-    """A matrix product: the pointers are the two operands, and the result."""
+    """A matrix product: the pointers are the two operands, and the result.
 
-    __name__ = "product"
+    A stack of products has the axes `batch`; the `steps` are the strides of each operand, and of
+    the result, along these.
+    """
 
     def __init__(
-        self, left: Matrix, right: Matrix, result: Matrix, pointers: Sequence[Value]
+        self,
+        left: Matrix,
+        right: Matrix,
+        result: Matrix,
+        pointers: Sequence[Value],
+        batch: tuple[int, ...] = (),
+        steps: tuple[tuple[int, ...], ...] = ((), (), ()),
     ) -> None:
         super().__init__([])
         self.left, self.right, self.result = left, right, result
         self.pointers = pointers
+        self.batch, self.steps = batch, steps
         self.dtype = pointers[0].dtype
+
+    __name__ = "product"
 
     @property
     def key(self) -> Hashable:
         """What decides its code."""
-        return "product", self.left, self.right, self.result, self.dtype
+        matrices = self.left, self.right, self.result
+        return "product", *matrices, self.batch, self.steps, self.dtype
 
     @property
     def operations(self) -> int:
         """About how many operations on elements it makes; a multiply-add takes less time."""
-        return self.left.shape[0] * math.prod(self.right.shape) // 4
+        single = self.left.shape[0] * math.prod(self.right.shape) // 4
+        return math.prod(self.batch) * single
 
     @property
     def spans(self) -> list[functions.Span]:
         """What it uses of memory."""
-        matrices = self.left, self.right, self.result
-        return [_span(v, *matrix) for v, matrix in zip(self.pointers, matrices, strict=True)]
+        matrices = zip(self.pointers, (self.left, self.right, self.result), self.steps, strict=True)
+        return [
+            _span(v, (*self.batch, *matrix.shape), (*steps, *matrix.strides))
+            for v, matrix, steps in matrices
+        ]
 
     @property
     def loaded(self) -> Sequence[Value]:

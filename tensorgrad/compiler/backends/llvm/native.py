@@ -166,11 +166,12 @@ def _native(
         line = f"if not ({line}): raise Diverged"
     draws = [call.fun.generator for call in calls if isinstance(call.fun, Draw)]
     locks = [g.bit_generator.lock for g in {id(g): g for g in draws}.values()]
+    lines = [line]
     if locks:
-        line = f"with {', '.join(code.name(lock, 'lock') for lock in locks)}: {line}"
+        lines = [f"with {', '.join(code.name(lock, 'lock') for lock in locks)}:", f"    {line}"]
     loop = runtime.builtin(library, function.loop, plain)
     changed = [v.array for call in calls for v in call.changes if v.storage.home == "state"]
-    lines = [*new.values(), line]
+    lines = [*new.values(), *lines]
     return NativeSegment(calls, lines, in_rows(new), function, loop, changed, locks)
 
 

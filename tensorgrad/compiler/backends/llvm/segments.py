@@ -200,12 +200,7 @@ def _written(
     if isinstance(kernel, Nest):
         nests.emit(builder, kernel, pointers)
     elif isinstance(kernel, Product):
-        operands = kernel.left, kernel.right, kernel.result
-        a, b, c = (
-            matrices.Matrix(pointer, *operand)
-            for pointer, operand in zip(pointers, operands, strict=True)
-        )
-        products.emit(builder, a, b, c, kernel.dtype)
+        _write_products(builder, kernel, pointers, 0)
     elif isinstance(kernel, Guard):
         (v,) = kernel.pointers
         value = builder.load(pointers[0], align=v.itemsize, typ=memory_kind(v.dtype))
@@ -218,6 +213,32 @@ def _written(
     else:
         return _bounds_hold(builder, kernel, pointers[0])
     return None
+
+
+def _write_products(
+    builder: ir.IRBuilder, kernel: Product, pointers: Sequence[ir.Value], axis: int
+) -> None:
+    """Write the products of a stack along its axes, from one on."""
+    if axis == len(kernel.batch):
+        operands = kernel.left, kernel.right, kernel.result
+        a, b, c = (
+            matrices.Matrix(pointer, *operand)
+            for pointer, operand in zip(pointers, operands, strict=True)
+        )
+        products.emit(builder, a, b, c, kernel.dtype)
+        return
+
+    def body(i: ir.Value, _carried: Sequence[ir.Value]) -> Sequence[ir.Value]:
+        offsets = [builder.mul(i, INDEX(steps[axis])) for steps in kernel.steps]
+        element = memory_kind(kernel.dtype)
+        moved = [
+            builder.gep(pointer, [offset], source_etype=element)
+            for pointer, offset in zip(pointers, offsets, strict=True)
+        ]
+        _write_products(builder, kernel, moved, axis + 1)
+        return []
+
+    loop(builder, kernel.batch[axis], 1, [], body)
 
 
 def _bounds_hold(builder: ir.IRBuilder, check: BoundsCheck, pointer: ir.Value) -> ir.Value:
