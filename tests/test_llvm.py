@@ -508,3 +508,30 @@ def test_layers_are_native() -> None:
 
     x, y = np.random.default_rng(0).normal(size=(5, 6)), np.array([0, 1, 7, 3, 2])
     assert len(tg.compile(step, backend="llvm").lower(x, y).steps) == 1
+
+
+def test_a_long_program_shares_the_code_of_its_kernels() -> None:
+    """The gradient through steps of a method of Runge and Kutta: elements, slices, stacks."""
+
+    def solved(steps: int) -> Callable[..., Any]:
+        def f(y: Any, a: Any) -> Any:
+            return np.stack([y[1], -a * np.sin(y[0])])
+
+        def loss(y: Any, a: Any) -> Any:
+            for _ in range(steps):
+                k = f(y, a)
+                y = y + 0.05 * f(y + 0.025 * k, a)
+            return np.sum(y[:1] * y[-1:])
+
+        return tg.grad(loss, (0, 1))
+
+    args = np.array([1.0, 0.1]), np.array(2.0)
+    lengths = []
+    for steps in 4, 12:
+        compiled = tg.compile(solved(steps), backend="llvm")
+        plan = compiled.lower(*args)
+        assert len(plan.steps) == 1
+        lengths.append(plan.source.count("define"))
+        for _ in range(2):
+            assert_same(compiled(*args), solved(steps)(*args), roundings=64, least=1.0)
+    assert lengths[0] == lengths[1]

@@ -193,6 +193,8 @@ def _found(call: Call) -> Body:
     if len(call.results) != 1 or len(call.returned) != 1 or call.target is not None:
         raise Unknown("native code does not know it")
     (result,) = call.results
+    if fun is getitem and not values_in(args[1]):
+        return _copy(_part(*args), result)
     if fun in (np.take, np.ndarray.take, getitem):
         return _taken(call, result)
     if isinstance(owner, np.ufunc) and name_of(fun).endswith(".reduce"):
@@ -378,9 +380,12 @@ def _part(v: Value, index: Any) -> Value:
     """A part of a value by basic indexing, as a value."""
     if index is ... or (isinstance(index, tuple) and not index):
         return v
-    part, *_ = viewed(getitem, (v, index))
+    whole = index if isinstance(index, tuple) else (index,)
+    if not any(i is ... for i in whole):  # so that an element is a view, too
+        whole = (*whole, ...)
+    part, *_ = viewed(getitem, (v, whole))
     if part is None:
-        raise Unknown("it assigns to chosen elements")
+        raise Unknown("it chooses elements by something other than numbers and slices")
     return part
 
 

@@ -49,11 +49,13 @@ class LLVM(NumpySource):
 
     def segments(self, code: Code, buffers: Buffers) -> list[Segment]:
         """One line for each run of kernels; the lines of NumPy for other calls."""
-        runs = [[*run] for _, run in groupby(_lowered(buffers.calls), _is_kernel)]
+        calls = _lowered(buffers.calls)
+        runs = [[*run] for _, run in groupby(calls, _is_kernel)]
+        loops = all(_is_kernel(call) or call.kind == "view" for call in calls)
         roots = _roots(code, buffers)
         module = Module(_Addresses(buffers).of)
         functions = {
-            i: module.add(f"native_{i}", run, roots)
+            i: module.add(f"native_{i}", run, roots, loops)
             for i, run in enumerate(runs)
             if _is_kernel(run[0])
         }
@@ -78,7 +80,7 @@ class LLVM(NumpySource):
         written = [segment for segment in segments if segment.lines]
         if len(written) != 1 or loop.end or not isinstance(written[0], NativeSegment):
             return steps
-        table = _table(code, written[0], loop)
+        table = _table(code, written[0], loop) if written[0].loop else None
         if table is None:
             return steps
         run = code.name(NativeLoop(written[0], *table), "native_loop")
@@ -95,22 +97,31 @@ class NativeSegment(Segment):
     """A run of kernels, and the function that makes them; `loop` makes many steps."""
 
     function: NativeFunction
-    loop: Function
+    loop: Function | None
     states: Sequence[Array]
     locks: Sequence[Any]  # of the generators that it draws from
 
 
 def _lowered(calls: Iterable[Call]) -> list[Call]:
-    """The calls, copies that are still needed as kernels."""
+    """The calls, copies that are still needed as kernels; views come when they are needed.
+
+    Only Python's lines need them: kernels know how values lie in memory.
+    """
     floats: set[Value] = set()
-    lowered = []
+    lowered, views = list[Call](), list[Call]()
     for call in calls:
         if op_of(call.fun).pattern == "number":
             floats.update(call.results)
         with contextlib.suppress(Unknown):
             call = call if is_of_floats(call, floats) else kernel_of(call)
+        if call.kind == "view":
+            views.append(call)
+            continue
+        if not _is_kernel(call):
+            lowered += views
+            views.clear()
         lowered.append(call)
-    return lowered
+    return lowered + views
 
 
 def _is_kernel(call: Call) -> bool:
@@ -169,7 +180,7 @@ def _native(
     lines = [line]
     if locks:
         lines = [f"with {', '.join(code.name(lock, 'lock') for lock in locks)}:", f"    {line}"]
-    loop = runtime.builtin(library, function.loop, plain)
+    loop = runtime.builtin(library, function.loop, plain) if function.loop else None
     changed = [v.array for call in calls for v in call.changes if v.storage.home == "state"]
     lines = [*new.values(), *lines]
     return NativeSegment(calls, lines, in_rows(new), function, loop, changed, locks)
@@ -214,7 +225,8 @@ class NativeLoop:
         sources: Sequence[tuple[int, int]],
         copies: Sequence[tuple[int, Array]],
     ) -> None:
-        self._segment = segment
+        assert segment.loop is not None
+        self._segment, self._loop = segment, segment.loop
         self._sources = sources
         self._copies = copies
 
@@ -237,7 +249,7 @@ class NativeLoop:
             with contextlib.ExitStack() as locked:
                 for lock in self._segment.locks:
                     locked.enter_context(lock)
-                done = self._segment.loop(numbers, len(self._copies), start, count)
+                done = self._loop(numbers, len(self._copies), start, count)
             start += done
             if done < count:  # the usual way says why
                 break

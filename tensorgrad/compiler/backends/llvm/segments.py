@@ -70,20 +70,25 @@ class Module:
         self._kernels: dict[Hashable, ir.Function] = {}
 
     def add(
-        self, name: str, calls: Sequence[Call], roots: Mapping[Storage, Value]
+        self, name: str, calls: Sequence[Call], roots: Mapping[Storage, Value], loops: bool
     ) -> NativeFunction:
-        """Add the function of a run of kernels. `roots` are the values that are arguments."""
+        """Add the function of a run of kernels, and if it `loops`, one that makes many steps.
+
+        `roots` are the values that are arguments.
+        """
         values = [v for call in calls for v in call.fun.pointers]
         arguments = [*dict.fromkeys(roots[v.storage] for v in values if v.storage in roots)]
         changed = {v.storage for call in calls for v in call.fun.written}
         body = self._body(f"{name}.body", calls, arguments)
         is_long = sum(call.fun.operations for call in calls) > LONG
         self._add_call(name, body, arguments, is_long)
-        self._add_loop(f"{name}_loop", body)
+        loop_name = f"{name}_loop" if loops else ""
+        if loops:
+            self._add_loop(loop_name, body)
         written = frozenset(i for i, v in enumerate(arguments) if v.storage in changed)
         checks = [call.location for call in calls if isinstance(call.fun, BoundsCheck)]
         places = ", ".join(dict.fromkeys(checks))
-        return NativeFunction(name, f"{name}_loop", arguments, written, places)
+        return NativeFunction(name, loop_name, arguments, written, places)
 
     def _add_call(
         self, name: str, body: ir.Function, arguments: Sequence[Value], is_long: bool
