@@ -535,3 +535,11 @@ def test_a_long_program_shares_the_code_of_its_kernels() -> None:
         for _ in range(2):
             assert_same(compiled(*args), solved(steps)(*args), roundings=64, least=1.0)
     assert lengths[0] == lengths[1]
+
+
+def test_sums_of_many_numbers_are_as_exact_as_numpys() -> None:
+    x = np.random.default_rng(0).random(3_000_001, np.float32)
+    compiled = tg.compile(lambda x: np.sum(x * x), backend="llvm")
+    compiled(x)
+    exact = np.sum(x.astype(float) * x)
+    assert abs(float(compiled(x)) - exact) < 4e-6 * exact

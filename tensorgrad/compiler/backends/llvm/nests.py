@@ -13,6 +13,7 @@ from .loops import INDEX, loop, shuffle, splat
 from .registers import cast, emit as emit_function, kind, memory_kind
 from .runtime import host
 
+_PART = 256  # vectors that are added up by themselves: rounding errors do not grow with the number
 _VECTORS = 2  # processor vectors that make one of the code: two chains of operations hide latency
 
 
@@ -146,17 +147,37 @@ class _Emitter:
         indices: list[ir.Value],
         collected: Sequence[ir.Value],
     ) -> Sequence[ir.Value]:
-        size, lanes = self._sizes[-1], min(self._lanes, self._sizes[-1])
-        whole = size // lanes * lanes
+        builder, size = self._builder, self._sizes[-1]
+        lanes = min(self._lanes, size)
+        whole, part = size // lanes * lanes, _PART * lanes
 
         def block(index: ir.Value, values: Sequence[ir.Value]) -> Sequence[ir.Value]:
             return self._block(lanes, index, places, registers, indices, values)
 
-        collected = loop(self._builder, whole, lanes, collected, block)
+        def sums_of_part(start: ir.Value, totals: Sequence[ir.Value]) -> Sequence[ir.Value]:
+            begun = [_identity(r, lanes) for r in self._collected]
+            parts = loop(builder, part, lanes, begun, lambda i, v: block(builder.add(start, i), v))
+            return [
+                emit_function(builder, r.fun, r.access.dtype, [total, value])
+                for r, total, value in zip(self._collected, totals, parts, strict=True)
+            ]
+
+        done = whole // part * part if collected else 0
+        collected = loop(builder, done, part, collected, sums_of_part)
+        offset = INDEX(done)
+        collected = loop(
+            builder, whole - done, lanes, collected, lambda i, v: block(builder.add(i, offset), v)
+        )
         if whole < size:
             rest = size - whole
             collected = self._block(rest, INDEX(whole), places, registers, indices, collected)
         return collected
+
+    @property
+    def _collected(self) -> list[Reduction]:
+        """The reductions whose values registers collect, in the order in which they begin."""
+        inside = [r for r in self._nest.reductions if self._start(r) < len(self._sizes)]
+        return sorted(inside, key=self._start)
 
     def _block(
         self,
@@ -184,9 +205,8 @@ class _Emitter:
             stride = self._strides[access][-1] if last else 0
             place = self._moved(places[access], access, stride, index)
             self._store(vector(store.register), place, access.dtype, stride, lanes)
-        grown, own = [], [r for r in self._nest.reductions if self._start(r) < last]
-        own.sort(key=self._start)
-        for r, value in zip(own, collected, strict=True):
+        grown = []
+        for r, value in zip(self._collected, collected, strict=True):
             full = value.type.count if isinstance(value.type, ir.VectorType) else 1
             padded = _padded(self._builder, r, vector(r.register), lanes, full)
             grown.append(emit_function(self._builder, r.fun, r.access.dtype, [value, padded]))
