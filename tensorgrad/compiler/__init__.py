@@ -3,6 +3,8 @@
 A call of a compiled function, file by file. If no program fits its arguments, one is made:
 
     compiled     `compile`: which program fits a call, and when another is made
+    choice       by which back end: NumPy's first, and native code where it pays (turns), unless
+                 NumPy has to report floating-point errors (error_settings)
     arguments    what of a call's arguments is its signature, and where the arrays are
     tracing      the function runs once, on arrays (tracer) whose calls are noted (recording)
     snapshot     what the function changes of Python's, which no program could repeat, is undone

@@ -125,33 +125,18 @@ class Module:
             runtime.c_api(builder, "PyLong_AsSsize_t", INDEX, number) for number in numbers
         ]
 
-        def entry(row: ir.Value, i: int) -> ir.Value:
-            return builder.load(_at(builder, row, 8 * i), typ=INDEX)
-
-        def pointer(address: ir.Value, stride: ir.Value, step: ir.Value) -> ir.Value:
-            return builder.inttoptr(builder.add(address, builder.mul(stride, step)), _POINTER)
-
-        def copy(k: ir.Value, step: ir.Value) -> ir.Value:
-            row = builder.gep(table, [builder.mul(k, INDEX(32))], source_etype=_BYTE)
-            row = _at(builder, row, 16 * len(body.args))
-            source = builder.inttoptr(entry(row, 0), _POINTER)
-            target = pointer(entry(row, 1), entry(row, 2), step)
-            kind = ir.FunctionType(ir.VoidType(), [_POINTER, _POINTER, INDEX, ir.IntType(1)])
-            memcpy = "llvm.memcpy.p0.p0.i64"
-            fun = self.module.globals.get(memcpy) or ir.Function(self.module, kind, memcpy)
-            builder.call(fun, [target, source, entry(row, 3), ir.IntType(1)(0)])
-            return ir.IntType(1)(1)
+        width = 16 * len(body.args)  # of the part of the table that is about arguments
 
         def step(done: ir.Value) -> ir.Value:
             index = builder.add(start, done)
             places = [
-                pointer(entry(table, 2 * i), entry(table, 2 * i + 1), index)
-                for i in range(len(body.args))
+                _row(builder, _at(builder, table, 16 * i), index) for i in range(len(body.args))
             ]
             status = builder.call(body, places)
             goes_on = builder.icmp_unsigned("==", status, _STATUS(DONE))
             with builder.if_then(goes_on):
-                _counted(builder, copies, lambda k: copy(k, index))
+                first = _at(builder, table, width)
+                _counted(builder, copies, lambda k: _write_copy(builder, first, k, index))
             return goes_on
 
         with runtime.without_gil(builder):
@@ -269,6 +254,30 @@ def _bounds_hold(builder: ir.IRBuilder, check: BoundsCheck, pointer: ir.Value) -
 
     (result,) = inside(0, pointer, [ir.IntType(1)(1)])
     return result
+
+
+def _entry(builder: ir.IRBuilder, table: ir.Value, i: int) -> ir.Value:
+    """A number of a table."""
+    return builder.load(_at(builder, table, 8 * i), typ=INDEX)
+
+
+def _row(builder: ir.IRBuilder, table: ir.Value, step: ir.Value) -> ir.Value:
+    """A pointer to a row: the table has the address of the first, and the bytes between two."""
+    address, stride = _entry(builder, table, 0), _entry(builder, table, 1)
+    return builder.inttoptr(builder.add(address, builder.mul(stride, step)), _POINTER)
+
+
+def _write_copy(builder: ir.IRBuilder, first: ir.Value, k: ir.Value, step: ir.Value) -> ir.Value:
+    """Write the copy with the number k, whose entries follow those of the first; go on then."""
+    entries = builder.gep(first, [builder.mul(k, INDEX(32))], source_etype=_BYTE)
+    source = builder.inttoptr(_entry(builder, entries, 0), _POINTER)
+    target = _row(builder, _at(builder, entries, 8), step)
+    never = ir.IntType(1)(0)  # volatile
+    kind = ir.FunctionType(ir.VoidType(), [_POINTER, _POINTER, INDEX, never.type])
+    name = "llvm.memcpy.p0.p0.i64"
+    memcpy = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+    builder.call(memcpy, [target, source, _entry(builder, entries, 3), never])
+    return ir.IntType(1)(1)
 
 
 def _counted(
