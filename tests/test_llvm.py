@@ -22,6 +22,7 @@ from .oracles import assert_same
 from .test_compile_table import ROWS, differentiated, drawn, in_both_dtypes
 
 pytest.importorskip("llvmlite")
+from tensorgrad.compiler.backends.llvm.segments import Module
 
 ULPS = 64  # of the largest number: sums are made in another order, functions differ by 2
 
@@ -543,3 +544,29 @@ def test_sums_of_many_numbers_are_as_exact_as_numpys() -> None:
     compiled(x)
     exact = np.sum(x.astype(float) * x)
     assert abs(float(compiled(x)) - exact) < 4e-6 * exact
+
+
+@pytest.mark.parametrize("least", [16, 17])
+def test_fit_makes_native_code_of_long_trainings(
+    least: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number of steps decides, so that a training that is resumed decides alike."""
+    monkeypatch.delenv("TENSORGRAD_BACKEND", raising=False)
+    monkeypatch.setattr("tensorgrad.training.compilation.NATIVE", least)
+    made: list[Any] = []
+    add = Module.add
+    monkeypatch.setattr(Module, "add", lambda *args: made.append(args) or add(*args))
+    x, y = batches((3, 4, 4, 1), 4, 4, np.float64)
+    data = [*zip(x, y, strict=True)]
+
+    def trained(compiles: bool | None) -> Any:
+        net, _ = training((3, 4, 4, 1), "SGD", np.float64)
+        optimizer = tg.optim.Adam(net.parameters(), lr=0.01)
+        tg.fit(
+            net, tg.nn.mse_loss, data, optimizer=optimizer, epochs=4, compile=compiles,
+            progress=False,
+        )  # fmt: skip
+        return [p.numpy() for p in net.parameters()]
+
+    assert_same(trained(None), trained(False), roundings=1 << 10, least=1.0)
+    assert bool(made) == (least == 16)

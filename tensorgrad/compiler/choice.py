@@ -37,7 +37,8 @@ class Way(NamedTuple):
 class Choice:
     """Chooses the way of each plan of a compiled function, whose user names a back end and passes.
 
-    `adapted` makes of passes those that run.
+    `adapted` makes of passes those that run. Where the user leaves the back end open, `at_once`
+    says whether native code is made at once, or never; or None, for after some calls.
     """
 
     def __init__(
@@ -45,17 +46,21 @@ class Choice:
         backend: str | Backend | None,
         passes: Iterable[str | Pass] | None,
         adapted: Callable[[Sequence[Pass]], Sequence[Pass]],
-        may_switch: bool,
+        at_once: Callable[[], bool | None],
     ) -> None:
         named = selected_backend(backend)
         self.backend = named or NUMPY
         self._passes = None if passes is None else selected(passes, self.backend.passes)
         self._adapted = adapted
-        is_open = named is None and passes is None and may_switch
+        self._at_once = at_once
+        is_open = named is None and passes is None
         self._switches = is_open and importlib.util.find_spec("llvmlite") is not None
 
     def way(self) -> Way:
         """The way of a new plan."""
+        at_once = self._at_once() if self._switches else None
+        if at_once is not None:
+            return (self._native_way() if at_once else None) or self._by(NUMPY)
         if self._switches and is_quiet():
             return self._by(self.backend)._replace(turns=Turns())
         if self.backend.heeds_error_settings and not self._switches:
@@ -64,12 +69,17 @@ class Choice:
 
     def way_on(self, plan: Plan) -> Way | None:
         """How to go on where a plan's turns are over: by another plan, or None, by the same."""
-        if self._switches:
-            try:
-                return self._native(llvm.backend()) or self.way()
-            except ImportError:
-                self._switches = False
-        self.stay(plan)
+        way = self._native_way() or (self.way() if self._switches else None)
+        if way is None:
+            self.stay(plan)
+        return way
+
+    def _native_way(self) -> Way | None:
+        """The way to native code, if there is one, here and with the present settings."""
+        try:
+            return self._native(llvm.backend()) if self._switches else None
+        except ImportError:
+            self._switches = False
         return None
 
     def stay(self, plan: Plan) -> None:

@@ -176,9 +176,12 @@ class Supervisor:
         """Whether the trace becomes a plan."""
         return True
 
-    def may_switch(self) -> bool:
-        """Whether native code may take over after some calls, if the user leaves that open."""
-        return True
+    def native_at_once(self) -> bool | None:
+        """Whether native code is made at once, where the user leaves that open.
+
+        None stands for after some calls.
+        """
+        return None
 
     def has_run(self, _key: Any) -> bool:
         """Whether such a plan has run already, in an earlier process.
@@ -217,7 +220,7 @@ class Compiled:
         self._latest: Plan | None = None
         self._traced = 0
         self._supervisor = supervisor
-        self._choice = Choice(backend, passes, supervisor.passes, supervisor.may_switch())
+        self._choice = Choice(backend, passes, supervisor.passes, supervisor.native_at_once)
         # Who takes the token out may run a plan, or change them. A lock costs 0.15 us more.
         self._token = [None]
         self._holder = 0  # the thread that has it, if for more than a replay

@@ -22,6 +22,8 @@ from .progress import Progress
 # plan saves 5 us for each operation, and 0.25 us for each call. So most networks need 50 steps to
 # gain from it, and long LSTMs 230.
 FEW_CALLS = 1000
+# Native code takes some tenths of a second to make, and saves 20 us or more of a step.
+NATIVE = 5000  # steps
 
 
 def steps_that_pay(calls: int, operations: int) -> int:
@@ -43,10 +45,12 @@ class CompiledStep(Supervisor):
         progress: Progress,
         interrupts: Interrupts,
         insists: bool,
+        all_steps: int | None,
     ) -> None:
         self.step = 0  # the number of the current step
         self.steps: int | None = None  # in all epochs, as far as known
         self._take, self._insists = take, insists
+        self._all_steps = all_steps  # in all epochs, if the data has a length
         self._history, self._progress, self._interrupts = history, progress, interrupts
         self._compiled: Any = Compiled(take, supervisor=self).function()
         # By signature, as text:
@@ -88,9 +92,9 @@ class CompiledStep(Supervisor):
         """Return the passes of a program, none of which measures times."""
         return repeatable(passes)
 
-    def may_switch(self) -> bool:
-        """Return False: when native code would take over, depends on the process."""
-        return False
+    def native_at_once(self) -> bool:
+        """Return whether native code is made: a number of steps decides, as in each run."""
+        return self._all_steps is not None and self._all_steps >= NATIVE
 
     def may_trace(self, key: Any) -> bool:
         """Return whether the step may be traced for batches of this signature."""

@@ -76,9 +76,10 @@ def fit(
       that is possible and saves time: steps of at most 1,000 NumPy calls always, longer ones if
       enough batches of the same shape follow (100 to 400). Otherwise `History.not_compiled` is the
       reason, which is also logged if `progress` is on. True always compiles, and raises TraceError
-      if that is impossible. Compiled steps give the same results up to the last digits. They
-      overwrite the arrays of `grad`, and run Python code in model and loss, such as a `print`, only
-      for the first batch of each shape.
+      if that is impossible. Trainings of 5,000 steps or more become native code where llvmlite is
+      installed. Compiled steps give the same results up to the last digits. They overwrite the
+      arrays of `grad`, and run Python code in model and loss, such as a `print`, only for the first
+      batch of each shape.
     - `progress`: shows a bar if tqdm is installed, and else a line for each epoch, on stderr.
       "tqdm" raises ImportError if it is not installed.
     - `checkpoint`: a folder, or a `Checkpoint` with further objects, such as averages of weights.
@@ -189,7 +190,12 @@ class _Training:
                 Interrupts() as self.interrupts,
             ):
                 self.compiled = CompiledStep(
-                    self.step.take, self.history, self.progress, self.interrupts, bool(compiles)
+                    self.step.take,
+                    self.history,
+                    self.progress,
+                    self.interrupts,
+                    bool(compiles),
+                    steps,
                 )
                 self._take = self.step.take if compiles is False else self.compiled
                 saves.resume(self._parts())
