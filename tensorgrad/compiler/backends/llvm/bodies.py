@@ -228,7 +228,8 @@ def _joined(call: Call) -> list[Body]:
     """The copies that put arrays side by side."""
     arrays, *others = call.args
     given = {"axis": 0} | dict(zip(("axis",), others)) | {**call.kwargs}
-    if given.keys() != {"axis"} or not all(isinstance(a, Value) for a in arrays):
+    listed = isinstance(arrays, (list, tuple)) and all(isinstance(a, Value) for a in arrays)
+    if given.keys() != {"axis"} or given["axis"] is None or not listed:
         raise Unknown("native code does not know it with such arguments")
     (result,), start = call.results, 0
     axis = given["axis"] % result.ndim

@@ -48,7 +48,7 @@ from .kernels import (
 
 def lower(program: Program) -> Program:
     """The program with kernels in place of calls, as far as native code knows how."""
-    lowering = _Lowering(program.outputs)
+    lowering = _Lowering(program)
     for call in program.calls:
         lowering.add(call)
     return program._replace(calls=lowering.calls(), remarks=(*program.remarks, *lowering.remarks))
@@ -57,6 +57,15 @@ def lower(program: Program) -> Program:
 def is_of_floats(call: Call, floats: Container[Value]) -> bool:
     """Whether a call reads what another one, made by Python, returns as a number of Python's."""
     return any(v in floats for v in call.reads)
+
+
+def repeating(values: Iterable[Value]) -> set[Storage]:
+    """The memory of values that repeat elements: no array with other elements lies like them."""
+    return {
+        v.storage
+        for v in values
+        if any(n > 1 and not stride for n, stride in zip(v.shape, v.strides, strict=True))
+    }
 
 
 def kernel_of(call: Call) -> Call:
@@ -73,8 +82,9 @@ def kernel_of(call: Call) -> Call:
 
 
 class _Lowering:
-    def __init__(self, outputs: Sequence[Value]) -> None:
-        self._outputs = outputs
+    def __init__(self, program: Program) -> None:
+        self._outputs = program.outputs
+        self._repeating = repeating(program.inputs)
         self._items: list[_Item] = []
         self._floor = 0  # nothing moves to before the item of this number
         self._fence = 0  # nor do element-wise calls, unless they can use registers there
@@ -91,6 +101,8 @@ class _Lowering:
         try:
             if is_of_floats(call, self._floats):
                 raise Unknown("it reads a number of Python's")
+            if not self._repeating.isdisjoint(v.storage for v in call.reads):
+                raise Unknown("it reads an array that repeats elements, and need not in each call")
             part = part_of(call)
         except Unknown as reason:
             self.remarks.append(f"not native: {name_of(call.fun)} at {call.location}: {reason}")
@@ -109,6 +121,7 @@ class _Lowering:
     def _plain(self, call: Call) -> None:
         if op_of(call.fun).pattern == "number":
             self._floats.update(call.results)
+        self._repeating |= repeating(call.results)
         self._append(_Item(call), call.reads, [*call.results, *call.changes])
         self._fence = len(self._items)
         if call.kind in ("effect", "guard"):

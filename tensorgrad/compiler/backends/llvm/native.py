@@ -26,7 +26,7 @@ from ..numpy_source import NumpySource, in_rows, is_taken_now, named_results, se
 from . import runtime
 from .bodies import Unknown
 from .kernels import KERNELS, BoundsCheck, Draw, Guard
-from .lowering import is_of_floats, kernel_of, lower
+from .lowering import is_of_floats, kernel_of, lower, repeating
 from .segments import Module, NativeFunction, address_of, rows_laid_out
 
 CHUNK = 0.01  # seconds of a loop, after which Ctrl-C and other threads get their turn
@@ -49,7 +49,7 @@ class LLVM(NumpySource):
 
     def segments(self, code: Code, buffers: Buffers) -> list[Segment]:
         """One line for each run of kernels; the lines of NumPy for other calls."""
-        calls = _lowered(buffers.calls)
+        calls = _lowered(buffers.calls, code.variables())
         runs = [[*run] for _, run in groupby(calls, _is_kernel)]
         loops = all(_is_kernel(call) or call.kind == "view" for call in calls)
         roots = _roots(code, buffers)
@@ -102,22 +102,27 @@ class NativeSegment(Segment):
     locks: Sequence[Any]  # of the generators that it draws from
 
 
-def _lowered(calls: Iterable[Call]) -> list[Call]:
+def _lowered(calls: Iterable[Call], inputs: Iterable[Value]) -> list[Call]:
     """The calls, copies that are still needed as kernels; views come when they are needed.
 
     Only Python's lines need them: kernels know how values lie in memory.
     """
     floats: set[Value] = set()
+    repeated = repeating(inputs)
     lowered, views = list[Call](), list[Call]()
     for call in calls:
         if op_of(call.fun).pattern == "number":
             floats.update(call.results)
         with contextlib.suppress(Unknown):
-            call = call if is_of_floats(call, floats) else kernel_of(call)
+            if not is_of_floats(call, floats) and repeated.isdisjoint(
+                v.storage for v in call.reads
+            ):
+                call = kernel_of(call)
         if call.kind == "view":
             views.append(call)
             continue
         if not _is_kernel(call):
+            repeated |= repeating(call.results)
             lowered += views
             views.clear()
         lowered.append(call)

@@ -336,8 +336,7 @@ def _reference(builder: ir.IRBuilder, thing: Any) -> ir.Value:
 
 def address_of(array: Array) -> int:
     """The address of an array's first element."""
-    address: int = array.__array_interface__["data"][0]
-    return address
+    return int(array.ctypes.data)
 
 
 def laid_out(array: Array, v: Value) -> Array:
