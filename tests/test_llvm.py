@@ -575,5 +575,12 @@ def test_fit_makes_native_code_of_long_trainings(
 def test_an_argument_repeats_elements_in_the_first_call_alone() -> None:
     f = tg.compile(lambda x: np.exp(x) + np.sum(x), backend="llvm")
     x = np.arange(6.0).reshape(2, 3)
-    for a in (np.broadcast_to(x[:1], x.shape), x, x[::-1], np.broadcast_to(x[1:], x.shape)):
+    windows = np.lib.stride_tricks.sliding_window_view(np.arange(4.0), 3)
+    for a in (
+        np.broadcast_to(x[:1], x.shape),
+        x,
+        x[::-1],
+        windows,
+        np.broadcast_to(x[1:], x.shape),
+    ):
         assert_same(f(a), np.exp(a) + np.sum(a), roundings=8)

@@ -61,11 +61,8 @@ def is_of_floats(call: Call, floats: Container[Value]) -> bool:
 
 def repeating(values: Iterable[Value]) -> set[Storage]:
     """The memory of values that repeat elements: no array with other elements lies like them."""
-    return {
-        v.storage
-        for v in values
-        if any(n > 1 and not stride for n, stride in zip(v.shape, v.strides, strict=True))
-    }
+    bounds = ((v, *v.bounds) for v in values)
+    return {v.storage for v, low, high in bounds if high - low < v.nbytes}
 
 
 def kernel_of(call: Call) -> Call:
