@@ -294,14 +294,12 @@ CURES: dict[str, dict[str, str]] = {
         "pad": "np.pad(t, 1)",
         "normalize": "t / np.linalg.norm(t, axis=1, keepdims=True)",
         "Unflatten": "t.reshape(2, 3, 2, 2)",
-        "PReLU": "tg.nn.leaky_relu(t, 0.1)  # the slope is a number",
-        "GroupNorm InstanceNorm1d InstanceNorm2d": "tg.nn.LayerNorm(4)  # or BatchNorm2d",
         "Dropout1d Dropout2d Dropout3d AlphaDropout": "tg.nn.Dropout(0.5)",
         "Transformer": "tg.nn.TransformerEncoder(tg.nn.TransformerEncoderLayer(4, nhead=2), 2)",
         "DataParallel": _CPU,
-        "Conv3d ConvTranspose1d ConvTranspose2d ConvTranspose3d BatchNorm3d MaxPool3d AvgPool3d "
-        "Upsample interpolate PixelShuffle Bilinear EmbeddingBag GLU glu Softmax2d "
-        "TransformerDecoderLayer TransformerDecoder": _OWN,
+        "Conv3d ConvTranspose1d ConvTranspose2d ConvTranspose3d MaxPool3d AvgPool3d "
+        "Upsample interpolate PixelShuffle EmbeddingBag TransformerDecoderLayer "
+        "TransformerDecoder": _OWN,
         "CrossEntropyLoss": _LOSS.format("cross_entropy"),
         "NLLLoss": _LOSS.format("nll_loss"),
         "MSELoss": _LOSS.format("mse_loss"),
@@ -311,8 +309,17 @@ CURES: dict[str, dict[str, str]] = {
         "BCELoss": _LOSS.format("binary_cross_entropy"),
         "BCEWithLogitsLoss": _LOSS.format("binary_cross_entropy_with_logits"),
         "KLDivLoss": _LOSS.format("kl_div"),
-        "HingeEmbeddingLoss": _LOSS.format("hinge_loss"),
+        "HingeEmbeddingLoss": _LOSS.format("hinge_embedding_loss"),
         "CosineEmbeddingLoss": "tg.nn.cosine_embedding_loss  # a function of pairs and targets",
+        "GaussianNLLLoss": _LOSS.format("gaussian_nll_loss"),
+        "PoissonNLLLoss": _LOSS.format("poisson_nll_loss"),
+        "MarginRankingLoss": _LOSS.format("margin_ranking_loss"),
+        "SoftMarginLoss": _LOSS.format("soft_margin_loss"),
+        "MultiMarginLoss": _LOSS.format("multi_margin_loss"),
+        "MultiLabelMarginLoss": _LOSS.format("multilabel_margin_loss"),
+        "MultiLabelSoftMarginLoss": _LOSS.format("multilabel_soft_margin_loss"),
+        "TripletMarginLoss": _LOSS.format("triplet_margin_loss"),
+        "PairwiseDistance": "tg.nn.pairwise_distance(t, t)",
         "CosineSimilarity": "tg.nn.cosine_similarity(t, t, axis=1)",
     },
     "tensorgrad.optim": {

@@ -21,6 +21,12 @@ Y = [2, 0]
 S = [1, -1]
 W = [0.5, 2.0, 1.0]
 V = [3.0, 1.0, 0.5]
+VAR = [[0.5, 2.0, 1.0], [0.25, 1e-9, 3.0]]
+COUNTS = [[0.0, 3.0, 1.0], [2.0, 0.0, 5.0]]
+SIGNS = [[1, -1, 1], [1, 1, -1]]
+LABELS = [[1, -1, 2], [0, 2, -1]]
+
+INTEGERS = Y, S, SIGNS, LABELS
 
 # What PyTorch 2.13 returns in float64, to seven digits: the loss, and its sum's gradient by the
 # first argument; test_pytorch_says_the_same compares with the PyTorch that is installed.
@@ -77,6 +83,35 @@ CASES: list[Any] = [
      [1.159758], [-0.1108408, -0.06927552, -0.006927552, 0.07323872, 0.01220645, 0.2709833]),
     ("cosine_embedding_loss", (X, T, S), {"margin": -0.5},
      [1.409758], [-0.1108408, -0.06927552, -0.006927552, 0.07323872, 0.01220645, 0.2709833]),
+    ("gaussian_nll_loss", (X, T, VAR), {},
+     [20833.22], [0.0, -0.1666667, 0.5, -0.3333333, 83333.33, -0.08333333]),
+    ("gaussian_nll_loss", (X, T, VAR), {"full": True, "reduction": "sum"},
+     [125004.8], [0.0, -1.0, 3.0, -2.0, 500000.0, -0.5]),
+    ("poisson_nll_loss", (X, P), {},
+     [2.058941], [0.2331202, 0.06131324, 1.064843, 0.0464668, 0.6011148, 0.1458333]),
+    ("poisson_nll_loss", (P, COUNTS), {"log_input": False, "full": True},
+     [12.83038], [0.1666667, -50000000.0, 1.666667e-09, -0.5, 0.1666667, -6.499999]),
+    ("soft_margin_loss", (X, SIGNS), {},
+     [0.4391278], [-0.06292344, 0.04482357, -0.01986715, -0.09369608, -0.03040425, 0.08333333]),
+    ("hinge_embedding_loss", (X, SIGNS), {"margin": 0.75},
+     [1.041667], [0.1666667, -0.1666667, 0.1666667, 0.1666667, 0.1666667, -0.1666667]),
+    ("margin_ranking_loss", (X, T, SIGNS), {"margin": 0.25},
+     [0.1666667], [-0.1666667, 0.0, -0.0, -0.1666667, -0.0, 0.0]),
+    ("multi_margin_loss", (X, Y), {},
+     [0.6666667], [0.0, 0.0, 0.0, -0.3333333, 0.1666667, 0.1666667]),
+    ("multi_margin_loss", (X, Y), {"p": 2, "margin": 0.5, "weight": W},
+     [0.46875], [0.0, 0.0, 0.0, -0.5, 0.375, 0.125]),
+    ("multilabel_margin_loss", (X, LABELS), {},
+     [1.958333], [0.1666667, -0.3333333, 0.1666667, -0.1666667, 0.3333333, -0.1666667]),
+    ("multilabel_soft_margin_loss", (X, Q), {"weight": W},
+     [0.7499056], [0.01020494, -0.2436862, -0.01986715, 0.03648529, -0.06080851, 0.04166667]),
+    ("triplet_margin_loss", (X, T, P), {},
+     [2.421736], [-0.08703903, 0.07080498, 0.06786964, 0.2302445, -0.1667449, -0.3887674]),
+    ("triplet_margin_loss", (X, P, T), {"p": 1.0, "swap": True, "margin": 3.0},
+     [2.375001], [0.5, -0.5, 0.5, -0.5, 0.5, -0.5]),
+    ("pairwise_distance", (X, T), {},
+     [3.605552, 1.658311],
+     [2.773501e-07, -0.5546999, 0.8320505, -0.3015109, 0.3015121, -0.9045339]),
 ]  # fmt: skip
 
 
@@ -100,9 +135,20 @@ def ours(name: str, args: Any, options: Any) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize(("name", "args", "options"), [case[:3] for case in CASES])
+def test_compiled_losses_and_second_derivatives(name: str, args: Any, options: Any) -> None:
+    def loss(x: Any) -> Any:
+        return np.sum(getattr(nn, name)(x, *map(np.array, args[1:]), **options))
+
+    x = np.array(args[0]) + 0.01  # away from kinks
+    if name != "binary_cross_entropy":  # 0 and 1 are kinks of its clamped logarithms
+        assert tg.gradcheck(tg.grad(loss), [x])
+    assert_allclose(tg.compile(tg.grad(loss))(x), tg.grad(loss)(x), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("name", "args", "options"), [case[:3] for case in CASES])
 def test_pytorch_says_the_same(name: str, args: Any, options: Any) -> None:
     torch = pytest.importorskip("torch")
-    x, *others = [torch.tensor(a if a in (Y, S) else np.array(a)) for a in args]
+    x, *others = [torch.tensor(a if a in INTEGERS else np.array(a)) for a in args]
     x.requires_grad_()
     weights = {k: torch.tensor(np.array(v)) if v in (W, V) else v for k, v in options.items()}
     theirs = getattr(torch.nn.functional, name)(x, *others, **weights)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..engine.tensor import Tensor
 from . import activations
@@ -133,6 +134,105 @@ class Softplus(_Activation):
         return activations.softplus(as_input(x), self.beta)
 
 
+class GLU(_Activation):
+    """A layer that computes `glu` along the axis `dim`."""
+
+    def __init__(self, dim: int = -1, *, inplace: bool = False) -> None:
+        super().__init__(inplace=inplace)
+        self.dim = dim
+
+    def __call__(self, x: Any) -> Tensor:
+        """Return `glu(x, axis=dim)`."""
+        return activations.glu(as_input(x), self.dim)
+
+
+class Hardshrink(_Activation):
+    """A layer that computes `hardshrink`."""
+
+    def __init__(self, lambd: float = 0.5, *, inplace: bool = False) -> None:
+        super().__init__(inplace=inplace)
+        self.lambd = lambd
+
+    def __call__(self, x: Any) -> Tensor:
+        """Return `hardshrink(x, lambd)`."""
+        return activations.hardshrink(as_input(x), self.lambd)
+
+
+class Softshrink(_Activation):
+    """A layer that computes `softshrink`."""
+
+    def __init__(self, lambd: float = 0.5, *, inplace: bool = False) -> None:
+        super().__init__(inplace=inplace)
+        self.lambd = lambd
+
+    def __call__(self, x: Any) -> Tensor:
+        """Return `softshrink(x, lambd)`."""
+        return activations.softshrink(as_input(x), self.lambd)
+
+
+class Softmin(_Activation):
+    """A layer that computes `softmin` along the axis `dim`."""
+
+    def __init__(self, dim: int = -1, *, inplace: bool = False) -> None:
+        super().__init__(inplace=inplace)
+        self.dim = dim
+
+    def __call__(self, x: Any) -> Tensor:
+        """Return `softmin(x, axis=dim)`."""
+        return activations.softmin(as_input(x), self.dim)
+
+
+class Threshold(_Activation):
+    """A layer that computes `threshold`."""
+
+    def __init__(self, threshold: float, value: float, *, inplace: bool = False) -> None:
+        super().__init__(inplace=inplace)
+        self.threshold = threshold
+        self.value = value
+
+    def __call__(self, x: Any) -> Tensor:
+        """Return `threshold(x, threshold, value)`."""
+        return activations.threshold(as_input(x), self.threshold, self.value)
+
+
+class Softmax2d(_Activation):
+    """A layer that computes `softmax` over the channels of inputs (n, channels, height, width)."""
+
+    def __call__(self, x: Any) -> Tensor:
+        """Return `softmax(x, axis=-3)`."""
+        x = as_input(x)
+        if x.ndim not in (3, 4):
+            raise ValueError(
+                f"{self}: an input of shape {x.shape}; it must be (channels, height, width) or "
+                "(n, channels, height, width)"
+            )
+        return activations.softmax(x, -3)
+
+
+class PReLU(Module):
+    """A layer that computes `prelu`; its weight, of shape (num_parameters,), starts as `init`.
+
+    `num_parameters` is 1, or the number of channels.
+
+    >>> tg.nn.PReLU()([-4.0, 4.0])
+    Tensor([-1.,  4.], requires_grad=True)
+    """
+
+    def __init__(
+        self, num_parameters: int = 1, init: float = 0.25, dtype: DTypeLike = np.float64
+    ) -> None:
+        self.num_parameters = num_parameters
+        self.init = init
+        self.weight = Tensor(np.full(num_parameters, init), dtype, requires_grad=True)
+
+    def __call__(self, x: Any) -> Tensor:
+        """Return `prelu(x, weight)`."""
+        return activations.prelu(as_input(x, self.weight.dtype), self.weight)
+
+    def __repr__(self) -> str:
+        return called(self, num_parameters=self.num_parameters, init=self.init)
+
+
 class Hardsigmoid(_Activation):
     """A layer that computes `hardsigmoid`."""
 
@@ -148,7 +248,7 @@ class Hardswish(_Activation):
 class Identity(_Activation):
     """A layer that returns its input."""
 
-    function = staticmethod(activations.linear)
+    function = staticmethod(activations.identity)
 
 
 class LogSigmoid(_Activation):

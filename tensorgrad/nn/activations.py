@@ -18,6 +18,7 @@ from ..engine.typing import Axis
 from ..guide import guided
 from ..rules.selection import masked
 from ..special import expit as sigmoid, log_expit as log_sigmoid, logsumexp, silent
+from .module import as_input
 
 Activation: TypeAlias = Callable[[Any], Any]
 
@@ -27,29 +28,35 @@ __all__ = [
     "celu",
     "elu",
     "gelu",
+    "glu",
+    "hardshrink",
     "hardsigmoid",
     "hardswish",
     "hardtanh",
+    "identity",
     "leaky_relu",
-    "linear",
     "log_sigmoid",
     "log_softmax",
     "logsumexp",
     "mish",
+    "prelu",
     "relu",
     "relu6",
     "selu",
     "sigmoid",
     "silu",
     "softmax",
+    "softmin",
     "softplus",
+    "softshrink",
     "softsign",
     "tanhshrink",
+    "threshold",
 ]
 
 
-def linear(x: Any) -> Tensor:
-    """Return `x` as it is: no activation. PyTorch's linear(x, w, b) is `x @ w.T + b`."""
+def identity(x: Any) -> Tensor:
+    """Return `x` as it is: no activation."""
     return x
 
 
@@ -89,7 +96,7 @@ def _hardtanh_back(g: Any, _y: Any, x: Any, min_val: float = -1.0, max_val: floa
 def hardtanh(x: Any, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
     """Return `x` clipped to the range `min_val` to `max_val`.
 
-    At the bounds and beyond them the derivative is 0.
+    At the bounds and beyond them the derivative is 0. Raises ValueError for an empty range.
 
     >>> tg.nn.hardtanh(np.array([-2.0, 0.5, 2.0]))
     array([-1. ,  0.5,  1. ])
@@ -124,6 +131,73 @@ def hardswish(x: Any) -> Tensor:
     array([-0.   ,  0.   ,  1.125])
     """
     return x * hardsigmoid(x)
+
+
+def _threshold_back(g: Any, _y: Any, x: Any, threshold: float, _value: float) -> Any:
+    return masked(g, x > threshold)
+
+
+@differentiable(_threshold_back, form="elementwise")
+def threshold(x: Any, threshold: float, value: float) -> Tensor:
+    """Return `x` above the threshold, and `value` elsewhere, where the derivative is 0.
+
+    >>> tg.nn.threshold(np.array([-1.0, 0.5, 2.0]), 0.5, 20.0)
+    array([20., 20.,  2.])
+    """
+    y: Any = np.where(x > threshold, x, value)
+    return y
+
+
+def _shrink_back(g: Any, _y: Any, x: Any, lambd: float = 0.5) -> Any:
+    return masked(g, np.absolute(x) > lambd)
+
+
+@differentiable(_shrink_back, form="elementwise")
+def hardshrink(x: Any, lambd: float = 0.5) -> Tensor:
+    """Return `x`, but 0 where |x| <= lambd; there the derivative is 0.
+
+    >>> tg.nn.hardshrink(np.array([-1.0, 0.5, 2.0]))
+    array([-1.,  0.,  2.])
+    """
+    y: Any = np.where(np.absolute(x) > lambd, x, 0)
+    return y
+
+
+@differentiable(_shrink_back, form="elementwise")
+def softshrink(x: Any, lambd: float = 0.5) -> Tensor:
+    """Return `x` moved towards 0 by `lambd`, and 0 where |x| <= lambd; there the derivative is 0.
+
+    >>> tg.nn.softshrink(np.array([-1.0, 0.25, 2.0]))
+    array([-0.5,  0. ,  1.5])
+    """
+    if lambd < 0:
+        raise ValueError(f"softshrink: lambd must be at least 0, not {lambd}")
+    y: Any = np.where(np.absolute(x) > lambd, x - np.copysign(lambd, x), 0)
+    return y
+
+
+def prelu(x: Any, weight: Any) -> Tensor:
+    """Return `x` above 0 and `weight * x` below, where the weight is learned.
+
+    The weight is one number, of shape () or (1,), or of shape (channels,), for an input of shape
+    (n, channels, *sizes). He and others, Delving Deep into Rectifiers, 2015. Raises ValueError for
+    other shapes.
+
+    >>> tg.nn.prelu(np.array([[-2.0, 3.0], [-2.0, -2.0]]), np.array([0.5, 0.25]))
+    array([[-1. ,  3. ],
+           [-1. , -0.5]])
+    """
+    x, weight = as_input(x), as_input(weight)
+    if weight.size != 1:
+        if weight.ndim != 1 or x.ndim < 2 or weight.shape != x.shape[1:2]:
+            raise ValueError(
+                f"prelu: a weight of shape {weight.shape} for an input of shape {x.shape}: it must "
+                "be one number, or one for each channel of an input (n, channels, *sizes)"
+            )
+        weight = weight.reshape(-1, *[1] * (x.ndim - 2))
+    elif weight.ndim:
+        weight = weight.reshape(())
+    return np.maximum(x, 0) + weight * np.minimum(x, 0)
 
 
 # -- exponentials
@@ -298,11 +372,39 @@ def log_softmax(x: Any, axis: Axis = -1) -> Tensor:
     return special.log_softmax(x, axis)
 
 
+@guided
+def softmin(x: Any, axis: Axis = -1) -> Tensor:
+    """Return `softmax(-x)` over `axis`: the smallest elements get the largest shares.
+
+    >>> tg.nn.softmin(np.array([0.0, 0.0, 1e4]))
+    array([0.5, 0.5, 0. ])
+    """
+    return softmax(-1.0 * x, axis)  # unsigned integers have no negative
+
+
+@guided
+def glu(x: Any, axis: int = -1) -> Tensor:
+    """Return a * sigmoid(b), where a and b are the two halves of `x` along `axis`.
+
+    Dauphin and others, Language Modeling with Gated Convolutional Networks, 2017. Raises ValueError
+    if the axis has an odd length.
+
+    >>> tg.nn.glu(np.array([1.0, 2.0, 0.0, 1000.0]))
+    array([0.5, 2. ])
+    """
+    x = as_input(x)
+    if x.ndim == 0 or x.shape[axis] % 2:
+        raise ValueError(f"glu: axis {axis} of shape {x.shape} must have an even length")
+    a: Any
+    a, b = np.split(x, 2, axis)
+    return a * sigmoid(b)
+
+
 ACTIVATIONS: dict[str, Activation] = {
     "tanh": np.tanh,
     "relu": relu,
     "sigmoid": sigmoid,
-    "linear": linear,
+    "linear": identity,
     "gelu": gelu,
 }
 

@@ -19,7 +19,7 @@ from ..engine.tensor import Tensor
 from ..rules.indexing import scatter
 from ..rules.linear_algebra import affine
 from ..rules.selection import masked
-from .activations import ACTIVATIONS, Activation, activation_of, linear
+from .activations import ACTIVATIONS, Activation, activation_of, identity
 from .module import Module, as_input, called, floating, uniform, uniform_weight
 
 
@@ -153,6 +153,82 @@ class Layer(_Affine):
         return twin
 
 
+def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
+    """Return `x @ weight.T + bias`.
+
+    The weight has shape (out_features, in_features) or (in_features,), the bias (out_features,) or
+    (), and `x` (..., in_features). Raises ValueError for other shapes.
+
+    >>> tg.nn.linear(np.array([1.0, 2.0]), np.ones((3, 2)), np.array([0.0, 1.0, 2.0]))
+    array([3., 4., 5.])
+    """
+    weight = as_input(weight)
+    x = as_input(x, weight.dtype)
+    bias = 0 if bias is None else as_input(bias, weight.dtype)
+    rows, columns = weight.shape[:-1], weight.shape[-1:]
+    if weight.ndim not in (1, 2) or x.shape[-1:] != columns or np.shape(bias) not in ((), rows):
+        raise ValueError(
+            f"linear: an input of shape {x.shape}, a weight of shape {weight.shape} and a bias of "
+            f"shape {np.shape(bias)}: they must be (..., in_features), (out_features, in_features) "
+            "and (out_features,)"
+        )
+    return affine(x, weight, bias)
+
+
+def bilinear(x1: Any, x2: Any, weight: Any, bias: Any = None) -> Tensor:
+    """Return x1 @ weight[k] @ x2 + bias[k] for each output feature k.
+
+    The inputs have shapes (..., in1_features) and (..., in2_features), the weight
+    (out_features, in1_features, in2_features), and the bias (out_features,).
+
+    >>> tg.nn.bilinear(np.array([1.0, 2.0]), np.array([3.0]), np.ones((1, 2, 1)))
+    array([9.])
+    """
+    weight = as_input(weight)
+    x1, x2 = as_input(x1, weight.dtype), as_input(x2, weight.dtype)
+    wanted = weight.shape[1:]
+    if weight.ndim != 3 or (*x1.shape[-1:], *x2.shape[-1:]) != wanted:
+        raise ValueError(
+            f"bilinear: inputs of shapes {x1.shape} and {x2.shape} for a weight of shape "
+            f"{weight.shape}, which must be (out_features, in1_features, in2_features)"
+        )
+    y = np.einsum("...i,kij,...j->...k", x1, weight, x2, optimize=True)
+    return y if bias is None else y + as_input(bias, weight.dtype)
+
+
+class Bilinear(Module):
+    """A layer that computes `bilinear`; weight and bias start uniform in +-1/sqrt(in1_features).
+
+    >>> layer = tg.nn.Bilinear(3, 2, 4, rng=0)
+    >>> layer, layer(np.ones((5, 3)), np.ones((5, 2))).shape
+    (Bilinear(3, 2, 4), (5, 4))
+    """
+
+    def __init__(
+        self,
+        in1_features: int,
+        in2_features: int,
+        out_features: int,
+        bias: bool = True,
+        dtype: DTypeLike = np.float64,
+        rng: RNG = None,
+    ) -> None:
+        sizes = in1_features, in2_features, out_features
+        if min(sizes) < 1:
+            raise ValueError(f"Bilinear{sizes}: every size must be at least 1")
+        rng, bound = np.random.default_rng(rng), in1_features**-0.5
+        self.weight = uniform(rng, bound, (out_features, in1_features, in2_features), dtype)
+        self.bias = uniform(rng, bound, (out_features,), dtype) if bias else None
+
+    def __call__(self, x1: Any, x2: Any) -> Tensor:
+        """Return the output, of shape (..., out_features)."""
+        return bilinear(x1, x2, self.weight, self.bias)
+
+    def __repr__(self) -> str:
+        outputs, in1, in2 = self.weight.shape
+        return called(self, in1, in2, outputs, bias=self.bias is not None)
+
+
 class Linear(_Affine):
     """A dense layer without an activation: x @ weight.T + bias.
 
@@ -172,7 +248,7 @@ class Linear(_Affine):
         dtype: DTypeLike = np.float64,
         rng: RNG = None,
     ) -> None:
-        super().__init__((out_features,), in_features, linear, bias, dtype, rng)
+        super().__init__((out_features,), in_features, identity, bias, dtype, rng)
 
     def __repr__(self) -> str:
         return called(self, *self.weight.shape[::-1], bias=self.bias is not None)

@@ -7,6 +7,7 @@ its loss is infinite.
 """
 
 import functools
+import math
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -17,26 +18,28 @@ from ..engine.custom import differentiable
 from ..engine.modes import is_traced, mode, plain
 from ..engine.registry import shown_as
 from ..engine.tensor import Tensor
-from ..guide import guided
 from ..rules.indexing import scatter
 from ..special import silent
-from .activations import log_softmax, relu, sigmoid, softmax
+from .activations import log_softmax, sigmoid, softmax
 from .module import as_input, floating
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
 
 
-def _reduced(losses: Any, reduction: str) -> Any:
-    _check_reduction(reduction)
+def reduced(losses: Any, reduction: str) -> Any:
+    """The losses, their sum or their mean."""
+    check_reduction(reduction)
     return losses if reduction == "none" else getattr(np, reduction)(losses)
 
 
-def _check_reduction(reduction: str) -> None:
+def check_reduction(reduction: str) -> None:
+    """Raise a ValueError for an unknown reduction."""
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f'reduction must be "mean", "sum" or "none", not {reduction!r}')
 
 
-def _pair(name: str, prediction: Any, target: Any) -> tuple[Any, Any]:
+def pair_of(name: str, prediction: Any, target: Any) -> tuple[Any, Any]:
+    """A prediction and a target of the same shape, in a floating dtype; or raise a ValueError."""
     prediction = as_input(prediction)
     dtype = floating(prediction.dtype)
     target = as_input(target, dtype)
@@ -70,10 +73,10 @@ def mse_loss(prediction: Any, target: Any, reduction: Reduction = "mean") -> Ten
     >>> tg.nn.mse_loss(np.array([1.0, 2.0]), [1.0, 4.0])
     np.float64(2.0)
     """
-    prediction, target = _pair("mse_loss", prediction, target)
+    prediction, target = pair_of("mse_loss", prediction, target)
     if reduction == "mean":
         return _mean_square(prediction, target)
-    return _reduced(np.square(prediction - target), reduction)
+    return reduced(np.square(prediction - target), reduction)
 
 
 def _mean_square_back(g: Any, _y: Any, x: Any, t: Any) -> Any:
@@ -95,8 +98,8 @@ def l1_loss(prediction: Any, target: Any, reduction: Reduction = "mean") -> Tens
     >>> tg.nn.l1_loss(np.array([1.0, 2.0]), [1.0, 4.0])
     np.float64(1.0)
     """
-    prediction, target = _pair("l1_loss", prediction, target)
-    return _reduced(np.absolute(prediction - target), reduction)
+    prediction, target = pair_of("l1_loss", prediction, target)
+    return reduced(np.absolute(prediction - target), reduction)
 
 
 def huber_loss(
@@ -112,8 +115,8 @@ def huber_loss(
     """
     if not delta > 0:
         raise ValueError(f"huber_loss: delta must be positive, not {delta}")
-    prediction, target = _pair("huber_loss", prediction, target)
-    return _reduced(_huber(prediction - target, delta), reduction)
+    prediction, target = pair_of("huber_loss", prediction, target)
+    return reduced(_huber(prediction - target, delta), reduction)
 
 
 @differentiable(lambda g, _y, x, delta: g * np.clip(x, -delta, delta), form="elementwise")
@@ -136,7 +139,7 @@ def smooth_l1_loss(
     """
     if not beta >= 0:
         raise ValueError(f"smooth_l1_loss: beta must be at least 0, not {beta}")
-    prediction, target = _pair("smooth_l1_loss", prediction, target)
+    prediction, target = pair_of("smooth_l1_loss", prediction, target)
     if beta == 0:
         return l1_loss(prediction, target, reduction)
     return huber_loss(prediction, target, reduction, delta=beta) / beta
@@ -169,7 +172,7 @@ def cross_entropy(
     >>> print(f"{tg.nn.cross_entropy(scores[:1], [[0.25, 0.75]]):.4f}")
     0.6931
     """
-    _check_reduction(reduction)
+    check_reduction(reduction)
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"cross_entropy: label_smoothing of {label_smoothing}, not from 0 to 1")
     scores, target, weight = _by_class("cross_entropy", prediction, target, weight)
@@ -180,7 +183,7 @@ def cross_entropy(
                 "one holds probabilities: set the weight of the class to 0"
             )
         p = _smoothed(target, label_smoothing)
-        return _reduced(_expected_loss(scores, p, weight), reduction)
+        return reduced(_expected_loss(scores, p, weight), reduction)
     samples = _samples("cross_entropy", scores, target, weight, ignore_index)
     scores, classes, weights, known = samples
     total = 1 if reduction != "mean" else len(classes) if weights is None else np.sum(weights)
@@ -293,7 +296,7 @@ def nll_loss(
     >>> tg.nn.nll_loss(np.log([[0.5, 0.5], [0.25, 0.75]]), [0, 0], reduction="none")
     array([0.69314718, 1.38629436])
     """
-    _check_reduction(reduction)
+    check_reduction(reduction)
     scores, target, weight = _by_class("nll_loss", prediction, target, weight)
     if target.dtype.kind == "f":
         raise TypeError("nll_loss: the target must hold classes: use target.astype(int)")
@@ -301,7 +304,7 @@ def nll_loss(
     losses = _picked_loss(scores, classes, 1 if weights is None else weights)
     if reduction == "mean" and weights is not None:
         return np.sum(losses) / np.sum(weights)
-    losses = _reduced(losses, reduction)
+    losses = reduced(losses, reduction)
     return _restored(losses, known, target.shape) if reduction == "none" else losses
 
 
@@ -320,7 +323,7 @@ def _by_class(name: str, prediction: Any, target: Any, weight: Any) -> tuple[Any
     scores, target = as_input(prediction), as_input(target)
     of_probabilities = _check_target(name, scores, target)
     if weight is not None:
-        weight = _class_weight(name, weight, scores)
+        weight = class_weight(name, weight, scores)
     if scores.ndim > 2:
         scores = np.moveaxis(scores, 1, -1)
         target = np.moveaxis(target, 1, -1) if of_probabilities else target
@@ -351,7 +354,8 @@ def _check_target(name: str, scores: Any, target: Any) -> bool:
     return kind == "f"
 
 
-def _class_weight(name: str, weight: Any, scores: Any) -> Any:
+def class_weight(name: str, weight: Any, scores: Any) -> Any:
+    """A weight for each class, in the dtype of the scores, or a ValueError for another shape."""
     dtype, count = floating(scores.dtype), scores.shape[min(1, scores.ndim - 1)]
     weight = as_input(weight, dtype)
     if isinstance(weight, np.ndarray):
@@ -420,11 +424,11 @@ def binary_cross_entropy(
     >>> tg.nn.binary_cross_entropy(np.array([0.5, 0.0]), [1.0, 1.0], reduction="none")
     array([  0.69314718, 100.        ])
     """
-    prediction, target = _pair("binary_cross_entropy", prediction, target)
+    prediction, target = pair_of("binary_cross_entropy", prediction, target)
     mode.get().interpreter.effect(_check_probabilities, plain(prediction))
     losses = _binary_loss(prediction, target)
     losses = losses if weight is None else losses * as_input(weight, losses.dtype)
-    return _reduced(losses, reduction)
+    return reduced(losses, reduction)
 
 
 def _check_probabilities(prediction: Any) -> None:
@@ -471,11 +475,11 @@ def binary_cross_entropy_with_logits(
     >>> tg.nn.binary_cross_entropy_with_logits(scores, [1.0, 1.0], reduction="none")
     array([6.93147181e-01, 1.00000000e+04])
     """
-    prediction, target = _pair("binary_cross_entropy_with_logits", prediction, target)
+    prediction, target = pair_of("binary_cross_entropy_with_logits", prediction, target)
     positive = 1 if pos_weight is None else as_input(pos_weight, floating(prediction.dtype))
     losses = _logit_loss(prediction, target, positive)
     losses = losses if weight is None else _weighted(as_input(weight, losses.dtype), losses)
-    return _reduced(losses, reduction)
+    return reduced(losses, reduction)
 
 
 def _minus_logs(x: Any) -> tuple[Any, Any]:
@@ -504,29 +508,7 @@ def _logit_loss(x: Any, t: Any, positive: Any) -> Any:
     return _product(positive * t, yes) + _product(1 - t, no)
 
 
-def hinge_loss(prediction: Any, target: Any, reduction: Reduction = "mean") -> Tensor:
-    """Return the mean of max(0, 1 - target * prediction).
-
-    Each target is a class, -1 or 1. A loss is 0 where the prediction has the sign of the target and
-    an absolute value of at least 1. Raises ValueError for two different shapes, and for other
-    targets.
-
-    >>> tg.nn.hinge_loss(np.array([-3.0, 0.5]), [-1, 1])
-    np.float64(0.25)
-    """
-    prediction, target = _pair("hinge_loss", prediction, target)
-    mode.get().interpreter.effect(_check_signs, "hinge_loss", plain(target))
-    return _reduced(relu(1 - target * prediction), reduction)
-
-
-def _check_signs(name: str, target: Any) -> None:
-    if not np.all(np.abs(target) == 1):
-        raise ValueError(
-            f"{name}: a target other than -1 and 1; for classes 0 and 1, use 2 * target - 1"
-        )
-
-
-# -- distributions, and angles between vectors
+# -- distributions
 
 
 def kl_div(
@@ -546,11 +528,11 @@ def kl_div(
     >>> print(f"{tg.nn.kl_div(np.log(p), t, reduction='batchmean'):.4f}")
     0.6931
     """
-    prediction, target = _pair("kl_div", prediction, target)
+    prediction, target = pair_of("kl_div", prediction, target)
     losses = (_log_divergence if log_target else _divergence)(prediction, target)
     if reduction == "batchmean":
         return np.sum(losses) / len(losses)
-    return _reduced(losses, reduction)
+    return reduced(losses, reduction)
 
 
 @silent(lambda g, _y, _x, t: -g * t, lambda g, _y, x, t: g * (np.log(t) - x + 1))
@@ -573,34 +555,72 @@ def _log_divergence(x: Any, t: Any) -> Any:
     return _product(np.exp(t), _log_difference(x, t))
 
 
-@guided
-def cosine_similarity(x1: Any, x2: Any, axis: int = 1, eps: float = 1e-8) -> Tensor:
-    """Return the cosine of the angle between vectors along an axis, x1 @ x2 / (|x1| * |x2|).
-
-    The arguments broadcast. Norms are at least `eps`, so that a zero vector gives 0.
-
-    >>> tg.nn.cosine_similarity(np.array([[1.0, 0.0], [0.0, 0.0]]), np.array([[2.0, 2.0]]))
-    array([0.70710678, 0.        ])
-    """
-    x1, x2 = np.broadcast_arrays(as_input(x1), as_input(x2))
-    norms = [np.maximum(np.linalg.norm(x, axis=axis, keepdims=True), eps) for x in (x1, x2)]
-    return np.sum((x1 / norms[0]) * (x2 / norms[1]), axis=axis)
-
-
-def cosine_embedding_loss(
-    x1: Any, x2: Any, target: Any, margin: float = 0.0, reduction: Reduction = "mean"
+def gaussian_nll_loss(
+    prediction: Any,
+    target: Any,
+    var: Any,
+    full: bool = False,
+    eps: float = 1e-6,
+    reduction: Reduction = "mean",
 ) -> Tensor:
-    """Return the mean of 1 - cos for pairs of target 1, and of max(0, cos - margin) for target -1.
+    """Return the mean of (log(var) + (prediction - target)² / var) / 2.
 
-    The vectors have shape (n, d) or (d,), and the target (n,) or (). Raises ValueError for other
-    shapes, and for other targets.
+    That is minus the logarithm of the density of a normal distribution at the target, without its
+    constant; with `full`, the constant log(2 * pi) / 2 is added. `prediction` is the mean, `var`
+    the variance: a number, or an array that broadcasts to the shape of the prediction. Variances
+    below `eps` count as `eps`, and then have no gradient. Nix and Weigend, Estimating the Mean and
+    Variance of the Target Probability Distribution, 1994. Raises ValueError for a negative variance
+    and for shapes that do not match.
 
-    >>> up, aside = np.array([[0.0, 1.0]]), np.array([[1.0, 0.0]])
-    >>> tg.nn.cosine_embedding_loss(up, aside, [1]), tg.nn.cosine_embedding_loss(up, up, [-1])
-    (np.float64(1.0), np.float64(1.0))
+    >>> tg.nn.gaussian_nll_loss(np.array([1.0, 3.0]), [1.0, 1.0], 4.0, reduction="none")
+    array([0.69314718, 1.19314718])
     """
-    x1, x2 = _pair("cosine_embedding_loss", x1, x2)
-    similarity, target = _pair("cosine_embedding_loss", cosine_similarity(x1, x2, axis=-1), target)
-    mode.get().interpreter.effect(_check_signs, "cosine_embedding_loss", plain(target))
-    losses = np.where(target == 1, 1 - similarity, relu(similarity - margin))
-    return _reduced(losses, reduction)
+    prediction, target = pair_of("gaussian_nll_loss", prediction, target)
+    var = as_input(var, prediction.dtype)
+    if np.broadcast_shapes(var.shape, prediction.shape) != prediction.shape:
+        raise ValueError(
+            f"gaussian_nll_loss: a variance of shape {var.shape} for a prediction of shape "
+            f"{prediction.shape}: it must broadcast to that shape"
+        )
+    mode.get().interpreter.effect(_check_variance, plain(var))
+    var = np.maximum(var, eps)
+    losses = 0.5 * (np.log(var) + np.square(prediction - target) / var)
+    return reduced(losses + 0.5 * math.log(2 * math.pi) if full else losses, reduction)
+
+
+def _check_variance(var: Any) -> None:
+    if np.any(var < 0):
+        raise ValueError(
+            "gaussian_nll_loss: a negative variance: pass the variance itself, as by softplus, not "
+            "its logarithm"
+        )
+
+
+def poisson_nll_loss(
+    prediction: Any,
+    target: Any,
+    log_input: bool = True,
+    full: bool = False,
+    eps: float = 1e-8,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """Return the mean of exp(prediction) - target * prediction, for counts as targets.
+
+    That is minus the logarithm of the probability of a Poisson distribution, without log(target!).
+    The prediction is the logarithm of its rate. Without `log_input`, it is the rate itself, and the
+    term is prediction - target * log(prediction + eps). With `full`, Stirling's approximation of
+    log(target!) is added for targets above 1. Raises ValueError for two different shapes.
+
+    >>> tg.nn.poisson_nll_loss(np.array([0.0, 1.0]), [3.0, 0.0], reduction="none")
+    array([1.        , 2.71828183])
+    """
+    prediction, target = pair_of("poisson_nll_loss", prediction, target)
+    if log_input:
+        losses = np.exp(prediction) - target * prediction
+    else:
+        losses = prediction - target * np.log(prediction + eps)
+    if full:
+        count = np.maximum(target, 1)  # whose logarithm is 0 where nothing is added
+        rest = target * np.log(count) - target + 0.5 * np.log(2 * math.pi * count)
+        losses = losses + np.where(target > 1, rest, 0)
+    return reduced(losses, reduction)

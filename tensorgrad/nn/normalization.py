@@ -43,7 +43,7 @@ def _standardized_back(g: Any, results: Any, _x: Any, axes: Axes, eps: float) ->
 
 @differentiable(_standardized_back)
 @shown_as("batch_norm or layer_norm")
-def _standardized(x: Any, axes: Axes, eps: float) -> tuple[Any, Any, Any]:
+def standardized(x: Any, axes: Axes, eps: float) -> tuple[Any, Any, Any]:
     """(x - mean) / sqrt(variance + eps), and mean and variance, with `axes` of length 1."""
     wide = x.astype(working_dtype(x.dtype), copy=False)
     count = math.prod([x.shape[i] for i in axes])
@@ -73,13 +73,14 @@ def _scaled(y: Any, weight: Any, bias: Any, axes: Axes) -> Any:
     return z
 
 
-def _affine(y: Any, weight: Any, bias: Any, axes: Axes) -> Any:
+def affine_along(y: Any, weight: Any, bias: Any, axes: Axes) -> Any:
+    """weight * y + bias, where None stands for 1 and 0; they have the axes of y without `axes`."""
     if weight is None and bias is None:
         return y
     return _scaled(y, 1.0 if weight is None else weight, 0.0 if bias is None else bias, axes)
 
 
-def _parameters(who: Any, x: Any, shape: tuple[int, ...], **values: Any) -> list[Any]:
+def parameters_of(who: Any, x: Any, shape: tuple[int, ...], **values: Any) -> list[Any]:
     """The values as arrays, which must have this shape; None stays None."""
     arrays = {
         name: None if value is None else as_input(value, floating(x.dtype))
@@ -115,17 +116,27 @@ def _shape_of(sizes: int | Sequence[int]) -> tuple[int, ...]:
     return tuple([operator.index(n) for n in np.atleast_1d(sizes)])
 
 
-def _layer_norm(
-    who: Any, x: Any, shape: tuple[int, ...], weight: Any, bias: Any, eps: float
-) -> Any:
+def _ending_in(who: Any, x: Any, shape: tuple[int, ...], weight: Any) -> Any:
+    """The input as an array whose last axes have this shape."""
     x = as_input(x, getattr(weight, "dtype", None))
     if not shape or x.shape[-len(shape) :] != shape:
         raise ValueError(
             f"{who}: an input of shape {x.shape}; the shape of its last axes must be {shape}"
         )
-    weight, bias = _parameters(who, x, shape, weight=weight, bias=bias)
-    y = _standardized(x, tuple(range(-len(shape), 0)), eps)[0]
-    return _affine(y, weight, bias, tuple(range(x.ndim - len(shape))))
+    return x
+
+
+def _shown(shape: tuple[int, ...]) -> Any:
+    return shape[0] if len(shape) == 1 else shape
+
+
+def _layer_norm(
+    who: Any, x: Any, shape: tuple[int, ...], weight: Any, bias: Any, eps: float
+) -> Any:
+    x = _ending_in(who, x, shape, weight)
+    weight, bias = parameters_of(who, x, shape, weight=weight, bias=bias)
+    y = standardized(x, tuple(range(-len(shape), 0)), eps)[0]
+    return affine_along(y, weight, bias, tuple(range(x.ndim - len(shape))))
 
 
 class LayerNorm(Module):
@@ -159,14 +170,73 @@ class LayerNorm(Module):
         return _layer_norm(self, x, self.normalized_shape, self.weight, self.bias, self.eps)
 
     def __repr__(self) -> str:
-        shape, affine = self.normalized_shape, self.weight is not None
+        affine = self.weight is not None
         return called(
             self,
-            shape[0] if len(shape) == 1 else shape,
+            _shown(self.normalized_shape),
             eps=self.eps,
             elementwise_affine=affine,
             bias=not affine or self.bias is not None,
         )
+
+
+def rms_norm(
+    x: Any, normalized_shape: int | Sequence[int], weight: Any = None, eps: float | None = None
+) -> Tensor:
+    """Return x / sqrt(mean(x²) + eps) over the last axes of `x`, times weight.
+
+    `normalized_shape` is the shape of these axes, and the shape of the weight. Without `eps`, it is
+    the smallest relative step of the dtype. Zhang and Sennrich, Root Mean Square Layer
+    Normalization, 2019. Raises ValueError for other shapes.
+
+    >>> tg.nn.rms_norm(np.array([[1.0, 7.0], [2.0, 2.0]]), 2, eps=0)
+    array([[0.2, 1.4],
+           [1. , 1. ]])
+    """
+    return _rms_norm("rms_norm", x, _shape_of(normalized_shape), weight, eps)
+
+
+def _rms_norm(who: Any, x: Any, shape: tuple[int, ...], weight: Any, eps: float | None) -> Any:
+    x = _ending_in(who, x, shape, weight)
+    (weight,) = parameters_of(who, x, shape, weight=weight)
+    dtype = floating(x.dtype)
+    wide = x.astype(working_dtype(dtype), copy=False)
+    axes = tuple(range(-len(shape), 0))
+    eps = np.finfo(dtype).eps if eps is None else eps
+    scale = (np.mean(np.square(wide), axis=axes, keepdims=True) + eps) ** -0.5
+    y = (wide * scale).astype(dtype, copy=False)
+    return y if weight is None else y * weight
+
+
+class RMSNorm(Module):
+    """A layer that computes `rms_norm`. Its weight starts as ones.
+
+    `normalized_shape` is the shape of the last axes of an input.
+
+    >>> layer = tg.nn.RMSNorm(4)
+    >>> layer, layer(np.ones((3, 4))).shape
+    (RMSNorm(4), (3, 4))
+    """
+
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float | None = None,
+        elementwise_affine: bool = True,
+        dtype: DTypeLike = np.float64,
+    ) -> None:
+        self.normalized_shape = _shape_of(normalized_shape)
+        self.eps = eps
+        ones = np.ones(self.normalized_shape)
+        self.weight = Tensor(ones, dtype, requires_grad=True) if elementwise_affine else None
+
+    def __call__(self, x: Any) -> Tensor:
+        """Return the input, of any shape that ends in `normalized_shape`, normalized."""
+        return _rms_norm(self, x, self.normalized_shape, self.weight, self.eps)
+
+    def __repr__(self) -> str:
+        affine = self.weight is not None
+        return called(self, _shown(self.normalized_shape), eps=self.eps, elementwise_affine=affine)
 
 
 def batch_norm(
@@ -208,7 +278,7 @@ def _batch_norm(
 ) -> Any:
     if x.ndim < 2:
         raise ValueError(f"{who}: an input of shape {x.shape}; it must be (n, channels, *sizes)")
-    weight, bias = _parameters(who, x, x.shape[1:2], weight=weight, bias=bias)
+    weight, bias = parameters_of(who, x, x.shape[1:2], weight=weight, bias=bias)
     axes = (0, *range(2, x.ndim))
     if not training and running_mean is not None:
         scale = (running_var + eps) ** -0.5
@@ -221,16 +291,25 @@ def _batch_norm(
             f"{who}: an input of shape {x.shape} has {count} values per channel, too few for a "
             "variance: pass a larger batch, or call eval()"
         )
-    y, mean, variance = _standardized(x, axes, eps)
+    y, mean, variance = standardized(x, axes, eps)
     if training and running_mean is not None:
-        _update(running_mean, mean, momentum)
-        _update(running_var, count / (count - 1) * variance, momentum)
-    return _affine(y, weight, bias, axes)
+        update(running_mean, mean, momentum)
+        update(running_var, count / (count - 1) * variance, momentum)
+    return affine_along(y, weight, bias, axes)
 
 
-def _update(running: Any, batch: Any, momentum: float) -> None:
+def update(running: Any, batch: Any, momentum: float) -> None:
+    """Move a running statistic towards that of a batch, in place."""
     mean, batch = plain(running), plain(batch).reshape(-1)
     mean += (momentum * (batch - mean)).astype(mean.dtype)
+
+
+SHAPES = {
+    2: "(n, {})",
+    3: "(n, {}, length)",
+    4: "(n, {}, height, width)",
+    5: "(n, {}, depth, height, width)",
+}
 
 
 class _BatchNorm(Module):
@@ -261,8 +340,7 @@ class _BatchNorm(Module):
         """Return the input, of shape (n, num_features, *sizes), normalized."""
         x = as_input(x, None if self.weight is None else self.weight.dtype)
         if x.ndim not in self.ranks or x.shape[1] != self.num_features:
-            shapes = {2: "(n, {})", 3: "(n, {}, length)", 4: "(n, {}, height, width)"}
-            wanted = " or ".join([shapes[rank].format(self.num_features) for rank in self.ranks])
+            wanted = " or ".join([SHAPES[rank].format(self.num_features) for rank in self.ranks])
             raise ValueError(f"{self}: an input of shape {x.shape}; it must be {wanted}")
         counter = self.num_batches_tracked if self.training else None
         momentum: Any = self.momentum
@@ -312,3 +390,15 @@ class BatchNorm2d(_BatchNorm):
     """
 
     ranks = (4,)
+
+
+class BatchNorm3d(_BatchNorm):
+    """A layer that computes `batch_norm` of inputs (n, num_features, depth, height, width).
+
+    The parameters are those of `BatchNorm1d`.
+
+    >>> tg.nn.BatchNorm3d(3)(np.ones((2, 3, 2, 4, 4))).shape
+    (2, 3, 2, 4, 4)
+    """
+
+    ranks = (5,)

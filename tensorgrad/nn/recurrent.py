@@ -25,7 +25,7 @@ from ..engine.tensor import Tensor
 from ..engine.typing import Function
 from ..rules.linear_algebra import affine
 from ..rules.selection import masked
-from .activations import linear
+from .activations import identity
 from .layers import Dropout
 from .module import Module, as_input, called, uniform, uniform_weight
 
@@ -370,7 +370,7 @@ class _Layers(_Recurrent):
             x = self.dropout(x) if i else x
             outputs = []
             for suffix in suffixes:
-                ordered = _flipped if suffix.endswith("_reverse") else linear
+                ordered = _flipped if suffix.endswith("_reverse") else identity
                 before = [h[len(ends)] for h in start]
                 states = self.walk(ordered(x), before, *self._weights(suffix))
                 ends.append([s[-1] for s in states])
