@@ -82,18 +82,20 @@ def apply(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any] = NO_KWA
         pairs = zip(args, arrays)
         arrays = [plain(a) if isinstance(a, Variable) else array for a, array in pairs]
         fun = functools.partial(current.interpreter.call, fun)
+    reads: Reads | None = None
+    if pattern and current.recording:  # what has no derivative is refused before it is called
+        if kwargs:
+            kwargs = {name: _frozen(value) for name, value in kwargs.items()}
+            reads = rule.reads(pattern + bit, kwargs)
+        else:
+            reads = rule.known_reads.get(pattern + bit) or rule.reads(pattern + bit)
     try:
         out = fun(*arrays, **kwargs) if kwargs else fun(*arrays)
     except NotBatchedError:
         out = call(rule.fun, arrays, kwargs, fun)
-    if not (pattern and current.recording):
+    if reads is None:
         results = _wrap(out, rule.name)
-    elif kwargs:
-        kwargs = {name: _frozen(value) for name, value in kwargs.items()}
-        reads = rule.reads(pattern + bit, kwargs)
-        results = _record(rule, out, arrays, kwargs, parents, reads, current)
     else:
-        reads = rule.known_reads.get(pattern + bit) or rule.reads(pattern + bit)
         results = _record(rule, out, arrays, kwargs, parents, reads, current)
     if rule.views:
         relate(results, args)
