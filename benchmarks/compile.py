@@ -38,7 +38,7 @@ def run(quick: bool, output: Path) -> None:
         for times in case.sizes[:2] if quick else case.sizes:
             note(f"measuring {case.name} of {times}")
             function, args = case.make(times)
-            compiled = tg.compile(function)
+            compiled = tg.compile(function, backend="numpy")
             eager, expected = _timed(function, args)
             seconds, plan = _timed(compiled.lower, args)
             compiled(*args)

@@ -87,7 +87,15 @@ def tensorgrad() -> Engine:
 def tensorgrad_compiled() -> Engine:
     import tensorgrad as tg
 
-    return _tensorgrad(tg.compile, np.asarray)
+    return _tensorgrad(lambda f: tg.compile(f, backend="numpy"), np.asarray)
+
+
+def tensorgrad_native() -> Engine:
+    import llvmlite  # noqa: F401 (the engine is left out without it)
+
+    import tensorgrad as tg
+
+    return _tensorgrad(lambda f: tg.compile(f, backend="llvm"), np.asarray)
 
 
 def hips_autograd() -> Engine:
@@ -169,6 +177,7 @@ def torch() -> Engine:
 ENGINES: dict[str, Callable[[], Engine]] = {
     "tensorgrad": tensorgrad,
     "compiled": tensorgrad_compiled,
+    "native": tensorgrad_native,
     "HIPS autograd": hips_autograd,
     "JAX": jax,
     "JAX jit": jax_jit,

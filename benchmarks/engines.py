@@ -12,7 +12,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,30 +120,32 @@ def tensorgrad() -> Engine:
     return Engine(training, gradient=gradient)
 
 
-def tensorgrad_compiled() -> Engine:
+def tensorgrad_compiled(backend: Literal["numpy", "llvm"] = "numpy") -> Engine:
     import tensorgrad as tg
 
+    if backend == "llvm":
+        import llvmlite  # noqa: F401 (the engine is left out without it)
     eager = tensorgrad()
 
     def training(problem):
         prepared = eager.training(problem)
-        return prepared._replace(step=tg.compile(prepared.step))
+        return prepared._replace(step=tg.compile(prepared.step, backend=backend))
 
     def gradient(f, x):
         ones = np.ones_like(f(np, x))
 
-        @tg.compile
         def call(x):
             y, pullback = tg.vjp(lambda x: f(np, x), x)
             return y, *pullback(ones)
 
-        return lambda: call(x)[1]
+        compiled = tg.compile(call, backend=backend)
+        return lambda: compiled(x)[1]
 
     return Engine(training, gradient=gradient)
 
 
-def tensorgrad_scan() -> Engine:
-    compiled = tensorgrad_compiled()
+def tensorgrad_scan(backend: Literal["numpy", "llvm"] = "numpy") -> Engine:
+    compiled = tensorgrad_compiled(backend)
 
     def training(problem):
         prepared = compiled.training(problem)
@@ -502,6 +504,8 @@ ENGINES: dict[str, Callable[[], Engine]] = {
     "tensorgrad": tensorgrad,
     "tensorgrad compiled": tensorgrad_compiled,
     "tensorgrad scan": tensorgrad_scan,
+    "tensorgrad native": functools.partial(tensorgrad_compiled, "llvm"),
+    "tensorgrad native scan": functools.partial(tensorgrad_scan, "llvm"),
     "flat program": flat,
     "matrix products": products,
     "NumPy by hand": by_hand,

@@ -34,6 +34,8 @@ RATIOS = (
     (BASE, "flat program"),
     (BASE, "matrix products"),
     ("tensorgrad scan", "JAX scan"),
+    ("JAX jit", "tensorgrad native"),
+    ("JAX scan", "tensorgrad native scan"),
 )
 CHECKED_STEPS = 3
 TOLERANCE = {"float32": 1e-3, "float64": 1e-8}  # roundings add up over the steps
