@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import example, given, strategies as st
 from numpy.lib.array_utils import byte_bounds
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.testing import assert_allclose, assert_array_equal
@@ -163,6 +163,7 @@ def test_random_programs(program: list[Step], shape: tuple[int, ...]) -> None:
     assert_allclose(slope, complex_step(lambda x: value(program, x), [x], 0), 1e-9, 1e-9)
 
 
+@example([("T", 0, 0), ("+=", 1, 0), ("=", 0, 0)], (2, 3))  # a view of memory by columns
 @given(steps, starts)
 def test_random_programs_compiled(program: list[Step], shape: tuple[int, ...]) -> None:
     x = (np.arange(np.prod(shape)).reshape(shape) * 0.37 + 0.2) % 1.7

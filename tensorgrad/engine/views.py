@@ -159,25 +159,30 @@ def _address(array: Array) -> int:
 
 def view_in(memory: Array, layout: Layout) -> Array:
     """Return the array with this layout in memory."""
+    is_writeable = memory.flags.writeable
     if not memory.flags.c_contiguous:
-        return np.asarray(_Window(memory, layout))
-    return np.ndarray(layout.shape, layout.dtype, memory, layout.start, layout.strides)
+        memory = np.asarray(_Bytes(memory))
+    array: Array = np.ndarray(layout.shape, layout.dtype, memory, layout.start, layout.strides)
+    array.flags.writeable = is_writeable
+    return array
 
 
-class _Window:
-    """The array with a layout in the memory of another one, which may be in any order, with gaps.
+class _Bytes:
+    """The bytes of an array, which may be in any order, with gaps.
 
-    NumPy's protocol for such objects: https://numpy.org/doc/stable/reference/arrays.interface.html
+    They are writeable even while the array is not: else no view of them could become writeable
+    again with the array. NumPy's protocol for such objects:
+    https://numpy.org/doc/stable/reference/arrays.interface.html
     """
 
-    def __init__(self, memory: Array, layout: Layout) -> None:
+    def __init__(self, memory: Array) -> None:
         self.base = memory
+        first, end = byte_bounds(memory)
         self.__array_interface__ = {
             "version": 3,
-            "shape": layout.shape,
-            "strides": layout.strides,
-            "typestr": layout.dtype.str,
-            "data": (byte_bounds(memory)[0] + layout.start, not memory.flags.writeable),
+            "shape": (end - first,),
+            "typestr": "|u1",
+            "data": (first, False),
         }
 
 
