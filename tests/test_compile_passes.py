@@ -769,7 +769,9 @@ def test_states_are_named_by_what_the_user_calls_them() -> None:
         optimizer.step()
 
     step(X)
-    first, *_, last = map(str, tg.compile(step).lower(X).stages)
+    plan = tg.compile(step).lower(X)
+    assert "(owner.is_current or refresh_group()) and (epoch == seen or look())" in plan.source
+    first, *_, last = map(str, plan.stages)
     assert re.search(
         r"state s0: \[4, 3\] by columns +# net\.layers\[0\]\.weight$", first, re.MULTILINE
     )
@@ -778,3 +780,10 @@ def test_states_are_named_by_what_the_user_calls_them() -> None:
         r"\[4, 4\] +# net\.layers\[0\]\.weight, net\.layers\[0\]\.bias$", last, re.MULTILINE
     )
     assert re.search(r"\[21\] +# .*weight, .*bias, .*weight and 1 more$", last, re.MULTILINE)
+
+
+def test_arrays_side_by_side_are_named() -> None:
+    b = Builder()
+    outputs = the_same_call_on_two_arrays_is_one(b, b.value(X, "input"))
+    text = text_of(fuse_horizontally(b.program(outputs)))
+    assert re.search(r"^temporary v2: \[12\] +# v0, v1 side by side$", text, re.MULTILINE)

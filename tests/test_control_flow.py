@@ -469,7 +469,7 @@ def test_decisions_of_the_library_inside_of_a_body() -> None:
     compiled = tg.compile(f)
     for masks in rows, none, rows:
         assert_close(compiled(values(2, 2), masks), f(values(2, 2), masks))
-    with pytest.raises(tg.TraceError, match="another one at a later step"):
+    with pytest.raises(tg.TraceError, match="decides otherwise at a later step"):
         compiled(values(2, 2), np.concatenate([rows, none]))
 
 

@@ -110,7 +110,7 @@ class Code:
     def function(self, fun: Function) -> str:
         """A name for a function."""
         known = self._by_id.get(id(fun))
-        return known or self.name(fun, re.sub(r"\W", "_", name_of(fun).strip("<>'")))
+        return known or self.name(fun, re.sub(r"\W", "_", name_of(fun).strip("<>'_")))
 
     def attribute(self, value: Value, name: str) -> str:
         """An attribute of an array, or of its attribute: a view, or a method.

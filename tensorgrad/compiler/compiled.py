@@ -320,7 +320,7 @@ class Compiled:
             frame = frame.f_back
         if frame is not None or self._holder == threading.get_ident():
             raise RuntimeError(
-                f"{self._name}: a compiled call was interrupted by another one of it"
+                f"{self._name}: a compiled call was interrupted by another one of the same function"
             )
 
     def _put_last(self, key: Any, plans: list[Plan]) -> None:
@@ -460,8 +460,8 @@ class Compiled:
         lengths = {len(a) if a.ndim else 0 for a in arrays}
         if len(lengths) != 1 or 0 in lengths:
             raise ValueError(
-                f"scan: arrays of shapes {[a.shape for a in arrays]}: all need a first axis of one "
-                "length, of at least 1, along which the calls are"
+                f"scan: arrays of shapes {[a.shape for a in arrays]}: all need a first axis of the "
+                "same length, at least 1: each call gets one item of it"
             )
         count, done = lengths.pop(), 0
 

@@ -208,8 +208,8 @@ class Body:
         same, *results = self.parent.record(run, (operands, *args))
         if any(body._trace.decides for body in bodies) and not self.parent.assume(same.value):
             raise TraceError(
-                f"{location()}: a decision by elements in the body of a compiled {run.__name__} is "
-                "another one at a later step: leave it out of the body"
+                f"{location()}: an operation in the body of a compiled {run.__name__} decides by "
+                "elements, and decides otherwise at a later step: leave it out of the body"
             )
         return list(results)
 

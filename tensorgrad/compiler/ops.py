@@ -1,7 +1,7 @@
 """What the compiler knows of functions, in one table.
 
-Whether a call may be rewritten, moved, or made into other memory is asked here. A function without
-a row is called as it is, which is right, but slower.
+It says whether a call may be rewritten or moved, and whether it can write into other memory. A
+function without a row is called as it is, which is right, but slower.
 
 >>> op_of(np.concatenate)
 Op(pattern='join', result='new', static_shape=True, out=True, shaped_by=0, keeps_numbers=False)
@@ -227,7 +227,7 @@ def is_product(call: Call) -> bool:
 
 
 def is_of_numbers(call: Call) -> bool:
-    """Whether it is arithmetic of arrays without axes, which NumPy's scalars do in a third."""
+    """Whether it is arithmetic of arrays without axes: NumPy's scalars take a third of the time."""
     if call.fun not in ARITHMETIC or call.kwargs or call.kind != "pure":
         return False
     (result,) = call.results

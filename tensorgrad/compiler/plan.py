@@ -40,7 +40,7 @@ LARGE = 1 << 12  # bytes: larger results get memory of their own at each call, s
 
 @contextlib.contextmanager
 def _collector_paused() -> Iterator[None]:
-    """A block that makes many objects and no garbage, for which the collector looks in vain."""
+    """A block without garbage collection: it makes many objects, and no garbage."""
     was_enabled = gc.isenabled()
     try:
         gc.disable()
@@ -165,7 +165,7 @@ class Plan:
         return "" if self._code.native is None else self._code.native.assembly
 
     def _entry(self, arguments: Arguments, lines: Sequence[str]) -> Function:
-        """`run` for a tuple of arguments, which have the plan's signature, or MISS is returned."""
+        """`replay`: `run` for a tuple of arguments, after a test whether they fit."""
         checks = arguments.entrance(self._code, self._inputs)
         if checks is None:
             return no_entry

@@ -124,7 +124,10 @@ def text_of(program: Program, labels: Labels = ()) -> str:
     calls = [(names.line(call), os.path.basename(call.location)) for call in program.calls]
     outputs = ", ".join(map(names.name, program.outputs))
     outside = [
-        (f"{value.storage.home} {names.typed(value)}", _label(value, labels))
+        (
+            f"{value.storage.home} {names.typed(value)}",
+            _label(value, labels) or _residents(value, program, names),
+        )
         for value in [*names.given]
         if value not in names.made
     ]
@@ -135,6 +138,15 @@ def text_of(program: Program, labels: Labels = ()) -> str:
         *(f"{line:{width}}  # {note}" if note not in ("", "?") else line for line, note in lines),
         f"return {outputs}".rstrip(),
     ])  # fmt: skip
+
+
+def _residents(value: Value, program: Program, names: Names) -> str:
+    """For a vector of several results side by side, which no call makes: what these are."""
+    if value.storage.home not in ("temporary", "padded"):
+        return ""
+    calls = [call for call in program.calls if call.kind != "view"]
+    inside = [r for call in calls for r in call.results if r.storage is value.storage]
+    return f"{', '.join(map(names.name, inside))} side by side"
 
 
 def _label(value: Value, labels: Labels) -> str:

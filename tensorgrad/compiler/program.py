@@ -24,8 +24,9 @@ from ..engine.typing import Array, Function
 from ..engine.views import Layout, layout_of, owner_of, view_in
 
 # "input": an argument, another array at each call. "state": an array that lies outside of the plan
-# and stays where it is. "constant": what a call computed from constants. "temporary": everything
-# that is computed. "padded": the same, with ones behind it that stay.
+# and stays where it is. "constant": an array that is the same in every call, such as what was
+# computed from constants. "temporary": what each call computes. "padded": the same, with ones
+# behind it that stay.
 Home: TypeAlias = Literal["input", "state", "constant", "temporary", "padded"]
 
 # "pure": its results depend on its arguments alone. "view": a pure one whose results lie in the
@@ -145,7 +146,7 @@ class Value(Spec):
         """The array that a state or a constant is, in the memory of its storage."""
         memory = self.storage.array
         if memory is None:
-            raise ValueError(f"the elements of {self} lie nowhere yet: it is {self.storage.home}")
+            raise ValueError(f"{self} has no elements: it is {self.storage.home}")
         alike = (memory.shape, memory.dtype, memory.strides, 0)
         if alike == (self.shape, self.dtype, self.strides, self.offset):
             return memory
@@ -190,7 +191,7 @@ def dense_strides(shape: Sequence[int], itemsize: int, axes: Iterable[int]) -> t
 
 def array_in(memory: Array, value: Value, start: int = 0) -> Array:
     """The array of a value in memory, in which its storage starts at a byte."""
-    first = start + value.offset if value.size else 0  # no elements lie nowhere
+    first = start + value.offset if value.size else 0  # else it may lie outside of the memory
     return view_in(memory, Layout(value.shape, value.strides, value.dtype, first, 0, True))
 
 

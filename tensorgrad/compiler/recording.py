@@ -39,18 +39,18 @@ class Recorder(Tracing):
         self.inputs: list[Value] = []
         # By id, the tensors whose arrays were used, with the arrays and nodes that they had.
         self.tensors: dict[int, tuple[Variable, Array, Node | None]] = {}
-        # Those that live outside of the function, likewise, and what they are given: threads that
-        # are not traced see the arrays that they had. And all traced arrays.
+        # Those that live outside of the function, likewise, and what is assigned to them: threads
+        # that are not traced see the arrays that they had.
         self._outside: dict[int, tuple[Variable, Array, Node | None]] = {}
         self.assigned: dict[int, Tracer] = {}
-        self.tracers: list[weakref.ref[Tracer]] = []
+        self.tracers: list[weakref.ref[Tracer]] = []  # all traced arrays
         self._kept: dict[Value, Value] = {}  # copies of what the end of the call overwrites
         self.followed: set[int] = set()  # by id, the arrays that may be written to
         self.arrays: dict[Value, Array] = {}  # what the values are during the trace
         self._storages: dict[int, Storage] = {}  # by the id of the owner
         self._values: dict[int, Value] = {}  # by the id of the array
         self.protected: list[Array] = []  # that were made read-only
-        self._lent: list[Array] = []  # those that are read-only during one call
+        self._read_only: list[Array] = []  # during one call
         self._undo: list[Callable[[], Any]] = []
         self._saved: set[int] = set()
         self._errors = np.geterr()
@@ -216,13 +216,13 @@ class Recorder(Tracing):
     def _made(self, fun: Function, given: Any, read: Iterable[Array]) -> Any:
         """What a call returns; it cannot write to arrays that it should only read."""
         args, kwargs = mapped(given, Value, self.arrays.__getitem__)
-        self._lent = [a for a in read if a.flags.writeable and owner_of(a).flags.writeable]
-        for array in self._lent:
+        self._read_only = [a for a in read if a.flags.writeable and owner_of(a).flags.writeable]
+        for array in self._read_only:
             array.flags.writeable = False
         try:
             return fun(*args, **kwargs)
         finally:
-            make_writeable(self._lent)
+            make_writeable(self._read_only)
 
     def _result(
         self, a: Any, line: str, made: list[Value], returned: list[Value], sealed: bool
@@ -262,7 +262,7 @@ class Recorder(Tracing):
             self._undo.append(functools.partial(np.copyto, owner, owner.copy()))
 
     def assume(self, value: Value) -> bool:
-        """A decision that one of the library's own functions takes by an element: noted as a guard.
+        """Decide by an element, for one of the library's own functions, and note that as a guard.
 
         Where a later call would decide otherwise, it needs another program.
         """

@@ -1,4 +1,4 @@
-"""Writing down what a function does: it runs once, on arrays that note each call of NumPy.
+"""Tracing: a function runs once, on arrays that note each call of NumPy.
 
 A traced call computes, too: its results and its effects are those of the call in eager mode. What
 it changed can be undone.
@@ -134,9 +134,9 @@ class Trace(Recorder):
             raise
         except Exception:
             del self.calls[before:]
-            return self._whole(fun, args, kwargs)
+            return self._as_operation(fun, args, kwargs)
 
-    def _whole(self, fun: Function, args: Any, kwargs: Mapping[str, Any]) -> Any:
+    def _as_operation(self, fun: Function, args: Any, kwargs: Mapping[str, Any]) -> Any:
         """Call a function of tensors as one operation, and its derivative, at any order, as one."""
         tensors: list[Tensor] = []
         mapped((args, kwargs), Tensor, tensors.append)
@@ -158,7 +158,9 @@ class Trace(Recorder):
 
         def back(g: Any, _out: Any, *arrays: Any) -> Any:
             recorded = any(isinstance(a, Tensor) for a in (g, *arrays))
-            pull = self._whole if recorded else lambda f, given, _: self._as_a_whole(f)(*given)
+            pull = (
+                self._as_operation if recorded else lambda f, given, _: self._as_a_whole(f)(*given)
+            )
             shares = dict(zip(moving, pull(pulled, (g, *arrays), {}), strict=True))
             return tuple([shares.get(i) for i in range(count)])
 
@@ -405,7 +407,7 @@ class Trace(Recorder):
     def undo(self) -> None:
         """Make all arrays, gradients and generators what they were before the trace."""
         self.executed.stop()
-        make_writeable([*self._lent, *self.protected])
+        make_writeable([*self._read_only, *self.protected])
         for restore in reversed(self._undo):
             restore()
         for t, array, before in self._outside.values():
@@ -458,7 +460,7 @@ class _Move:
 
 @contextlib.contextmanager
 def _untraced() -> Iterator[None]:
-    """A block whose calls are not written down."""
+    """A block whose calls are not traced."""
     token = mode.set(dataclasses.replace(mode.get(), interpreter=eager))
     try:
         yield

@@ -29,7 +29,7 @@ MISS = object()
 
 
 class Diverged(Exception):  # noqa: N818 (no error: the plan is for another case)
-    """A decision by elements would be another one than while tracing."""
+    """A decision by elements is not the one of the traced call."""
 
 
 def names(token: list[None]) -> dict[str, Any]:
@@ -132,8 +132,10 @@ def conditions(code: Code, trace: Trace) -> str:
 
     # They may change what `look` sees, so they come first.
     tests = [_condition(code, condition) for condition in trace.conditions]
-    tests += [f"({code.name(epoch)} == {code.name(seen)} or {code.name(look)}())"]
-    tests += [f"{code.name(test)}()" for test in trace.tests]
+    tests += [
+        f"({code.name(epoch, 'epoch')} == {code.name(seen, 'seen')} or {code.name(look, 'look')}())"
+    ]
+    tests += [f"{code.function(test)}()" for test in trace.tests]
     tests += [
         f"{code.name(node, 'node')}.grad is None" for node, v in trace.earlier.items() if v is None
     ]
@@ -143,7 +145,7 @@ def conditions(code: Code, trace: Trace) -> str:
 def _condition(code: Code, condition: Condition) -> str:
     """An expression for a condition."""
     owner, attribute, otherwise = condition
-    return f"({code.name(owner)}.{attribute} or {code.name(otherwise)}())"
+    return f"({code.name(owner, 'owner')}.{attribute} or {code.function(otherwise)}())"
 
 
 def effects(code: Code, results: Results, trace: Trace) -> list[str]:

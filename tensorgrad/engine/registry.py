@@ -219,6 +219,8 @@ def piecewise_constant(*funs: Function) -> None:
 
 def name_of(fun: Function) -> str:
     """Return the name to show for a function: `tanh`, `add.reduce`, `getitem`."""
+    if isinstance(fun, functools.partial):
+        return name_of(fun.func)
     owner = getattr(fun, "__self__", None)
     prefix = f"{owner.__name__}." if isinstance(owner, np.ufunc) else ""
     return prefix + str(getattr(fun, "__name__", fun))

@@ -31,9 +31,8 @@ def hoist_decisions(program: Program) -> Program:
             continue
         if call.has_effects:
             raise TraceError(
-                f"{decisions[0].location}: a decision by elements cannot be compiled after "
-                f"{calls[first].location} has changed what outlives the call, and it depends on "
-                "that: change it later"
+                f"{decisions[0].location}: an operation here decides by elements that depend on "
+                f"what {calls[first].location} changes for later calls: change it later"
             )
         moved.append(call)
         needed |= dict.fromkeys(reads, decisions[0])
