@@ -8,7 +8,7 @@ import numpy as np
 
 _core: Any = getattr(np, "_core", None)
 _settings = getattr(getattr(_core, "umath", None), "_extobj_contextvar", None)
-_quiet: list[Any] = [object()]  # the settings that were found to be so, at last
+_quiet: list[Any] = [object()]  # the settings that were last found to be quiet
 
 
 def is_quiet() -> bool:

@@ -123,7 +123,7 @@ class Plan:
         """The memory of a program; results of `large` bytes or more get their own at each call."""
         takes_out = {c for c in program.calls if self._backend.takes_out(c)}
         new = [c for c in program.calls if c in takes_out or isinstance(c.fun, MakesNew)]
-        fresh = _given_away(results, {r: c for c in new for r in c.results}, large)
+        fresh = _fresh(results, {r: c for c in new for r in c.results}, large)
         gradients = results.gradients.items()
         apart = [v for node, v in gradients if node in earlier and v is not None]
         buffers = Buffers(program.calls, takes_out, results.values, apart, fresh)
@@ -236,7 +236,7 @@ def _name_outside(code: Code, values: Iterable[Value]) -> None:
             code.bind(v, v.array)
 
 
-def _given_away(results: Results, made: Mapping[Value, Call], large: int) -> set[Storage]:
+def _fresh(results: Results, made: Mapping[Value, Call], large: int) -> set[Storage]:
     """The memory of results that are new at each call, not copied: `large` ones, and numbers."""
     counts = Counter(v.storage for v in results.values)
     return {

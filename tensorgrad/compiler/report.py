@@ -19,8 +19,8 @@ class Step(NamedTuple):
     """One call of a plan: its lines of Python, what it makes, and the user's line it is due to.
 
     `offset` is where the result lies in the plan's memory: None, if it lies elsewhere. `settled`
-    are the lines with their floating-point error settings; `is_timed` says whether
-    `profile` makes the call. A step whose lines make several calls has them as its `parts`.
+    are the lines with their floating-point error settings; `is_timed` says whether `profile` makes
+    the call. A step whose lines make several calls has them as its `parts`.
     """
 
     lines: list[str]

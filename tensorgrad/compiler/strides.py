@@ -48,16 +48,16 @@ def copied(array: Array) -> Array:
 
 
 def whose_strides_count(
-    calls: Sequence[Call], inputs: Iterable[Value], given: Iterable[Value]
+    calls: Sequence[Call], inputs: Iterable[Value], returned: Iterable[Value]
 ) -> list[Value]:
-    """The inputs whose strides matter: to a call, or in the results that are `given` away.
+    """The inputs whose strides matter: to a call, or in the values that are `returned`.
 
     An input's strides also matter if those of a value made of it do.
     """
-    counting = {v for v in given if v.ndim > 1}
+    counting = {v for v in returned if v.ndim > 1}
     for call in reversed(calls):
-        handed_on = (r for r in call.results if r in counting and r.size > 1)
-        if not _is_regardless(call) or not all(_lies_by_rows(call, r) for r in handed_on):
+        made = (r for r in call.results if r in counting and r.size > 1)
+        if not _is_regardless(call) or not all(_lies_by_rows(call, r) for r in made):
             counting.update(call.reads)
     return [v for v in inputs if v.size > 1 and v in counting]
 

@@ -13,10 +13,10 @@ def verify(program: Program, before: Program | None = None) -> None:
     """Raise an AssertionError, which names the call, unless a program is sound.
 
     What a call reads comes from outside, or an earlier call makes it; so do the outputs. Each value
-    lies inside its storage, and a view in that of its operand. A kernel
-    addresses nothing outside of them. No call writes to a constant.
-    Compared with the program `before` a pass, the effects are the same in the same order, and no
-    guard has moved behind a change of what outlives the call.
+    lies inside its storage, and a view in that of its operand. A kernel addresses nothing outside
+    of them. No call writes to a constant. Compared with the program `before` a pass, the effects
+    are the same in the same order, and no guard has moved behind a change of what outlives the
+    call.
 
     >>> import numpy as np, tensorgrad as tg
     >>> for stage in tg.compile(np.sin).lower(np.ones(3)).stages:

@@ -17,8 +17,8 @@ _SPREAD = 4096  # elements of a result whose operands are spread out, at most
 def materialize_broadcasts(program: Program) -> Program:
     """Spread out operands of small element-wise calls in the shape of the result.
 
-        c = a + row              r = spread(row)
-                                 c = a + r
+    c = a + row              r = spread(row)
+                             c = a + r
 
     NumPy adds a (4, 4) array to another in 0.34 us, to a row in 0.73, and fills an array with a row
     in 0.14; a single element is as fast as a 0-d array.

@@ -9,9 +9,9 @@ from ..program import Call, Program, Storage
 def hoist_decisions(program: Program) -> Program:
     """Make decisions by elements, as far as can be, before anything that outlives the call changes.
 
-        s0 += x                  a = any(x < 0)
-        a = any(x < 0)           if a: give up
-        if a: give up            s0 += x
+    s0 += x                  a = any(x < 0)
+    a = any(x < 0)           if a: give up
+    if a: give up            s0 += x
 
     Where a decision is another one, the program stops, and must not have changed anything.
     """

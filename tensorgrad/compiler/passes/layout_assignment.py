@@ -35,8 +35,8 @@ Costs: TypeAlias = Callable[[Iterable[Work]], Mapping[Work, float]]
 def assign_layouts(program: Program, costs: Costs = seconds) -> Program:
     """Let the inputs of layers, and what is computed with them, lie by columns.
 
-        h = tanh(z)              h = tanh(z)             # z and h by columns
-        y = h @ w                y = h @ w
+    h = tanh(z)              h = tanh(z)             # z and h by columns
+    y = h @ w                y = h @ w
 
     That is so of small matrices that only products, sums over rows and element-wise calls use. If
     their products take less time by rows, they stay as they are, and a remark says so.

@@ -1,10 +1,10 @@
 """Loop fusion: one pass over memory for a chain of element-wise calls, on arrays past the cache.
 
-Block by block, all calls of the chain are made before the next block: what they hand on stays in
-the cache. Ten million numbers take a third of the time; fewer than a million gain nothing. Where
-NumPy's products take two threads or more, a second one makes the latter half of the blocks: GELU
-and its gradient then take 0.7 of the time, in larger blocks, with which threads seldom have to wait
-for each other.
+Block by block, all calls of the chain are made before the next block: what one of them computes for
+the next stays in the cache. Ten million numbers take a third of the time; fewer than a million gain
+nothing. Where NumPy's products take two threads or more, a second one makes the latter half of the
+blocks: GELU and its gradient then take 0.7 of the time, in larger blocks, with which threads seldom
+have to wait for each other.
 """
 
 from __future__ import annotations
