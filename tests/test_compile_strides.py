@@ -447,3 +447,16 @@ def test_an_operation_may_return_its_argument() -> None:
     compiled = tg.compile(lambda x: magnitude(x * 1))
     for x in np.ones(3), -np.ones(3), np.array([-1.0, 2.0, 3.0]):
         assert_array_equal(compiled(x), np.abs(x))
+
+
+def test_results_of_broadcast_arrays_are_read_without_a_warning() -> None:
+    def widened() -> Any:
+        return np.broadcast_arrays(np.arange(3.0), np.ones((2, 3)))[0]
+
+    outside = widened()
+
+    def f(x: Any) -> Any:
+        zeros, ones = np.broadcast_arrays(np.zeros_like(x[0]), np.ones((2, 3)))
+        return np.sum((x * widened() + zeros) * outside * ones)
+
+    assert_array_equal(tg.compile(tg.grad(f))(widened()), widened() ** 2)

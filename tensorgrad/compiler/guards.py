@@ -33,6 +33,7 @@ from typing import Any
 import numpy as np
 
 from ..engine.tensor import Tensor
+from ..engine.views import is_writeable
 from .checks import Checks
 from .executed import loads_of
 from .objects import (
@@ -197,7 +198,7 @@ class Guards:
         holders = [array]
         while isinstance(holders[-1].base, np.ndarray):
             holders.append(holders[-1].base)
-        if not any(a.flags.writeable for a in holders) and holders[-1].flags.owndata:
+        if not any(map(is_writeable, holders)) and holders[-1].flags.owndata:
             return
         if array.nbytes <= _SMALL:
             self.checks.require("{}.shape", array.shape, array)

@@ -19,7 +19,7 @@ from ..engine.registry import NO_KWARGS, name_of
 from ..engine.tensor import Tensor
 from ..engine.typing import Array, Function
 from ..engine.variable import Variable
-from ..engine.views import owner_of
+from ..engine.views import is_writeable, owner_of
 from ..errors import TraceError
 from .executed import executed
 from .ops import op_of
@@ -100,7 +100,7 @@ class Recorder(Tracing):
     def _protect(self, array: Array) -> None:
         """Let nobody change a plain array until the trace ends: no program could follow."""
         for a in (array, owner_of(array)):
-            if a.flags.writeable:
+            if is_writeable(a):
                 self.protected.append(a)
                 a.flags.writeable = False
 
@@ -216,7 +216,7 @@ class Recorder(Tracing):
     def _made(self, fun: Function, given: Any, read: Iterable[Array]) -> Any:
         """What a call returns; it cannot write to arrays that it should only read."""
         args, kwargs = mapped(given, Value, self.arrays.__getitem__)
-        self._read_only = [a for a in read if a.flags.writeable and owner_of(a).flags.writeable]
+        self._read_only = [a for a in read if is_writeable(a) and is_writeable(owner_of(a))]
         for array in self._read_only:
             array.flags.writeable = False
         try:
@@ -231,7 +231,7 @@ class Recorder(Tracing):
         value = self._values.get(id(array)) if array is a else None
         if value is None:
             owner = owner_of(array)
-            if array is not owner and owner.flags.writeable and not sealed:
+            if array is not owner and is_writeable(owner) and not sealed:
                 with contextlib.suppress(ValueError):  # some views are read-only for good
                     array.flags.writeable = True
             storage = self._storage(owner, "temporary")
@@ -275,4 +275,4 @@ class Recorder(Tracing):
 
 def _is_sealed(array: Array) -> bool:
     """Whether an array is a view that always stays read-only."""
-    return not array.flags.writeable and bool(owner_of(array).flags.writeable)
+    return not is_writeable(array) and is_writeable(owner_of(array))

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..engine.tensor import Tensor
 from ..engine.typing import Array
-from ..engine.views import owner_of
+from ..engine.views import is_writeable, owner_of
 from ..errors import TraceError
 from .objects import (
     Attributes,
@@ -93,7 +93,7 @@ class Snapshot:
             self.tensors.append(thing)
         elif has_type(thing, np.ndarray):
             owner = owner_of(thing)  # without one of its own, an array stays read-only
-            if users and thing.flags.writeable and owner.flags.writeable and owner.flags.owndata:
+            if users and is_writeable(thing) and is_writeable(owner) and owner.flags.owndata:
                 self.protected.append(thing)
         elif "numpy.random" in sys.modules and has_type(thing, np.random.Generator):
             self._generators.append((path, thing, thing.bit_generator.state))

@@ -11,6 +11,7 @@ import numpy as np
 from .graph import Node
 from .modes import set_mode
 from .typing import Array
+from .views import is_writeable
 
 
 def guard() -> set_mode:
@@ -73,7 +74,7 @@ def _lock(array: Array) -> None:
     with _changing:
         count, closed = _held.get(id(views[0]), (0, []))
         for view in views:
-            if view.flags.writeable:
+            if is_writeable(view):
                 view.flags.writeable = False
                 closed.append(view)
         _held[id(views[0])] = count + 1, closed

@@ -41,6 +41,17 @@ def concrete(array: Any) -> Array:
     return array if type(array) is np.ndarray else getattr(array, "concrete", array)
 
 
+_WRITEABLE = 0x0400  # NPY_ARRAY_WRITEABLE of NumPy's C API
+
+
+def is_writeable(array: Array) -> bool:
+    """Return whether NumPy lets an array be written to.
+
+    Of a result of `np.broadcast_arrays`, to read `flags.writeable` is a warning.
+    """
+    return bool(array.flags.num & _WRITEABLE)
+
+
 class Layout(NamedTuple):
     """The position of an array in memory of `nbytes` bytes; `start` is that of its first element.
 
@@ -139,7 +150,7 @@ def layout_of(array: Any) -> Layout:
         first, end = byte_bounds(owner)
         nbytes = end - first
     # `guard` makes the owner read-only for a time, and its views with it.
-    writeable = array.flags.writeable or not owner.flags.writeable
+    writeable = is_writeable(array) or not is_writeable(owner)
     return Layout(shape, strides, dtype, _address(array) - first, nbytes, writeable)
 
 
@@ -147,7 +158,7 @@ def coincide(a: Array, b: Array) -> bool:
     """Return whether two arrays have the same layout, each in its own memory, and are writeable."""
     if (a.shape, a.strides, a.dtype) != (b.shape, b.strides, b.dtype):
         return False
-    if a.base is b.base and a.flags.writeable:
+    if a.base is b.base and is_writeable(a):
         return _address(a) == _address(b)
     layout = layout_of(a)
     return layout == layout_of(b) and layout.writeable and not layout.repeats
@@ -159,11 +170,12 @@ def _address(array: Array) -> int:
 
 def view_in(memory: Array, layout: Layout) -> Array:
     """Return the array with this layout in memory."""
-    is_writeable = memory.flags.writeable
+    is_read_only = not is_writeable(memory)
     if not memory.flags.c_contiguous:
         memory = np.asarray(_Bytes(memory))
     array: Array = np.ndarray(layout.shape, layout.dtype, memory, layout.start, layout.strides)
-    array.flags.writeable = is_writeable
+    if is_read_only:
+        array.flags.writeable = False
     return array
 
 
