@@ -155,6 +155,35 @@ def test_the_line_is_the_users_where_the_librarys_code_decides() -> None:
     assert f"{__file__}:{marked_line(function)}:" in str(caught.value)
 
 
+def an_element(x: Any) -> Any:
+    a = np.zeros(3)
+    a[0] = x[0]  # refused
+    return a
+
+
+def a_row(x: Any) -> Any:
+    a = np.zeros((2, 3))
+    a[0] = x  # refused
+    return a
+
+
+def a_sum(x: Any) -> Any:
+    a = np.zeros(3)
+    a += x  # refused
+    return a
+
+
+def a_list(x: Any) -> Any:
+    return np.array([x[0], x[1]])  # refused
+
+
+@pytest.mark.parametrize("function", [an_element, a_row, a_sum, a_list])
+def test_writes_into_plain_arrays_name_what_to_write_into(function: Callable[..., Any]) -> None:
+    with pytest.raises(tg.TraceError, match=r"tensorgrad\.zeros") as caught:
+        tg.compile(function)(NUMBERS)
+    assert f"{__file__}:{marked_line(function)}:" in str(caught.value)
+
+
 def test_what_does_not_need_elements(capsys: Any) -> None:
     def function(t: Any) -> Any:
         print(t)

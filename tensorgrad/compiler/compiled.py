@@ -32,7 +32,7 @@ from .plan import Plan, no_entry
 from .program import make_writeable
 from .results import Results, Stacked, outputs_of
 from .snapshot import Snapshot, require_seeds
-from .tracer import location_of
+from .tracer import TOGETHER, location_of
 from .tracing import Trace
 from .wrapper import MISS, Diverged
 
@@ -411,6 +411,13 @@ class Compiled:
                     f"{location_of(error)}: {self._name} changes an array, which would not change "
                     "in compiled calls: keep it in a tensor's data, or pass it as an argument and "
                     "return the new one"
+                ) from error
+            if isinstance(
+                error.__cause__, TraceError
+            ):  # as of a[0] = x[0], from NumPy's float(x[0])
+                raise TraceError(
+                    f"{location_of(error)}: {self._name} writes into an array that it makes by "
+                    f"NumPy, which cannot be compiled: {TOGETHER}"
                 ) from error
             if "<traced" in str(error):  # as by NumPy, of a shape
                 raise TraceError(

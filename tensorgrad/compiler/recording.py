@@ -249,8 +249,8 @@ class Recorder(Tracing):
         if id(owner) not in self.followed:
             raise TraceError(
                 f"{location()}: {name} writes into an array of shape {value.shape} that a compiled "
-                "function cannot follow: keep it in a tensor's data, make it inside, or pass it as "
-                "an argument and return the new one"
+                "function cannot follow: keep it in a tensor's data, make it inside by "
+                "tensorgrad.zeros, or pass it as an argument and return the new one"
             )
         self.save(owner)
 

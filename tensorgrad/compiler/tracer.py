@@ -27,6 +27,8 @@ from .functions import assign_at, attribute, getitem
 from .ops import op_of
 from .program import PACKAGE, Kind, Value, mapped
 
+TOGETHER = "put arrays together by numpy.stack or write them into tensorgrad.zeros(n)"
+
 _NUMPY = os.path.join(os.path.dirname(np.__file__), "")
 
 
@@ -258,7 +260,7 @@ class Tracer(NDArrayOperatorsMixin):
         )
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        return _refuse("a plain array of it")
+        return _refuse("a plain array of it", cure=f"{TOGETHER}, return the array")
 
     def __float__(self) -> float:
         return _refuse("float()")
