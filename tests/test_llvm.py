@@ -161,7 +161,7 @@ def test_reductions(shape: tuple[int, ...], dtype: Any) -> None:
         return [
             (np.sum(y, a), np.max(y, a, keepdims=True), np.min(x, a), np.sum(x, a, keepdims=True))
             for a in axes
-        ]
+        ] + [(np.max(x > 0, a), np.min(x > 0, a)) for a in axes]
 
     x = np.random.default_rng(0).normal(size=shape).astype(dtype)
     compiled = tg.compile(f, backend="llvm")
@@ -584,3 +584,37 @@ def test_an_argument_repeats_elements_in_the_first_call_alone() -> None:
         np.broadcast_to(x[1:], x.shape),
     ):
         assert_same(f(a), np.exp(a) + np.sum(a), roundings=8)
+
+
+def test_what_comes_before_an_index_out_of_bounds_is_done_once() -> None:
+    """As without compilation: calls, loops, and arguments that are copied first."""
+
+    def made(backend: str | None) -> tuple[Any, ...]:
+        rng = np.random.default_rng(0)
+        count, table, dropout = tg.zeros(3), tg.arange(5.0), tg.nn.Dropout(0.5, rng=rng)
+
+        def f(i: Any, x: Any) -> Any:
+            count.data[...] += 1
+            return dropout(x).sum() + table[i].sum()
+
+        return rng, count, f if backend is None else tg.compile(f, backend=backend)
+
+    def after_errors(backend: str | None) -> Any:
+        rng, count, f = made(backend)
+        good, bad = np.array([0, 1]), np.array([0, 9])
+        x = np.ones((3, 4))
+        for _ in range(2):
+            f(good, x)
+        for argument in x, np.ones((4, 3)).T:
+            with pytest.raises(IndexError, match="out of bounds"):
+                f(bad, argument)
+        indices = np.stack([good, good, bad])
+        with pytest.raises(IndexError, match="out of bounds"):
+            if backend is None:
+                for i in indices:
+                    f(i, x)
+            else:
+                f.scan(indices, np.ones((3, 3, 4)))
+        return count.numpy(), rng.random()
+
+    assert_same(after_errors("llvm"), after_errors(None))

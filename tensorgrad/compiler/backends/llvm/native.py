@@ -25,7 +25,7 @@ from .. import Loop, Segment
 from ..numpy_source import NumpySource, in_rows, is_taken_now, named_results, segment_of
 from . import runtime
 from .bodies import Unknown
-from .kernels import KERNELS, BoundsCheck, Draw, Guard
+from .kernels import KERNELS, Draw
 from .lowering import is_of_floats, kernel_of, lower, repeating
 from .segments import Module, NativeFunction, address_of, rows_laid_out
 
@@ -176,12 +176,10 @@ def _native(
     name = code.name(plain, function.name)
     again = code.name(function.laid_out(plain), f"{function.name}_laid_out")
     given = ", ".join(map(code.text, function.arguments))
-    checked = any(isinstance(call.fun, (Guard, BoundsCheck)) for call in calls)
-    line = f"{name}({given}) or {again}({given})" if given or checked else f"{name}()"
-    if any(isinstance(call.fun, Guard) for call in calls):
-        line = f"if not ({line}): raise Diverged"
+    line = f"{name}({given}) or {again}({given})" if given else f"{name}()"
     draws = [call.fun.generator for call in calls if isinstance(call.fun, Draw)]
-    locks = [g.bit_generator.lock for g in {id(g): g for g in draws}.values()]
+    found = {id(lock): lock for lock in (g.bit_generator.lock for g in draws)}
+    locks = [found[i] for i in sorted(found)]  # in one order everywhere: threads wait in no circle
     lines = [line]
     if locks:
         lines = [f"with {', '.join(code.name(lock, 'lock') for lock in locks)}:", f"    {line}"]
@@ -256,7 +254,7 @@ class NativeLoop:
                     locked.enter_context(lock)
                 done = self._loop(numbers, len(self._copies), start, count)
             start += done
-            if done < count:  # the usual way says why
+            if done < count:  # a guard does not hold
                 break
             seconds = time.perf_counter() - before
             count = max(1, int(count * min(CHUNK / max(seconds, 1e-9), 64)))

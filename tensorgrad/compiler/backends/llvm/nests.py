@@ -390,9 +390,11 @@ def _identity(r: Reduction, lanes: int) -> ir.Constant:
     elif r.fun is np.multiply:
         number = 1
     else:
-        bounds = (
-            (-np.inf, np.inf) if dtype.kind == "f" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-        )
+        bounds: tuple[float, float] = (-np.inf, np.inf)
+        if dtype.kind == "b":
+            bounds = False, True
+        elif dtype.kind != "f":
+            bounds = np.iinfo(dtype).min, np.iinfo(dtype).max
         number = bounds[r.fun is np.minimum]
     return constant(kind(dtype, lanes), number)
 

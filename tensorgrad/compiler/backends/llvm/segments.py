@@ -2,8 +2,8 @@
 
 The addresses of arrays that stay where they are lie in the code. Other arrays are arguments. They
 must lie in memory as the values did while tracing: else the function does nothing, and returns
-False. It returns None where a guard does not hold, and 0 where an index is out of bounds; and else
-True.
+False; and else True. Where a guard does not hold, it raises Diverged, and where an index is out of
+bounds, an IndexError: what came before has changed then, and must not be done again.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from llvmlite import ir
 
 from ....engine.typing import Array, Function
 from ...program import Call, Storage, Value
+from ...wrapper import Diverged
 from . import matrices, nests, products, random, runtime
 from .kernels import BoundsCheck, Draw, Guard, Kernel, Nest, Product
 from .lanes import constant
@@ -28,10 +29,9 @@ _BYTE = ir.IntType(8)
 _DATA = object.__basicsize__  # bytes from the start of an array to its fields, on 64 bits
 _STRIDES = _DATA + 24
 LONG = 1 << 18  # operations on elements, some 20 us: others threads may run during more than that
-# How the code of a function ends, and what Python gets where it could not be made.
+# How the code of a function ends.
 _STATUS = ir.IntType(8)
 DONE, DIVERGED, OUT_OF_BOUNDS = range(3)
-_ANSWERS = {DIVERGED: None, OUT_OF_BOUNDS: 0}
 
 
 class NativeFunction(NamedTuple):
@@ -44,19 +44,15 @@ class NativeFunction(NamedTuple):
     loop: str
     arguments: Sequence[Value]
     written: frozenset[int]
-    gathers: str  # the calls that choose elements by indices
 
     def laid_out(self, plain: Function) -> Function:
-        """The same for arrays that lie in memory in any way; it raises errors of indices."""
+        """The same for arrays that lie in memory in any way."""
 
-        def native(*arrays: Array) -> Any:
+        def native(*arrays: Array) -> None:
             copies = [laid_out(a, v) for a, v in zip(arrays, self.arguments, strict=True)]
-            answer = plain(*copies)
-            if answer is not None and not answer:
-                raise IndexError(f"an index is out of bounds for an array: {self.gathers}")
+            plain(*copies)
             for i in self.written:
                 arrays[i][...] = copies[i]
-            return answer
 
         return native
 
@@ -81,17 +77,17 @@ class Module:
         changed = {v.storage for call in calls for v in call.fun.written}
         body = self._body(f"{name}.body", calls, arguments)
         is_long = sum(call.fun.operations for call in calls) > LONG
-        self._add_call(name, body, arguments, is_long)
+        checks = [call.location for call in calls if isinstance(call.fun, BoundsCheck)]
+        places = ", ".join(dict.fromkeys(checks))  # the calls that choose elements by indices
+        self._add_call(name, body, arguments, is_long, places)
         loop_name = f"{name}_loop" if loops else ""
         if loops:
-            self._add_loop(loop_name, body)
+            self._add_loop(loop_name, body, places)
         written = frozenset(i for i, v in enumerate(arguments) if v.storage in changed)
-        checks = [call.location for call in calls if isinstance(call.fun, BoundsCheck)]
-        places = ", ".join(dict.fromkeys(checks))
-        return NativeFunction(name, loop_name, arguments, written, places)
+        return NativeFunction(name, loop_name, arguments, written)
 
     def _add_call(
-        self, name: str, body: ir.Function, arguments: Sequence[Value], is_long: bool
+        self, name: str, body: ir.Function, arguments: Sequence[Value], is_long: bool, places: str
     ) -> None:
         builder, given = runtime.builtin_function(self.module, name)
         pointers = []
@@ -103,15 +99,16 @@ class Module:
             pointers.append(_field(builder, array, _DATA))
         with runtime.without_gil(builder) if is_long else contextlib.nullcontext():
             status = builder.call(body, pointers)
-        for end, answer in _ANSWERS.items():
-            with builder.if_then(builder.icmp_unsigned("==", status, _STATUS(end)), likely=False):
-                builder.ret(_reference(builder, answer))
+        _raise_index_error(builder, status, places)
+        with builder.if_then(_is(builder, status, DIVERGED), likely=False):
+            runtime.c_api(builder, "PyErr_SetNone", ir.VoidType(), _object(Diverged))
+            builder.ret(_POINTER(None))
         builder.ret(_reference(builder, True))
 
-    def _add_loop(self, name: str, body: ir.Function) -> None:
+    def _add_loop(self, name: str, body: ir.Function, places: str) -> None:
         """Add `name(table, copies, start, count)`, which makes steps, and returns how many.
 
-        It ends early before a step that cannot be made.
+        It ends early before a step whose guards do not hold.
 
         For each argument, the table has the address of an array with those of all steps, and the
         bytes from one step to the next; and for each of the copies that a step ends with, the
@@ -125,6 +122,8 @@ class Module:
             runtime.c_api(builder, "PyLong_AsSsize_t", INDEX, number) for number in numbers
         ]
 
+        end = builder.alloca(_STATUS)
+        builder.store(_STATUS(DONE), end)
         width = 16 * len(body.args)  # of the part of the table that is about arguments
 
         def step(done: ir.Value) -> ir.Value:
@@ -133,7 +132,8 @@ class Module:
                 _row(builder, _at(builder, table, 16 * i), index) for i in range(len(body.args))
             ]
             status = builder.call(body, places)
-            goes_on = builder.icmp_unsigned("==", status, _STATUS(DONE))
+            builder.store(status, end)
+            goes_on = _is(builder, status, DONE)
             with builder.if_then(goes_on):
                 first = _at(builder, table, width)
                 _counted(builder, copies, lambda k: _write_copy(builder, first, k, index))
@@ -141,6 +141,7 @@ class Module:
 
         with runtime.without_gil(builder):
             steps = _counted(builder, count, step)
+        _raise_index_error(builder, builder.load(end, typ=_STATUS), places)
         builder.ret(runtime.c_api(builder, "PyLong_FromSsize_t", _POINTER, steps))
 
     def _body(self, name: str, calls: Sequence[Call], arguments: Sequence[Value]) -> ir.Function:
@@ -324,11 +325,35 @@ def _field(builder: ir.IRBuilder, array: ir.Value, offset: int) -> ir.Value:
     return builder.load(_at(builder, array, offset), typ=_POINTER)
 
 
-def _reference(builder: ir.IRBuilder, thing: Any) -> ir.Value:
-    """A new reference to an object that always lives: True, None ..."""
-    value = INDEX(id(thing)).inttoptr(_POINTER)
+def _object(thing: object) -> ir.Value:
+    """A pointer to an object that always lives: True, a class ..."""
+    return INDEX(id(thing)).inttoptr(_POINTER)
+
+
+def _reference(builder: ir.IRBuilder, thing: object) -> ir.Value:
+    """A new reference to an object that always lives."""
+    value = _object(thing)
     runtime.c_api(builder, "Py_IncRef", ir.VoidType(), value)
     return value
+
+
+def _is(builder: ir.IRBuilder, status: ir.Value, end: int) -> ir.Value:
+    return builder.icmp_unsigned("==", status, _STATUS(end))
+
+
+def _raise_index_error(builder: ir.IRBuilder, status: ir.Value, places: str) -> None:
+    """Raise an IndexError, which names the places, if a status says so."""
+    if not places:
+        return
+    text = bytearray(f"an index is out of bounds for an array: {places}\0".encode(errors="replace"))
+    message = ir.Constant(ir.ArrayType(_BYTE, len(text)), text)
+    name = builder.module.get_unique_name("message")
+    memory = ir.GlobalVariable(builder.module, message.type, name)
+    memory.linkage, memory.global_constant, memory.initializer = "internal", True, message
+    with builder.if_then(_is(builder, status, OUT_OF_BOUNDS), likely=False):
+        error = _object(IndexError)
+        runtime.c_api(builder, "PyErr_SetString", ir.VoidType(), error, memory)
+        builder.ret(_POINTER(None))
 
 
 # -- arrays
