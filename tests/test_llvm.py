@@ -618,3 +618,17 @@ def test_what_comes_before_an_index_out_of_bounds_is_done_once() -> None:
         return count.numpy(), rng.random()
 
     assert_same(after_errors("llvm"), after_errors(None))
+
+
+@pytest.mark.parametrize("shift", [slice(None, None, -1), slice(2, 3), [0, 1, 1, 0]])
+def test_writes_of_what_overlaps_read_everything_first(shift: Any) -> None:
+    def f(x: Any) -> Any:
+        y, z = x + 0, x + 1
+        y[...] = y[shift]
+        z[1:] += z[:-1]
+        return y, z, y + z
+
+    compiled = tg.compile(f, backend="llvm")
+    for x in (np.arange(68.0).reshape(4, 17), np.arange(68.0).reshape(17, 4).T):
+        for _ in range(2):
+            assert_same(compiled(x), f(x))

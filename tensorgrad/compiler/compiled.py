@@ -29,12 +29,12 @@ from .choice import Choice, Way, pays
 from .guards import Guards
 from .passes import Pass
 from .plan import Plan, no_entry
-from .program import make_writeable
+from .program import Diverged, make_writeable
 from .results import Results, Stacked, outputs_of
 from .snapshot import Snapshot, require_seeds
 from .tracer import TOGETHER, location_of
 from .tracing import Trace
-from .wrapper import MISS, Diverged
+from .wrapper import MISS
 
 PLANS = 32  # that are kept, those used last
 _REST = "how an argument lies in memory"

@@ -22,13 +22,12 @@ from .arguments import Arguments
 from .functions import MakesNew
 from .guards import Guards
 from .plan import Plan
-from .program import Value
+from .program import Diverged, Value
 from .results import Output, Results
 from .snapshot import Snapshot
 from .strides import copied
 from .tracer import Tracer, location
 from .tracing import Trace
-from .wrapper import Diverged
 
 # From tensors outside of a body, by their ids, to the arrays that it takes for theirs.
 Pinned = dict[int, tuple[Variable, Any]]

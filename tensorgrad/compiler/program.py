@@ -44,6 +44,10 @@ PACKAGE = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
 ARRAYS = (np.ndarray, np.generic, bool, int, float, complex)
 
 
+class Diverged(Exception):  # noqa: N818 (no error: the plan is for another case)
+    """A decision by elements is not the one of the traced call."""
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Storage:
     """A block of memory of `nbytes` bytes, in which values lie.

@@ -19,17 +19,13 @@ from ..engine.tensor import Tensor
 from ..engine.typing import Array
 from ..engine.views import owner_of
 from .code import Code
-from .program import Call, Storage, Value
+from .program import Call, Diverged, Storage, Value
 from .results import Output, Results
 from .strides import copied, pattern
 from .tracing import Condition, Trace
 
 MISS = object()
 """What a plan returns, having done nothing, where it does not fit the call."""
-
-
-class Diverged(Exception):  # noqa: N818 (no error: the plan is for another case)
-    """A decision by elements is not the one of the traced call."""
 
 
 def names(token: list[None]) -> dict[str, Any]:

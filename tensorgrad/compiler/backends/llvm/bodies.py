@@ -178,7 +178,21 @@ def _checked(body: Body) -> Body:
         raise Unknown(f"native code does not know it for {body.dtypes[0]}")
     if not math.prod(body.shape):
         raise Unknown("there are no elements")
+    if _reads_what_it_writes(body):
+        raise Unknown("it reads elements that it writes for other indices")
     return body
+
+
+def _reads_what_it_writes(body: Body) -> bool:
+    """Whether an index may need what another one changes: NumPy copies such an operand first."""
+    target, (low, high), place = body.target, body.target.bounds, target_place(body)
+    for v in body.reads:
+        start, stop = v.bounds
+        if v.storage is target.storage and start < high and low < stop:
+            is_operand = any(v is a for a in body.operands)
+            if not is_operand or place_of(v, body.shape) != place:
+                return True
+    return False
 
 
 def _found(call: Call) -> Body:
