@@ -185,10 +185,11 @@ def _checked(body: Body) -> Body:
 
 def _reads_what_it_writes(body: Body) -> bool:
     """Whether an index may need what another one changes: NumPy copies such an operand first."""
-    target, (low, high), place = body.target, body.target.bounds, target_place(body)
+    (low, high), place = body.target.bounds, target_place(body)
+    scattered = None if body.scatter is None else body.scatter.value
     for v in body.reads:
         start, stop = v.bounds
-        if v.storage is target.storage and start < high and low < stop:
+        if v.storage is place.storage and v is not scattered and start < high and low < stop:
             is_operand = any(v is a for a in body.operands)
             if not is_operand or place_of(v, body.shape) != place:
                 return True
