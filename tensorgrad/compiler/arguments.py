@@ -68,7 +68,8 @@ class Arguments:
         if type(array) is not np.ndarray or array.dtype.kind not in "fciub":
             raise TraceError(
                 f"{self.name}: an argument that is a {type(array).__name__} of dtype "
-                f"{getattr(array, 'dtype', None)} cannot be compiled: name it in static_argnums"
+                f"{getattr(array, 'dtype', None)} cannot be compiled: pass an "
+                "array of numbers, or name it in static_argnums"
             )
         self.arrays.append(array)
         return _Input(is_tensor, array.shape, array.dtype)

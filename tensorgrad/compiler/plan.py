@@ -205,7 +205,9 @@ class Plan:
         """A table of the calls: what they make, where that lies, and the lines they are due to."""
         memory = f"{self.peak_bytes:,} bytes of memory for temporary arrays"
         return "\n".join([
-            listing(self.steps), f"{len(self.steps)} calls, {memory}", *self._remarks
+            listing(self.steps),
+            f"{len(self.steps)} calls by {self._backend.name}, {memory}",
+            *self._remarks,
         ])  # fmt: skip
 
     def profile(self, n: int = 100) -> Profile:

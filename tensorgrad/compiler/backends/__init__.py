@@ -51,7 +51,7 @@ class Loop(NamedTuple):
 class Backend(ABC):
     """Makes code of programs.
 
-    `name` is what `compile` knows it by, and `passes` are those that a program goes through. Unless
+    `name` is printed with its plans, and `passes` are those that a program goes through. Unless
     it `heeds_error_settings`, NumPy's runs where floating-point errors are to raise.
     """
 
