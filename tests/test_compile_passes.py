@@ -659,6 +659,7 @@ def _views_and_writes() -> tuple[Any, list[Any]]:
     def f(x: Any) -> Any:
         y = np.sin(x)
         y[0] += y[1]
+        y = y.astype(y.dtype, copy=False)  # the same array: no call
         np.linalg.cholesky(y @ y.T + 9 * np.eye(2))
         return y.T.reshape(-1), y * 1
 

@@ -194,7 +194,8 @@ class Recorder(Tracing):
             result = mapped(out, ARRAYS, lambda a: self._result(a, line, made, returned, sealed))
             storages = {v.storage for v in reads}
             kind = kind or ("view" if any(r.storage in storages for r in made) else "pure")
-        errors = np.geterr()
+            if not made and kind in ("pure", "view"):
+                return result  # the arguments themselves
         self.calls.append(
             Call(
                 kind or "write",
@@ -204,7 +205,7 @@ class Recorder(Tracing):
                 results=made,
                 target=written,
                 location=line,
-                errors=None if errors == self._errors else errors,
+                errors=None if (errors := np.geterr()) == self._errors else errors,
                 returned=returned,
                 nested=isinstance(out, (tuple, list, dict)),
             )
