@@ -632,3 +632,15 @@ def test_writes_of_what_overlaps_read_everything_first(shift: Any) -> None:
     for x in (np.arange(68.0).reshape(4, 17), np.arange(68.0).reshape(17, 4).T):
         for _ in range(2):
             assert_same(compiled(x), f(x))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32, np.uint64])
+@pytest.mark.parametrize("size", [1, 3, 37])
+def test_floats_less_than_zero_as_unsigned_integers(dtype: Any, size: int) -> None:
+    """They wrap around, as NumPy's do on the usual processors."""
+    f = tg.compile(lambda x: (x + 0).astype(dtype), backend="llvm")
+    for number in (-3.7, -129.0, 5.0, np.iinfo(dtype).max // 3 * 2):
+        x = np.full(size, number)
+        wrapped = np.trunc(x).astype(np.int64).astype(dtype) if number < 2**63 else x.astype(dtype)
+        for _ in range(2):
+            assert_same(f(x), wrapped)

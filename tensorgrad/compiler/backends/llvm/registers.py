@@ -72,8 +72,10 @@ def cast(builder: ir.IRBuilder, value: ir.Value, old: DType, new: DType) -> ir.V
     """Convert a register to another dtype, as `np.ndarray.astype` does."""
     lanes = value.type.count if isinstance(value.type, ir.VectorType) else 1
     target = kind(new, lanes)
-    if new.kind in "iu" and old.kind == "f":
-        return (builder.fptosi if new.kind == "i" else builder.fptoui)(value, target)
+    if new.kind == "u" and old.kind == "f":
+        return _unsigned(builder, value, target)
+    if new.kind == "i" and old.kind == "f":
+        return builder.fptosi(value, target)
     if new.kind == "f" and old.kind in "iu":
         return (builder.sitofp if old.kind == "i" else builder.uitofp)(value, target)
     if new.kind not in "iu":
@@ -83,3 +85,15 @@ def cast(builder: ir.IRBuilder, value: ir.Value, old: DType, new: DType) -> ir.V
     if old.kind != "b" and new.itemsize < old.itemsize:
         return builder.trunc(value, target)
     return (builder.sext if old.kind == "i" else builder.zext)(value, target)
+
+
+def _unsigned(builder: ir.IRBuilder, value: ir.Value, target: ir.Type) -> ir.Value:
+    """Convert floats to unsigned integers; negative ones wrap around, as in NumPy's code."""
+    lanes = value.type.count if isinstance(value.type, ir.VectorType) else 1
+    wide, bits = vector_type(ir.IntType(64), lanes), getattr(target, "element", target).width
+    if bits < 64:
+        return builder.trunc(builder.fptosi(value, wide), target)
+    half = constant(value.type, 2.0**63)
+    is_high = builder.fcmp_ordered(">=", value, half)
+    low = builder.fptosi(builder.select(is_high, builder.fsub(value, half), value), wide)
+    return builder.select(is_high, builder.xor(low, constant(wide, 1 << 63)), low)
