@@ -51,12 +51,16 @@ def verify(program: Program, before: Program | None = None) -> None:
     for v in program.outputs:
         require(is_defined(v), f"{names.name(v)} is returned, but never made")
     if before is not None:
-        old, new = _effects(before), _effects(program)
-        require(old == new, f"the effects were {_listed(old)}, and are now {_listed(new)}")
-        require(
-            _guards_come_first(program) or not _guards_come_first(before),
-            "a guard has moved behind a change of what outlives the call",
-        )
+        _verify_effects(program, before)
+
+
+def _verify_effects(program: Program, before: Program) -> None:
+    """Raise an AssertionError unless a pass has kept the effects, and guards before changes."""
+    old, new = _effects(before), _effects(program)
+    if old != new:
+        raise AssertionError(f"the effects were {_listed(old)}, and are now {_listed(new)}")
+    if _guards_come_first(before) and not _guards_come_first(program):
+        raise AssertionError("a guard has moved behind a change of what outlives the call")
 
 
 def _is_inside(v: Value) -> bool:
