@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -644,3 +645,30 @@ def test_floats_less_than_zero_as_unsigned_integers(dtype: Any, size: int) -> No
         wrapped = np.trunc(x).astype(np.int64).astype(dtype) if number < 2**63 else x.astype(dtype)
         for _ in range(2):
             assert_same(f(x), wrapped)
+
+
+def test_threads_that_draw_from_the_same_generators_in_another_order() -> None:
+    """Each call holds the locks of both; neither thread waits for the other for ever."""
+    a, b = (tg.nn.Dropout(0.5, rng=seed) for seed in (0, 1))
+    x = np.ones((30, 30))
+    calls = [
+        tg.compile(lambda x, p=p, q=q: p(x) + q(x), backend="llvm") for p, q in ((a, b), (b, a))
+    ]
+
+    def repeat(f: Any) -> None:
+        for _ in range(2000):
+            f(x)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for f in calls:
+            f(x)
+        threads = [threading.Thread(target=repeat, args=(f,), daemon=True) for f in calls]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert not any(thread.is_alive() for thread in threads)
+    finally:
+        sys.setswitchinterval(interval)
