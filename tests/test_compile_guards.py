@@ -311,6 +311,8 @@ OBJECTS = programs(
     (HOLDER + "h.a = 1.0", "x * vars(h)['a']", "h.a = 3.0"),
     (HOLDER + "h.a = 1.0", "x * len(vars(h))", "h.b = 3.0"),
     (HOLDER + "h.a = 1.0", "x * sum(h.__dict__.values())", "h.b = 3.0"),
+    ("n = __import__('types').SimpleNamespace(a=1.0)", "x * sum(vars(n).values())", "n.b = 3.0"),
+    ("m = tg.nn.Module()\nm.a = 1.0", "x * sum(vars(m).values())", "m.b = 3.0"),
     (HOLDER + "h.part = [2.0, 'a']", "x * h.part[0]", "h.part[0] = 3.0"),
     (HOLDER + "h.part = Holder()", "x * h.part.rate", "h.part.rate = 3.0"),
     (HOLDER + "h.part = Holder()", "h.part.scaled(x)", "h.part = Holder(); h.part.rate = 3.0"),

@@ -27,6 +27,7 @@ from types import (
     MemberDescriptorType,
     MethodType,
     ModuleType,
+    SimpleNamespace,
 )
 from typing import Any
 
@@ -357,7 +358,9 @@ class Guards:
     ) -> None:
         """The attributes of these names, or of all; and that the names of others are still free."""
         own = attributes_of(thing)
-        every = every or (self._reflects and not is_librarys(type(thing)))
+        kind = type(thing)
+        is_users = not is_librarys(kind) or kind is SimpleNamespace or _counts_changes(kind)
+        every = every or (self._reflects and is_users)
         if every and own is not None:
             self.checks.test(f"{len(own)} == {{}}({{}})", len, own, settled=settled)
         for name in sorted(held.keys() & ({*held} if every else names)):
