@@ -12,7 +12,7 @@ import tensorgrad as tg
 from tensorgrad.compiler.backends import Backend, Loop, Segment
 from tensorgrad.compiler.buffers import Buffers
 from tensorgrad.compiler.code import Code
-from tensorgrad.compiler.program import Call, Value, arrays_in, mapped
+from tensorgrad.compiler.ir import Call, Value, arrays_in, mapped
 from tensorgrad.compiler.wrapper import Diverged
 
 from .depth import one_in

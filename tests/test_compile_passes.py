@@ -17,6 +17,7 @@ from tensorgrad.compiler import costs
 from tensorgrad.compiler.costs import Bias, Product, Work
 from tensorgrad.compiler.functions import assign_at, attribute, getitem
 from tensorgrad.compiler.interpreter import interpret
+from tensorgrad.compiler.ir import Call, Program, Storage, Value, mapped
 from tensorgrad.compiler.passes import (
     PASSES,
     assign_layouts,
@@ -33,7 +34,6 @@ from tensorgrad.compiler.passes import (
     sum_by_products,
 )
 from tensorgrad.compiler.printing import text_of
-from tensorgrad.compiler.program import Call, Program, Storage, Value, mapped
 from tensorgrad.compiler.verifier import verify
 from tensorgrad.engine.registry import name_of
 

@@ -18,7 +18,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.testing import assert_array_equal
 
 import tensorgrad as tg
-from tensorgrad.compiler.program import constant, new_value, view
+from tensorgrad.compiler.ir import constant, new_value, view
 from tensorgrad.compiler.strides import copied, pattern
 
 from .depth import one_in

@@ -15,7 +15,7 @@ from numpy.testing import assert_array_equal
 
 import tensorgrad as tg
 from tensorgrad import nn, optim
-from tensorgrad.compiler.program import Program, Value, arrays_in, mapped
+from tensorgrad.compiler.ir import Program, Value, arrays_in, mapped
 
 from .depth import one_in
 from .oracles import ROUNDINGS, assert_same, leaf

@@ -36,7 +36,7 @@ LAYERS = [
 # The same inside of the compiler, whose other files come last: a pass asks `ops` what is legal, and
 # never a back end.
 COMPILER_LAYERS = [
-    {"program", "functions", "ops", "strides", "costs"},
+    {"ir", "functions", "ops", "strides", "costs"},
     {"passes"},
     {"buffers", "code"},
     {"backends"},

@@ -11,7 +11,7 @@ A call of a compiled function, file by file. If no program fits its arguments, o
     guards       what it has read of Python's state (executed, objects); checks test it in each call
     results      what the call leaves behind: what the function returns, and gradients
     nested       bodies of loops and conditions become programs of their own
-    program      the result: calls, the values that they read and make, and the memory of these
+    ir           the result: calls, the values that they read and make, and the memory of these
     ops          what is known of each function that is called, NumPy's and those in functions
     numbers      arithmetic of single numbers, such as counts of steps
     strides      how arrays lie in memory, where that decides between a view and a copy

@@ -19,8 +19,8 @@ import numpy as np
 from ..engine.arrays import ALIGNMENT, aligned
 from ..engine.typing import Array
 from .functions import assign_at, getitem
+from .ir import Call, Order, Storage, Value, array_in, values_in, viewed
 from .ops import is_elementwise
-from .program import Call, Order, Storage, Value, array_in, values_in, viewed
 from .strides import bounds_of
 
 K = TypeVar("K", bound=Hashable)

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..engine.registry import name_of
 from ..engine.typing import Array, Function
-from .program import Value, values_in
+from .ir import Value, values_in
 
 
 class Native(Protocol):

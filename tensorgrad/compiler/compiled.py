@@ -27,9 +27,9 @@ from .arguments import Arguments, difference, require_untouched
 from .backends import Backend
 from .choice import Choice, Way, pays
 from .guards import Guards
+from .ir import Diverged, make_writeable
 from .passes import Pass
 from .plan import Plan, no_entry
-from .program import Diverged, make_writeable
 from .results import Results, Stacked, outputs_of
 from .snapshot import Snapshot, require_seeds
 from .tracer import TOGETHER, location_of

@@ -35,7 +35,7 @@ import numpy as np
 
 from ..engine.arrays import aligned
 from ..engine.typing import Array
-from .program import Order
+from .ir import Order
 
 # Other programs on the same core halve the speed for milliseconds. So all calls are measured in
 # rounds: such a time then hits all of them alike, or only some of the rounds.

@@ -12,7 +12,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from ..engine.registry import shown_as
 from ..engine.typing import Array, Function
-from .program import Call, Value
+from .ir import Call, Value
 
 
 def getitem(array: Any, index: Any) -> Any:

@@ -37,6 +37,7 @@ from ..engine.tensor import Tensor
 from ..engine.views import is_writeable
 from .checks import Checks
 from .executed import loads_of
+from .ir import PACKAGE
 from .objects import (
     attributes_of,
     function_of,
@@ -52,7 +53,6 @@ from .objects import (
     same_parts,
     slots_of,
 )
-from .program import PACKAGE
 from .snapshot import FOLLOWED, Snapshot
 
 _LIBRARY = __package__.partition(".")[0]

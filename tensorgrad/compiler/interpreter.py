@@ -14,7 +14,7 @@ import numpy as np
 from ..engine.typing import Array, Function
 from ..engine.views import layout_of, view_in
 from .functions import Kernel
-from .program import Call, Program, Storage, Value, array_in, arrays_in, mapped
+from .ir import Call, Program, Storage, Value, array_in, arrays_in, mapped
 
 
 def interpret(

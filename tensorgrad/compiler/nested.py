@@ -21,8 +21,8 @@ from ..tree import structure
 from .arguments import Arguments
 from .functions import MakesNew
 from .guards import Guards
+from .ir import Diverged, Value
 from .plan import Plan
-from .program import Diverged, Value
 from .results import Output, Results
 from .snapshot import Snapshot
 from .strides import copied

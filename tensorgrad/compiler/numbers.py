@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from ..engine.typing import Function
 from .functions import array_of, power
-from .program import Value
+from .ir import Value
 
 Operand: TypeAlias = "Number | float"
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .program import PACKAGE
+from .ir import PACKAGE
 
 # Where the code of the standard library is, and that of installed packages.
 _LIBRARIES = (

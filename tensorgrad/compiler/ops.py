@@ -23,7 +23,7 @@ from ..engine.primitives import alias
 from ..engine.registry import name_of
 from ..engine.typing import Function
 from .functions import Kernel, MakesNew, array_of, assign_at, attribute, getitem, power, spread
-from .program import Call, Value
+from .ir import Call, Value
 
 # What a function does with elements. "copy": it returns those of its first argument, or casts them;
 # "reshape": the same, in another shape. "fill": each is one number. "join": those of several

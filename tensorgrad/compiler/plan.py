@@ -16,8 +16,8 @@ from .backends import Loop, lines_of
 from .buffers import Buffers
 from .code import Code, function, indented
 from .functions import MakesNew
+from .ir import Call, Program, Storage, Value
 from .ops import is_of_numbers
-from .program import Call, Program, Storage, Value
 from .report import Profile, Step, Undo, listing, step_of
 from .results import Results
 from .stages import Stage, run_passes

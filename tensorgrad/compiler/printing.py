@@ -23,7 +23,7 @@ import numpy as np
 from ..engine.registry import name_of
 from ..engine.typing import Array
 from .functions import Attribute, assign_at, getitem
-from .program import Call, Program, Value, mapped
+from .ir import Call, Program, Value, mapped
 from .strides import bounds_of
 
 Labels: TypeAlias = Sequence[tuple[str, Array]]

@@ -22,8 +22,8 @@ from ..engine.variable import Variable
 from ..engine.views import is_writeable, owner_of
 from ..errors import TraceError
 from .executed import executed
+from .ir import ARRAYS, Call, Home, Kind, Storage, Value, make_writeable, mapped, values_in
 from .ops import op_of
-from .program import ARRAYS, Call, Home, Kind, Storage, Value, make_writeable, mapped, values_in
 from .progress import OFTEN, Progress
 from .strides import copied
 from .tracer import Tracer, location

@@ -9,8 +9,8 @@ from ..engine.registry import name_of
 from ..engine.typing import Array
 from .backends import Segment, lines_of
 from .functions import made_by
+from .ir import Call, Storage
 from .printing import spec
-from .program import Call, Storage
 from .strides import copied
 from .tracing import Trace
 

@@ -13,8 +13,8 @@ from ..engine.tensor import Tensor
 from ..engine.variable import tensor_of
 from ..errors import GraphError, TraceError
 from ..tree import TreeDef, flatten, is_stateful
+from .ir import Value
 from .objects import attributes_of
-from .program import Value
 from .tracer import Tracer
 from .tracing import Trace
 

@@ -19,6 +19,7 @@ from ..engine.tensor import Tensor
 from ..engine.typing import Array
 from ..engine.views import is_writeable, owner_of
 from ..errors import TraceError
+from .ir import PACKAGE, make_writeable
 from .objects import (
     Attributes,
     Variables,
@@ -32,7 +33,6 @@ from .objects import (
     same,
     same_parts,
 )
-from .program import PACKAGE, make_writeable
 
 # Whose changes the library itself brings into the program: optimizers and schedules.
 FOLLOWED = f"{__package__.partition('.')[0]}.optim."

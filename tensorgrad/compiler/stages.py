@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from ..engine.registry import name_of
+from .ir import Program
 from .passes import PASSES, Pass
 from .passes.decisions import hoist_decisions
 from .printing import Labels, text_of
-from .program import Program
 from .verifier import verify
 
 

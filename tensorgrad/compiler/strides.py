@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from ..engine.typing import Array
+from .ir import Call, Value
 from .ops import is_bits, op_of
-from .program import Call, Value
 
 
 def pattern(array: Array | Value) -> tuple[int, ...]:

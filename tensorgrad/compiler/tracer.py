@@ -24,8 +24,8 @@ from ..engine.typing import Array, Function
 from ..engine.views import owner_of
 from ..errors import TraceError
 from .functions import assign_at, attribute, getitem
+from .ir import PACKAGE, Kind, Value, mapped
 from .ops import op_of
-from .program import PACKAGE, Kind, Value, mapped
 
 TOGETHER = "put arrays together by numpy.stack or write them into tensorgrad.zeros(n)"
 

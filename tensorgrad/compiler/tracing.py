@@ -35,10 +35,10 @@ from .backends.numpy_source import NUMPY
 from .checks import Checks
 from .functions import assign_at
 from .guards import Guards
+from .ir import Call, Value, make_writeable, mapped
 from .numbers import Number
 from .passes import Pass
 from .printing import Labels
-from .program import Call, Value, make_writeable, mapped
 from .recording import Recorder
 from .strides import copied, pattern
 from .tracer import ShapeError, Tracer, location

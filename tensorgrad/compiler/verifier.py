@@ -5,8 +5,8 @@ from __future__ import annotations
 from ..engine.registry import name_of
 from ..engine.typing import Function
 from .functions import Kernel, made_by
+from .ir import Call, Program, Value
 from .printing import Names
-from .program import Call, Program, Value
 
 
 def verify(program: Program, before: Program | None = None) -> None:

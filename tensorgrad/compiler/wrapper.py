@@ -19,7 +19,7 @@ from ..engine.tensor import Tensor
 from ..engine.typing import Array
 from ..engine.views import owner_of
 from .code import Code
-from .program import Call, Diverged, Storage, Value
+from .ir import Call, Diverged, Storage, Value
 from .results import Output, Results
 from .strides import copied, pattern
 from .tracing import Condition, Trace

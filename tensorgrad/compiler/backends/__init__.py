@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from ..buffers import Buffers
 from ..code import Code, indented
+from ..ir import Call, Value
 from ..ops import takes_out
 from ..passes import PASSES, Pass
-from ..program import Call, Value
 
 
 @dataclass(frozen=True, eq=False)

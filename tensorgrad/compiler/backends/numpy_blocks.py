@@ -13,8 +13,8 @@ from typing import Any
 from ...engine.arrays import aligned
 from ..code import Code, function, indented
 from ..costs import count_of_threads
+from ..ir import Call, Value, mapped, values_in
 from ..passes.loop_fusion import Chain
-from ..program import Call, Value, mapped, values_in
 from .numpy_ufuncs import ufunc_line
 
 # Bytes of one block, for one thread and for two; the second-level cache holds those of several

@@ -20,9 +20,9 @@ from ...errors import TraceError
 from ..buffers import Buffers, Recycled
 from ..code import Code
 from ..functions import Attribute, MakesNew, array_of, assign_at, getitem, power, spread
+from ..ir import Call, Value, arrays_in, mapped, values_in
 from ..ops import is_of_numbers, is_product, op_of
 from ..passes.loop_fusion import Chain
-from ..program import Call, Value, arrays_in, mapped, values_in
 from . import Backend, Segment
 from .numpy_blocks import lines_in_blocks
 from .numpy_ufuncs import ufunc_line

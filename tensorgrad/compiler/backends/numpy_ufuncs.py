@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..code import Code
-from ..program import Call, Value
+from ..ir import Call, Value
 
 
 def ufunc_line(code: Code, call: Call, out: str) -> str:

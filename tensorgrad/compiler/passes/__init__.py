@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from ..program import Program
+from ..ir import Program
 from .algebra import merge_scalings, sum_by_products
 from .bias_folding import fold_biases
 from .broadcasting import materialize_broadcasts

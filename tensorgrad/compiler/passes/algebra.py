@@ -8,7 +8,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from ...engine.typing import Function
-from ..program import Call, Program, Value, constant, view
+from ..ir import Call, Program, Value, constant, view
 
 _BY_BLAS = 1 << 16  # elements: NumPy adds up more than that with less rounding, and as fast
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ..functions import assign_at, attribute, getitem, with_ones
-from ..program import Call, Order, Program, Value, new_value, view
+from ..ir import Call, Order, Program, Value, new_value, view
 from .algebra import made_view
 from .layers import Layer, find_gradients, find_layers, together
 from .layout_assignment import is_free

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..functions import spread
+from ..ir import Call, Program, Value, new_value
 from ..ops import is_elementwise
-from ..program import Call, Program, Value, new_value
 from .algebra import made_view
 
 _SPREAD = 4096  # elements of a result whose operands are spread out, at most

@@ -8,8 +8,8 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
+from ..ir import Call, Program, Storage, Value, latest, settled
 from ..ops import op_of
-from ..program import Call, Program, Storage, Value, latest, settled
 from ..strides import pattern
 
 _SMALL = 16  # elements: constants up to this size are compared by what they hold

@@ -6,8 +6,7 @@ import numpy as np
 
 from ...engine.typing import Array
 from ...engine.views import owner_of
-from ..ops import op_of
-from ..program import (
+from ..ir import (
     Call,
     Program,
     Storage,
@@ -18,6 +17,7 @@ from ..program import (
     mapped,
     settled,
 )
+from ..ops import op_of
 
 
 def fold_constants(program: Program) -> Program:

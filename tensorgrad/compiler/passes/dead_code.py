@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..program import Call, Program
+from ..ir import Call, Program
 
 
 def eliminate_dead_code(program: Program) -> Program:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...errors import TraceError
-from ..program import Call, Program, Storage
+from ..ir import Call, Program, Storage
 
 
 def hoist_decisions(program: Program) -> Program:

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..functions import part
+from ..ir import Call, Home, Program, Storage, Value, new_value, values_in, view
 from ..ops import is_elementwise, takes_out
-from ..program import Call, Home, Program, Storage, Value, new_value, values_in, view
 
 SMALL = 1 << 13  # bytes of each array, at most
 

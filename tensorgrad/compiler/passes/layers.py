@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..functions import Attribute
+from ..ir import Call, Program, Value
 from ..ops import is_product
-from ..program import Call, Program, Value
 from .algebra import sums_along
 
 

@@ -19,8 +19,8 @@ from typing import TypeAlias
 import numpy as np
 
 from ..costs import Bias, Product, Work, seconds
+from ..ir import Call, Order, Program, Value, new_value
 from ..ops import is_bits, is_elementwise, is_product, takes_out
-from ..program import Call, Order, Program, Value, new_value
 from .layers import Layer, find_gradients, find_layers, sums_rows, transposes
 
 SMALL = 1 << 14  # elements of arrays that may lie by columns; larger ones gain nothing

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..functions import Kernel
+from ..ir import Call, Program, Value, values_in
 from ..ops import is_elementwise
-from ..program import Call, Program, Value, values_in
 
 LARGE = 1 << 20  # elements of the arrays of a chain, at least
 

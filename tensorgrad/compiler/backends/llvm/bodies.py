@@ -14,8 +14,8 @@ import numpy as np
 from ....engine.registry import name_of
 from ....engine.typing import Function
 from ...functions import array_of, assign_at, getitem, power, spread
+from ...ir import Call, Storage, Value, dense_strides, values_in, viewed
 from ...ops import op_of, takes_out
-from ...program import Call, Storage, Value, dense_strides, values_in, viewed
 from . import products, registers
 from .kernels import (
     Draw,

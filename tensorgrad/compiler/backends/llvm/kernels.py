@@ -16,7 +16,7 @@ import numpy as np
 from ....engine.registry import name_of
 from ....engine.typing import Function
 from ... import functions
-from ...program import Call, Value
+from ...ir import Call, Value
 
 DType = np.dtype[Any]
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from ....engine.registry import name_of
 from ...functions import assign_at
+from ...ir import Call, Program, Storage, Value
 from ...ops import op_of
-from ...program import Call, Program, Storage, Value
 from .bodies import (
     Body,
     Indexed,

@@ -14,13 +14,13 @@ import numpy as np
 from ....engine.typing import Array, Function
 from ...buffers import Buffers
 from ...code import Code, indented
+from ...ir import Call, Storage, Value
 from ...ops import op_of
 from ...passes.algebra import merge_scalings
 from ...passes.common_subexpressions import eliminate_common_subexpressions
 from ...passes.constant_folding import fold_constants
 from ...passes.dead_code import eliminate_dead_code
 from ...passes.decisions import hoist_decisions
-from ...program import Call, Storage, Value
 from .. import Loop, Segment
 from ..numpy_source import NumpySource, in_rows, is_taken_now, named_results, segment_of
 from . import runtime

@@ -16,7 +16,7 @@ import numpy as np
 from llvmlite import ir
 
 from ....engine.typing import Array, Function
-from ...program import Call, Diverged, Storage, Value
+from ...ir import Call, Diverged, Storage, Value
 from . import matrices, nests, products, random, runtime
 from .kernels import BoundsCheck, Draw, Guard, Kernel, Nest, Product
 from .lanes import constant
