@@ -194,6 +194,7 @@ class Table:
     """
 
     def __init__(self, widths: dict[str, int], path: Path, fields: Sequence[str]) -> None:
+        self.columns = [*widths][1:]
         self._widths = [max(width, len(name)) for name, width in widths.items()]
         self._path = path
         self._head = environment() | {"fields": list(fields)}
@@ -239,7 +240,8 @@ def compare(table: Table, work: Any, turns: dict[str, Turn], seconds: float) -> 
     note(f"measuring {work}")
     micro = {name: time * 1e6 for name, (time,) in fastest(turns, seconds).items()}
     rows = [(str(work), name, us, us / micro["tensorgrad"]) for name, us in micro.items()]
-    table.line(str(work), *(f"{digits(us)} ({ratio:.2f})" for *_, us, ratio in rows))
+    cells = {name: f"{digits(us)} ({ratio:.2f})" for _, name, us, ratio in rows}
+    table.line(str(work), *(cells.get(name, "") for name in table.columns))
     table.record(rows)
 
 
