@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 
+import tensorgrad as tg
 from tensorgrad.compiler.functions import array_of, getitem, spread
 from tensorgrad.compiler.ops import _ROWS, OPS, Op, op_of
 from tensorgrad.engine.registry import name_of
@@ -92,3 +93,15 @@ def test_a_result_can_be_written_into_an_array(fun: Function) -> None:
     out = np.full_like(expected, 7)
     assert called(fun, x, out=out) is out
     np.testing.assert_array_equal(out, expected)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "llvm"])
+@pytest.mark.parametrize("number", [-1, 256, 2**70])
+def test_numbers_that_a_dtype_does_not_hold_are_compared(backend: str, number: int) -> None:
+    if backend == "llvm":
+        pytest.importorskip("llvmlite")
+    x = np.array([0, 255], np.uint8)
+    compiled = tg.compile(lambda x: (x < number, np.equal(number, x)), backend=backend)
+    for _ in range(2):
+        for got, expected in zip(compiled(x), (x < number, x == number), strict=True):
+            np.testing.assert_array_equal(got, expected)

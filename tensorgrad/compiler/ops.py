@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -204,6 +204,14 @@ def takes_out(call: Call) -> bool:
         case "join":
             return "dtype" not in call.kwargs
     return op.out
+
+
+def fits(operand: object, dtype: np.dtype[Any]) -> bool:
+    """Whether a dtype holds an operand: uint8 does not hold -1, with which NumPy compares it."""
+    if type(operand) is not int or dtype.kind not in "iu":
+        return True
+    info = np.iinfo(dtype)
+    return info.min <= operand <= info.max
 
 
 def _order(call: Call) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..code import Code
 from ..ir import Call, Value
+from ..ops import fits
 
 
 def ufunc_line(code: Code, call: Call, out: str) -> str:
@@ -22,7 +23,9 @@ def ufunc_line(code: Code, call: Call, out: str) -> str:
     signature = {} if dtype is None else {"signature": (*[None] * len(args), np.dtype(dtype))}
     dtypes = fun.resolve_dtypes((*kinds, None), **signature)
     operands = [
-        code.text(a) if isinstance(a, Value) or d is None else code.name(np.asarray(a, d))
+        code.text(a)
+        if isinstance(a, Value) or d is None or not fits(a, d)
+        else code.name(np.asarray(a, d))
         for a, d in zip(args, dtypes)
     ]
     if fun in (np.maximum, np.minimum) and _gains_by_arrays(call):

@@ -15,7 +15,7 @@ from ....engine.registry import name_of
 from ....engine.typing import Function
 from ...functions import array_of, assign_at, getitem, power, spread
 from ...ir import Call, Storage, Value, dense_strides, values_in, viewed
-from ...ops import op_of, takes_out
+from ...ops import fits, op_of, takes_out
 from . import products, registers
 from .kernels import (
     Draw,
@@ -377,6 +377,8 @@ def _elementwise(call: Call, fun: Any) -> Body:
         dtypes = fun.resolve_dtypes((*kinds, None), **signature)
     except TypeError as error:
         raise Unknown(str(error)) from None
+    if not all(map(fits, args, dtypes)):
+        raise Unknown("it compares with a number that the dtype does not hold")
     target = call.results[0] if call.results else call.target
     assert target is not None
     return Body(target.shape, fun, args, dtypes, target)
