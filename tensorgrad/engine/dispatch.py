@@ -79,8 +79,7 @@ def apply(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any] = NO_KWA
         bit += bit
     current = mode.get()
     if current.interpreter is not eager:  # its calls would take 60 ns of a microsecond
-        pairs = zip(args, arrays)
-        arrays = [plain(a) if isinstance(a, Variable) else array for a, array in pairs]
+        arrays = [plain(a) if isinstance(a, Variable) else array for a, array in zip(args, arrays)]
         fun = functools.partial(current.interpreter.call, fun)
     reads: Reads | None = None
     if pattern and current.recording:  # what has no derivative is refused before it is called
