@@ -20,7 +20,7 @@ DOCS = ROOT / "tensorgrad" / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 PART = re.compile(r"(<!-- results: (\w+) -->)(.*?)(<!-- end -->)", re.DOTALL)
 
-BASE = "tensorgrad compiled"
+BASE, NATIVE = "tensorgrad compiled", "tensorgrad native"
 SMALL, MEDIUM, LARGE = "2-16-16-1, 100", "64-128-10, 64", "784-256-128-10, 128"
 NETWORKS = ("3-4-4-1, 4", SMALL, MEDIUM, LARGE, "512x4, 256", "1024x4, 1024")
 _LAYERS, _BATCHES = zip(*(network.split(", ") for network in NETWORKS))
@@ -29,6 +29,7 @@ OPERATIONS = ("x * x, 8", "sum(x * x), 8", "tanh-GELU, 10,000,000")
 # The engines of the benchmark `peers`, and what the reader sees.
 NAMES = {
     BASE: "tensorgrad, compiled",
+    NATIVE: "tensorgrad, native code",
     "tensorgrad": "tensorgrad, not compiled",
     "NumPy by hand": "NumPy by hand",
     "JAX jit": "`jax.jit`",
@@ -47,6 +48,7 @@ DISTRIBUTIONS = {
     "jax": "JAX",
     "autograd": "autograd",
     "mygrad": "MyGrad",
+    "llvmlite": "llvmlite",
 }
 
 Row: TypeAlias = dict[str, Any]
@@ -118,11 +120,12 @@ def training(results: Results) -> str:
 def scan(results: Results) -> str:
     """Many steps in one call."""
     steps = results.steps()
-    ratios = [steps[n, "tensorgrad scan"] / steps[n, "JAX scan"] for n in NETWORKS]
-    return table(
-        ["layers", *_LAYERS],
-        [["batch size", *_BATCHES], ["`scan` / `lax.scan`", *map(short, ratios)]],
+    engines = {"tensorgrad scan": "`scan`", f"{NATIVE} scan": "`scan`, native code"}
+    ratios = (
+        [f"{text} / `lax.scan`", *(short(steps[n, e] / steps[n, "JAX scan"]) for n in NETWORKS)]
+        for e, text in engines.items()
     )
+    return table(["layers", *_LAYERS], [["batch size", *_BATCHES], *ratios])
 
 
 def operations(results: Results) -> str:
@@ -145,6 +148,7 @@ def derivatives(results: Results) -> str:
         micro.setdefault(row["problem"], {})[row["engine"]] = row["microseconds"]
     engines = {
         "tensorgrad": "tensorgrad, not compiled",
+        "native": "native code",
         "HIPS autograd": "HIPS autograd",
         "JAX": "JAX, not compiled",
         "JAX jit": "`jax.jit`",
@@ -210,6 +214,8 @@ PARTS: dict[str, Callable[[Results], str]] = {
     "scalar_ratio": scalar_ratio,
     "small_pytorch": _ratio(SMALL, "PyTorch"),
     "small_not_compiled": _ratio(SMALL, "tensorgrad"),
+    "small_native": _ratio(SMALL, NATIVE),
+    "small_native_scan": _ratio(SMALL, f"{NATIVE} scan"),
     "large_not_compiled": _ratio(LARGE, "tensorgrad"),
 }
 
@@ -224,7 +230,7 @@ STYLE = "text{fill:#6e7781}@media(prefers-color-scheme:dark){text{fill:#a3adb8}}
 def figure(results: Results) -> str:
     """Bars for the training steps of three networks, as SVG."""
     steps = results.steps()
-    engines = (BASE, "tensorgrad", *DRAWN)
+    engines = (NATIVE, BASE, "tensorgrad", *DRAWN)
     height = TOP + ROW * len(engines) + 8
     width = LABELS + 3 * PANEL + 2 * GAP
     title = "Time of one training step, as a multiple of tensorgrad's compiled step"
@@ -250,7 +256,7 @@ def figure(results: Results) -> str:
         for i, engine in enumerate(engines):
             ratio = steps[network, engine]
             length, y = max(2.0, ratio / longest * (PANEL - 36)), TOP + ROW * i
-            color = OURS if engine in {BASE, "tensorgrad"} else OTHERS
+            color = OURS if engine in {NATIVE, BASE, "tensorgrad"} else OTHERS
             size = f'width="{length:.1f}" height="18" rx="2"'
             lines += [
                 f'<rect x="{left}" y="{y}" {size} fill="{color}"/>',
