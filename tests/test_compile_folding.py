@@ -17,7 +17,7 @@ from tensorgrad.compiler.passes import bias_folding, horizontal_fusion, layout_a
 
 from .depth import one_in
 from .oracles import assert_same, leaf
-from .test_compile_training import Net, Training, assert_steps_agree, plans, twins
+from .test_compile_training import BATCH, Net, Training, assert_steps_agree, plans, twins
 
 
 class Layers(nn.Module):
@@ -74,10 +74,10 @@ def test_no_bias_is_added_and_none_summed(activation: Any) -> None:
 @pytest.mark.parametrize(
     ("file", "name", "limit", "added"),
     [
-        (layout_assignment, "SMALL", 6 * 5, 0),  # the batch has 6 samples
-        (layout_assignment, "SMALL", 6 * 5 - 1, 2),  # only the argument has ones behind it
-        (bias_folding, "COPIED", 6 * 4, 0),
-        (bias_folding, "COPIED", 6 * 4 - 1, 1),
+        (layout_assignment, "SMALL", BATCH * 5, 0),
+        (layout_assignment, "SMALL", BATCH * 5 - 1, 2),  # only the argument has ones behind it
+        (bias_folding, "COPIED", BATCH * 4, 0),
+        (bias_folding, "COPIED", BATCH * 4 - 1, 1),
     ],
 )
 def test_what_is_larger_is_left_as_it_is(
