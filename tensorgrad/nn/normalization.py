@@ -304,7 +304,7 @@ def update(running: Any, batch: Any, momentum: float) -> None:
     mean += (momentum * (batch - mean)).astype(mean.dtype)
 
 
-SHAPES = {
+_SHAPES = {
     2: "(n, {})",
     3: "(n, {}, length)",
     4: "(n, {}, height, width)",
@@ -312,18 +312,20 @@ SHAPES = {
 }
 
 
-class _BatchNorm(Module):
+class ByChannel(Module):
+    """What the layers share that normalize each channel: parameters and running statistics."""
+
     buffers = ("running_mean", "running_var", "num_batches_tracked")
     ranks: tuple[int, ...]
 
     def __init__(
         self,
         num_features: int,
-        eps: float = 1e-5,
-        momentum: float | None = 0.1,
-        affine: bool = True,
-        track_running_stats: bool = True,
-        dtype: DTypeLike = np.float64,
+        eps: float,
+        momentum: float | None,
+        affine: bool,
+        track_running_stats: bool,
+        dtype: DTypeLike,
     ) -> None:
         self.num_features = num_features
         self.eps = eps
@@ -336,22 +338,13 @@ class _BatchNorm(Module):
             self.running_mean, self.running_var = Tensor(zeros, dtype), Tensor(ones, dtype)
             self.num_batches_tracked = Tensor(0)
 
-    def __call__(self, x: Any) -> Tensor:
-        """Return the input, of shape (n, num_features, *sizes), normalized."""
+    def _input(self, x: Any) -> Any:
+        """The input as an array, which must have the right shape."""
         x = as_input(x, None if self.weight is None else self.weight.dtype)
         if x.ndim not in self.ranks or x.shape[1] != self.num_features:
-            wanted = " or ".join([SHAPES[rank].format(self.num_features) for rank in self.ranks])
+            wanted = " or ".join([_SHAPES[rank].format(self.num_features) for rank in self.ranks])
             raise ValueError(f"{self}: an input of shape {x.shape}; it must be {wanted}")
-        counter = self.num_batches_tracked if self.training else None
-        momentum: Any = self.momentum
-        if momentum is None:
-            momentum = 0.0 if counter is None else 1 / (plain(counter) + 1)
-        statistics = self.running_mean, self.running_var
-        parameters = self.weight, self.bias
-        y = _batch_norm(self, x, *statistics, *parameters, self.training, momentum, self.eps)
-        if counter is not None:
-            counter.data += 1
-        return y
+        return x
 
     def __repr__(self) -> str:
         return called(
@@ -362,6 +355,33 @@ class _BatchNorm(Module):
             affine=self.weight is not None,
             track_running_stats=self.running_mean is not None,
         )
+
+
+class _BatchNorm(ByChannel):
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        dtype: DTypeLike = np.float64,
+    ) -> None:
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, dtype)
+
+    def __call__(self, x: Any) -> Tensor:
+        """Return the input, of shape (n, num_features, *sizes), normalized."""
+        x = self._input(x)
+        counter = self.num_batches_tracked if self.training else None
+        momentum: Any = self.momentum
+        if momentum is None:
+            momentum = 0.0 if counter is None else 1 / (plain(counter) + 1)
+        statistics = self.running_mean, self.running_var
+        parameters = self.weight, self.bias
+        y = _batch_norm(self, x, *statistics, *parameters, self.training, momentum, self.eps)
+        if counter is not None:
+            counter.data += 1
+        return y
 
 
 class BatchNorm1d(_BatchNorm):

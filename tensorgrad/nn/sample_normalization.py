@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike
 from ..engine.modes import plain
 from ..engine.tensor import Tensor
 from .module import Module, as_input, called
-from .normalization import SHAPES, affine_along, parameters_of, standardized, update
+from .normalization import ByChannel, affine_along, parameters_of, standardized, update
 
 
 def group_norm(
@@ -145,50 +145,25 @@ def _instance_norm(
     return affine_along(y, weight, bias, axes)
 
 
-class _InstanceNorm(Module):
-    buffers = ("running_mean", "running_var", "num_batches_tracked")
-    rank: int
-
+class _InstanceNorm(ByChannel):
     def __init__(
         self,
         num_features: int,
         eps: float = 1e-5,
-        momentum: float = 0.1,
+        momentum: float | None = 0.1,
         affine: bool = False,
         track_running_stats: bool = False,
         dtype: DTypeLike = np.float64,
     ) -> None:
-        self.num_features = num_features
-        self.eps = eps
-        self.momentum = momentum
-        ones, zeros = np.ones(num_features), np.zeros(num_features)
-        self.weight = Tensor(ones, dtype, requires_grad=True) if affine else None
-        self.bias = Tensor(zeros, dtype, requires_grad=True) if affine else None
-        self.running_mean = self.running_var = self.num_batches_tracked = None
-        if track_running_stats:
-            self.running_mean, self.running_var = Tensor(zeros, dtype), Tensor(ones, dtype)
-            self.num_batches_tracked = Tensor(0)
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, dtype)
 
     def __call__(self, x: Any) -> Tensor:
         """Return the input, of shape (n, num_features, *sizes), normalized."""
-        x = as_input(x, None if self.weight is None else self.weight.dtype)
-        if x.ndim != self.rank or x.shape[1] != self.num_features:
-            wanted = SHAPES[self.rank].format(self.num_features)
-            raise ValueError(f"{self}: an input of shape {x.shape}; it must be {wanted}")
+        x = self._input(x)
+        momentum = 0.0 if self.momentum is None else self.momentum  # as in PyTorch
         own = self.training or self.running_mean is None
         running = self.running_mean, self.running_var
-        parameters = self.weight, self.bias
-        return _instance_norm(self, x, running, *parameters, own, self.momentum, self.eps)
-
-    def __repr__(self) -> str:
-        return called(
-            self,
-            self.num_features,
-            eps=self.eps,
-            momentum=self.momentum,
-            affine=self.weight is not None,
-            track_running_stats=self.running_mean is not None,
-        )
+        return _instance_norm(self, x, running, self.weight, self.bias, own, momentum, self.eps)
 
 
 class InstanceNorm1d(_InstanceNorm):
@@ -201,7 +176,7 @@ class InstanceNorm1d(_InstanceNorm):
     (1, 2, 4)
     """
 
-    rank = 3
+    ranks = (3,)
 
 
 class InstanceNorm2d(_InstanceNorm):
@@ -213,7 +188,7 @@ class InstanceNorm2d(_InstanceNorm):
     (1, 2, 2, 2)
     """
 
-    rank = 4
+    ranks = (4,)
 
 
 class InstanceNorm3d(_InstanceNorm):
@@ -225,7 +200,7 @@ class InstanceNorm3d(_InstanceNorm):
     (1, 1, 2, 2, 2)
     """
 
-    rank = 5
+    ranks = (5,)
 
 
 def local_response_norm(
