@@ -206,6 +206,21 @@ def takes_out(call: Call) -> bool:
     return op.out
 
 
+def ufunc_dtypes(fun: Any, operands: Sequence[Any], dtype: Any) -> tuple[np.dtype[Any], ...]:
+    """The dtypes in which a ufunc of one result computes: of its operands, and of the result.
+
+    `dtype` is the option of that name, or None.
+    """
+    weak = int, float, complex
+    kinds = [
+        type(a) if type(a) in weak else getattr(a, "dtype", None) or np.asarray(a).dtype
+        for a in operands
+    ]
+    signature = {} if dtype is None else {"signature": (*[None] * len(kinds), np.dtype(dtype))}
+    dtypes: tuple[np.dtype[Any], ...] = fun.resolve_dtypes((*kinds, None), **signature)
+    return dtypes
+
+
 def fits(operand: object, dtype: np.dtype[Any]) -> bool:
     """Whether a dtype holds an operand: uint8 does not hold -1, with which NumPy compares it."""
     if type(operand) is not int or dtype.kind not in "iu":

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from ..code import Code
 from ..ir import Call, Value
-from ..ops import fits
+from ..ops import fits, ufunc_dtypes
 
 
 def ufunc_line(code: Code, call: Call, out: str) -> str:
     """A call of a ufunc, with numbers as 0-d arrays of the dtype in which it computes."""
-    fun: Any = call.fun
-    args, dtype = call.args, call.kwargs.get("dtype")
-    weak = int, float, complex
-    kinds = [
-        type(a) if type(a) in weak else getattr(a, "dtype", None) or np.asarray(a).dtype
-        for a in args
-    ]
-    signature = {} if dtype is None else {"signature": (*[None] * len(args), np.dtype(dtype))}
-    dtypes = fun.resolve_dtypes((*kinds, None), **signature)
+    fun, args = call.fun, call.args
+    dtypes = ufunc_dtypes(fun, args, call.kwargs.get("dtype"))
     operands = [
-        code.text(a)
-        if isinstance(a, Value) or d is None or not fits(a, d)
-        else code.name(np.asarray(a, d))
+        code.text(a) if isinstance(a, Value) or not fits(a, d) else code.name(np.asarray(a, d))
         for a, d in zip(args, dtypes)
     ]
     if fun in (np.maximum, np.minimum) and _gains_by_arrays(call):

@@ -22,13 +22,17 @@ from .loop_fusion import fuse_loops
 
 Pass: TypeAlias = Callable[[Program], Program]
 
-PASSES: tuple[Pass, ...] = (
+# Those that gain whatever the back end is; the others serve NumPy's.
+ALGEBRAIC: tuple[Pass, ...] = (
     fold_constants,
     eliminate_common_subexpressions,
     eliminate_dead_code,
     hoist_decisions,
     merge_scalings,
     eliminate_dead_code,
+)
+PASSES: tuple[Pass, ...] = (
+    *ALGEBRAIC,
     sum_by_products,
     eliminate_dead_code,
     assign_layouts,

@@ -15,7 +15,7 @@ from ....engine.registry import name_of
 from ....engine.typing import Function
 from ...functions import array_of, assign_at, getitem, power, spread
 from ...ir import Call, Storage, Value, dense_strides, values_in, viewed
-from ...ops import fits, op_of, takes_out
+from ...ops import fits, op_of, takes_out, ufunc_dtypes
 from . import products, registers
 from .kernels import (
     Draw,
@@ -365,16 +365,11 @@ def _copy(source: Any, target: Value) -> Body:
 
 
 def _elementwise(call: Call, fun: Any) -> Body:
-    dtype = call.kwargs.get("dtype")
     if fun.nout != 1 or fun.signature is not None or call.kwargs.keys() - {"out", "dtype"}:
         raise Unknown("native code does not know it")
-    weak = int, float
     args = call.args[: fun.nin]
-    kinds = [type(a) if type(a) in weak else getattr(a, "dtype", None) or np.asarray(a).dtype
-             for a in args]  # fmt: skip
-    signature = {} if dtype is None else {"signature": (*[None] * len(args), np.dtype(dtype))}
     try:
-        dtypes = fun.resolve_dtypes((*kinds, None), **signature)
+        dtypes = ufunc_dtypes(fun, args, call.kwargs.get("dtype"))
     except TypeError as error:
         raise Unknown(str(error)) from None
     if not all(map(fits, args, dtypes)):

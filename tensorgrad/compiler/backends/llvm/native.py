@@ -16,11 +16,7 @@ from ...buffers import Buffers
 from ...code import Code, indented
 from ...ir import Call, Storage, Value
 from ...ops import op_of
-from ...passes.algebra import merge_scalings
-from ...passes.common_subexpressions import eliminate_common_subexpressions
-from ...passes.constant_folding import fold_constants
-from ...passes.dead_code import eliminate_dead_code
-from ...passes.decisions import hoist_decisions
+from ...passes import ALGEBRAIC
 from .. import Loop, Segment
 from ..numpy_source import NumpySource, in_rows, is_taken_now, named_results, segment_of
 from . import runtime
@@ -37,15 +33,7 @@ class LLVM(NumpySource):
 
     name = "llvm"
     heeds_error_settings = False
-    passes = (
-        fold_constants,
-        eliminate_common_subexpressions,
-        eliminate_dead_code,
-        hoist_decisions,
-        merge_scalings,
-        eliminate_dead_code,
-        lower,
-    )
+    passes = (*ALGEBRAIC, lower)
 
     def segments(self, code: Code, buffers: Buffers) -> list[Segment]:
         """One line for each run of kernels; the lines of NumPy for other calls."""
