@@ -140,9 +140,7 @@ def test_wrong_arguments_are_errors_as_numpys(fun: Any, shape: Any) -> None:
     [
         lambda x: np.linalg.qr(x, "raw"), lambda x: np.linalg.qr(x * 1j),
         lambda x: np.linalg.svd(x * 1j), lambda x: np.linalg.eigh(x * 1j),
-        lambda x: np.linalg.lstsq(x * 1j, x), lambda x: np.linalg.lstsq(x, x, rcond=0.9),
-        lambda x: np.linalg.pinv(x, 0.9), lambda x: np.linalg.pinv(x, rtol=0.9),
-        lambda x: np.linalg.pinv(x * [1, 1e-8], 1e-6),
+        lambda x: np.linalg.lstsq(x * 1j, x),
     ],
 )  # fmt: skip
 def test_refused(fun: Any) -> None:

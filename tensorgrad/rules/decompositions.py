@@ -136,25 +136,57 @@ def pinv(a: Any, rcond: Any, hermitian: bool, rtol: Any) -> Any:
     return np.linalg.pinv(a, rcond, hermitian, rtol=rtol)
 
 
+def _truncated_pinv_back(g: Any, _y: Any, a: Any, cutoff: Any, *_options: Any) -> Any:
+    h = g.mT
+    u, s, vh = np.linalg.svd(a, full_matrices=False)
+    uh, v = np.conjugate(u.mT), np.conjugate(vh.mT)
+    kept = s > _threshold(s, cutoff)
+    inverses = np.where(kept, 1 / np.where(kept, s, 1), 0)[..., None, :]
+    remaining = np.where(kept, 0, s)[..., None, :]
+    one_kept = kept[..., :, None] ^ kept[..., None, :]
+    gaps = np.absolute(s[..., :, None] ** 2 - s[..., None, :] ** 2)
+    weights = np.where(one_kept, 1 / np.where(one_kept, gaps, 1), 0)
+    ratios = inverses.mT * remaining + remaining.mT * inverses
+    e = uh @ h @ v
+    eh = np.conjugate(e.mT)
+    inner = weights * (e + ratios * eh) - inverses.mT * eh * inverses
+    rows = (h @ v - u @ e) * inverses**2 @ vh
+    columns = u * inverses**2 @ (uh @ h - e @ vh)
+    return np.conjugate(u @ inner @ vh + rows + columns)
+
+
+@differentiable(_truncated_pinv_back)
+@shown_as("pinv")
+def truncated_pinv(a: Any, cutoff: Any, hermitian: bool) -> Any:
+    """`np.linalg.pinv` with a relative cutoff that drops nonzero singular values.
+
+    With `a = u @ diag(s) @ vh`, it is `v @ diag(f(s)) @ uh`, where `f` is `1 / s` above the cutoff
+    and 0 below. The derivative has the divided differences of `f` at pairs of singular values, as in
+    Noferini, "A formula for the Frechet derivative of a generalized matrix function" (2017): it is
+    finite at equal singular values, unless they are on both sides of the cutoff.
+    """
+    return np.linalg.pinv(a, cutoff, hermitian)
+
+
+def _threshold(s: Any, cutoff: Any) -> Any:
+    return np.asarray(cutoff)[..., None] * np.max(s, axis=-1, keepdims=True, initial=0)
+
+
+def _truncates(s: Any, cutoff: Any) -> bool:
+    """Whether a cutoff drops singular values other than zeros."""
+    dropped = s <= _threshold(s, cutoff)
+    return bool(np.any(dropped & (s > _threshold(s, np.finfo(s.dtype).eps ** 0.75))))
+
+
 @composite(np.linalg.pinv)
 def _pinv(a: Any, rcond: Any = None, hermitian: bool = False, *, rtol: Any = MISSING) -> Any:
     if hermitian:
         a = mirrored(a, "L")
     cutoff = rtol if rcond is None else rcond
     if cutoff is not MISSING and cutoff is not None:  # NumPy's default drops only zeros
-        _refuse_cutoff("pinv", np.linalg.svdvals(plain(a)), cutoff)
+        if _truncates(np.linalg.svdvals(plain(a)), cutoff):
+            return truncated_pinv(a, cutoff, hermitian)
     return pinv(a, rcond, hermitian, rtol)
-
-
-def _refuse_cutoff(name: str, values: Any, cutoff: Any) -> None:
-    """Refuse a cutoff that drops singular values other than zeros."""
-    largest = np.max(values, axis=-1, keepdims=True, initial=0)
-    dropped = values <= np.asarray(cutoff)[..., None] * largest
-    if np.any(dropped & (values > np.finfo(values.dtype).eps ** 0.75 * largest)):
-        raise NoRuleError(
-            f"{name} has no derivative for a cutoff of {cutoff}, which drops nonzero singular "
-            f"values among {values}: choose a smaller cutoff, or write the function with svd"
-        )
 
 
 def _columns(v: Any) -> Any:
@@ -180,6 +212,21 @@ def lstsq(a: Any, b: Any, rcond: float) -> Any:
     return np.linalg.lstsq(a, b, rcond)
 
 
+def _truncated_lstsq_back_a(g: Any, _x: Any, a: Any, b: Any, rcond: float) -> Any:
+    return _truncated_pinv_back(_columns(g) @ _columns(b).mT, None, a, rcond)
+
+
+def _truncated_lstsq_back_b(g: Any, _x: Any, a: Any, b: Any, rcond: float) -> Any:
+    return (np.linalg.pinv(a, rcond).mT @ _columns(g)).reshape(b.shape)
+
+
+@differentiable(_truncated_lstsq_back_a, _truncated_lstsq_back_b)
+@shown_as("lstsq")
+def truncated_lstsq(a: Any, b: Any, rcond: float) -> Any:
+    """The solution of `np.linalg.lstsq` with an rcond that drops nonzero singular values."""
+    return np.linalg.lstsq(a, b, rcond)[0]
+
+
 @composite(np.linalg.lstsq)
 def _lstsq(a: Any, b: Any, rcond: float | None = None) -> Any:
     a, b = asarray(a), asarray(b)
@@ -189,7 +236,8 @@ def _lstsq(a: Any, b: Any, rcond: float | None = None) -> Any:
     elif not 0 < rcond < 1:  # LAPACK then uses its own precision
         rcond = float(np.finfo(float).epsneg)
     results = lstsq(a, b, rcond)
-    _refuse_cutoff("lstsq", plain(results[3]), rcond)
+    if _truncates(plain(results[3]), rcond):
+        return (truncated_lstsq(a, b, rcond), *results[1:])
     return results
 
 

@@ -100,6 +100,10 @@ ROWS = [
         shapes=[(2, 2), (3, 2), (2, 2, 3), (0, 2), (2, 0)]),
     row("pinv of low rank", lambda x: np.linalg.pinv(low_rank(x), 1e-5), reals,
         shapes=[(3, 3), (2, 4, 3)]),
+    row("pinv with a cutoff", lambda x: np.linalg.pinv(apart(x), 0.62), reals,
+        shapes=[(3, 3), (2, 4, 3), (3, 4)]),
+    row("pinv of symmetric with a cutoff",
+        lambda x: np.linalg.pinv(symmetric(x), hermitian=True, rtol=0.62), reals, shapes=[(3, 3)]),
     row("pinv rtol", lambda x: np.linalg.pinv(symmetric(x), hermitian=True, rtol=None), reals,
         shapes=[(2, 2)]),
     row("lstsq", lambda x, y: np.linalg.lstsq(apart(x), y)[0], reals, reals, shapes=[
@@ -109,6 +113,8 @@ ROWS = [
         reals, reals, shapes=[((3, 2), (3,)), ((3, 1), (3, 2))]),
     row("lstsq of low rank", lambda x, y: np.linalg.lstsq(low_rank(x), y, rcond=1e-5)[0],
         reals, reals, shapes=[((3, 3), (3,)), ((4, 3), (4, 2))]),
+    row("lstsq with a cutoff", lambda x, y: np.linalg.lstsq(apart(x), y, 0.62)[0], reals, reals,
+        shapes=[((3, 3), (3,)), ((4, 3), (4, 2)), ((3, 4), (3, 2))]),
     # determinants
     row("det", np.linalg.det, reals, shapes=SQUARES, analytic=True),
     row("det of low rank", lambda x: np.linalg.det(low_rank(x)), reals, shapes=[(3, 3), (2, 4, 4)],
