@@ -161,8 +161,8 @@ def truncated_pinv(a: Any, cutoff: Any, hermitian: bool) -> Any:
     """`np.linalg.pinv` with a relative cutoff that drops nonzero singular values.
 
     With `a = u @ diag(s) @ vh`, it is `v @ diag(f(s)) @ uh`, where `f` is `1 / s` above the cutoff
-    and 0 below. The derivative has the divided differences of `f` at pairs of singular values, as in
-    Noferini, "A formula for the Frechet derivative of a generalized matrix function" (2017): it is
+    and 0 below. The derivative has the divided differences of `f` at pairs of singular values:
+    Noferini, "A formula for the Frechet derivative of a generalized matrix function" (2017). It is
     finite at equal singular values, unless they are on both sides of the cutoff.
     """
     return np.linalg.pinv(a, cutoff, hermitian)
@@ -183,9 +183,9 @@ def _pinv(a: Any, rcond: Any = None, hermitian: bool = False, *, rtol: Any = MIS
     if hermitian:
         a = mirrored(a, "L")
     cutoff = rtol if rcond is None else rcond
-    if cutoff is not MISSING and cutoff is not None:  # NumPy's default drops only zeros
-        if _truncates(np.linalg.svdvals(plain(a)), cutoff):
-            return truncated_pinv(a, cutoff, hermitian)
+    chosen = cutoff is not MISSING and cutoff is not None  # NumPy's default drops only zeros
+    if chosen and _truncates(np.linalg.svdvals(plain(a)), cutoff):
+        return truncated_pinv(a, cutoff, hermitian)
     return pinv(a, rcond, hermitian, rtol)
 
 
