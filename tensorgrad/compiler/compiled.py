@@ -483,16 +483,29 @@ class Compiled:
             return tree_map(lambda *parts: np.stack(parts), *calls)
         results = Stacked(count)
         while done < count:
-            args = item(done)
-            results.put(done, self.dispatch(args, {}))
-            done = self._alone(self._scanned, args, arrays, results.arrays, done + 1)
+            plan, result = self._by_plan(item(done))
+            results.put(done, result)
+            done += 1
+            if plan is not None:
+                done = self._alone(self._scanned, plan, arrays, results.arrays, done)
         return results.stacked()
 
-    def _scanned(self, args: Any, arrays: list[Array], results: list[Array], start: int) -> int:
-        """Make calls by the plan of the last one, from `start` on; return how many are done."""
+    def _by_plan(self, args: Any) -> tuple[Plan | None, Any]:
+        """Make a call; return a plan that fits such arguments, if there is one, and the result."""
         plan = self._latest
-        if plan is None or plan not in self._plans.get(self._taken_apart(args, {}).key, ()):
-            return start
+        if plan is not None:
+            try:
+                result = plan.replay(args)
+            except Diverged:
+                result = MISS
+            if result is not MISS:
+                return plan, result
+        result = self.dispatch(args, {})
+        plan, key = self._latest, self._taken_apart(args, {}).key
+        return (plan if plan in self._plans.get(key, ()) else None), result
+
+    def _scanned(self, plan: Plan, arrays: list[Array], results: list[Array], start: int) -> int:
+        """Make calls by a plan, from `start` on; return how many are done."""
         if plan.turns is not None and not plan.turns.scanned(len(arrays[0]) - start):
             return start
         return plan.scan(arrays, results, start)  # type: ignore[no-any-return]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ....engine.typing import Array, Function
+from ....engine.views import owner_of
 from ...buffers import Buffers
 from ...code import Code, indented
 from ...ir import Call, Storage, Value
@@ -199,7 +200,7 @@ def _table(
     for i, output in enumerate(outputs):
         if output is not None and (1, i) not in sources:
             array = code.fixed(output)
-            if array is None or not array.flags.c_contiguous:
+            if array is None or not array.size or not array.flags.c_contiguous:
                 return None
             copies.append((i, array))
     return sources, copies
@@ -217,33 +218,31 @@ class NativeLoop:
         copies: Sequence[tuple[int, Array]],
     ) -> None:
         assert segment.loop is not None
-        self._segment, self._loop = segment, segment.loop
-        self._sources = sources
+        self._loop, self._locks = segment.loop, segment.locks
+        self._sources = [*zip(sources, segment.function.arguments, strict=True)]
         self._copies = copies
+        owners = {id(owner): owner for owner in map(owner_of, segment.states)}
+        self._states = [*owners.values()]
+        self._count = 1  # steps that take a moment
 
     def __call__(self, arrays: Sequence[Array], results: Sequence[Array], start: int) -> int:
         """Make all steps from `start` on, or none; return how many are done then."""
-        states, values = self._segment.states, self._segment.function.arguments
-        if any(np.may_share_memory(a, state) for a in arrays for state in states):
+        if any(np.may_share_memory(a, state) for a in arrays for state in self._states):
             return start
-        given = [(arrays, results)[which][i] for which, i in self._sources]
-        rows = [rows_laid_out(a, v) for a, v in zip(given, values, strict=True)]
-        table = [number for a in rows for number in (address_of(a), a.strides[0])]
+        given = [rows_laid_out((arrays, results)[which][i], v) for (which, i), v in self._sources]
         for i, array in self._copies:
-            row = results[i]
-            table += [address_of(array), address_of(row), row.strides[0], array.nbytes]
-        numbers = np.array(table, np.int64)
-        stop, count = len(arrays[0]), 1
+            given += array, results[i]
+        stop = len(arrays[0])
         while start < stop:
+            count = min(self._count, stop - start)
             before = time.perf_counter()
-            count = min(count, stop - start)
             with contextlib.ExitStack() as locked:
-                for lock in self._segment.locks:
+                for lock in self._locks:
                     locked.enter_context(lock)
-                done = self._loop(numbers, len(self._copies), start, count)
+                done = self._loop(start, count, *given)
             start += done
             if done < count:  # a guard does not hold
                 break
             seconds = time.perf_counter() - before
-            count = max(1, int(count * min(CHUNK / max(seconds, 1e-9), 64)))
+            self._count = max(1, int(count * min(CHUNK / max(seconds, 1e-9), 64)))
         return start

@@ -105,37 +105,31 @@ class Module:
         builder.ret(_reference(builder, True))
 
     def _add_loop(self, name: str, body: ir.Function, places: str) -> None:
-        """Add `name(table, copies, start, count)`, which makes steps, and returns how many.
+        """Add `name(start, count, *arrays)`, which makes steps, and returns how many.
 
-        It ends early before a step whose guards do not hold.
-
-        For each argument, the table has the address of an array with those of all steps, and the
-        bytes from one step to the next; and for each of the copies that a step ends with, the
-        address of what is copied, that of an array for all steps, the bytes from one step to the
-        next, and the number of bytes to copy.
+        It ends early before a step whose guards do not hold. For each argument there is an array
+        with those of all steps. Then come pairs for the copies that a step ends with: an array, and
+        one in C order with its copies of all steps.
         """
         builder, given = runtime.builtin_function(self.module, name)
-        array, *numbers = [builder.load(_at(builder, given, 8 * i), typ=_POINTER) for i in range(4)]
-        table = _field(builder, array, _DATA)
-        copies, start, count = [
-            runtime.c_api(builder, "PyLong_AsSsize_t", INDEX, number) for number in numbers
+        objects = [builder.load(_at(builder, given, 8 * i), typ=_POINTER) for i in range(2)]
+        start, count = [
+            runtime.c_api(builder, "PyLong_AsSsize_t", INDEX, number) for number in objects
         ]
-
+        size = len(body.args)
+        rows = [_Rows(builder, _at(builder, given, 8 * i)) for i in range(2, 2 + size)]
+        pairs = _at(builder, given, 8 * (2 + size))
+        copies = builder.lshr(builder.sub(builder.function.args[2], INDEX(2 + size)), INDEX(1))
         end = builder.alloca(_STATUS)
         builder.store(_STATUS(DONE), end)
-        width = 16 * len(body.args)  # of the part of the table that is about arguments
 
         def step(done: ir.Value) -> ir.Value:
             index = builder.add(start, done)
-            places = [
-                _row(builder, _at(builder, table, 16 * i), index) for i in range(len(body.args))
-            ]
-            status = builder.call(body, places)
+            status = builder.call(body, [row.at(index) for row in rows])
             builder.store(status, end)
             goes_on = _is(builder, status, DONE)
             with builder.if_then(goes_on):
-                first = _at(builder, table, width)
-                _counted(builder, copies, lambda k: _write_copy(builder, first, k, index))
+                _counted(builder, copies, lambda k: _write_copy(builder, pairs, k, index))
             return goes_on
 
         with runtime.without_gil(builder):
@@ -256,27 +250,31 @@ def _bounds_hold(builder: ir.IRBuilder, check: BoundsCheck, pointer: ir.Value) -
     return result
 
 
-def _entry(builder: ir.IRBuilder, table: ir.Value, i: int) -> ir.Value:
-    """A number of a table."""
-    return builder.load(_at(builder, table, 8 * i), typ=INDEX)
+class _Rows:
+    """The rows of an array, a pointer to which is given."""
+
+    def __init__(self, builder: ir.IRBuilder, given: ir.Value) -> None:
+        self._builder = builder
+        array = builder.load(given, typ=_POINTER)
+        self._first = _field(builder, array, _DATA)
+        self.stride = builder.load(_field(builder, array, _STRIDES), typ=INDEX)
+
+    def at(self, index: ir.Value) -> ir.Value:
+        """A pointer to a row."""
+        offset = self._builder.mul(self.stride, index)
+        return self._builder.gep(self._first, [offset], source_etype=_BYTE)
 
 
-def _row(builder: ir.IRBuilder, table: ir.Value, step: ir.Value) -> ir.Value:
-    """A pointer to a row: the table has the address of the first, and the bytes between two."""
-    address, stride = _entry(builder, table, 0), _entry(builder, table, 1)
-    return builder.inttoptr(builder.add(address, builder.mul(stride, step)), _POINTER)
-
-
-def _write_copy(builder: ir.IRBuilder, first: ir.Value, k: ir.Value, step: ir.Value) -> ir.Value:
-    """Write the copy with the number k, whose entries follow those of the first; go on then."""
-    entries = builder.gep(first, [builder.mul(k, INDEX(32))], source_etype=_BYTE)
-    source = builder.inttoptr(_entry(builder, entries, 0), _POINTER)
-    target = _row(builder, _at(builder, entries, 8), step)
+def _write_copy(builder: ir.IRBuilder, pairs: ir.Value, k: ir.Value, step: ir.Value) -> ir.Value:
+    """Write the copy of an array to a row of the other one of a pair; go on then."""
+    pair = builder.gep(pairs, [builder.mul(k, INDEX(16))], source_etype=_BYTE)
+    source = _field(builder, builder.load(pair, typ=_POINTER), _DATA)
+    target = _Rows(builder, _at(builder, pair, 8))
     never = ir.IntType(1)(0)  # volatile
     kind = ir.FunctionType(ir.VoidType(), [_POINTER, _POINTER, INDEX, never.type])
     name = "llvm.memcpy.p0.p0.i64"
     memcpy = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
-    builder.call(memcpy, [target, source, _entry(builder, entries, 3), never])
+    builder.call(memcpy, [target.at(step), source, target.stride, never])
     return ir.IntType(1)(1)
 
 
