@@ -148,12 +148,12 @@ def test_strides(layouts: tuple[Layout, Layout, Layout]) -> None:
 @pytest.mark.parametrize(("vector_bytes", "registers"), [(16, 32), (16, 16), (32, 16), (64, 32)])
 @pytest.mark.parametrize("shape", one_in(2, [(13, 11, 37), (37, 64, 2)]), ids=str)
 def test_vectors_of_other_processors(
-    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int, int], vector_bytes: int, registers: int
+    shape: tuple[int, int, int], vector_bytes: int, registers: int
 ) -> None:
     other = replace(runtime.host(), vector_bytes=vector_bytes, registers=registers)
-    monkeypatch.setattr(products, "host", lambda: other)
-    for layout in (by_rows, by_columns):
-        check(shape, (by_rows, layout, layout))
+    with runtime.made_for(other):
+        for layout in (by_rows, by_columns):
+            check(shape, (by_rows, layout, layout))
 
 
 @pytest.mark.parametrize("shape", one_in(3, [(0, 3, 2), (3, 0, 2), (3, 2, 0), (0, 0, 0)]), ids=str)

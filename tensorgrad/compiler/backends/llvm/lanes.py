@@ -248,7 +248,7 @@ def polynomial(x: Lanes, coefficients: Sequence[float]) -> Lanes:
 def _horner(x: Lanes, coefficients: Sequence[float]) -> Lanes:
     *others, total = map(x.like, coefficients)
     for c in reversed(others):
-        total = total.times_plus(x, c)
+        total = total.intrinsic("fmuladd", x, c)  # rounded twice where a processor has no FMA
     return total
 
 

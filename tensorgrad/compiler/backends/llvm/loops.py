@@ -64,12 +64,12 @@ def shuffle(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, lanes: Sequence[int
 
 
 def fma(builder: ir.IRBuilder, x: ir.Value, y: ir.Value, z: ir.Value) -> ir.Value:
-    """Return x * y + z, rounded once; of scalars or vectors."""
+    """Return x * y + z of scalars or vectors, rounded once where the processor has FMA."""
     kind = x.type
     single, lanes = (
         (kind.element, f"v{kind.count}") if isinstance(kind, ir.VectorType) else (kind, "")
     )
-    name = f"llvm.fma.{lanes}{'f32' if single == ir.FloatType() else 'f64'}"
+    name = f"llvm.fmuladd.{lanes}{'f32' if single == ir.FloatType() else 'f64'}"
     signature = ir.FunctionType(kind, [kind] * 3)
     function = builder.module.globals.get(name) or ir.Function(builder.module, signature, name)
     return builder.call(function, [x, y, z])

@@ -11,7 +11,7 @@ from .kernels import Access, Cast, DType, Gather, Load, Nest, Number, Reduction,
 from .lanes import constant
 from .loops import INDEX, loop, shuffle, splat
 from .registers import cast, emit as emit_function, kind, memory_kind
-from .runtime import host
+from .runtime import target
 
 _PART = 256  # vectors that are added up by themselves: rounding errors do not grow with the number
 _VECTORS = 2  # processor vectors that make one of the code: two chains of operations hide latency
@@ -57,7 +57,7 @@ class _Emitter:
         self._depths = self._depths_of_registers()
         itemsizes = [self._dtype(i).itemsize for i in range(len(nest.instructions))]
         vectors = _VECTORS if not self._indexed else 1
-        self._lanes = vectors * host().vector_bytes // max(4, *itemsizes)
+        self._lanes = vectors * target().vector_bytes // max(4, *itemsizes)
 
     @property
     def _indexed(self) -> bool:

@@ -24,7 +24,7 @@ from llvmlite import ir
 
 from .loops import INDEX, fma, loop, shuffle, splat, sum_of_lanes, vector_type, zeros
 from .matrices import Matrix, Writer
-from .runtime import host
+from .runtime import target
 
 # Takes results, and the row and the column of the first: a single one, or a vector of results that
 # follow each other in memory along a row, or along a column where columns are contiguous.
@@ -40,8 +40,13 @@ _UNROLLED = 64  # multiply-adds of a tile that are written without a loop
 
 
 def pays(m: int, k: int, n: int, dtype: np.dtype[Any]) -> bool:
-    """Tell whether the product of an m x k and a k x n matrix is as fast as BLAS makes it."""
-    return dtype.char in "fd" and 2 * m * k * n <= _OPERATIONS[host().vector_bytes == 64]
+    """Tell whether the product of an m x k and a k x n matrix is as fast as BLAS makes it.
+
+    Where there is no BLAS, each is.
+    """
+    if dtype.char not in "fd" or target().alone:
+        return dtype.char in "fd"
+    return 2 * m * k * n <= _OPERATIONS[target().vector_bytes == 64]
 
 
 def emit(
@@ -95,8 +100,7 @@ def _write(
     accumulate: bool,
     finish: Finish | None,
 ) -> None:
-    target = host()
-    lanes = target.lanes(dtype)
+    lanes = target().lanes(dtype)
     _, transposed, method = min(_ways(a, b, c, lanes, finish is not None or accumulate))
     if transposed:
         a, b, c = b.T, a.T, c.T
@@ -107,7 +111,7 @@ def _write(
             return value
         return finish(builder, value, *((column, row) if transposed else (row, column)))
 
-    code = _Product(builder, element, lanes, target.registers, a, b, c, accumulate, finished)
+    code = _Product(builder, element, lanes, target().registers, a, b, c, accumulate, finished)
     if method == "dots":
         code.dots()
     elif c.contiguous(1):

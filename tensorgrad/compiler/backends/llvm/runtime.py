@@ -15,12 +15,14 @@ import contextlib
 import ctypes
 import functools
 import os
+import subprocess
 import sys
 import sysconfig
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -96,6 +98,7 @@ class Target:
     vector_bytes: int
     registers: int  # vector registers
     fma: bool  # it multiplies and adds in one instruction
+    alone: bool = False  # the code runs without Python and NumPy, in a program of its own
 
     def lanes(self, dtype: np.dtype[Any]) -> int:
         """Return the number of elements of a vector."""
@@ -119,9 +122,91 @@ def host() -> Target:
     return Target(triple, cpu, features.flatten(), layout, size, registers, fma)
 
 
-def _machine(triple: str, cpu: str, features: str) -> binding.TargetMachine:
-    target = _llvm().Target.from_triple(triple)
-    return target.create_target_machine(cpu=cpu, features=features, opt=2, jit=True)
+_other: ContextVar[Target | None] = ContextVar("_other", default=None)
+
+
+def target() -> Target:
+    """Return the processor for which code is written: this machine's, or that of `made_for`."""
+    return _other.get() or host()
+
+
+@contextlib.contextmanager
+def made_for(other: Target) -> Iterator[None]:
+    """A block that writes code for another processor."""
+    token = _other.set(other)
+    try:
+        yield
+    finally:
+        _other.reset(token)
+
+
+@functools.cache
+def target_of(triple: str | None, cpu: str | None, features: str | None) -> Target:
+    """Return a processor in LLVM's names, by default this machine's, for code that runs alone.
+
+    With a triple or a `cpu`, the others are by default the least that LLVM knows. Raises ValueError
+    for names that it does not know.
+    """
+    if triple is None and cpu is None and features is None:
+        return replace(host(), alone=True)
+    triple, cpu, features = triple or host().triple, cpu or "", features or ""
+    # LLVM writes its complaints to stderr, and some names end the process: not this one.
+    names = "llvm", triple, cpu, features
+    found = subprocess.run([sys.executable, "-c", _PROBE, *names], capture_output=True, text=True)
+    if found.returncode or found.stderr:
+        version = ".".join(map(str, _llvm().llvm_version_info))
+        said = [s for s in found.stderr.splitlines() if s and not s.startswith((" ", "Traceback"))]
+        raise ValueError(
+            f"LLVM {version}, which llvmlite has, makes no code for {triple!r}, cpu={cpu!r}, "
+            f"features={features!r}: {'; '.join(dict.fromkeys(said))}"
+        )
+    layout, _, assembly = found.stdout.partition("\n")
+    if layout.startswith("E"):
+        raise ValueError(f"the target {triple!r} stores the highest byte first: not supported")
+    with _lock:
+        _llvm().initialize_all_targets()
+        _llvm().initialize_all_asmprinters()
+    size = 64 if "zmm" in assembly else 32 if "ymm" in assembly else 16
+    few = [n for name, n in _REGISTERS.items() if triple.startswith(name)]
+    registers = few[0] if few and size < 64 else 32
+    has_fma = "fmaf" not in assembly  # the function of C
+    return Target(triple, cpu, features, layout, size, registers, has_fma, alone=True)
+
+
+# Of vectors of 16 or 32 bytes; without vector instructions, LLVM makes four of 32 small ones.
+_REGISTERS = {"x86_64": 16, "i386": 8, "i686": 8, "arm": 16, "thumb": 8, "riscv": 8}
+# Prints how data lies in memory, and code whose instructions say what a processor has.
+_PROBE = """
+import sys
+from llvmlite import binding as llvm
+triple, cpu, features = sys.argv[2:]
+llvm.initialize_all_targets()
+llvm.initialize_all_asmprinters()
+target = llvm.Target.from_triple(triple)
+machine = target.create_target_machine(cpu=cpu, features=features)
+print(machine.target_data)
+vector = "<16 x float>"
+print(machine.emit_assembly(llvm.parse_assembly(f'''
+declare {vector} @llvm.fma.v16f32({vector}, {vector}, {vector})
+define void @probe(ptr %p) {{
+  %x = load {vector}, ptr %p
+  %y = call {vector} @llvm.fma.v16f32({vector} %x, {vector} %x, {vector} %x)
+  store {vector} %y, ptr %p
+  ret void
+}}''')))
+"""
+
+
+def _machine(triple: str, cpu: str, features: str, jit: bool = True) -> binding.TargetMachine:
+    """LLVM's machine; its code runs in this process, or lies in a file that can be linked."""
+    made = _llvm().Target.from_triple(triple)
+    if jit:
+        return made.create_target_machine(cpu=cpu, features=features, opt=2, jit=True)
+    is_fixed = triple.startswith("wasm") or "-none" in triple  # at an address known to the linker
+    model = "static" if is_fixed else "pic"
+    return made.create_target_machine(
+        cpu=cpu, features=features, opt=3, reloc=model, codemodel="default"
+    )
 
 
 @functools.cache
@@ -146,7 +231,7 @@ def _optimized(
         _lock,
         llvm.create_context() as context,
         llvm.parse_assembly(text, context) as module,
-        _machine(target.triple, target.cpu, target.features) as machine,
+        _machine(target.triple, target.cpu, target.features, not target.alone) as machine,
     ):
         module.verify()
         # A builder serves one run: it keeps pointers to what lives no longer than the run.
@@ -209,6 +294,13 @@ def compile(module: ir.Module) -> Library:
     target = host()
     module.triple, module.data_layout = target.triple, target.data_layout
     return Library(str(module), target)
+
+
+def compiled_for(module: ir.Module, target: Target) -> tuple[bytes, str]:
+    """Return an object file of a module, for a target, and the same code as text."""
+    module.triple, module.data_layout = target.triple, target.data_layout
+    with _optimized(str(module), target) as (optimized, machine):
+        return machine.emit_object(optimized), str(machine.emit_assembly(optimized))
 
 
 class _MethodDef(ctypes.Structure):

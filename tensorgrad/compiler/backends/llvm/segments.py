@@ -149,7 +149,7 @@ class Module:
             if v.storage in starts:
                 pointer, offset = starts[v.storage]
                 return _at(builder, pointer, v.offset - offset)
-            return INDEX(self._address_of(v)).inttoptr(_POINTER)
+            return self._fixed(v)
 
         for call in calls:
             pointers = [pointer_to(v) for v in call.fun.pointers]
@@ -160,6 +160,10 @@ class Module:
                     builder.ret(_STATUS(DIVERGED if is_guard else OUT_OF_BOUNDS))
         builder.ret(_STATUS(DONE))
         return function
+
+    def _fixed(self, v: Value) -> ir.Value:
+        """A pointer to a value that stays where it is."""
+        return INDEX(self._address_of(v)).inttoptr(_POINTER)
 
     def _kernel(self, kernel: Kernel) -> ir.Function:
         """The function of a kernel."""
