@@ -30,8 +30,12 @@ def gradcheck(
     """Return whether the derivatives of `f` agree with numeric derivatives at `inputs`.
 
     `inputs` is one array, or a list or tuple of arguments: arrays, tensors or numbers. Those of
-    float64 are checked. Integers and booleans are constants. Shorter floats have too few digits,
-    and raise a TypeError. `f` must return one array.
+    float64 and complex128 are checked. Integers and booleans are constants. Shorter floats have too
+    few digits, and raise a TypeError. `f` must return one array.
+
+    A complex number counts as two real ones, its parts: each is moved on its own. The gradient of
+    each part of an output is the direction of steepest ascent (see `grad`), the derivative by the
+    real part of an input plus 1j times that by its imaginary part.
 
     Every element of the Jacobian must satisfy `|analytic - numeric| <= atol + rtol * |numeric|`.
     Otherwise a GradcheckError names the worst element, or, with `raise_exception=False`, the result
@@ -54,10 +58,11 @@ def gradcheck(
     ]
     checked = [i for i, a in enumerate(arguments) if a.dtype.kind not in "biu"]
     for i in checked:
-        if arguments[i].dtype.kind != "f" or arguments[i].dtype.itemsize < 8:
+        kind = arguments[i].dtype.kind
+        if kind not in "fc" or np.finfo(arguments[i].dtype).eps > np.finfo(np.float64).eps:
             raise TypeError(
-                f"gradcheck: input {i} is {arguments[i].dtype}, which has too few digits or is "
-                "not real: pass x.astype(numpy.float64)"
+                f"gradcheck: input {i} is {arguments[i].dtype}, which has too few digits: pass "
+                f"x.astype(numpy.{'complex128' if kind == 'c' else 'float64'})"
             )
     if order not in (1, 2):
         raise ValueError(f"gradcheck: order must be 1 or 2, not {order!r}")
@@ -72,6 +77,11 @@ def gradcheck(
 
     points = [arguments[i] for i in checked]
     plainly = _of_arrays(f, arguments, checked)
+    if method == "complex" and any(np.iscomplexobj(a) for a in (*points, plainly(*points))):
+        raise TypeError(
+            "gradcheck: the complex step is one of real inputs to real outputs: use "
+            'method="central" for complex numbers'
+        )
     difference = _difference(with_checked, plainly, points, atol, rtol)
     if difference and raise_exception:
         raise GradcheckError(difference)
@@ -91,15 +101,17 @@ def gradcheck(
             if not raise_exception:
                 return False
             worst = np.unravel_index(np.argmax(error), error.shape)
-            x_shape = arguments[i].shape
-            index = tuple(int(k) for k in np.unravel_index(worst[1], x_shape))
+            x, y = arguments[i], plainly(*points)
+            index, part = _located(x, int(worst[1]))
+            row, y_part = _located(y, int(worst[0]))
+            element = np.ravel_multi_index(row, y.shape) if row else 0
             raise GradcheckError(
-                f"gradcheck: input {i} at index {index}, output element {worst[0]}: "
+                f"gradcheck: input {i} at index {index}{part}, output element {element}{y_part}: "
                 f"analytic {analytic[worst]:.10g}, numeric {numeric[worst]:.10g} "
                 f"({failed.sum()} of {failed.size} derivatives disagree)"
                 + (
-                    _kinks(with_checked, points, checked.index(i), index, eps)
-                    or _triangle(analytic, numeric, x_shape)
+                    _kinks(with_checked, points, checked.index(i), int(worst[1]), eps)
+                    or _triangle(analytic, numeric, x)
                     or _choice(with_checked, points, method)
                 )
             )
@@ -107,6 +119,28 @@ def gradcheck(
         first = _weighted_derivatives(with_checked, points)
         return gradcheck(first, points, eps, atol, rtol, raise_exception=raise_exception)
     return True
+
+
+def _parts(a: Array) -> Array:
+    """The numbers of an array as a vector; of a complex one, the real and imaginary parts."""
+    a = np.ascontiguousarray(a).reshape(-1)
+    return a.view(np.finfo(a.dtype).dtype) if a.dtype.kind == "c" else a
+
+
+def _located(a: Array, k: int) -> tuple[tuple[int, ...], str]:
+    """The index of the element that number k of `_parts` belongs to, and the name of the part."""
+    part = ""
+    if a.dtype.kind == "c":
+        k, imaginary = divmod(k, 2)
+        part = ", imaginary part" if imaginary else ", real part"
+    return tuple(int(i) for i in np.unravel_index(k, a.shape)), part
+
+
+def _moved(x: Array, k: int, step: float) -> Array:
+    """A copy of an array in which number k of its `_parts` has been moved by a step."""
+    moved = _parts(x.copy("C"))
+    moved[k] += step
+    return moved.view(x.dtype).reshape(x.shape)
 
 
 def _of_arrays(f: Function, arguments: list[Array], checked: list[int]) -> Function:
@@ -150,8 +184,11 @@ def _difference(
 
 def _weighted_derivatives(f: Function, points: list[Array]) -> Function:
     """The gradient of a randomly weighted sum of what `f` returns, as one vector."""
-    weights = np.random.default_rng(0).uniform(0.5, 1.5, asarray(f(*map(Tensor, points))).shape)
-    gradient = grad(lambda *x: np.sum(weights * f(*x)), tuple(range(len(points))))
+    y = asarray(f(*map(Tensor, points)))
+    weights: Any = np.random.default_rng(0).uniform(0.5, 1.5, y.shape)
+    if y.dtype.kind == "c":  # so that both parts count
+        weights = weights * (1 + 1j)
+    gradient = grad(lambda *x: np.real(np.sum(weights * f(*x))), tuple(range(len(points))))
     return lambda *x: ravel(gradient(*x))[0]
 
 
@@ -159,17 +196,22 @@ def _where_extreme(extremum: Function, x: Array, axis: Any = 0, **_options: Any)
     return attains(x, extremum(x, axis=axis, keepdims=True))
 
 
+def _sign(x: Array) -> Array:
+    """The sides of 0; complex numbers have none, and as a kink 0 is symmetric to them."""
+    return np.zeros(x.shape) if np.iscomplexobj(x) else np.asarray(np.sign(x))
+
+
 # For operations with a kink, by name: on which side of it each element is.
 _SIDES: dict[str, Function] = {
-    **dict.fromkeys(("absolute", "fabs", "relu", "leaky_relu", "elu"), np.sign),
+    **dict.fromkeys(("absolute", "fabs", "relu", "leaky_relu", "elu"), _sign),
     **dict.fromkeys(("maximum", "minimum", "fmax", "fmin", "clip"), lambda x, y: np.sign(x - y)),
     **dict.fromkeys(("maximum.reduce", "fmax.reduce"), partial(_where_extreme, np.max)),
     **dict.fromkeys(("minimum.reduce", "fmin.reduce"), partial(_where_extreme, np.min)),
 }
 
 
-def _kinks(f: Function, points: list[Array], k: int, index: tuple[int, ...], eps: float) -> str:
-    """The hint if a step of one element to either side crosses a kink, else ''."""
+def _kinks(f: Function, points: list[Array], k: int, number: int, eps: float) -> str:
+    """The hint if a step of one number to either side crosses a kink, else ''."""
 
     def sides(step: float) -> list[tuple[Node, Any]]:
         found = []
@@ -179,8 +221,10 @@ def _kinks(f: Function, points: list[Array], k: int, index: tuple[int, ...], eps
             if side is not None:
                 found.append((node, side(*arrays[: len(node.args)], **node.kwargs)))
 
-        moved = [Tensor(x, requires_grad=True) for x in points]
-        moved[k].data[index] += step
+        moved = [
+            Tensor(_moved(x, number, step) if i == k else x, requires_grad=True)
+            for i, x in enumerate(points)
+        ]
         with enable_grad(), set_mode(hooks=(note,)):
             f(*moved)
         return found
@@ -195,12 +239,14 @@ def _kinks(f: Function, points: list[Array], k: int, index: tuple[int, ...], eps
     return ""
 
 
-def _triangle(analytic: Array, numeric: Array, shape: tuple[int, ...]) -> str:
+def _triangle(analytic: Array, numeric: Array, x: Array) -> str:
     """The hint if the two agree for symmetric matrices, else ''."""
-    if len(shape) < 2 or shape[-1] != shape[-2]:
+    if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
         return ""
-    a, n = (jacobian.reshape(-1, *shape) for jacobian in (analytic, numeric))
-    if not np.allclose(a + a.mT, n + n.mT, rtol=1e-4, atol=1e-5):
+    a, n = (
+        np.ascontiguousarray(j).view(x.dtype).reshape(-1, *x.shape) for j in (analytic, numeric)
+    )
+    if not np.allclose(a + np.conjugate(a).mT, n + np.conjugate(n).mT, rtol=1e-4, atol=1e-5):
         return ""
     return (
         "; (g + g.T) / 2 agrees: numpy.linalg.cholesky and eigh read one triangle of a symmetric "
@@ -236,30 +282,33 @@ def _choice(f: Function, points: list[Array], method: str) -> str:
 
 
 def _analytic(f: Function, points: list[Array]) -> list[Array]:
-    """The Jacobians of `f`, one for each argument: a row per output element, a column per input."""
+    """The Jacobians of `f`, one for each argument: a row per output number, a column per input."""
     y, pullback = vjp(f, *points)
-    rows = [pullback(unit.reshape(y.shape)) for unit in np.eye(y.size)]
+    units = np.eye(_parts(y).size).view(y.dtype)
+    rows = [pullback(unit.reshape(y.shape)) for unit in units]
     return [
-        np.array([row[k] for row in rows]).reshape(y.size, x.size) for k, x in enumerate(points)
+        np.array([_parts(row[k]) for row in rows]).reshape(len(units), _parts(x).size)
+        for k, x in enumerate(points)
     ]
 
 
 def _numeric(f: Function, points: list[Array], eps: float, method: str) -> list[Array]:
-    def value(k: int, index: tuple[int, ...], step: complex) -> tuple[Array, Any]:
-        """The flat output after a step of one element of argument `k`; and the exact step."""
-        moved = [x.astype(np.result_type(x, step)) if i == k else x for i, x in enumerate(points)]
-        moved[k][index] += step
-        return f(*moved).reshape(-1), moved[k][index] - points[k][index]
+    def at(k: int, moved: Array) -> Array:
+        return f(*(moved if i == k else x for i, x in enumerate(points)))  # type: ignore[no-any-return]
 
-    def column(k: int, index: tuple[int, ...]) -> Array:
+    def column(k: int, number: int) -> Array:
+        x = points[k]
         if method == "complex":
-            return np.asarray(np.imag(value(k, index, 1j * eps)[0]) / eps)
-        (above, up), (below, down) = value(k, index, eps), value(k, index, -eps)
-        return np.asarray((above - below) / (up - down))
+            moved = x.astype(np.result_type(x, 1j), "C")
+            moved.reshape(-1)[number] += 1j * eps
+            return np.asarray(np.imag(at(k, moved)).reshape(-1) / eps)
+        above, below = _moved(x, number, eps), _moved(x, number, -eps)
+        distance = _parts(above)[number] - _parts(below)[number]  # exactly
+        return np.asarray((_parts(at(k, above)) - _parts(at(k, below))) / distance)
 
     def jacobian(k: int, x: Array) -> Array:
-        columns = [column(k, index) for index in np.ndindex(x.shape)]
-        return np.array(columns).reshape(x.size, outputs).T
+        columns = [column(k, number) for number in range(_parts(x).size)]
+        return np.array(columns).reshape(_parts(x).size, outputs).T
 
-    outputs = f(*points).size
+    outputs = _parts(f(*points)).size
     return [jacobian(k, x) for k, x in enumerate(points)]

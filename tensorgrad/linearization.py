@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from .engine.arrays import as_array, ones, unbroadcast
+from .engine.arrays import as_array, conjugated, ones, require_castable, unbroadcast
 from .engine.backward import backpropagate, saved
 from .engine.batching import Batch, NotBatchedError, levels_of, one_by_one
 from .engine.dispatch import apply, revive
@@ -55,8 +55,9 @@ class Linearized:
         kwargs: Mapping[str, Any] = NO_KWARGS,
         by: Selection | None = None,
         has_aux: bool = False,
+        holomorphic: bool = False,
     ) -> None:
-        self.name, self.f, self.args = name, f, args
+        self.name, self.f, self.args, self.holomorphic = name, f, args, holomorphic
         self.recording = mode.get().recording
         self.keys = None if by is None else _located(name, f, by, args, kwargs)
         chosen = args if self.keys is None else _chosen(self.keys, args, kwargs)
@@ -97,13 +98,17 @@ class Linearized:
         except TypeError:
             require_arrays(self.primals, self.structure, self.name, self._shown, _OTHER_ARGUMENT)
             raise
-        if array.dtype.kind != "f":
-            cure = "its real and imaginary part" if array.dtype.kind == "c" else "x.astype(float)"
-            if isinstance(primal, int):
-                cure = repr(float(primal))
+        if array.dtype.kind not in "fc":
+            cure = repr(float(primal)) if isinstance(primal, int) else "x.astype(float)"
             raise TypeError(
-                f"{self.name}: only real floating arguments have derivatives, and "
+                f"{self.name}: only floating and complex arguments have derivatives, and "
                 f"{self._shown(self.structure.paths()[i])} has dtype {array.dtype}: pass {cure}"
+            )
+        if self.holomorphic and array.dtype.kind != "c":
+            raise TypeError(
+                f"{self.name}: with holomorphic=True, arguments are complex, and "
+                f"{self._shown(self.structure.paths()[i])} has dtype {array.dtype}: pass "
+                "x.astype(complex)"
             )
         if isinstance(primal, Tensor) and primal.requires_grad and self.recording:
             return apply(alias, (primal,))
@@ -139,12 +144,15 @@ class Linearized:
         return y if self.others and self.recording else self._result(y.data)
 
     def pull(self, cotangents: Sequence[Any]) -> list[Any]:
-        """Carry cotangents of the results back to the primals; None stands for zeros."""
+        """Carry gradients by the results back to the primals; None stands for zeros.
+
+        Of complex numbers, they are directions of steepest ascent, as those of `Tensor.grad`.
+        """
         recorded = self.is_recorded(cotangents)
         seeds: dict[Node, Any] = {}
         for root, g in zip(self.roots, cotangents):
             if root is not None and g is not None:
-                g = asarray(g) if recorded else plain(g).copy()
+                g = conjugated(asarray(g) if recorded else plain(g).copy())
                 seeds[root] = g if root not in seeds else seeds[root] + g
         ends = set(self.ends)
         if recorded:
@@ -152,16 +160,27 @@ class Linearized:
                 found = backpropagate(self.nodes, seeds, ends, operands=revive)
         else:
             found = backpropagate(self.nodes, seeds, ends)
-        return [found[end] if end in found else np.zeros(end.shape, end.dtype) for end in self.ends]
+        return [
+            conjugated(found[end]) if end in found else np.zeros(end.shape, end.dtype)
+            for end in self.ends
+        ]
 
     def gradient(self) -> Any:
-        """The gradient of the sum of the results, which must be real floating."""
+        """The gradient of the sum of the results, which are real; or, of holomorphic functions,
+        the complex derivative."""
         for y in self.results:
-            if y.dtype.kind != "f":
+            if self.holomorphic and y.dtype.kind != "c":
+                raise TypeError(
+                    f"{self.name}: with holomorphic=True, the function must return a complex "
+                    f"number, not {y.dtype}"
+                )
+            if not self.holomorphic and y.dtype.kind != "f":
                 raise TypeError(
                     f"{self.name}: the function must return a real float, not {y.dtype}"
+                    + (": pass holomorphic=True if it is analytic" if y.dtype.kind == "c" else "")
                 )
-        return self.of_primals(self.pull([ones(y.shape, y.dtype) for y in self.results]))
+        gradients = self.pull([ones(y.shape, y.dtype) for y in self.results])
+        return self.of_primals([*map(conjugated, gradients)] if self.holomorphic else gradients)
 
     def push(self, tangents: Sequence[Any]) -> list[Any]:
         """Carry tangents of the primals forward to the results; None stands for zeros."""
@@ -342,6 +361,7 @@ def _like(
             raise ValueError(
                 f"{name}: {own}{path} has shape {spec.shape}, but {what}{path} has shape {t.shape}"
             )
+        require_castable(t.dtype, spec.dtype, f"{name}: {what}", f"{own}")
     return [
         t if t.dtype == spec.dtype else t.astype(spec.dtype)
         for t, spec in zip(tensors, specs, strict=True)

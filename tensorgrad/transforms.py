@@ -36,9 +36,12 @@ def vjp(
 ) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:
     """Return `f(*primals)`, and the function that pulls a cotangent of it back to the primals.
 
-    The primals are real floating. The pullback takes a cotangent with the structure and the shapes
-    of the output, and returns a tuple with a cotangent for each primal. It may be called any number
-    of times. With `has_aux`, `f` returns `(output, aux)`, and aux is the third result.
+    The primals are floating or complex. The pullback takes a cotangent with the structure and the
+    shapes of the output, and returns a tuple with a cotangent for each primal. It may be called any
+    number of times. With `has_aux`, `f` returns `(output, aux)`, and aux is the third result.
+
+    Cotangents of complex numbers are directions of steepest ascent, as in PyTorch: where `f` has
+    the complex derivative d, the pullback returns `conj(d) * cotangent`.
 
     >>> y, pullback = tg.vjp(lambda x: x**2, np.array([1.0, 2.0]))
     >>> y
@@ -65,6 +68,8 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
 
     >>> tg.jvp(np.sin, (np.array([0.0, np.pi]),), (np.array([1.0, 2.0]),))[1]
     array([ 1., -2.])
+    >>> tg.jvp(np.conjugate, (1 + 2j,), (1j,))[1]
+    array(0.-1.j)
     """
     _require_tuples("jvp", primals, tangents)
     call = Linearized("jvp", f, tuple(primals))
@@ -108,12 +113,14 @@ def value_and_grad(
     argnums: int | Sequence[int] = 0,
     has_aux: bool = False,
     argnames: Names | None = None,
+    holomorphic: bool = False,
 ) -> Callable[P, tuple[Any, Any]]:
     """Return a function that computes both `f` and its gradient: `(value, gradient)`.
 
     `f` returns one element; with `has_aux`, it returns `(value, aux)`, and the result is
     `((value, aux), gradient)`. `argnums` is the position of the argument to differentiate by; for
     a tuple of positions, the gradient is a tuple. `argnames` is a name, or a tuple of names.
+    `holomorphic` is that of `grad`.
 
     >>> tg.value_and_grad(lambda x: np.sum(x**2))(np.array([1.0, 2.0]))
     (array(5.), array([2., 4.]))
@@ -126,7 +133,7 @@ def value_and_grad(
 
     @functools.wraps(f)
     def with_gradient(*args: P.args, **kwargs: P.kwargs) -> tuple[Any, Any]:
-        call, gradients = _gradient("value_and_grad", f, by, has_aux, args, kwargs)
+        call, gradients = _gradient("value_and_grad", f, by, args, kwargs, has_aux, holomorphic)
         return ((call.y, call.aux) if has_aux else call.y), gradients
 
     return with_gradient
@@ -136,11 +143,12 @@ def _gradient(
     name: str,
     f: Function,
     by: Selection,
-    has_aux: bool,
     args: tuple[Any, ...],
     kwargs: Any,
+    has_aux: bool = False,
+    holomorphic: bool = False,
 ) -> tuple[Linearized, Any]:
-    call = Linearized(name, f, args, kwargs, by, has_aux)
+    call = Linearized(name, f, args, kwargs, by, has_aux, holomorphic)
     if len(call.results) != 1 or call.results[0].size != 1:
         shapes = ", ".join(str(y.shape) for y in call.results)
         returned = (
@@ -158,6 +166,7 @@ def grad(
     argnums: int | Sequence[int] = 0,
     has_aux: bool = False,
     argnames: Names | None = None,
+    holomorphic: bool = False,
 ) -> Callable[P, Any]:
     """Return the function that computes the gradient of `f`, which returns one element.
 
@@ -166,18 +175,24 @@ def grad(
     keyword. The gradient is zero where `f` does not depend on an argument. With `has_aux`, `f`
     returns `(value, aux)`, and the result is `(gradient, aux)`.
 
+    By a complex argument z, the gradient of a real `f` is the direction of steepest ascent, as in
+    PyTorch: the derivative by `z.real` plus 1j times that by `z.imag`. With `holomorphic`, `f` has
+    complex arguments and a complex result, and is analytic; the result is its complex derivative.
+
     >>> cube = lambda x: x**3
     >>> tg.grad(cube)(2.0), tg.grad(tg.grad(cube))(2.0)
     (array(12.), array(12.))
     >>> tg.grad(lambda x, power: x**power, argnames="x")(power=3, x=2.0)
     array(12.)
+    >>> tg.grad(lambda z: np.abs(z) ** 2)(3 + 4j), tg.grad(np.square, holomorphic=True)(3 + 4j)
+    (array(6.+8.j), array(6.+8.j))
     """
 
     by = _selection("grad", f, argnums, argnames)
 
     @functools.wraps(f)
     def gradient(*args: P.args, **kwargs: P.kwargs) -> Any:
-        call, gradients = _gradient("grad", f, by, has_aux, args, kwargs)
+        call, gradients = _gradient("grad", f, by, args, kwargs, has_aux, holomorphic)
         return (gradients, call.aux) if has_aux else gradients
 
     return gradient
@@ -217,6 +232,7 @@ def jacobian(
     argnums: int | Sequence[int] = 0,
     mode: Direction | None = None,
     argnames: Names | None = None,
+    holomorphic: bool = False,
 ) -> Function: ...
 @overload
 def jacobian(
@@ -230,6 +246,7 @@ def jacobian(
     argnums: int | Sequence[int] = 0,
     mode: Direction | None = None,
     argnames: Names | None = None,
+    holomorphic: bool = False,
 ) -> Function:
     """Return the function that computes the Jacobian of `f`.
 
@@ -239,6 +256,11 @@ def jacobian(
     The mode is "reverse" (rows are carried backward) or "forward" (columns are carried forward); by
     default, the one with fewer rows or columns. Many are carried at once.
 
+    By complex arguments, the rows of a real `f` are the gradients of its elements (see `grad`), in
+    reverse mode alone. A complex `f` of complex arguments has a Jacobian of complex numbers only
+    where it is analytic: pass `holomorphic=True`. Else, take the Jacobian of its real and imaginary
+    part by those of the arguments. A complex `f` of real arguments is carried forward.
+
     >>> tg.jacobian(lambda x: x**2)(np.array([1.0, 2.0]))
     array([[2., 0.],
            [0., 4.]])
@@ -246,11 +268,14 @@ def jacobian(
     by = _selection("jacobian", f, argnums, argnames)
     if mode not in (None, "reverse", "forward"):
         raise ValueError(f'jacobian: mode must be "reverse" or "forward", not {mode!r}')
-    return _jacobian("jacobian", f, by, mode)
+    return _jacobian("jacobian", f, by, mode, holomorphic)
 
 
 def jacfwd(
-    f: Function, argnums: int | Sequence[int] = 0, argnames: Names | None = None
+    f: Function,
+    argnums: int | Sequence[int] = 0,
+    argnames: Names | None = None,
+    holomorphic: bool = False,
 ) -> Function:
     """Return the `jacobian` of `f` with columns carried forward: for few inputs, as in JAX.
 
@@ -258,11 +283,16 @@ def jacfwd(
     array([[2., 0.],
            [0., 4.]])
     """
-    return _jacobian("jacfwd", f, _selection("jacfwd", f, argnums, argnames), "forward")
+    return _jacobian(
+        "jacfwd", f, _selection("jacfwd", f, argnums, argnames), "forward", holomorphic
+    )
 
 
 def jacrev(
-    f: Function, argnums: int | Sequence[int] = 0, argnames: Names | None = None
+    f: Function,
+    argnums: int | Sequence[int] = 0,
+    argnames: Names | None = None,
+    holomorphic: bool = False,
 ) -> Function:
     """Return the `jacobian` of `f` with rows carried backward: for few outputs, as in JAX.
 
@@ -270,29 +300,31 @@ def jacrev(
     array([[2., 0.],
            [0., 4.]])
     """
-    return _jacobian("jacrev", f, _selection("jacrev", f, argnums, argnames), "reverse")
+    return _jacobian(
+        "jacrev", f, _selection("jacrev", f, argnums, argnames), "reverse", holomorphic
+    )
 
 
-def _jacobian(name: str, f: Function, by: Selection, mode: Direction | None = None) -> Function:
+def _jacobian(
+    name: str,
+    f: Function,
+    by: Selection,
+    mode: Direction | None = None,
+    holomorphic: bool = False,
+) -> Function:
     @functools.wraps(f)
     def matrix(*args: Any, **kwargs: Any) -> Any:
-        call = Linearized(name, f, args, kwargs, by)
-        rows, columns = (sum(a.size for a in side) for side in (call.results, call.ends))
-        is_complex = any(y.dtype.kind == "c" for y in call.results)
-        if is_complex and mode == "reverse":
-            raise TypeError(
-                f"{name}: a cotangent carries the real part of a complex output's derivative: "
-                'use jacobian with mode="forward", or return numpy.real and numpy.imag'
-            )
-        if mode == "reverse" or (mode is None and rows <= columns and not is_complex):
+        call = Linearized(name, f, args, kwargs, by, holomorphic=holomorphic)
+        if _direction(call, mode) == "reverse":
+            by_rows = _all_units(call, call.pull, call.results)
+            if holomorphic:
+                by_rows = [[*map(np.conjugate, carried)] for carried in by_rows]
             blocks = [
                 [
                     block.reshape(y.shape + x.shape)
                     for x, block in zip(call.ends, carried, strict=True)
                 ]
-                for y, carried in zip(
-                    call.results, _all_units(call, call.pull, call.results), strict=True
-                )
+                for y, carried in zip(call.results, by_rows, strict=True)
             ]
         else:
             by_columns = _all_units(call, call.push, call.ends)
@@ -306,6 +338,40 @@ def _jacobian(name: str, f: Function, by: Selection, mode: Direction | None = No
         return call.y_structure.unflatten(map(call.of_primals, blocks))
 
     return matrix
+
+
+def _direction(call: Linearized, mode: Direction | None) -> Direction:
+    """The mode that a Jacobian is computed in; raise if it does not exist in this mode, or at all.
+
+    The derivative of a complex number by another one is four real numbers. Two of them are one
+    complex number if it is analytic, or if one of the two is real: then, in one mode.
+    """
+    rows, columns = (sum(a.size for a in side) for side in (call.results, call.ends))
+    quicker: Direction = "reverse" if rows <= columns else "forward"
+    if call.holomorphic:
+        return mode or quicker
+    complex_output, complex_input = (
+        any(a.dtype.kind == "c" for a in side) for side in (call.results, call.ends)
+    )
+    if complex_output and complex_input:
+        raise TypeError(
+            f"{call.name}: a complex output of complex arguments has a Jacobian of complex numbers "
+            "where it is analytic: then pass holomorphic=True; else return numpy.real and "
+            "numpy.imag of it, or use tensorgrad.jvp"
+        )
+    if complex_output and mode == "reverse":
+        raise TypeError(
+            f"{call.name}: a cotangent carries the real part of a complex output's derivative: "
+            'use jacobian with mode="forward", or return numpy.real and numpy.imag'
+        )
+    if complex_input and mode == "forward":
+        raise TypeError(
+            f"{call.name}: a tangent is a change of one part of a complex argument: use jacobian "
+            'with mode="reverse", or pass holomorphic=True if the function is analytic'
+        )
+    if complex_output or complex_input:
+        return "forward" if complex_output else "reverse"
+    return mode or quicker
 
 
 def _all_units(
@@ -355,7 +421,7 @@ def hessian(
 
     @functools.wraps(f)
     def gradient(*args: P.args, **kwargs: P.kwargs) -> Any:
-        return _gradient("hessian", f, by, False, args, kwargs)[1]
+        return _gradient("hessian", f, by, args, kwargs)[1]
 
     return _jacobian("hessian", gradient, by)
 
@@ -374,7 +440,7 @@ def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
     everything = tuple(range(len(primals)))
     # The Hessian is symmetric: pulling back the gradient is cheaper than pushing it forward.
     call = Linearized(
-        "hvp", lambda *args: _gradient("hvp", f, everything, False, args, {})[1], tuple(primals)
+        "hvp", lambda *args: _gradient("hvp", f, everything, args, {})[1], tuple(primals)
     )
     product = call.of_primals(call.pull(call.tangents(tuple(tangents))))
     return product if len(primals) > 1 else product[0]

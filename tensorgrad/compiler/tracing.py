@@ -17,6 +17,7 @@ from typing import Any, ClassVar, NamedTuple, NoReturn
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
+from ..engine.arrays import conjugated
 from ..engine.batching import Batch, NotBatchedError, one_by_one
 from ..engine.dispatch import apply
 from ..engine.graph import Node
@@ -30,6 +31,7 @@ from ..engine.variable import Variable
 from ..engine.views import layout_of, memory_with, owner_of, view_in
 from ..errors import GraphError, TraceError
 from ..transforms import vjp
+from ..tree import map as tree_map
 from .backends import Backend
 from .backends.numpy_source import NUMPY
 from .checks import Checks
@@ -154,7 +156,8 @@ class Trace(Recorder):
                 given = dict(enumerate(arrays)) | dict(zip(moving, chosen, strict=True))
                 return operation(*given.values())
 
-            return vjp(of_moving, *[arrays[i] for i in moving])[1](g)
+            pullback = vjp(of_moving, *[arrays[i] for i in moving])[1]
+            return tree_map(conjugated, pullback(tree_map(conjugated, g)))
 
         def back(g: Any, _out: Any, *arrays: Any) -> Any:
             recorded = any(isinstance(a, Tensor) for a in (g, *arrays))

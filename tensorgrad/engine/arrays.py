@@ -45,6 +45,23 @@ def aligned(size: int, dtype: Any) -> Array:
     return block[start : start + size]
 
 
+def require_castable(dtype: np.dtype[Any], target: np.dtype[Any], what: str, of: str) -> None:
+    """Raise if a cast would drop imaginary parts."""
+    if dtype.kind == "c" and target.kind != "c":
+        raise TypeError(
+            f"{what} has dtype {dtype}, but {of} has dtype {target}: pass its numpy.real"
+        )
+
+
+def conjugated(g: Any) -> Any:
+    """Turn a cotangent into a gradient, or back.
+
+    A cotangent g of an array z carries no conjugate, so that rules read like mathematics: a change
+    dz changes the loss by `real(sum(g * dz))`. Its conjugate is the direction of steepest ascent.
+    """
+    return as_array(np.conjugate(g), "conjugate") if g.dtype.kind == "c" else g
+
+
 def ones(shape: Any, dtype: Any) -> Array:
     """Return `np.ones`, in a third of its time."""
     array = np.empty(shape, dtype)

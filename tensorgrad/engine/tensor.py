@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from ..errors import GraphError, PrecedenceError
 from ..guide import check_keywords, guide, guided
-from .arrays import as_array
+from .arrays import as_array, conjugated, require_castable
 from .backward import backpropagate, of_leaf
 from .dispatch import apply, apply_numpy_function
 from .exposed import UNUSED, expose, exposed, forget_unused, references
@@ -68,8 +68,8 @@ class Tensor(Variable, NumpyMethods):
 
     `data` (anything that `np.array` accepts, or another library's array that speaks NumPy's
     protocols) is copied; `asarray(data, copy=False)` shares it. Without `dtype`, NumPy chooses it.
-    Only a real floating tensor can require a gradient. NumPy functions and Python operators on a
-    tensor return tensors.
+    Only a floating or complex tensor can require a gradient. NumPy functions and Python operators
+    on a tensor return tensors.
 
     Writing to a tensor, as in `t[i] = v` or `t += x`, changes it and all views of the same array,
     as in NumPy. Gradients stay exact, and what was computed before keeps its value, as do detached
@@ -183,9 +183,9 @@ class Tensor(Variable, NumpyMethods):
     def requires_grad(self, value: bool) -> None:
         if not self.is_leaf:
             raise GraphError("requires_grad can be set on a leaf only: use detach()")
-        if value and self._array.dtype.kind != "f":
+        if value and self._array.dtype.kind not in "fc":
             raise TypeError(
-                f"only real floating tensors can require grad, not {self._array.dtype}: "
+                f"only floating and complex tensors can require grad, not {self._array.dtype}: "
                 "pass dtype=numpy.float64, or x.astype(float)"
             )
         if value and self._node is None:
@@ -203,9 +203,12 @@ class Tensor(Variable, NumpyMethods):
     def backward(self, gradient: ArrayLike | None = None, retain_graph: bool = False) -> None:
         """Add the derivative of this tensor to the `grad` of every leaf it was computed from.
 
-        `gradient` holds a weight for each element, in this tensor's shape; a tensor of one element
-        needs none. The graph is freed on the way unless `retain_graph`. Raises GraphError without a
-        graph, for a graph already freed, and for a leaf whose data was changed since it was used.
+        `gradient` holds a weight for each element, in this tensor's shape; a real tensor of one
+        element needs none. Of a complex leaf z, it is the direction of steepest ascent: the
+        derivative by the real part of z, plus 1j times that by its imaginary part. `gradient` is
+        such a direction too, for the loss as a function of this tensor. The graph is freed on the
+        way unless `retain_graph`. Raises GraphError without a graph, for a graph already freed, and
+        for a leaf whose data was changed since it was used.
 
         >>> x = tg.Tensor([1.0, 2.0], requires_grad=True)
         >>> (x**3).backward([1.0, 10.0])
@@ -227,11 +230,13 @@ class Tensor(Variable, NumpyMethods):
                 )
             seed = np.ones_like(plain(self))
         else:
-            seed = as_array(without_graph(gradient), "backward").astype(self.dtype)
+            seed = as_array(without_graph(gradient), "backward")
             if seed.shape != self.shape:
                 raise ValueError(
                     f"backward: gradient of shape {seed.shape} for an output of shape {self.shape}"
                 )
+            require_castable(seed.dtype, self.dtype, "backward: the gradient", "the output")
+            seed = conjugated(seed.astype(self.dtype))
         nodes = ancestors(self._node)
         targets = {node for node in nodes if node.keeps_grad}
         if retain_graph:
@@ -240,7 +245,9 @@ class Tensor(Variable, NumpyMethods):
         found = backpropagate(nodes, {self._node: seed}, targets, free=not retain_graph)
         if running.get():
             found = {node: of_leaf(node, g) for node, g in found.items()}
-        mode.get().interpreter.accumulate(found)
+        mode.get().interpreter.accumulate(
+            {node: g if g.dtype.kind == "f" else conjugated(g) for node, g in found.items()}
+        )
         if exposed:
             del nodes, targets, found
             forget_unused()

@@ -152,7 +152,7 @@ class Module:
             id(getattr(module, name, None)) for module in self.modules() for name in module.buffers
         }
         for _, tensor in _found(self, Tensor):
-            if tensor.is_leaf and tensor.dtype.kind == "f" and id(tensor) not in never:
+            if tensor.is_leaf and tensor.dtype.kind in "fc" and id(tensor) not in never:
                 tensor.requires_grad = requires_grad
         return self
 

@@ -12,7 +12,7 @@ from ..engine.arrays import working_dtype
 from ..engine.modes import mode, plain
 from ..engine.tensor import Tensor
 from ..engine.typing import Array
-from .flat import by_dtype, distinct, require_untraced, views
+from .flat import bounds, by_dtype, distinct, real_dtype, require_untraced, views
 
 
 class ExponentialMovingAverage:
@@ -42,8 +42,8 @@ class ExponentialMovingAverage:
         self._shares: list[Array] = []  # 1 - decay: compiled updates read it, too
         for group in groups:
             arrays = [p._array for p in group]
-            size = sum(a.size for a in arrays)
-            mean, current = np.empty((2, size), working_dtype(group[0].dtype))
+            dtype = real_dtype(working_dtype(group[0].dtype))
+            mean, current = np.empty((2, bounds(arrays)[-1]), dtype)
             self._vectors.append((mean, current))
             self._shares.append(np.zeros((), mean.dtype))
             self._means += views(mean, arrays)

@@ -22,6 +22,11 @@ def _gradients(parameters: Iterable[Tensor] | Tensor, name: str) -> dict[Node, A
     return {node: g for node, g in pairs if node is not None and g is not None}
 
 
+def _sizes(g: Any) -> Any:
+    """The absolute values of complex numbers, of which norms are made; real ones as they are."""
+    return np.absolute(g) if g.dtype.kind == "c" else g
+
+
 def clip_grad_norm(
     parameters: Iterable[Tensor] | Tensor,
     max_norm: float,
@@ -54,7 +59,7 @@ def clip_grad_norm(
     interpreter = mode.get().interpreter
     if isinstance(interpreter, Tracing):
         return _trace_clipping(interpreter, gradients, max_norm, norm_type, error_if_nonfinite)
-    flat = [g.ravel(order="K") for g in gradients.values()]
+    flat = [_sizes(g).ravel(order="K") for g in gradients.values()]
     together = np.concatenate(flat, dtype=np.float64)  # squares of float32 overflow
     with np.errstate(over="ignore"):
         first = float(np.linalg.norm(together, norm_type)) if together.size else 0.0
@@ -74,7 +79,7 @@ def _trace_clipping(
     error_if_nonfinite: bool,
 ) -> Any:
     """Record the same in the compiled program, which replaces the gradients."""
-    flat = [g.astype(np.float64, copy=False).ravel(order="K") for g in gradients.values()]
+    flat = [_sizes(g).astype(np.float64, copy=False).ravel(order="K") for g in gradients.values()]
     together: Any = np.concatenate(flat) if len(flat) > 1 else flat[0]
     norm = np.zeros(())
     with np.errstate(over="ignore"):
@@ -110,6 +115,8 @@ def _checked_norm(norm: float, x: Array, order: float, error_if_nonfinite: bool)
 def clip_grad_value(parameters: Iterable[Tensor] | Tensor, clip_value: float) -> None:
     """Clip each element of the gradients, in place, to the range -clip_value to clip_value.
 
+    Of complex numbers, the real and the imaginary part.
+
     >>> p = tg.Tensor([0.0, 0.0], requires_grad=True)
     >>> p.grad = [3.0, -0.5]
     >>> tg.optim.clip_grad_value([p], 1.0)
@@ -121,6 +128,12 @@ def clip_grad_value(parameters: Iterable[Tensor] | Tensor, clip_value: float) ->
     interpreter = mode.get().interpreter
     for node, g in _gradients(parameters, "clip_grad_value").items():
         if isinstance(interpreter, Tracing):
-            interpreter.set_grad(node, np.minimum(np.maximum(g, -clip_value), clip_value))
-        else:
-            np.clip(g, -clip_value, clip_value, out=g)
+            clipped = [np.minimum(np.maximum(part, -clip_value), clip_value) for part in _parts(g)]
+            interpreter.set_grad(node, clipped[0] + 1j * clipped[1] if clipped[1:] else clipped[0])
+            continue
+        for part in _parts(g):
+            np.clip(part, -clip_value, clip_value, out=part)
+
+
+def _parts(g: Any) -> list[Any]:
+    return [np.real(g), np.imag(g)] if g.dtype.kind == "c" else [g]

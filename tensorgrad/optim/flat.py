@@ -48,9 +48,9 @@ def _require_parameter(p: Tensor, name: str) -> None:
         raise TypeError(f"{name}: parameters must be tensors, not {type(p).__name__}{hint}")
     if not p.is_leaf:
         raise ValueError(f"{name}: a computed tensor, {p._node}, is not a parameter: detach() it")
-    if type(p._array) is not np.ndarray or p.dtype.kind != "f":
+    if type(p._array) is not np.ndarray or p.dtype.kind not in "fc":
         raise TypeError(
-            f"{name}: parameters must be real floating arrays of NumPy, "
+            f"{name}: parameters must be floating or complex arrays of NumPy, "
             f"not {type(p._array).__name__} of dtype {p.dtype}"
         )
 
@@ -70,19 +70,32 @@ def by_dtype(parameters: Iterable[Tensor]) -> list[list[Tensor]]:
     return list(groups.values())
 
 
+def real_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype of the real and the imaginary part of a number."""
+    return np.finfo(dtype).dtype
+
+
 def bounds(arrays: Sequence[Array]) -> list[int]:
-    """Where each array starts in a vector of them all, and where the last one ends."""
-    return list(itertools.accumulate((a.size for a in arrays), initial=0))
+    """Where each array starts in a vector of them all, and where the last one ends.
+
+    The vector is real: a complex number takes two of its elements.
+    """
+    sizes = (a.size * (2 if a.dtype.kind == "c" else 1) for a in arrays)
+    return list(itertools.accumulate(sizes, initial=0))
 
 
 def views(vector: Array, arrays: Sequence[Array]) -> list[Array]:
-    """Cut a vector into views with the shapes and the memory orders of the arrays.
+    """Cut a real vector into views with the shapes and the memory orders of the arrays.
 
+    Those of complex arrays are complex.
     A layer's weight in column-major order and the bias after it form one matrix, (nin + 1, nout).
     """
     edges = bounds(arrays)
+    as_complex = np.result_type(vector.dtype, np.complex64)
     return [
-        vector[start:stop].reshape(a.shape, order=order_of(a))
+        vector[start:stop]
+        .view(as_complex if a.dtype.kind == "c" else vector.dtype)
+        .reshape(a.shape, order=order_of(a))
         for a, start, stop in zip(arrays, edges, edges[1:])
     ]
 
@@ -105,6 +118,8 @@ class Vectors(dict[str, Array]):
 class Flat:
     """Parameters of one dtype as views of one vector, `data`, and their gradients in another.
 
+    The vectors are real: those of complex parameters hold the real and the imaginary parts, which
+    an optimizer updates as numbers of their own, as PyTorch's do.
     A parameter can leave the vector: its array can be replaced, or another optimizer can adopt it.
     `gather` notices that, and makes it a view again. `parts` are runs of neighbouring parameters
     that have taken the same number of steps: one run, unless some parameters had no gradient in
@@ -112,7 +127,7 @@ class Flat:
     """
 
     def __init__(self, parameters: list[Tensor], name: str, options: Mapping[str, Any]) -> None:
-        dtype = parameters[0].dtype
+        dtype = real_dtype(parameters[0].dtype)
         work = working_dtype(dtype)
         self.name = name
         self.parameters = parameters
