@@ -29,7 +29,7 @@ class Problem(NamedTuple):
     """A model: its layers, of a library's module `nn`, and what it computes with them."""
 
     name: str
-    layers: Callable[[Any], list[Any]]
+    layers: Callable[[Any, Any], list[Any]]  # and of its float32
     forward: Callable[[Sequence[Any], Any], Any]
     jax_forward: Callable[[Weights, Any], Any]  # the same by functions of JAX's
     shape: tuple[int, ...]  # of the inputs
@@ -46,7 +46,8 @@ class Problem(NamedTuple):
 
         rng = np.random.default_rng(1)
         shapes = [
-            {name: p.shape for name, p in layer.named_parameters()} for layer in self.layers(tg.nn)
+            {name: p.shape for name, p in layer.named_parameters()}
+            for layer in self.layers(tg.nn, np.float32)
         ]
         return [
             {k: (0.1 * rng.normal(size=shape)).astype(np.float32) for k, shape in layer.items()}
@@ -67,7 +68,7 @@ def tensorgrad(backend: Literal["numpy", "llvm"] | None = None) -> Callable[[Pro
         import llvmlite  # noqa: F401 (the engine is left out without it)
 
     def training(problem: Problem) -> Training:
-        layers, batch = problem.layers(tg.nn), problem.batch()
+        layers, batch = problem.layers(tg.nn, np.float32), problem.batch()
         parameters = []
         for layer, weights in zip(layers, problem.weights(), strict=True):
             for name, p in layer.named_parameters():
@@ -95,7 +96,7 @@ def pytorch(*, compiled: bool = False) -> Callable[[Problem], Training]:
         torch.compile(torch.neg, fullgraph=True)(torch.ones(1))
 
     def training(problem: Problem) -> Training:
-        layers, (x, y) = problem.layers(torch.nn), map(torch.tensor, problem.batch())
+        layers, (x, y) = problem.layers(torch.nn, torch.float32), map(torch.tensor, problem.batch())
         parameters = []
         for layer, weights in zip(layers, problem.weights(), strict=True):
             layer.load_state_dict({k: torch.tensor(w) for k, w in weights.items()})
@@ -188,7 +189,7 @@ def _recurrent(hidden: int, steps: int, samples: int) -> Problem:
 
     return Problem(
         f"LSTM, {steps} steps, {hidden} units",
-        lambda nn: [nn.LSTM(32, hidden), nn.Linear(hidden, CLASSES)],
+        lambda nn, t: [nn.LSTM(32, hidden, dtype=t), nn.Linear(hidden, CLASSES, dtype=t)],
         forward,
         jax_forward,
         (steps, samples, 32),
@@ -218,10 +219,13 @@ def _convolutional(samples: int) -> Problem:
             x = jax.lax.reduce_window(x, -np.inf, jax.lax.max, window, window, "VALID")
         return _linear(weights[-1], x.reshape(len(x), -1))
 
-    def layers(nn: Any) -> list[Any]:
-        convolutions = [nn.Conv2d(1, 16, 3, padding=1), nn.Conv2d(16, 32, 3, padding=1)]
+    def layers(nn: Any, dtype: Any) -> list[Any]:
+        convolutions = [
+            nn.Conv2d(1, 16, 3, padding=1, dtype=dtype),
+            nn.Conv2d(16, 32, 3, padding=1, dtype=dtype),
+        ]
         others = [nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()]
-        return [*convolutions, *others, nn.Linear(128, CLASSES)]
+        return [*convolutions, *others, nn.Linear(128, CLASSES, dtype=dtype)]
 
     name = f"convolutions 1-16-32 of 8x8, batch {samples}"
     return Problem(name, layers, forward, jax_forward, (samples, 1, 8, 8), samples)
@@ -235,9 +239,14 @@ def _convolution(samples: int) -> Problem:
     def jax_forward(weights: Weights, x: Any) -> Any:
         return _linear(weights[-1], _jax_conv(weights[0], x).mean(axis=(2, 3)))
 
-    def layers(nn: Any) -> list[Any]:
-        convolution = nn.Conv2d(16, 32, 3, padding=1)
-        return [convolution, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, CLASSES)]
+    def layers(nn: Any, dtype: Any) -> list[Any]:
+        convolution = nn.Conv2d(16, 32, 3, padding=1, dtype=dtype)
+        return [
+            convolution,
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(32, CLASSES, dtype=dtype),
+        ]
 
     name = f"convolution 16-32 of 28x28, batch {samples}"
     return Problem(name, layers, forward, jax_forward, (samples, 16, 28, 28), samples)
@@ -266,9 +275,10 @@ def _attention(width: int, heads: int, length: int, samples: int) -> Problem:
         hidden = jax.nn.relu(_linear(w, x, "linear1."))
         return _linear(weights[1], norm(x + _linear(w, hidden, "linear2."), "norm2").mean(1))
 
-    def layers(nn: Any) -> list[Any]:
-        encoder = nn.TransformerEncoderLayer(width, heads, 2 * width, dropout=0.0, batch_first=True)
-        return [encoder, nn.Linear(width, CLASSES)]
+    def layers(nn: Any, dtype: Any) -> list[Any]:
+        options = {"dropout": 0.0, "batch_first": True, "dtype": dtype}
+        encoder = nn.TransformerEncoderLayer(width, heads, 2 * width, **options)
+        return [encoder, nn.Linear(width, CLASSES, dtype=dtype)]
 
     name = f"Transformer encoder layer, {width} wide, {length} long, batch {samples}"
     return Problem(name, layers, forward, jax_forward, (samples, length, width), samples)
