@@ -309,6 +309,62 @@ def test_class_indices_and_embeddings() -> None:
         np.testing.assert_array_equal(array, before[name])
 
 
+def layers_to_train(name: str, rng: Any) -> tuple[list[Any], Any, Any]:
+    """Layers, what they compute, and a batch."""
+    nn, options = tg.nn, {"dtype": np.float32, "rng": 0}
+    if name == "convolution":
+        conv, flat = nn.Conv2d(2, 6, 3, padding=1, **options), nn.Linear(54, 3, **options)
+        x = rng.normal(size=(5, 2, 6, 6)).astype(np.float32)
+        return [conv, flat], lambda x: flat(nn.max_pool2d(conv(x), 2).reshape(len(x), -1)), x
+    if name == "embedding":
+        table, linear = nn.Embedding(9, 4, padding_idx=1, **options), nn.Linear(4, 3, **options)
+        return [table, linear], lambda x: linear(table(x).mean(1)), rng.integers(0, 9, (5, 6))
+    if name == "recurrent":
+        lstm, linear = nn.LSTM(3, 4, **options), nn.Linear(4, 3, **options)
+        x = rng.normal(size=(6, 5, 3)).astype(np.float32)
+        return [lstm, linear], lambda x: linear(lstm(x)[0][-1]), x
+    shape = {"nhead": 2, "dim_feedforward": 8, "batch_first": True}
+    encoder, linear = nn.TransformerEncoderLayer(4, **shape, **options), nn.Linear(4, 3, **options)
+    x = rng.normal(size=(5, 3, 4)).astype(np.float32)
+    return [encoder, linear], lambda x: linear(encoder(x).mean(1)), x
+
+
+@pytest.mark.parametrize("name", ["convolution", "embedding", "recurrent", "attention"])
+def test_a_step_of_other_layers_is_one_native_function(name: str) -> None:
+    found, rng = [], np.random.default_rng(0)
+    labels = rng.integers(0, 3, (4, 5))
+    for backend in ("numpy", "llvm"):
+        layers, forward, x = layers_to_train(name, np.random.default_rng(1))
+        parameters = [p for layer in layers for p in layer.parameters()]
+        # No Adam: the key's bias has no gradient but roundings, which that would make as large.
+        optimizer = tg.optim.SGD(parameters, lr=0.1, momentum=0.9)
+
+        def step(x: Any, labels: Any) -> Any:
+            loss = tg.nn.cross_entropy(forward(x), labels)  # noqa: B023
+            optimizer.zero_grad()  # noqa: B023
+            loss.backward()
+            optimizer.step()  # noqa: B023
+            return loss
+
+        compiled = tg.compile(step, backend=backend)
+        first = compiled(x, labels[0]).numpy()
+        losses = compiled.scan(np.stack([x] * 3), labels[1:]).numpy()
+        found.append([first, losses, *(p.numpy() for p in parameters)])
+        if backend == "llvm":
+            assert len(compiled.lower(x, labels[0]).steps) == 1
+    assert_same(found[1], found[0], roundings=1 << 10, least=1.0)
+
+
+def test_an_embedding_of_an_index_that_is_none_raises() -> None:
+    f = tg.compile(lambda i, w: tg.nn.embedding(i, w) * 2, backend="llvm")
+    w = np.arange(6.0).reshape(3, 2)
+    assert_same(f(np.array([0, 2]), w), 2 * w[[0, 2]])
+    for bad in (3, -1):
+        with pytest.raises(IndexError, match="into 3 rows"):
+            f(np.array([0, bad]), w)
+    assert_same(f(np.array([1, 2]), w), 2 * w[[1, 2]])
+
+
 def test_indices_out_of_bounds_raise() -> None:
     x = np.arange(6.0).reshape(3, 2)
     f = tg.compile(lambda x, i: (np.take(x, i, axis=0), x[i], np.take(x, i)), backend="llvm")

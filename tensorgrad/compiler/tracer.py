@@ -48,6 +48,8 @@ def _mean(*args: Any, **kwargs: Any) -> Any:
     bound = signature(np.mean).bind(*args, **kwargs)
     given = {k: v for k, v in bound.arguments.items() if v is not np._NoValue and v is not None}
     a = given.pop("a")
+    if given.get("where") is True:
+        del given["where"]
     if isinstance(a, Tracer) and a.dtype.char in "fdFD" and given.keys() <= {"axis", "keepdims"}:
         total = np.add.reduce(a, **{"axis": None} | given)
         return total / (a.size // max(total.size, 1))

@@ -185,15 +185,20 @@ def _checked(body: Body) -> Body:
 
 def _reads_what_it_writes(body: Body) -> bool:
     """Whether an index may need what another one changes: NumPy copies such an operand first."""
-    (low, high), place = body.target.bounds, target_place(body)
+    place = target_place(body)
     scattered = None if body.scatter is None else body.scatter.value
     for v in body.reads:
-        start, stop = v.bounds
-        if v.storage is place.storage and v is not scattered and start < high and low < stop:
+        if v is not scattered and _overlap(v, body.target):
             is_operand = any(v is a for a in body.operands)
             if not is_operand or place_of(v, body.shape) != place:
                 return True
     return False
+
+
+def _overlap(v: Value, other: Value) -> bool:
+    """Whether two values may share memory."""
+    (low, high), (start, stop) = v.bounds, other.bounds
+    return v.storage is other.storage and start < high and low < stop
 
 
 def _found(call: Call) -> Body:
@@ -422,12 +427,13 @@ def _product(call: Call) -> Product | None:
     """A product of matrices, or of a matrix and a vector, or a stack of products, if it pays."""
     if (
         op_of(call.fun).pattern != "product"
-        or call.kwargs.keys() - {"order"}
+        or call.kwargs.keys() - {"order", "out"}
         or len(call.args) != 2
     ):
         return None
-    (result,) = call.results
     x, y = call.args
+    result = call.results[0] if call.results else call.target
+    assert result is not None
     values = x, y, result
     if not all(isinstance(v, Value) and v.dtype == result.dtype for v in values):
         return None
@@ -445,6 +451,8 @@ def _product(call: Call) -> Product | None:
     made = _matrix(result, as_row=x.ndim == 1)
     if not all(itertools.chain(left.shape, right.shape, batch)):
         raise Unknown("there are no elements")
+    if call.target is not None and any(_overlap(v, result) for v in (x, y)):
+        raise Unknown("it reads elements that it writes for other indices")
     if not products.pays(m, k, n, result.dtype):
         raise Unknown(f"BLAS multiplies ({m}, {k}) and ({k}, {n}) as fast")
     return Product(left, right, made, values, batch, steps)
