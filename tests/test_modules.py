@@ -18,7 +18,7 @@ from .oracles import leaf
 class Block(nn.Module):
     """Everything a module can hold."""
 
-    buffers = ("mean",)
+    buffer_names = ("mean",)
 
     def __init__(self, rng: Any = None) -> None:
         rng = np.random.default_rng(rng)

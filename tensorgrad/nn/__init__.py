@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from ..guide import of_module
+from . import init
 from .activation_layers import (
     CELU,
     ELU,
@@ -68,6 +69,7 @@ from .attention import (
     TransformerEncoderLayer,
     scaled_dot_product_attention,
 )
+from .containers import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
 from .convolution import Conv1d, Conv2d, conv1d, conv2d
 from .layers import (
     MLP,
@@ -110,7 +112,7 @@ from .margin_losses import (
     triplet_margin_loss,
     triplet_margin_with_distance_loss,
 )
-from .module import Module, Sequential
+from .module import Module
 from .normalization import (
     BatchNorm1d,
     BatchNorm2d,
@@ -193,9 +195,13 @@ __all__ = [
     "MaxPool2d",
     "Mish",
     "Module",
+    "ModuleDict",
+    "ModuleList",
     "MultiheadAttention",
     "Neuron",
     "PReLU",
+    "ParameterDict",
+    "ParameterList",
     "RMSNorm",
     "RNNCell",
     "ReLU",
@@ -242,6 +248,7 @@ __all__ = [
     "hinge_embedding_loss",
     "hinge_loss",
     "huber_loss",
+    "init",
     "instance_norm",
     "kl_div",
     "l1_loss",

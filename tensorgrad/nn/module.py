@@ -1,11 +1,12 @@
-"""`Module` and `Sequential`: objects that hold parameters, and know their names."""
+"""`Module`: an object that holds parameters, and knows their names."""
 
 from __future__ import annotations
 
+import copy
 import inspect
 import reprlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -16,7 +17,6 @@ from ..engine.interpreter import epoch
 from ..engine.modes import no_grad, plain
 from ..engine.operands import as_operand
 from ..engine.primitives import alias
-from ..engine.registry import RULES
 from ..engine.tensor import Tensor, asarray
 from ..engine.typing import Array
 from ..engine.variable import tensor_of
@@ -26,6 +26,7 @@ from ..storage.atomic import PathLike
 from ..storage.files import load, naming, save
 from ..storage.nesting import require_state
 from ..tree import CONTAINERS
+from .contents import Holder, found, is_kept, is_parameter, named_in, state_of
 
 State: TypeAlias = dict[str, Array]
 
@@ -44,7 +45,7 @@ class IncompatibleKeys(NamedTuple):
 
 
 @guide
-class Module:
+class Module(Holder):
     """A part of a network: an object whose attributes hold its parameters.
 
     A parameter is a tensor that requires grad and was not computed. Parameters are found in
@@ -71,9 +72,6 @@ class Module:
 
     training: bool = True
     """Whether the module is in training mode. In evaluation mode, dropout does nothing."""
-
-    buffers: ClassVar[tuple[str, ...]] = ()
-    """The names of attributes that hold tensors which are never parameters."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -106,7 +104,7 @@ class Module:
 
     def named_parameters(self) -> list[tuple[str, Tensor]]:
         """Return every parameter once, with the dotted path on which it is found first."""
-        return [(path, p) for path, p in _found(self, Tensor) if _is_parameter(p)]
+        return [(path, p) for path, p in found(self, Tensor) if is_parameter(p)]
 
     def parameters(self) -> list[Tensor]:
         """Return every parameter once, in the order in which the attributes were set."""
@@ -114,11 +112,98 @@ class Module:
 
     def named_modules(self) -> list[tuple[str, Module]]:
         """Return this module, with the path `""`, and every one in it, with its first path."""
-        return _found(self, Module)
+        return found(self, Module)
 
     def modules(self) -> list[Module]:
         """Return this module and every one in it, each once."""
         return [module for _, module in self.named_modules()]
+
+    def named_children(self) -> list[tuple[str, Module]]:
+        """Return the modules right in this one, without those in them, by their paths.
+
+        >>> net = tg.nn.Sequential(tg.nn.Linear(3, 4), tg.nn.Tanh())
+        >>> net.named_children()
+        [('0', Linear(3, 4)), ('1', Tanh())]
+        """
+        return [(path, m) for path, m in found(self, Module, inside=False) if m is not self]
+
+    def children(self) -> list[Module]:
+        """Return the modules right in this one, without those in them."""
+        return [module for _, module in self.named_children()]
+
+    def get_submodule(self, target: str) -> Module:
+        """Return the module with a dotted path; `""` is that of this module itself."""
+        return self._at(target, "module", found(self, Module, again=True))
+
+    def get_parameter(self, target: str) -> Tensor:
+        """Return the parameter with a dotted path.
+
+        >>> tg.nn.Sequential(tg.nn.Linear(3, 2)).get_parameter("0.bias").shape
+        (2,)
+        """
+        tensors = found(self, Tensor, again=True)
+        return self._at(target, "parameter", [pair for pair in tensors if is_parameter(pair[1])])
+
+    def get_buffer(self, target: str) -> Tensor:
+        """Return the tensor with a dotted path that is no parameter."""
+        tensors = found(self, Tensor, again=True)
+        return self._at(target, "buffer", [pair for pair in tensors if not pair[1].requires_grad])
+
+    def _at(self, path: str, what: str, named: list[tuple[str, Any]]) -> Any:
+        if path in (parts := dict(named)):
+            return parts[path]
+        names = ", ".join(repr(name) for name in parts if name) or "none"
+        raise AttributeError(f"{type(self).__name__} has no {what} {path!r}; it has {names}")
+
+    # -- buffers, and what is set by name
+
+    def named_buffers(self) -> list[tuple[str, Tensor]]:
+        """Return every tensor that does not require grad, with its first path.
+
+        They are buffers, such as running statistics, and parameters that are frozen.
+        """
+        return [(path, t) for path, t in found(self, Tensor) if not t.requires_grad]
+
+    def buffers(self) -> list[Tensor]:
+        """Return every tensor that does not require grad."""
+        return [tensor for _, tensor in self.named_buffers()]
+
+    def register_buffer(self, name: str, tensor: Any, persistent: bool = True) -> None:
+        """Set an attribute to a tensor that is never a parameter, not even if all are unfrozen.
+
+        An array or a number becomes a tensor; None is for no tensor yet. Unless `persistent`, the
+        tensor is no part of the state. An assigned tensor is a buffer anyway, and a class can list
+        the names in `buffer_names`.
+
+        >>> net = tg.nn.Linear(3, 2)
+        >>> net.register_buffer("mean", np.zeros(3), persistent=False)
+        >>> [name for name, _ in net.named_buffers()], list(net.state_dict())
+        (['mean'], ['weight', 'bias'])
+        """
+        self._require_free(name, "register_buffer")
+        value = None if tensor is None else asarray(tensor)
+        if value is not None and value.requires_grad:
+            raise TypeError(f"register_buffer: {name} requires grad: detach() it")
+        setattr(self, name, value)
+        self.buffer_names = (*self.buffer_names, name)
+        if not persistent:
+            self.non_persistent = (*self.non_persistent, name)
+
+    def register_parameter(self, name: str, param: Tensor | None) -> None:
+        """Set an attribute to a parameter: a tensor that requires grad, or None for none yet."""
+        self._require_free(name, "register_parameter")
+        if not (param is None or (isinstance(param, Tensor) and is_parameter(param))):
+            raise TypeError(
+                f"register_parameter: {name} must be a tensor that requires grad and was not "
+                "computed: tensorgrad.Tensor(..., requires_grad=True)"
+            )
+        setattr(self, name, param)
+
+    def _require_free(self, name: str, method: str) -> None:
+        if not name.isidentifier():
+            raise ValueError(f"{method}: {name!r} is not the name of an attribute")
+        if getattr(self, name, None) is not None:
+            raise ValueError(f"{method}: {type(self).__name__}.{name} exists: assign to it")
 
     def zero_grad(self) -> None:
         """Set the `grad` of every parameter to None."""
@@ -140,21 +225,64 @@ class Module:
     def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Freeze (False) or unfreeze (True) the floating tensors of this module and of those in it.
 
-        A frozen parameter is not listed by `parameters()`, but stays in the state. Tensors that a
-        class names in `buffers` are not changed.
+        A frozen parameter is not listed by `parameters()`, but stays in the state. Buffers that are
+        registered, or that a class names in `buffer_names`, are not changed.
 
         >>> net = tg.nn.MLP(3, [4, 1])
         >>> _ = net.layers[0].requires_grad_(False)
         >>> [name for name, _ in net.named_parameters()]
         ['layers.1.weight', 'layers.1.bias']
         """
-        never = {
-            id(getattr(module, name, None)) for module in self.modules() for name in module.buffers
-        }
-        for _, tensor in _found(self, Tensor):
+        never = named_in(self, "buffer_names")
+        for _, tensor in found(self, Tensor):
             if tensor.is_leaf and tensor.dtype.kind in "fc" and id(tensor) not in never:
                 tensor.requires_grad = requires_grad
         return self
+
+    def apply(self, fn: Callable[[Module], Any]) -> Self:
+        """Call `fn` with every module, each after those in it, and return this one.
+
+        >>> def set_bias(module):
+        ...     if isinstance(module, tg.nn.Linear):
+        ...         tg.nn.init.zeros_(module.bias)
+        >>> net = tg.nn.Sequential(tg.nn.Linear(3, 4), tg.nn.Linear(4, 1)).apply(set_bias)
+        >>> net[0].bias
+        Tensor([0., 0., 0., 0.], requires_grad=True)
+        """
+        order: dict[Module, None] = {}
+        ahead: list[Module] = [self]
+        while ahead:
+            module = ahead.pop()
+            if module not in order:
+                order[module] = None
+                ahead += module.children()
+        for module in reversed(order):
+            fn(module)
+        return self
+
+    def astype(self, dtype: DTypeLike) -> Self:
+        """Return a copy of the module whose floating tensors have another dtype.
+
+        Complex tensors get another one only if it is complex, too. Unlike PyTorch's `double()`, it
+        does not change the module itself, whose parameters an optimizer may hold: make the
+        optimizer after it.
+
+        >>> net = tg.nn.Linear(3, 2).astype(np.float32)
+        >>> net(np.ones(3, np.float32)).dtype
+        dtype('float32')
+        """
+        kind = np.dtype(dtype).kind
+        if kind not in "fc":
+            raise TypeError(
+                f"{type(self).__name__}.astype: parameters need a floating or complex dtype, not "
+                f"{np.dtype(dtype)}"
+            )
+        copies = {
+            id(t): Tensor(plain(t), dtype, t.requires_grad)
+            for _, t in found(self, Tensor)
+            if is_kept(t) and t.dtype.kind in ("f", kind)
+        }
+        return copy.deepcopy(self, copies)
 
     # -- the state
 
@@ -166,7 +294,7 @@ class Module:
         >>> {name: a.shape for name, a in tg.nn.Linear(3, 2).state_dict().items()}
         {'weight': (2, 3), 'bias': (2,)}
         """
-        return {path: plain(tensor).copy() for path, tensor in _state(self)}
+        return {path: plain(tensor).copy() for path, tensor in state_of(self)}
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
         """Load the arrays of a state: all of them or, if one does not fit, none.
@@ -186,7 +314,7 @@ class Module:
         >>> bool(np.all(net(np.ones(3)) == other(np.ones(3))))
         True
         """
-        own = dict(_state(self))
+        own = dict(state_of(self))
         arrays = {name: np.array(_plain(value)) for name, value in state.items() if name in own}
         missing = [name for name in own if name not in state]
         unexpected = [name for name in state if name not in own]
@@ -222,13 +350,13 @@ class Module:
         >>> [name for name, _ in tg.nn.Sequential(tg.nn.Dropout(0.5)).named_generators()]
         ['0.rng']
         """
-        return _found(self, np.random.Generator)
+        return found(self, np.random.Generator)
 
     def _arrays(self) -> State:
         """The state that `state_dict` returns, without copying the arrays."""
         if type(self).state_dict is not Module.state_dict:
             return self.state_dict()
-        return {path: tensor.data for path, tensor in _state(self)}
+        return {path: tensor.data for path, tensor in state_of(self)}
 
     def save(self, path: PathLike, metadata: Mapping[str, Any] | None = None) -> None:
         """Write the state of the module and its generators to a file, as `tensorgrad.save` does.
@@ -251,7 +379,7 @@ class Module:
         """
         state = load(path)
         with naming(path):
-            require_state(dict(_state(self)), state, strict=strict)
+            require_state(dict(state_of(self)), state, strict=strict)
         return self.load_state_dict(state, strict)
 
     # -- as text
@@ -297,126 +425,12 @@ class Module:
         )
 
 
-@guide
-class Sequential(Module):
-    """Modules, or other functions of one tensor, applied one after another.
-
-    Their names are "0", "1" ..., or the keys if one dict of them is passed. An index returns a
-    module, a slice a Sequential.
-
-    >>> net = tg.nn.Sequential(tg.nn.Linear(2, 3, rng=0), np.tanh, tg.nn.Linear(3, 1, rng=0))
-    >>> net
-    Sequential(
-      0: Linear(2, 3)
-      1: tanh
-      2: Linear(3, 1)
-    )  # 13 parameters
-    >>> net(np.ones((5, 2))).shape, len(net), net[-1]
-    ((5, 1), 3, Linear(3, 1))
-    >>> list(net.state_dict())
-    ['0.weight', '0.bias', '2.weight', '2.bias']
-    """
-
-    def __init__(self, *modules: Callable[[Any], Any] | Mapping[str, Callable[[Any], Any]]) -> None:
-        if len(modules) == 1 and isinstance(modules[0], Mapping):
-            self.steps: dict[str, Any] = dict(modules[0])
-        else:
-            self.steps = {str(i): module for i, module in enumerate(modules)}
-        for name, step in self.steps.items():
-            if not callable(step):
-                hint = ": pass modules one by one, Sequential(*modules)" * isinstance(step, list)
-                raise TypeError(
-                    f"Sequential: {name} is a {type(step).__name__}, not a function{hint}"
-                )
-            if isinstance(step, type):
-                raise TypeError(f"Sequential: {name} is a class: make one, {step.__name__}()")
-
-    def __call__(self, x: Any) -> Tensor:
-        """Return the output of the last module."""
-        for step in self.steps.values():
-            x = step(x)
-        return x
-
-    def __len__(self) -> int:
-        return len(self.steps)
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.steps.values())
-
-    def __getitem__(self, index: int | slice) -> Any:
-        if isinstance(index, slice):
-            return Sequential(dict([*self.steps.items()][index]))
-        return [*self.steps.values()][index]
-
-
-# -- finding what a module holds
-
-
-def _items(holder: Any) -> Iterable[tuple[Any, Any]]:
-    """The children of a module or another container, by name."""
-    if not isinstance(holder, Module):
-        return zip(*tree.children(holder))
-    if isinstance(holder, Sequential):
-        return [*holder.steps.items(), *[i for i in vars(holder).items() if i[0] != "steps"]]
-    return vars(holder).items()
-
-
-def _found(
-    module: Module, kinds: Any, again: bool = False, inside: bool = True
-) -> list[tuple[str, Any]]:
-    """The objects of some classes in a module, itself among them, with their dotted paths.
-
-    Each is there once or, with `again`, on every path; a path ends where it comes back to an object
-    on it. Other modules are searched if `inside` is true.
-    """
-    found = [("", module)] if isinstance(module, kinds) else []
-    seen = {id(module)} if inside else set()  # a part that is the module is not searched
-    _search(module, "", kinds, again, inside, seen, found)
-    return found
-
-
-# Not a function inside of the other one: that would refer to itself, and be garbage in a cycle.
-def _search(
-    holder: Any,
-    path: str,
-    kinds: Any,
-    again: bool,
-    inside: bool,
-    seen: set[int],
-    found: list[tuple[str, Any]],
-) -> None:
-    for key, value in _items(holder):
-        container = CONTAINERS[type(value)]
-        is_found = isinstance(value, kinds)
-        if (is_found or container is not None) and id(value) not in seen:
-            name = f"{path}.{key}" if path else str(key)
-            if is_found:
-                found.append((name, value))
-            seen.add(id(value))
-            if container is not None and (inside or not isinstance(value, Module)):
-                _search(value, name, kinds, again, inside, seen, found)
-            if again:
-                seen.remove(id(value))
-
-
-def _state(module: Module) -> list[tuple[str, Tensor]]:
-    """The tensors that are saved and restored, on every path."""
-    return [(path, t) for path, t in _found(module, Tensor, again=True) if _is_kept(t)]
-
-
-def _is_parameter(tensor: Tensor) -> bool:
-    """Whether it requires grad, and was not computed, except by a transform from a leaf."""
-    node = tensor._node
-    return node is not None and (node.rule is None or node.rule is RULES[alias])
-
-
-def _is_kept(tensor: Tensor) -> bool:
-    return not tensor.requires_grad or _is_parameter(tensor)
+# -- what may be assigned, and how it is shown
 
 
 def _require_replaceable(name: str, held: Tensor, value: Any) -> None:
     """Raise a TypeError if assigning a value would silently remove a tensor from the module."""
-    computed = isinstance(value, Tensor) and not _is_kept(value)
+    computed = isinstance(value, Tensor) and not is_kept(value)
     if (held.requires_grad and held.is_leaf) if computed else not isinstance(value, Tensor):
         what = "a computed tensor" if computed else f"an object of type {type(value).__name__}"
         raise TypeError(
@@ -433,12 +447,12 @@ def _plain(value: Any) -> Array:
 
 def _parts(module: Module) -> list[tuple[str, Any]]:
     """The tensors, functions and modules that a module holds, by their paths in it."""
-    return _found(module, (Tensor, Callable), again=True, inside=False)[1:]
+    return found(module, (Tensor, Callable), again=True, inside=False)[1:]
 
 
 def _described(part: Any) -> str:
     if isinstance(part, Tensor):
-        return f"{'parameter' if _is_parameter(part) else 'tensor'} of shape {part.shape}"
+        return f"{'parameter' if is_parameter(part) else 'tensor'} of shape {part.shape}"
     if isinstance(part, Module):
         return repr(part).replace("\n", "\n  ")
     return str(getattr(part, "__name__", part))
@@ -494,7 +508,7 @@ def _with_parameters(original: _Original, values: list[Any]) -> Module:
     for parameter, value in zip(original.module.parameters(), values, strict=True):
         new = asarray(value)
         if new.requires_grad:
-            new = new if _is_parameter(new) else apply(alias, (new,))
+            new = new if is_parameter(new) else apply(alias, (new,))
         else:
             new = tensor_of(plain(new), None)
             new.requires_grad = True

@@ -315,7 +315,7 @@ _SHAPES = {
 class ByChannel(Module):
     """What the layers share that normalize each channel: parameters and running statistics."""
 
-    buffers = ("running_mean", "running_var", "num_batches_tracked")
+    buffer_names = ("running_mean", "running_var", "num_batches_tracked")
     ranks: tuple[int, ...]
 
     def __init__(
