@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from .engine.interpreter import Requirement
 from .engine.modes import mode, plain
 from .engine.typing import Array
 from .guide import guided, of_module
@@ -277,7 +278,8 @@ def check_classes(name: str, classes: Array, count: int) -> None:
                 f"they are numbered from 0 to {count - 1}"
             )
 
-    mode.get().interpreter.effect(check, plain(classes))
+    requirement = Requirement(check, lambda c: (c >= 0) & (c < count))
+    mode.get().interpreter.effect(requirement, plain(classes))
 
 
 def within(numbers: Any, count: int) -> Any:

@@ -470,7 +470,7 @@ class Compiled:
                 f"scan: arrays of shapes {[a.shape for a in arrays]}: all need a first axis of the "
                 "same length, at least 1: each call gets one item of it"
             )
-        count, done = lengths.pop(), 0
+        count, done = lengths.pop(), [0]
 
         def item(i: int) -> Any:
             return structure.unflatten(
@@ -482,12 +482,12 @@ class Compiled:
             calls = [self._fun(*item(i)) for i in range(count)]
             return tree_map(lambda *parts: np.stack(parts), *calls)
         results = Stacked(count)
-        while done < count:
-            plan, result = self._by_plan(item(done))
-            results.put(done, result)
-            done += 1
+        while done[0] < count:
+            plan, result = self._by_plan(item(done[0]))
+            results.put(done[0], result)
+            done[0] += 1
             if plan is not None:
-                done = self._alone(self._scanned, plan, arrays, results.arrays, done)
+                self._alone(self._scanned, plan, arrays, results.arrays, done)
         return results.stacked()
 
     def _by_plan(self, args: Any) -> tuple[Plan | None, Any]:
@@ -504,11 +504,12 @@ class Compiled:
         plan, key = self._latest, self._taken_apart(args, {}).key
         return (plan if plan in self._plans.get(key, ()) else None), result
 
-    def _scanned(self, plan: Plan, arrays: list[Array], results: list[Array], start: int) -> int:
-        """Make calls by a plan, from `start` on; return how many are done."""
-        if plan.turns is not None and not plan.turns.scanned(len(arrays[0]) - start):
-            return start
-        return plan.scan(arrays, results, start)  # type: ignore[no-any-return]
+    def _scanned(
+        self, plan: Plan, arrays: list[Array], results: list[Array], done: list[int]
+    ) -> None:
+        """Make calls by a plan, as `Plan.scan` does, as long as its turns are not over."""
+        if plan.turns is None or plan.turns.scanned(len(arrays[0]) - done[0]):
+            plan.scan(arrays, results, done)
 
 
 def completed(fun: Callable[[], None]) -> None:

@@ -300,7 +300,9 @@ class _Scan(MakesNew):
                 now, first = slice(done, done + count), slice(count)
                 arrays = [*[a[first] for a in before], *[x[now] for x in items]]
                 results = [a[first if i < size else now] for i, a in enumerate(after)]
-            if self.program.plan.scan(arrays, results, 0) < count:
+            made = [0]
+            self.program.plan.scan(arrays, results, made)
+            if made[0] < count:
                 same = _OTHER
                 break
         stacks = [before[i] if earlier else after[i] for earlier, i in self.stacks]

@@ -180,26 +180,26 @@ class Plan:
 
     @functools.cached_property
     def scan(self) -> Function:
-        """`scan(arrays, results, start)` makes a call with each item of the arrays from `start` on.
+        """`scan(arrays, results, done)` makes a call with each item of the arrays.
 
-        The leaves of the results go to the arrays in `results`. It returns how many are done then.
+        The leaves of the results go to the arrays in `results`. `done` holds the number of items
+        that are done, before and after; after an error, too.
         """
-        begin = [line.replace("return MISS", "return i") for line in self._begin]
+        begin = [line.replace("return MISS", "return") for line in self._begin]
         end = self._effects if self._adds_up else []  # gradients, to the next call
         outputs = [o.value for o in self._results.outputs]
-        loop = Loop(self._inputs, outputs, begin, end, self._effects)
+        loop = Loop(self._inputs, outputs, begin, end)
         first = [f"{a} = arrays[{k}][0, ...]" for k, a in enumerate(self._inputs) if self._layouts]
         lines = [
-            f"if not ({self._holds}): return start",
+            f"if not ({self._holds}): return",
             *first,  # whose strides are those of all items
-            *(line.replace("return MISS", "return start") for line in self._layouts),
-            "i = start",
+            *(line.replace("return MISS", "return") for line in self._layouts),
+            "i = start = done[0]",
             *("try:", *indented(self._backend.loop(self._code, self._segments, loop))),
             *("except Diverged:", "    pass"),
-            *self._effects,
-            "return i",
+            *("finally:", *indented(["done[0] = i", *self._effects])),
         ]
-        return self._code.defined(function("scan", ["arrays", "results", "start"], lines))
+        return self._code.defined(function("scan", ["arrays", "results", "done"], lines))
 
     def __str__(self) -> str:
         """A table of the calls: what they make, where that lies, and the lines they are due to."""

@@ -20,7 +20,7 @@ from .arrays import Spec, as_array
 from .batching import NotBatchedError, one_by_one
 from .exposed import exposed
 from .graph import Node
-from .registry import NO_KWARGS
+from .registry import NO_KWARGS, name_of
 from .typing import Array, Function
 from .variable import Variable
 
@@ -125,6 +125,22 @@ class Interpreter:
 
     def require_eager(self, reason: str) -> None:
         """Raise a TraceError with this reason in a compiled function."""
+
+
+class Requirement:
+    """What all elements of some arrays must fulfil: `check` raises an error where one does not.
+
+    It is called as an `effect`. `holds` says the same of elements, by operators, `&`, `|`, `~`,
+    comparisons and `abs` alone: native code applies it, and calls `check` only to raise its error.
+    """
+
+    def __init__(self, check: Callable[..., None], holds: Callable[[Any], Any]) -> None:
+        self.check, self.holds = check, holds
+        self.__name__ = name_of(check)
+
+    def __call__(self, *arrays: Any) -> None:
+        """Check the arrays."""
+        self.check(*arrays)
 
 
 eager = Interpreter()

@@ -11,8 +11,8 @@ from numpy.typing import DTypeLike
 
 from .. import scalar
 from ..data import RNG, within
-from ..engine.batching import Batch
 from ..engine.custom import differentiable
+from ..engine.interpreter import Requirement
 from ..engine.modes import mode, plain
 from ..engine.randomness import draw_uniform
 from ..engine.registry import shown_as
@@ -367,9 +367,7 @@ def embedding(index: Any, weight: Any, padding_idx: int | None = None) -> Tensor
                 f"embedding: an index from {index.min()} to {index.max()} into {count} rows"
             )
 
-    # A compiled function holds for indices that are right; others are checked in another one.
-    if isinstance(index, Batch) or not within(index, count):
-        mode.get().interpreter.effect(check, index)
+    mode.get().interpreter.effect(Requirement(check, lambda i: (i >= 0) & (i < count)), index)
     if padding_idx is not None:
         padding_idx = range(count)[padding_idx]
     return _rows_at(weight, index, padding_idx)

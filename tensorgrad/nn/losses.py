@@ -15,6 +15,7 @@ import numpy as np
 from ..data import check_classes, one_hot, within
 from ..engine.batching import Batch
 from ..engine.custom import differentiable
+from ..engine.interpreter import Requirement
 from ..engine.modes import is_traced, mode, plain
 from ..engine.registry import shown_as
 from ..engine.tensor import Tensor
@@ -425,7 +426,8 @@ def binary_cross_entropy(
     array([  0.69314718, 100.        ])
     """
     prediction, target = pair_of("binary_cross_entropy", prediction, target)
-    mode.get().interpreter.effect(_check_probabilities, plain(prediction))
+    requirement = Requirement(_check_probabilities, lambda p: ~((p < 0) | (p > 1)))
+    mode.get().interpreter.effect(requirement, plain(prediction))
     losses = _binary_loss(prediction, target)
     losses = losses if weight is None else losses * as_input(weight, losses.dtype)
     return reduced(losses, reduction)
@@ -582,7 +584,8 @@ def gaussian_nll_loss(
             f"gaussian_nll_loss: a variance of shape {var.shape} for a prediction of shape "
             f"{prediction.shape}: it must broadcast to that shape"
         )
-    mode.get().interpreter.effect(_check_variance, plain(var))
+    requirement = Requirement(_check_variance, lambda v: ~(v < 0))
+    mode.get().interpreter.effect(requirement, plain(var))
     var = np.maximum(var, eps)
     losses = 0.5 * (np.log(var) + np.square(prediction - target) / var)
     return reduced(losses + 0.5 * math.log(2 * math.pi) if full else losses, reduction)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..data import check_classes
+from ..engine.interpreter import Requirement
 from ..engine.modes import mode, plain
 from ..engine.tensor import Tensor
 from ..guide import guided
@@ -31,15 +32,19 @@ def hinge_loss(prediction: Any, target: Any, reduction: Reduction = "mean") -> T
     np.float64(0.25)
     """
     prediction, target = pair_of("hinge_loss", prediction, target)
-    mode.get().interpreter.effect(_check_signs, "hinge_loss", plain(target))
+    _require_signs("hinge_loss", plain(target))
     return reduced(relu(1 - target * prediction), reduction)
 
 
-def _check_signs(name: str, target: Any) -> None:
-    if not np.all(np.abs(target) == 1):
-        raise ValueError(
-            f"{name}: a target other than -1 and 1; for classes 0 and 1, use 2 * target - 1"
-        )
+def _require_signs(name: str, target: Any) -> None:
+    def check(target: Any) -> None:
+        if not np.all(np.abs(target) == 1):
+            raise ValueError(
+                f"{name}: a target other than -1 and 1; for classes 0 and 1, use 2 * target - 1"
+            )
+
+    requirement = Requirement(check, lambda t: (abs(t) >= 1) & (abs(t) <= 1))
+    mode.get().interpreter.effect(requirement, target)
 
 
 def soft_margin_loss(prediction: Any, target: Any, reduction: Reduction = "mean") -> Tensor:
@@ -51,7 +56,7 @@ def soft_margin_loss(prediction: Any, target: Any, reduction: Reduction = "mean"
     array([6.93147181e-01, 1.00000000e+03])
     """
     prediction, target = pair_of("soft_margin_loss", prediction, target)
-    mode.get().interpreter.effect(_check_signs, "soft_margin_loss", plain(target))
+    _require_signs("soft_margin_loss", plain(target))
     return reduced(softplus(-target * prediction), reduction)
 
 
@@ -67,7 +72,7 @@ def hinge_embedding_loss(
     array([0.25, 0.75, 0.  ])
     """
     prediction, target = pair_of("hinge_embedding_loss", prediction, target)
-    mode.get().interpreter.effect(_check_signs, "hinge_embedding_loss", plain(target))
+    _require_signs("hinge_embedding_loss", plain(target))
     return reduced(np.where(target == 1, prediction, relu(margin - prediction)), reduction)
 
 
@@ -84,7 +89,7 @@ def margin_ranking_loss(
     """
     x1, x2 = pair_of("margin_ranking_loss", x1, x2)
     difference, target = pair_of("margin_ranking_loss", x1 - x2, target)
-    mode.get().interpreter.effect(_check_signs, "margin_ranking_loss", plain(target))
+    _require_signs("margin_ranking_loss", plain(target))
     return reduced(relu(margin - target * difference), reduction)
 
 
@@ -278,6 +283,6 @@ def cosine_embedding_loss(
     similarity, target = pair_of(
         "cosine_embedding_loss", cosine_similarity(x1, x2, axis=-1), target
     )
-    mode.get().interpreter.effect(_check_signs, "cosine_embedding_loss", plain(target))
+    _require_signs("cosine_embedding_loss", plain(target))
     losses = np.where(target == 1, 1 - similarity, relu(similarity - margin))
     return reduced(losses, reduction)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..diagnostics import detect_anomaly
+from ..engine.interpreter import Requirement
 from ..engine.modes import mode, plain
 from ..engine.tensor import Tensor
 from ..engine.typing import Array
@@ -142,7 +143,7 @@ class Step:
         value.backward()
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         gradients = [p.grad for p in parameters if p.grad is not None]
-        mode.get().interpreter.effect(_require_finite, plain(value), *gradients)
+        mode.get().interpreter.effect(_FINITE, plain(value), *gradients)
         if self.clip is not None:
             clip_grad_norm(parameters, self.clip)
         self.optimizer.step()
@@ -330,6 +331,9 @@ def _require_finite(loss: Array, *gradients: Array) -> None:
         math.isfinite(np.vdot(g, g)) or bool(np.isfinite(g).all()) for g in gradients
     ):
         raise _NotFiniteError(number)
+
+
+_FINITE = Requirement(_require_finite, lambda x: abs(x) < math.inf)
 
 
 def _anomaly(model: Module, loss: Metric, batch: Any, value: float, step: str) -> AnomalyError:

@@ -37,15 +37,13 @@ class Loop(NamedTuple):
 
     Each step gets the items of `arrays` under the names `inputs`, and puts the `outputs` into the
     items of `results`; for None, there is nothing to put. The lines `begin` come before the calls,
-    the lines `end` after them. The lines `finish` come once, after all steps: a loop that Ctrl-C
-    ends between two steps makes them, too.
+    the lines `end` after them.
     """
 
     inputs: Sequence[str]
     outputs: Sequence[Value | None]
     begin: Sequence[str]
     end: Sequence[str]
-    finish: Sequence[str]
 
 
 class Backend(ABC):
@@ -78,7 +76,7 @@ class Backend(ABC):
     def loop(self, code: Code, segments: Sequence[Segment], loop: Loop) -> list[str]:
         """Lines that make the calls with each item of `arrays`, from the one with the number `i`.
 
-        They leave in `i` how many items are done, also if they raise `Diverged`.
+        They leave in `i` how many items are done, also if they raise an error.
         """
         items = "".join(f"{a}, " for a in loop.inputs)
         inputs = "".join(f"rows(arrays[{i}][start:]), " for i in range(len(loop.inputs)))

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from ....engine.interpreter import Requirement
 from ....engine.registry import name_of
 from ....engine.typing import Function
 from ...functions import array_of, assign_at, getitem, power, spread
@@ -18,6 +19,7 @@ from ...ir import Call, Storage, Value, dense_strides, values_in, viewed
 from ...ops import fits, op_of, takes_out, ufunc_dtypes
 from . import products, registers
 from .kernels import (
+    Check,
     Draw,
     DType,
     Guard,
@@ -143,10 +145,12 @@ def number_of(a: Any) -> Any:
 # -- calls
 
 
-def part_of(call: Call) -> Product | Guard | Draw | list[Body]:
+def part_of(call: Call) -> Product | Guard | Check | Draw | list[Body]:
     """What a call computes, or Unknown is raised."""
     if call.kind == "effect" and call.results:
         return _draw(call)
+    if isinstance(call.fun, Requirement):
+        return _check(call)
     if call.kind == "guard" and registers.is_register(call.args[0].dtype):
         return Guard(call.args[0], call.args[1], [call])
     if call.kind not in ("pure", "write"):
@@ -314,6 +318,13 @@ def _draw(call: Call) -> Draw:
     if not (result.is_c_contiguous and result.dtype.char in "fd" and result.size):
         raise Unknown("native code does not know it with such arguments")
     return Draw(owner, result, [call])
+
+
+def _check(call: Call) -> Check:
+    """What must hold for all elements of some arrays."""
+    if not all(isinstance(a, Value) and registers.is_register(a.dtype) for a in call.args):
+        raise Unknown("it calls Python")
+    return Check(call.args, call.fun, [call])
 
 
 def _taken(call: Call, result: Value) -> Body:

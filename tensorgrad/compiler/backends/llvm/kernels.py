@@ -8,11 +8,13 @@ for a value of the program: kernels that differ in these values alone share thei
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ....engine.interpreter import Requirement
 from ....engine.registry import name_of
 from ....engine.typing import Function
 from ... import functions
@@ -309,24 +311,39 @@ class Draw(functions.Kernel):
         return [functions.Span(v, v.offset, v.offset + v.nbytes)]
 
 
-class BoundsCheck(functions.Kernel):
-    """Ends the function, with an error, unless all indices are of elements of an axis."""
+class Check(functions.Kernel):
+    """Ends the function, with an error, unless all elements of its values fulfil a requirement."""
 
-    __name__ = "bounds check"
+    __name__ = "check"
 
-    def __init__(self, indices: Value, size: int) -> None:
-        super().__init__([])
-        self.pointers = self.loaded = [indices]
+    def __init__(
+        self, values: Sequence[Value], requirement: Requirement, calls: Sequence[Call] = ()
+    ) -> None:
+        super().__init__(calls)
+        self.pointers = self.loaded = [*values]
         self.written: list[Value] = []
-        self.size = size
-        self.operations = indices.size
+        self.requirement = requirement
+        self.operations = sum(v.size for v in values)
 
     @property
     def key(self) -> Hashable:
         """What decides its code."""
-        (indices,) = self.pointers
-        strides = tuple(stride // indices.itemsize for stride in indices.strides)
-        return "bounds", indices.shape, strides, indices.dtype, self.size
+        layouts = [(v.shape, v.strides, v.dtype) for v in self.pointers]
+        return "check", self.requirement.holds, *layouts
+
+
+def bounds_check(indices: Value, size: int, location: str) -> Check:
+    """The check that all indices are of elements of an axis."""
+
+    def check(_indices: object) -> None:
+        raise IndexError(f"an index is out of bounds for an array: {location}")
+
+    return Check([indices], Requirement(check, _within(size)))
+
+
+@cache
+def _within(size: int) -> Callable[[Any], Any]:
+    return lambda index: (index >= -size) & (index < size)
 
 
 class Matrix(NamedTuple):
@@ -336,5 +353,5 @@ class Matrix(NamedTuple):
     strides: tuple[int, int]
 
 
-Kernel = Nest | Product | Guard | BoundsCheck | Draw
-KERNELS = (Nest, Product, Guard, BoundsCheck, Draw)
+Kernel = Nest | Product | Guard | Check | Draw
+KERNELS = (Nest, Product, Guard, Check, Draw)

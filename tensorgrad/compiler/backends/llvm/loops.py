@@ -87,3 +87,11 @@ def sum_of_lanes(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
             shuffle(builder, value, value, low), shuffle(builder, value, value, high)
         )
     return value
+
+
+def all_lanes(builder: ir.IRBuilder, truth: ir.Value) -> ir.Value:
+    """Return whether all lanes of a vector of bits are true."""
+    if not isinstance(truth.type, ir.VectorType):
+        return truth
+    bits = ir.IntType(truth.type.count)
+    return builder.icmp_unsigned("==", builder.bitcast(truth, bits), bits(-1))

@@ -29,8 +29,8 @@ from .bodies import (
 from .kernels import (
     KERNELS,
     Access,
-    BoundsCheck,
     Cast,
+    Check,
     DType,
     Gather,
     Guard,
@@ -43,6 +43,7 @@ from .kernels import (
     Reduction,
     Scatter,
     Store,
+    bounds_check,
 )
 
 
@@ -108,7 +109,7 @@ class _Lowering:
         if not isinstance(part, list):
             self._append(_Item(call, part, [call]), part.loaded, part.written)
             self._fence = len(self._items)
-            if isinstance(part, Guard):
+            if isinstance(part, (Guard, Check)):
                 self._floor = len(self._items)
         elif _may_go(call):
             self._plain(call)
@@ -149,7 +150,7 @@ class _Lowering:
         for body in bodies:
             for a in (*body.operands, body.scatter):
                 if isinstance(a, Indexed) and not a.clips:
-                    check = BoundsCheck(a.chosen, a.size)
+                    check = bounds_check(a.chosen, a.size, call.location)
                     self._append(_Item(call, check), check.loaded, ())
                     self._floor = self._fence = len(self._items)
         first = max(self._earliest(body.reads, [body.target]) for body in bodies)
@@ -226,7 +227,7 @@ def _kernel_call(item: _Item, needed: set[Storage]) -> Call:
     writes = [v for v in written if v.storage not in made]
     reads = [*dict.fromkeys([*kernel.loaded, *writes])]
     return Call(
-        "write" if writes else "pure",
+        "effect" if isinstance(kernel, Check) else "write" if writes else "pure",
         kernel,
         reads,
         results=results,

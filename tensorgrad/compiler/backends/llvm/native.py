@@ -22,9 +22,10 @@ from .. import Loop, Segment
 from ..numpy_source import NumpySource, in_rows, is_taken_now, named_results, segment_of
 from . import runtime
 from .bodies import Unknown
+from .failures import Failures, address_of, rows_laid_out
 from .kernels import KERNELS, Draw
 from .lowering import is_of_floats, kernel_of, lower, repeating
-from .segments import Module, NativeFunction, address_of, rows_laid_out
+from .segments import Module, NativeFunction
 
 CHUNK = 0.01  # seconds of a loop, after which Ctrl-C and other threads get their turn
 
@@ -53,7 +54,7 @@ class LLVM(NumpySource):
         for i, run in enumerate(runs):
             if i in functions:
                 assert library is not None
-                found.append(_native(code, buffers, run, functions[i], library))
+                found.append(_native(code, buffers, run, functions[i], library, module.failures))
             for call in run:
                 if i not in functions and not is_taken_now(code, call):
                     found.append(segment_of(code, buffers, call, late))
@@ -74,8 +75,8 @@ class LLVM(NumpySource):
             return steps
         run = code.name(NativeLoop(written[0], *table), "native_loop")
         return [
-            *("try:", f"    i = start = {run}(arrays, results, start)"),
-            *("except KeyboardInterrupt:", *indented([*loop.finish, "raise"])),
+            *("try:", f"    {run}(arrays, results, done)"),
+            *("finally:", "    i = start = done[0]"),
             "if start < len(arrays[0]):",
             *indented(steps),
         ]
@@ -89,6 +90,7 @@ class NativeSegment(Segment):
     loop: Function | None
     states: Sequence[Array]
     locks: Sequence[Any]  # of the generators that it draws from
+    failures: Failures
 
 
 def _lowered(calls: Iterable[Call], inputs: Iterable[Value]) -> list[Call]:
@@ -154,6 +156,7 @@ def _native(
     calls: Sequence[Call],
     function: NativeFunction,
     library: runtime.Library,
+    failures: Failures,
 ) -> NativeSegment:
     """The line of a run of kernels."""
     new: dict[Value, str] = {}
@@ -161,11 +164,11 @@ def _native(
         named_results(code, call, buffers, new)
     values = {v for call in calls for v in (*call.reads, *call.results)}
     arrays = [buffers.array_of(v) if v.storage.array is None else v.storage.array for v in values]
-    plain = runtime.builtin(library, function.name, *arrays)
+    plain = runtime.builtin(library, function.name, *arrays, failures)
     name = code.name(plain, function.name)
-    again = code.name(function.laid_out(plain), f"{function.name}_laid_out")
+    otherwise = code.name(function.otherwise(plain, failures), f"{function.name}_otherwise")
     given = ", ".join(map(code.text, function.arguments))
-    line = f"{name}({given}) or {again}({given})" if given else f"{name}()"
+    line = f"{name}({given}) or {otherwise}({given})"
     draws = [call.fun.generator for call in calls if isinstance(call.fun, Draw)]
     found = {id(lock): lock for lock in (g.bit_generator.lock for g in draws)}
     locks = [found[i] for i in sorted(found)]  # in one order everywhere: threads wait in no circle
@@ -175,7 +178,7 @@ def _native(
     loop = runtime.builtin(library, function.loop, plain) if function.loop else None
     changed = [v.array for call in calls for v in call.changes if v.storage.home == "state"]
     lines = [*new.values(), *lines]
-    return NativeSegment(calls, lines, in_rows(new), function, loop, changed, locks)
+    return NativeSegment(calls, lines, in_rows(new), function, loop, changed, locks, failures)
 
 
 def _table(
@@ -219,30 +222,32 @@ class NativeLoop:
     ) -> None:
         assert segment.loop is not None
         self._loop, self._locks = segment.loop, segment.locks
+        self._arguments, self._failures = segment.function.arguments, segment.failures
         self._sources = [*zip(sources, segment.function.arguments, strict=True)]
         self._copies = copies
         owners = {id(owner): owner for owner in map(owner_of, segment.states)}
         self._states = [*owners.values()]
         self._count = 1  # steps that take a moment
 
-    def __call__(self, arrays: Sequence[Array], results: Sequence[Array], start: int) -> int:
-        """Make all steps from `start` on, or none; return how many are done then."""
+    def __call__(self, arrays: Sequence[Array], results: Sequence[Array], done: list[int]) -> None:
+        """Make all steps from `done[0]` on, or none, and count them there."""
         if any(np.may_share_memory(a, state) for a in arrays for state in self._states):
-            return start
+            return
         given = [rows_laid_out((arrays, results)[which][i], v) for (which, i), v in self._sources]
         for i, array in self._copies:
             given += array, results[i]
         stop = len(arrays[0])
-        while start < stop:
-            count = min(self._count, stop - start)
+        while done[0] < stop:
+            count = min(self._count, stop - done[0])
             before = time.perf_counter()
             with contextlib.ExitStack() as locked:
                 for lock in self._locks:
                     locked.enter_context(lock)
-                done = self._loop(start, count, *given)
-            start += done
-            if done < count:  # a guard does not hold
+                made = self._loop(done[0], count, *given)
+            done[0] += made
+            if made < count:  # a check has failed, or a guard does not hold
+                step = [a[done[0], ...] for a in given[: len(self._arguments)]]
+                self._failures.raise_last(self._arguments, step)
                 break
             seconds = time.perf_counter() - before
             self._count = max(1, int(count * min(CHUNK / max(seconds, 1e-9), 64)))
-        return start

@@ -2,15 +2,16 @@
 
 The addresses of arrays that stay where they are lie in the code. Other arrays are arguments. They
 must lie in memory as the values did while tracing: else the function does nothing, and returns
-False; and else True. Where a guard does not hold, it raises Diverged, and where an index is out of
-bounds, an IndexError: what came before has changed then, and must not be done again.
+False; and else True. Where a guard does not hold, it raises Diverged. Where elements do not fulfil
+a requirement, it returns False, too, and `Failures` know of which check: what came before has
+changed then, and must not be done again.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -18,10 +19,11 @@ from llvmlite import ir
 from ....engine.typing import Array, Function
 from ...ir import Call, Diverged, Storage, Value
 from . import matrices, nests, products, random, runtime
-from .kernels import BoundsCheck, Draw, Guard, Kernel, Nest, Product
-from .lanes import constant
-from .loops import INDEX, loop
-from .registers import memory_kind
+from .failures import Failures, address_of, laid_out
+from .kernels import Check, Draw, Guard, Kernel, Nest, Product
+from .lanes import Lanes, constant
+from .loops import INDEX, all_lanes, loop, vector_type
+from .registers import cast, memory_kind
 
 _POINTER = ir.PointerType()
 _BYTE = ir.IntType(8)
@@ -30,7 +32,7 @@ _STRIDES = _DATA + 24
 LONG = 1 << 18  # operations on elements, some 20 us: others threads may run during more than that
 # How the code of a function ends.
 _STATUS = ir.IntType(8)
-DONE, DIVERGED, OUT_OF_BOUNDS = range(3)
+DONE, DIVERGED, FAILED = range(3)
 
 
 class NativeFunction(NamedTuple):
@@ -44,12 +46,17 @@ class NativeFunction(NamedTuple):
     arguments: Sequence[Value]
     written: frozenset[int]
 
-    def laid_out(self, plain: Function) -> Function:
-        """The same for arrays that lie in memory in any way."""
+    def otherwise(self, plain: Function, failures: Failures) -> Function:
+        """What is to be done where the function returns False.
+
+        It raises the error of a check, or else makes the kernels for arrays as they lie in memory.
+        """
 
         def native(*arrays: Array) -> None:
+            failures.raise_last(self.arguments, arrays)
             copies = [laid_out(a, v) for a, v in zip(arrays, self.arguments, strict=True)]
-            plain(*copies)
+            if not plain(*copies):
+                failures.raise_last(self.arguments, copies)
             for i in self.written:
                 arrays[i][...] = copies[i]
 
@@ -61,6 +68,7 @@ class Module:
 
     def __init__(self, address_of: Callable[[Value], int]) -> None:
         self.module = ir.Module("program")
+        self.failures = Failures(address_of)
         self._address_of = address_of
         self._kernels: dict[Hashable, ir.Function] = {}
 
@@ -76,17 +84,15 @@ class Module:
         changed = {v.storage for call in calls for v in call.fun.written}
         body = self._body(f"{name}.body", calls, arguments)
         is_long = sum(call.fun.operations for call in calls) > LONG
-        checks = [call.location for call in calls if isinstance(call.fun, BoundsCheck)]
-        places = ", ".join(dict.fromkeys(checks))  # the calls that choose elements by indices
-        self._add_call(name, body, arguments, is_long, places)
+        self._add_call(name, body, arguments, is_long)
         loop_name = f"{name}_loop" if loops else ""
         if loops:
-            self._add_loop(loop_name, body, places)
+            self._add_loop(loop_name, body)
         written = frozenset(i for i, v in enumerate(arguments) if v.storage in changed)
         return NativeFunction(name, loop_name, arguments, written)
 
     def _add_call(
-        self, name: str, body: ir.Function, arguments: Sequence[Value], is_long: bool, places: str
+        self, name: str, body: ir.Function, arguments: Sequence[Value], is_long: bool
     ) -> None:
         builder, given = runtime.builtin_function(self.module, name)
         pointers = []
@@ -98,18 +104,19 @@ class Module:
             pointers.append(_field(builder, array, _DATA))
         with runtime.without_gil(builder) if is_long else contextlib.nullcontext():
             status = builder.call(body, pointers)
-        _raise_index_error(builder, status, places)
+        with builder.if_then(_is(builder, status, FAILED), likely=False):
+            builder.ret(_reference(builder, False))
         with builder.if_then(_is(builder, status, DIVERGED), likely=False):
             runtime.c_api(builder, "PyErr_SetNone", ir.VoidType(), _object(Diverged))
             builder.ret(_POINTER(None))
         builder.ret(_reference(builder, True))
 
-    def _add_loop(self, name: str, body: ir.Function, places: str) -> None:
+    def _add_loop(self, name: str, body: ir.Function) -> None:
         """Add `name(start, count, *arrays)`, which makes steps, and returns how many.
 
-        It ends early before a step whose guards do not hold. For each argument there is an array
-        with those of all steps. Then come pairs for the copies that a step ends with: an array, and
-        one in C order with its copies of all steps.
+        It ends early before a step whose guards do not hold, or in one whose check fails. For each
+        argument there is an array with those of all steps. Then come pairs for the copies that a
+        step ends with: an array, and one in C order with its copies of all steps.
         """
         builder, given = runtime.builtin_function(self.module, name)
         objects = [builder.load(_at(builder, given, 8 * i), typ=_POINTER) for i in range(2)]
@@ -120,13 +127,10 @@ class Module:
         rows = [_Rows(builder, _at(builder, given, 8 * i)) for i in range(2, 2 + size)]
         pairs = _at(builder, given, 8 * (2 + size))
         copies = builder.lshr(builder.sub(builder.function.args[2], INDEX(2 + size)), INDEX(1))
-        end = builder.alloca(_STATUS)
-        builder.store(_STATUS(DONE), end)
 
         def step(done: ir.Value) -> ir.Value:
             index = builder.add(start, done)
             status = builder.call(body, [row.at(index) for row in rows])
-            builder.store(status, end)
             goes_on = _is(builder, status, DONE)
             with builder.if_then(goes_on):
                 _counted(builder, copies, lambda k: _write_copy(builder, pairs, k, index))
@@ -134,7 +138,6 @@ class Module:
 
         with runtime.without_gil(builder):
             steps = _counted(builder, count, step)
-        _raise_index_error(builder, builder.load(end, typ=_STATUS), places)
         builder.ret(runtime.c_api(builder, "PyLong_FromSsize_t", _POINTER, steps))
 
     def _body(self, name: str, calls: Sequence[Call], arguments: Sequence[Value]) -> ir.Function:
@@ -154,10 +157,12 @@ class Module:
         for call in calls:
             pointers = [pointer_to(v) for v in call.fun.pointers]
             holds = builder.call(self._kernel(call.fun), pointers)
-            if isinstance(call.fun, (Guard, BoundsCheck)):
+            if isinstance(call.fun, (Guard, Check)):
                 with builder.if_then(builder.not_(holds), likely=False):
-                    is_guard = isinstance(call.fun, Guard)
-                    builder.ret(_STATUS(DIVERGED if is_guard else OUT_OF_BOUNDS))
+                    if isinstance(call.fun, Check):
+                        last = INDEX(address_of(self.failures.last)).inttoptr(_POINTER)
+                        builder.store(INDEX(self.failures.number_of(call.fun)), last)
+                    builder.ret(_STATUS(DIVERGED if isinstance(call.fun, Guard) else FAILED))
         builder.ret(_STATUS(DONE))
         return function
 
@@ -169,7 +174,7 @@ class Module:
         """The function of a kernel."""
         key = kernel.key
         if key not in self._kernels:
-            tests = isinstance(kernel, (Guard, BoundsCheck))
+            tests = isinstance(kernel, (Guard, Check))
             result = ir.IntType(1) if tests else ir.VoidType()
             kind = ir.FunctionType(result, [_POINTER] * len(kernel.pointers))
             name = f"{kernel.__name__}.{len(self._kernels)}"
@@ -199,7 +204,7 @@ def _written(
         (v,) = kernel.pointers
         random.emit(builder, kernel.generator, pointers[0], v.size, v.dtype)
     else:
-        return _bounds_hold(builder, kernel, pointers[0])
+        return _all_hold(builder, kernel, pointers)
     return None
 
 
@@ -229,20 +234,44 @@ def _write_products(
     loop(builder, kernel.batch[axis], 1, [], body)
 
 
-def _bounds_hold(builder: ir.IRBuilder, check: BoundsCheck, pointer: ir.Value) -> ir.Value:
-    """Whether all indices are of elements that an axis has."""
-    (v,) = check.pointers
-    kind = memory_kind(v.dtype)
-    low = 0 if v.dtype.kind == "u" else -check.size
-    is_less = builder.icmp_unsigned if v.dtype.kind == "u" else builder.icmp_signed
+def _all_hold(builder: ir.IRBuilder, check: Check, pointers: Sequence[ir.Value]) -> ir.Value:
+    """Whether all elements fulfil a requirement."""
+    holds: ir.Value = ir.IntType(1)(1)
+    for v, pointer in zip(check.pointers, pointers, strict=True):
+        if v.is_contiguous:
+            found = _dense_hold(builder, check, v, pointer)
+        else:
+            found = _strided_hold(builder, check, v, pointer)
+        holds = builder.and_(holds, found)
+    return holds
+
+
+def _dense_hold(builder: ir.IRBuilder, check: Check, v: Value, pointer: ir.Value) -> ir.Value:
+    """The same of elements side by side: as many at once as a vector has."""
+    lanes = runtime.host().lanes(np.dtype(np.int64) if v.dtype.kind in "biu" else v.dtype)
+    whole = v.size - v.size % lanes
+    holds: ir.Value = ir.IntType(1)(1)
+    for start, stop, width in ((0, whole, lanes), (whole, v.size, 1)):
+        first = _at(builder, pointer, start * v.itemsize)
+        truth = vector_type(ir.IntType(1), width)
+
+        def body(
+            i: ir.Value, found: Sequence[ir.Value], first: ir.Value = first, width: int = width
+        ) -> Sequence[ir.Value]:
+            place = builder.gep(first, [i], source_etype=memory_kind(v.dtype))
+            return [builder.and_(found[0], _holds(builder, check, v.dtype, place, width))]
+
+        (found,) = loop(builder, stop - start, width, [constant(truth, 1)], body)
+        holds = builder.and_(holds, all_lanes(builder, found))
+    return holds
+
+
+def _strided_hold(builder: ir.IRBuilder, check: Check, v: Value, pointer: ir.Value) -> ir.Value:
+    """The same of elements one by one."""
 
     def inside(axis: int, pointer: ir.Value, holds: Sequence[ir.Value]) -> Sequence[ir.Value]:
         if axis == v.ndim:
-            index = builder.load(pointer, align=v.itemsize, typ=kind)
-            in_bounds = is_less("<", index, kind(check.size))
-            if low:
-                in_bounds = builder.and_(in_bounds, is_less(">=", index, kind(low)))
-            return [builder.and_(holds[0], in_bounds)]
+            return [builder.and_(holds[0], _holds(builder, check, v.dtype, pointer, 1))]
 
         def body(i: ir.Value, holds: Sequence[ir.Value]) -> Sequence[ir.Value]:
             offset = builder.mul(i, INDEX(v.strides[axis]))
@@ -252,6 +281,17 @@ def _bounds_hold(builder: ir.IRBuilder, check: BoundsCheck, pointer: ir.Value) -
 
     (result,) = inside(0, pointer, [ir.IntType(1)(1)])
     return result
+
+
+def _holds(
+    builder: ir.IRBuilder, check: Check, dtype: np.dtype[Any], place: ir.Value, lanes: int
+) -> ir.Value:
+    """Whether a vector of elements fulfils a requirement; whole numbers are compared as int64."""
+    kind = vector_type(memory_kind(dtype), lanes)
+    elements = builder.load(place, align=dtype.itemsize, typ=kind)
+    if dtype.kind in "iu":
+        elements = cast(builder, elements, dtype, np.dtype(np.int64))
+    return check.requirement.holds(Lanes(builder, elements)).value
 
 
 class _Rows:
@@ -340,45 +380,3 @@ def _reference(builder: ir.IRBuilder, thing: object) -> ir.Value:
 
 def _is(builder: ir.IRBuilder, status: ir.Value, end: int) -> ir.Value:
     return builder.icmp_unsigned("==", status, _STATUS(end))
-
-
-def _raise_index_error(builder: ir.IRBuilder, status: ir.Value, places: str) -> None:
-    """Raise an IndexError, which names the places, if a status says so."""
-    if not places:
-        return
-    text = bytearray(f"an index is out of bounds for an array: {places}\0".encode(errors="replace"))
-    message = ir.Constant(ir.ArrayType(_BYTE, len(text)), text)
-    name = builder.module.get_unique_name("message")
-    memory = ir.GlobalVariable(builder.module, message.type, name)
-    memory.linkage, memory.global_constant, memory.initializer = "internal", True, message
-    with builder.if_then(_is(builder, status, OUT_OF_BOUNDS), likely=False):
-        error = _object(IndexError)
-        runtime.c_api(builder, "PyErr_SetString", ir.VoidType(), error, memory)
-        builder.ret(_POINTER(None))
-
-
-# -- arrays
-
-
-def address_of(array: Array) -> int:
-    """The address of an array's first element."""
-    return int(array.ctypes.data)
-
-
-def laid_out(array: Array, v: Value) -> Array:
-    """The array, or a copy that lies in memory as a value does."""
-    return rows_laid_out(array[np.newaxis], v)[0, ...]
-
-
-def rows_laid_out(array: Array, v: Value) -> Array:
-    """An array each of whose rows lies in memory as a value does: the array itself, or a copy."""
-    pairs = zip(v.shape, array.strides[1:], v.strides, strict=True)
-    if all(a == b for n, a, b in pairs if n > 1) and array.flags.aligned:
-        return array
-    low, high = v.bounds
-    size = high - low + -(high - low) % v.itemsize
-    memory = np.empty(len(array) * size, np.uint8)
-    strides = (size, *v.strides)
-    copy: Array = np.ndarray(array.shape, v.dtype, memory, v.offset - low, strides)
-    copy[...] = array
-    return copy
