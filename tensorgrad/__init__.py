@@ -47,6 +47,7 @@ from . import (
     nn,
     optim,
     rules,  # noqa: F401
+    solvers,
     special,
     storage,
     training,
@@ -150,6 +151,7 @@ __all__ = [
     "safe_where",
     "save",
     "scan",
+    "solvers",
     "special",
     "stop_gradient",
     "storage",

@@ -111,11 +111,11 @@ class TracedBody:
                 f"{self.name}: {change} has changed before the derivative is computed, where a "
                 "compiled function traces the body again: change a copy"
             )
-        fresh = [_fresh(a) if a.dtype.kind in "fc" else a for a in arrays]
-        ends: list[Any] = [x._node if x.dtype.kind in "fc" else None for x in fresh]
+        inputs = [fresh(a) if a.dtype.kind in "fc" else a for a in arrays]
+        ends: list[Any] = [x._node if x.dtype.kind in "fc" else None for x in inputs]
         start = now()
         with enable_grad():
-            results = self(fresh)
+            results = self(inputs)
         seeds: dict[Node, Any] = {}
         for y, g in zip(results, cotangents, strict=True):
             if g is not None and isinstance(y, Tensor) and y._node is not None:
@@ -132,7 +132,7 @@ class TracedBody:
         return [found.get(end) for end in ends], [found.get(node) for node in self.sources]
 
 
-def _fresh(a: Any) -> Any:
+def fresh(a: Any) -> Any:
     """A tensor with the value of an array or tensor, and a new node."""
     if isinstance(a, Tensor) and a.requires_grad and mode.get().recording:
         return apply(alias, (a,))

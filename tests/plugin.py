@@ -15,7 +15,7 @@ import pytest
 
 import tensorgrad
 
-NEED_SCIPY = {"tensorgrad.optim.lbfgs.LBFGS"}
+NEED_SCIPY = ("tensorgrad.optim.lbfgs.LBFGS", "tensorgrad.solvers.", "solvers.md")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,7 +41,7 @@ def _names_in_doctests(doctest_namespace: dict[str, Any]) -> None:
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     if not isinstance(item, pytest.DoctestItem):
         return (yield)
-    if item.name in NEED_SCIPY:
+    if item.name.startswith(NEED_SCIPY):
         pytest.importorskip("scipy")
     with TemporaryDirectory() as folder, contextlib.chdir(folder):  # examples write files
         return (yield)

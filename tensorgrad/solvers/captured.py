@@ -1,0 +1,175 @@
+"""The functions that solvers get: their values for SciPy, and their derivatives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..bodies import as_of_now, fresh, or_zeros, sources_of
+from ..engine.backward import backpropagate, saved
+from ..engine.batching import Batch, NotBatchedError, levels_of, one_by_one
+from ..engine.dispatch import revive
+from ..engine.graph import Node, ancestors, now
+from ..engine.modes import enable_grad, mode, no_grad, plain
+from ..engine.operands import holds_tensors
+from ..engine.tensor import Tensor, asarray
+from ..engine.typing import Array, Function
+from ..engine.variable import tensor_of
+from ..errors import GraphError
+from ..linearization import handle
+from ..transforms import jacobian
+from ..tree import flatten, is_stateful, leaves
+
+
+class Captured:
+    """A user's function with its further arguments, as they are when the solver is called.
+
+    SciPy gets its `values`: plain arrays, computed from plain arrays. `sources` are the nodes of
+    tracked tensors that it uses: those in `args`, and others, such as parameters of a module, once
+    it has been called by `find_sources`.
+    """
+
+    def __init__(self, name: str, f: Function, args: Any = ()) -> None:
+        if not callable(f):
+            raise TypeError(f"{name}: takes a function first, not a {type(f).__name__}")
+        self.name = name
+        self.f = as_of_now(f)
+        found, structure = flatten(args if isinstance(args, tuple) else (args,), is_stateful)
+        tensors = [a for a in found if isinstance(a, Tensor)]
+        self.args = structure.unflatten(handle(a) if isinstance(a, Tensor) else a for a in found)
+        self.plain_args = structure.unflatten(map(plain, found))
+        self.uses_tensors = bool(tensors)
+        nodes = [a._node for a in tensors if mode.get().recording]
+        self.sources: list[Node] = [*dict.fromkeys(node for node in nodes if node is not None)]
+
+    def values(self, *arrays: Any) -> Array:
+        """The value of the function at plain arrays, or numbers, as an array."""
+        y = self.f(*arrays, *self.plain_args)
+        if type(y) is np.ndarray:
+            return y
+        if isinstance(y, (list, tuple)):
+            y = asarray(y) if holds_tensors(y) else np.asarray(y)
+        if isinstance(y, Tensor):
+            y = plain(y)
+            self.uses_tensors = True
+            if type(y) is Batch:
+                raise TypeError(
+                    f"{self.name}: in a vmap, the function must get what differs from sample to "
+                    "sample as an argument: pass it in args=, not from outside"
+                )
+        return np.asarray(y)
+
+    def number(self, *arrays: Any) -> float:
+        """The value of a function that returns one element."""
+        return float(self.values(*arrays).item())
+
+    def jacobian(self, x: Any) -> Array:
+        """The Jacobian by the first argument, as plain arrays of plain arrays."""
+        with no_grad():
+            return np.asarray(plain(jacobian(self)(np.asarray(x, float))))
+
+    def __call__(self, *arrays: Any) -> Tensor:
+        """The value of the function as a tensor, recorded by what is tracked."""
+        try:
+            return asarray(self.f(*arrays, *self.args))
+        except ValueError as error:
+            if isinstance(error.__cause__, TypeError):  # `array[0] = tensor`: NumPy hides our error
+                error.add_note(f"{self.name}: {error.__cause__}")
+            raise
+
+    def find_sources(self, *arrays: Any) -> None:
+        """Add the nodes that a call uses from outside to the sources."""
+        if mode.get().recording:
+            found = Recording(self, arrays).sources
+            self.sources += [node for node in found if node not in self.sources]
+
+
+class Recording:
+    """A recorded call of a function, through which cotangents can be carried back many times."""
+
+    def __init__(self, f: Captured, arrays: Sequence[Any]) -> None:
+        self._f = f
+        self._recorded = any(isinstance(a, Tensor) for a in arrays)
+        inputs = [fresh(asarray(a, None if hasattr(a, "dtype") else float)) for a in arrays]
+        self._ends: list[Any] = [x._node for x in inputs]
+        self._start = now()
+        with enable_grad():
+            self.y = f(*inputs)
+        self.sources = [n for n in sources_of([self.y], self._start) if n not in self._ends]
+        node = self.y._node
+        self._nodes = [] if node is None else ancestors(node, since=self._start)
+
+    def pull(self, g: Any) -> list[Any]:
+        """The cotangents of the arguments, from that of the result."""
+        return self._carried(g, self._ends)
+
+    def pull_to_sources(self, g: Any) -> list[Any]:
+        """The cotangents of the sources of the function, from that of the result."""
+        known = self._f.sources
+        if not set(self.sources) <= set(known):
+            raise GraphError(
+                f"{self._f.name}: the function uses a tracked tensor that it did not use in its "
+                "first call, so that its gradient would be missing: pass it in args="
+            )
+        return self._carried(g, known)
+
+    def _carried(self, g: Any, targets: Sequence[Any]) -> list[Any]:
+        recorded = self._recorded or isinstance(g, Tensor)
+        g = asarray(g, self.y.dtype) if recorded else plain(g).astype(self.y.dtype, copy=False)
+        seeds = {} if self.y._node is None else {self.y._node: g}
+        found = backpropagate(
+            self._nodes,
+            seeds,
+            {*targets},
+            operands=revive if recorded else saved,
+            since=self._start,
+        )
+        return [or_zeros(found.get(node), node) for node in targets]
+
+
+def is_batched(*values: Any) -> bool:
+    """Whether there is a batch among arrays and tensors."""
+    return any(type(plain(a)) is Batch for a in values)
+
+
+def require_one(*cotangents: Any) -> None:
+    """Raise NotBatchedError for a batch of cotangents, so that they are carried one by one."""
+    if any(level for g in cotangents for level in levels_of(plain(g))):
+        raise NotBatchedError("the derivative of a solver")
+
+
+def of_samples(
+    name: str, solve: Callable[..., tuple[Any, dict[str, Any]]], *operands: Any
+) -> tuple[Any, dict[str, Any]]:
+    """Call a solver; in a `vmap`, one sample after another, of the operands that have samples.
+
+    `solve` returns SciPy's result and those of its fields that have derivatives; so does this.
+    """
+    mode.get().interpreter.require_eager(
+        f"{name} calls SciPy, whose steps depend on values: call it outside of compiled code"
+    )
+    found: list[Any] = []
+
+    def one(*operands: Any) -> dict[str, Any]:
+        if is_batched(*leaves(operands)):
+            return one_by_one(one, operands, {})  # type: ignore[no-any-return]
+        result, fields = solve(*operands)
+        found.append(result)
+        return fields
+
+    fields = one(*operands)
+    return found[0] if len(found) == 1 else _of_all(found), fields
+
+
+def _of_all(results: Sequence[Any]) -> Any:
+    """SciPy's results for all samples: whether all succeeded, and the first message if not."""
+    failed = [result for result in results if not getattr(result, "success", True)]
+    return failed[0] if failed else results[0]
+
+
+def as_result(value: Any, *like: Any) -> Any:
+    """An array as a tensor, if one of the others is."""
+    is_tensor = any(isinstance(a, Tensor) for a in like)
+    return tensor_of(value, None) if is_tensor and not isinstance(value, Tensor) else value
