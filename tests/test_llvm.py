@@ -125,6 +125,44 @@ def test_arguments_lie_in_memory_in_any_way(name: str) -> None:
     assert_same(rows.scan(other[np.newaxis]), (np.exp(other) - 1)[np.newaxis], roundings=4)
 
 
+ARGUMENTS: dict[str, Callable[[Any], Any]] = {
+    "the state": lambda total: total.data,
+    "a view of the state": lambda total: total.data[::-1],
+    "the gradient": lambda total: total.grad,
+    "another shape": lambda _: np.arange(3.0)[:, np.newaxis],
+    "another dtype": lambda _: np.arange(6).reshape(3, 2),
+    "another dtype of this size": lambda _: np.arange(6, dtype=np.int64).reshape(3, 2),
+    "by columns": lambda _: np.asfortranarray(np.arange(6.0).reshape(3, 2)),
+    "a tensor": lambda _: tg.Tensor(np.arange(6.0).reshape(3, 2)),
+    "a subclass": lambda _: np.ma.masked_less(np.arange(6.0).reshape(3, 2), 2).data,
+    "a number": lambda _: np.float64(2.0),
+}
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_arguments_of_all_kinds(name: str) -> None:
+    """The program notices what is not like the array that it was made for."""
+
+    def run(backend: str) -> list[Any]:
+        total = tg.Tensor(np.arange(6.0).reshape(3, 2), requires_grad=True)
+
+        def add(x: Any) -> Any:
+            total.grad = None
+            y = np.sum(total * total)
+            y.backward()
+            with tg.no_grad():
+                total.data[...] = total.data * 2.0
+                return total.data + x * 1.0
+
+        compiled = tg.compile(add, backend=backend)
+        compiled(np.ones((3, 2)))
+        plain = np.ones((3, 2))
+        outputs = [compiled(ARGUMENTS[name](total)), compiled(plain), compiled(plain[:])]
+        return [*outputs, total.data, total.grad]
+
+    assert_same(run("llvm"), run("numpy"), roundings=4)
+
+
 def test_a_loop_over_memory_that_it_changes() -> None:
     """A batch that is the state itself is read as it is when its turn comes."""
 

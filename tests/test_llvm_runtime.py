@@ -63,7 +63,7 @@ def test_the_reason_names_the_build_of_python(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_reason_names_the_layout_of_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime, "_data_follows_the_head", lambda: False)
+    monkeypatch.setattr(runtime, "_arrays_are_as_expected", lambda: False)
     assert f"NumPy {np.__version__} have another layout" in str(runtime.why_not.__wrapped__())
 
 

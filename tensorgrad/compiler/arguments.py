@@ -98,16 +98,21 @@ class Arguments:
                 tensors.append((leaves[-1], tracer))
         return self._structure.unflatten(leaves), tensors
 
-    def entrance(self, code: Code, names: Iterable[str]) -> list[str] | None:
+    def entrance(
+        self, code: Code, names: Iterable[str], tested: Collection[str] = ()
+    ) -> list[str] | None:
         """Lines that find the arrays in a tuple `args`, or return MISS for another signature.
 
-        `names` are those that the arrays get. None is returned where lines cannot do it: for
+        `names` are those that the arrays get; those `tested` are not looked at, as other lines do
+        that. None is returned where lines cannot do it: for
         arguments by name, and in containers other than Python's own.
         """
         by_position, by_name = self._structure.children
         if by_name.children:
             return None
-        return _unpacked(code, by_position, "args", iter(self._kinds), iter(names))
+        lines = _unpacked(code, by_position, "args", iter(self._kinds), iter(names))
+        tests = tuple(f"if type({name}) is not ndarray" for name in tested)
+        return lines and [line for line in lines if not line.startswith(tests)]
 
 
 class _Input(NamedTuple):

@@ -28,15 +28,21 @@ class Native(Protocol):
 
 
 class Code:
-    """Lines of Python, and the objects that their names stand for; `native` is what they call."""
+    """Lines of Python, and the objects that their names stand for; `native` is what they call.
 
-    def __init__(self, names: Mapping[str, Any]) -> None:
+    The `parameters` are the values a0, a1 ... that a call passes.
+    """
+
+    def __init__(self, names: Mapping[str, Any], parameters: Sequence[Value] = ()) -> None:
         self.names = dict(names)
         self.native: Native | None = None
+        self.parameters = parameters
         self._by_id = {id(thing): name for name, thing in names.items()}
         self._numbers = itertools.count(1)
         self._values: dict[Value, str] = {}
         self._full: dict[Any, Array] = {}
+        for i, v in enumerate(parameters):
+            self.local(v, f"a{i}")
 
     def name(self, thing: Any, wish: str = "c") -> str:
         """A name for an object, always the same."""

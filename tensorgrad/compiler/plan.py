@@ -6,7 +6,7 @@ import contextlib
 import functools
 import gc
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..engine.graph import Node
@@ -81,18 +81,20 @@ class Plan:
         program = self._after_passes(traced, trace, with_stages)
         self._results = results = results.replaced(program.outputs)
         buffers = self._buffers(program, results, earlier, 1 if is_body else LARGE)
-        self._code = code = Code(names(token))
-        self._inputs = [code.local(v, f"a{i}") for i, v in enumerate(trace.inputs)]
+        self._code = code = Code(names(token), trace.inputs)
+        self._inputs = [*map(code.text, trace.inputs)]
         taken = earlier_gradients(code, earlier, results, buffers.calls)
         _name_outside(code, [*results.values, *(v for c in buffers.calls for v in c.reads)])
         trace.progress(f"writing {len(program.calls):,} lines of Python")
         self._segments = self._backend.segments(code, buffers)
         self._holds = conditions(code, trace)
         self._layouts = same_strides(code, {v: arrays[v] for v in counting if v in arrays})
+        tested = self._tested(results)
+        others = [v for v in trace.inputs if v not in tested]
         self._begin = [
             *taken,
             *same_strides(code, {v: v for v in counting if v not in arrays}),
-            *apart_from_state(code, trace, buffers.calls, results),
+            *apart_from_state(code, trace, others, buffers.calls, results),
         ]
         self._effects = effects(code, results, trace)
         self._adds_up = bool(taken)
@@ -104,7 +106,7 @@ class Plan:
             *answer(code, results, buffers.fresh),
         ]
         self._lines = function("run", self._inputs, lines)
-        self.replay = self._entry(arguments, lines)
+        self.replay = self._entry(arguments, lines, {*map(code.text, tested)})
         self._undo = Undo(trace, buffers.calls, arrays_of_gradients(code, results))
 
     def _after_passes(self, program: Program, trace: Trace, with_stages: bool) -> Program:
@@ -164,9 +166,22 @@ class Plan:
         """The machine code of native functions, as text."""
         return "" if self._code.native is None else self._code.native.assembly
 
-    def _entry(self, arguments: Arguments, lines: Sequence[str]) -> Function:
-        """`replay`: `run` for a tuple of arguments, after a test whether they fit."""
-        checks = arguments.entrance(self._code, self._inputs)
+    def _tested(self, results: Results) -> Collection[Value]:
+        """The inputs that the first line tests, before anything else looks at them."""
+        first = next((segment for segment in self._segments if segment.lines), None)
+        if first is None or self._layouts:
+            return ()
+        returned = {v.storage for v in results.values}
+        return {v for v in first.tested if v.storage not in returned}
+
+    def _entry(
+        self, arguments: Arguments, lines: Sequence[str], tested: Collection[str]
+    ) -> Function:
+        """`replay`: `run` for a tuple of arguments, after a test whether they fit.
+
+        The lines test some of them themselves.
+        """
+        checks = arguments.entrance(self._code, self._inputs, tested)
         if checks is None:
             return no_entry
         start = [

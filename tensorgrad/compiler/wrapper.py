@@ -7,7 +7,7 @@ of leaves, and the results.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -75,9 +75,9 @@ def earlier_gradients(
 
 
 def apart_from_state(
-    code: Code, trace: Trace, calls: Sequence[Call], results: Results
+    code: Code, trace: Trace, inputs: Iterable[Value], calls: Sequence[Call], results: Results
 ) -> list[str]:
-    """Lines that copy arguments which lie where the program writes before it last reads them."""
+    """Lines that copy inputs which lie where the program writes before it last reads them."""
     first: dict[int, int] = {}  # the number of the first call that changes what lies in an array
     last = {v.storage: i for i, call in enumerate(calls) for v in call.reads}
     last |= {v.storage: len(calls) for v in results.returned}
@@ -89,7 +89,7 @@ def apart_from_state(
     owners = [owner_of(array) for _, array, _ in trace.tensors.values()]
     owners += map(owner_of, arrays_of_gradients(code, results))
     lines = []
-    for v in trace.inputs:
+    for v in inputs:
         name, done = code.text(v), last.get(v.storage, -1)
         changed = {id(o): o for o in owners if first.get(id(o), done + 1) <= done}.values()
         same = [o for o in changed if (o.shape, o.dtype) == (v.shape, v.dtype)]

@@ -17,7 +17,8 @@ from .registry import NO_KWARGS, PART, Rule
 from .typing import Array, Line
 
 _ndarray, _new = np.ndarray, object.__new__
-_serial = itertools.count(1)
+now = itertools.count(1).__next__
+"""Return a serial number that is greater than those of all nodes so far."""
 _by_serial = operator.attrgetter("serial")
 
 
@@ -25,11 +26,6 @@ def note_levels(node: Node, array: Any) -> None:
     """Note of which batches the output of a node is one."""
     if type(array) is Batch:
         node.levels = frozenset(levels_of(array))
-
-
-def now() -> int:
-    """Return a serial number that is greater than those of all nodes so far."""
-    return next(_serial)
 
 
 class Node(Spec):
@@ -136,7 +132,7 @@ def node_of(
     node.args = args
     node.kwargs = kwargs
     node.out = out
-    node.serial = next(_serial)
+    node.serial = now()
     node.grad = None
     node.keeps_grad = rule is None
     return node

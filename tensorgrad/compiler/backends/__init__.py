@@ -8,8 +8,8 @@ them, which are the same for each back end: whether the arguments fit, gradients
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ..buffers import Buffers
@@ -25,11 +25,15 @@ class Segment:
 
     The calls have the same floating-point error settings. `new` has those of the lines that make
     an array in C order for a result, by that result: in a loop, the array is a row of a larger one.
+    `tested` are inputs that nothing else reads: before the lines change anything, they raise
+    `Diverged` unless these are arrays of the right shape and dtype, and they copy those that lie in
+    memory that they change.
     """
 
     calls: Sequence[Call]
     lines: list[str]
     new: Mapping[Value, str]
+    tested: Collection[Value] = field(default=(), kw_only=True)
 
 
 class Loop(NamedTuple):

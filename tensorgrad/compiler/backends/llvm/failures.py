@@ -59,9 +59,19 @@ def address_of(array: Array) -> int:
     return int(array.ctypes.data)
 
 
+def is_like(thing: object, v: Value) -> bool:
+    """Whether an object is an array of a value's shape and dtype."""
+    return type(thing) is np.ndarray and thing.shape == v.shape and thing.dtype == v.dtype
+
+
 def laid_out(array: Array, v: Value) -> Array:
     """The array, or a copy that lies in memory as a value does."""
     return rows_laid_out(array[np.newaxis], v)[0, ...]
+
+
+def copied(array: Array, v: Value) -> Array:
+    """A copy of an array that lies in memory as a value does."""
+    return _rows_copied(array[np.newaxis], v)[0, ...]
 
 
 def rows_laid_out(array: Array, v: Value) -> Array:
@@ -69,6 +79,10 @@ def rows_laid_out(array: Array, v: Value) -> Array:
     pairs = zip(v.shape, array.strides[1:], v.strides, strict=True)
     if all(a == b for n, a, b in pairs if n > 1) and array.flags.aligned:
         return array
+    return _rows_copied(array, v)
+
+
+def _rows_copied(array: Array, v: Value) -> Array:
     low, high = v.bounds
     size = high - low + -(high - low) % v.itemsize
     memory = np.empty(len(array) * size, np.uint8)

@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import byte_bounds
 
 from ....engine.typing import Array, Function
 from ....engine.views import owner_of
@@ -25,7 +26,7 @@ from .bodies import Unknown
 from .failures import Failures, address_of, rows_laid_out
 from .kernels import KERNELS, Draw
 from .lowering import is_of_floats, kernel_of, lower, repeating
-from .segments import Module, NativeFunction
+from .segments import Module, NativeFunction, Span
 
 CHUNK = 0.01  # seconds of a loop, after which Ctrl-C and other threads get their turn
 
@@ -42,10 +43,12 @@ class LLVM(NumpySource):
         calls = _lowered(buffers.calls, code.variables())
         runs = [[*run] for _, run in groupby(calls, _is_kernel)]
         loops = all(_is_kernel(call) or call.kind == "view" for call in calls)
-        roots = _roots(code, buffers)
-        module = Module(_Addresses(buffers).of)
+        addresses = _Addresses(buffers)
+        roots = _roots(code, buffers, addresses)
+        tested = _tested(code, runs, addresses)
+        module = Module(addresses.of)
         functions = {
-            i: module.add(f"native_{i}", run, roots, loops)
+            i: module.add(f"native_{i}", run, roots, loops, {} if i else tested)
             for i, run in enumerate(runs)
             if _is_kernel(run[0])
         }
@@ -124,12 +127,12 @@ def _is_kernel(call: Call) -> bool:
     return isinstance(call.fun, KERNELS)
 
 
-def _roots(code: Code, buffers: Buffers) -> dict[Storage, Value]:
+def _roots(code: Code, buffers: Buffers, addresses: _Addresses) -> dict[Storage, Value]:
     """The values that are variables, by their storages: the first one of each."""
     made = [r for call in buffers.calls for r in call.results]
     roots: dict[Storage, Value] = {}
     for v in [*code.variables(), *made]:
-        if v.storage.array is None and buffers.array_of(v) is None:
+        if not addresses.knows(v):
             roots.setdefault(v.storage, v)
     return roots
 
@@ -144,10 +147,35 @@ class _Addresses:
     def of(self, v: Value) -> int:
         """The address of the first element."""
         if v.storage not in self._starts:
-            array = self._buffers.array_of(v)
-            start = address_of(v.array if array is None else array) - v.offset
-            self._starts[v.storage] = start
+            self._starts[v.storage] = address_of(self._array(v)) - v.offset
         return self._starts[v.storage] + v.offset
+
+    def knows(self, v: Value) -> bool:
+        """Whether the value stays where it is."""
+        return v.storage.array is not None or self._buffers.array_of(v) is not None
+
+    def memory(self, v: Value) -> Span:
+        """All of the memory that the value is a part of."""
+        return Span(*byte_bounds(owner_of(self._array(v))))
+
+    def _array(self, v: Value) -> Array:
+        array = self._buffers.array_of(v)
+        return v.array if array is None else array
+
+
+def _tested(
+    code: Code, runs: Sequence[Sequence[Call]], addresses: _Addresses
+) -> dict[Value, list[Span]]:
+    """The parameters that the first run can test, and the memory that they must not lie in.
+
+    No other run reads them, and NumPy has one object for their dtype.
+    """
+    first, *others = runs or [[]]
+    later = {v.storage for run in others for call in run for v in call.reads}
+    made = (v for call in first if _is_kernel(call) for v in call.fun.written)
+    memory = sorted({addresses.memory(v) for v in made if addresses.knows(v)})
+    own = (v for v in code.parameters if v.storage not in later)
+    return {v: memory for v in own if v.dtype is np.dtype(v.dtype.char)}
 
 
 def _native(
@@ -178,7 +206,9 @@ def _native(
     loop = runtime.builtin(library, function.loop, plain) if function.loop else None
     changed = [v.array for call in calls for v in call.changes if v.storage.home == "state"]
     lines = [*new.values(), *lines]
-    return NativeSegment(calls, lines, in_rows(new), function, loop, changed, locks, failures)
+    return NativeSegment(
+        calls, lines, in_rows(new), function, loop, changed, locks, failures, tested=function.tested
+    )
 
 
 def _table(

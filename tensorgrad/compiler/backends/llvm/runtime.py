@@ -72,19 +72,39 @@ def why_not() -> str | None:
         return str(error)
     if not host().fma:
         return "native code needs a processor with fused multiply-add instructions"
-    if not _data_follows_the_head():
+    if not _arrays_are_as_expected():
         return f"the arrays of NumPy {np.__version__} have another layout in memory than expected"
     return None
 
 
-def _data_follows_the_head() -> bool:
-    """Tell whether an array's data pointer is the first field after the head of the object."""
+class _ArrayFields(ctypes.Structure):
+    """What native code reads of an array, from its type on: NumPy's PyArrayObject_fields."""
+
+    _fields_ = (
+        ("type", ctypes.c_void_p),
+        ("data", ctypes.c_void_p),
+        ("ndim", ctypes.c_int),
+        ("shape", ctypes.POINTER(ctypes.c_ssize_t)),
+        ("strides", ctypes.POINTER(ctypes.c_ssize_t)),
+        ("base", ctypes.c_void_p),
+        ("dtype", ctypes.c_void_p),
+    )
+
+
+def _arrays_are_as_expected() -> bool:
+    """Tell whether NumPy's arrays have the fields that native code reads, where it reads them."""
     whole = np.zeros((4, 6), np.float32)
     arrays = [whole, whole[1:, ::2], whole.T, np.array(1.0), np.zeros((0, 3))]
-    return all(
-        ctypes.c_void_p.from_address(id(array) + object.__basicsize__).value == array.ctypes.data
-        for array in arrays
-    )
+    before = object.__basicsize__ - ctypes.sizeof(ctypes.c_void_p)
+    for array in arrays:
+        found = _ArrayFields.from_address(id(array) + before)
+        scalars = found.type, found.data, found.ndim, found.dtype
+        if scalars != (id(np.ndarray), array.ctypes.data, array.ndim, id(array.dtype)):
+            return False
+        lengths = found.shape[: array.ndim], found.strides[: array.ndim]
+        if lengths != ([*array.shape], [*array.strides]):
+            return False
+    return True
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,17 @@
 
 The addresses of arrays that stay where they are lie in the code. Other arrays are arguments. They
 must lie in memory as the values did while tracing: else the function does nothing, and returns
-False; and else True. Where a guard does not hold, it raises Diverged. Where elements do not fulfil
-a requirement, it returns False, too, and `Failures` know of which check: what came before has
-changed then, and must not be done again.
+False; and else True. Of some it tests, too, that they are arrays of the right shape and dtype, and
+lie apart from what it changes. Where a guard does not hold, it raises Diverged. Where elements do
+not fulfil a requirement, it returns False, too, and `Failures` know of which check: what came
+before has changed then, and must not be done again.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Hashable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +21,7 @@ from llvmlite import ir
 from ....engine.typing import Array, Function
 from ...ir import Call, Diverged, Storage, Value
 from . import matrices, nests, products, random, runtime
-from .failures import Failures, address_of, laid_out
+from .failures import Failures, address_of, copied, is_like, laid_out
 from .kernels import Check, Draw, Guard, Kernel, Nest, Product
 from .lanes import Lanes, constant
 from .loops import INDEX, all_lanes, loop, vector_type
@@ -28,33 +30,47 @@ from .registers import cast, memory_kind
 _POINTER = ir.PointerType()
 _BYTE = ir.IntType(8)
 _DATA = object.__basicsize__  # bytes from the start of an array to its fields, on 64 bits
-_STRIDES = _DATA + 24
+_TYPE, _NDIM, _SHAPE, _STRIDES, _DTYPE = (_DATA + offset for offset in (-8, 8, 16, 24, 40))
 LONG = 1 << 18  # operations on elements, some 20 us: others threads may run during more than that
 # How the code of a function ends.
 _STATUS = ir.IntType(8)
 DONE, DIVERGED, FAILED = range(3)
 
 
+class Span(NamedTuple):
+    """The address of the first byte of some memory, and the one after the last."""
+
+    start: int
+    stop: int
+
+
 class NativeFunction(NamedTuple):
     """A function of the module that makes a run of kernels, and one that does so many times.
 
-    `arguments` are the values that Python passes, `written` the numbers of those that change.
+    `arguments` are the values that Python passes: it tests those `tested` itself. `written` are the
+    numbers of those that change.
     """
 
     name: str
     loop: str
     arguments: Sequence[Value]
+    tested: Collection[Value]
     written: frozenset[int]
 
     def otherwise(self, plain: Function, failures: Failures) -> Function:
         """What is to be done where the function returns False.
 
-        It raises the error of a check, or else makes the kernels for arrays as they lie in memory.
+        It raises the error of a check, or Diverged where an argument has another shape or dtype. Or
+        else it makes the kernels for arrays as they lie in memory: for copies of those that are
+        tested, as they may lie where the function writes.
         """
 
         def native(*arrays: Array) -> None:
             failures.raise_last(self.arguments, arrays)
-            copies = [laid_out(a, v) for a, v in zip(arrays, self.arguments, strict=True)]
+            pairs = [*zip(arrays, self.arguments, strict=True)]
+            if not all(is_like(a, v) for a, v in pairs if v in self.tested):
+                raise Diverged
+            copies = [copied(a, v) if v in self.tested else laid_out(a, v) for a, v in pairs]
             if not plain(*copies):
                 failures.raise_last(self.arguments, copies)
             for i in self.written:
@@ -73,39 +89,54 @@ class Module:
         self._kernels: dict[Hashable, ir.Function] = {}
 
     def add(
-        self, name: str, calls: Sequence[Call], roots: Mapping[Storage, Value], loops: bool
+        self,
+        name: str,
+        calls: Sequence[Call],
+        roots: Mapping[Storage, Value],
+        loops: bool,
+        tested: Mapping[Value, Sequence[Span]] = {},
     ) -> NativeFunction:
         """Add the function of a run of kernels, and if it `loops`, one that makes many steps.
 
-        `roots` are the values that are arguments.
+        `roots` are the values that are arguments, `tested` those that it has to test, and the
+        memory that they must not lie in.
         """
         values = [v for call in calls for v in call.fun.pointers]
         arguments = [*dict.fromkeys(roots[v.storage] for v in values if v.storage in roots)]
         changed = {v.storage for call in calls for v in call.fun.written}
+        tested = {v: tested[v] for v in arguments if v in tested}
         body = self._body(f"{name}.body", calls, arguments)
         is_long = sum(call.fun.operations for call in calls) > LONG
-        self._add_call(name, body, arguments, is_long)
+        self._add_call(name, body, arguments, tested, is_long)
         loop_name = f"{name}_loop" if loops else ""
         if loops:
             self._add_loop(loop_name, body)
         written = frozenset(i for i, v in enumerate(arguments) if v.storage in changed)
-        return NativeFunction(name, loop_name, arguments, written)
+        return NativeFunction(name, loop_name, arguments, tested, written)
 
     def _add_call(
-        self, name: str, body: ir.Function, arguments: Sequence[Value], is_long: bool
+        self,
+        name: str,
+        body: ir.Function,
+        arguments: Sequence[Value],
+        tested: Mapping[Value, Sequence[Span]],
+        is_long: bool,
     ) -> None:
         builder, given = runtime.builtin_function(self.module, name)
+        other = builder.append_basic_block("other")
+        with builder.goto_block(other):
+            builder.ret(_reference(builder, False))
         pointers = []
         for i, v in enumerate(arguments):
             array = builder.load(_at(builder, given, 8 * i), typ=_POINTER)
-            for test in _other_layout(builder, array, v):
-                with builder.if_then(test, likely=False):
-                    builder.ret(_reference(builder, False))
+            if v in tested:
+                _require_like(builder, array, v, other)
+            _go_unless(builder, _other_layout(builder, array, v), other)
             pointers.append(_field(builder, array, _DATA))
+            _go_unless(builder, _overlaps(builder, pointers[-1], v, tested.get(v, ())), other)
         with runtime.without_gil(builder) if is_long else contextlib.nullcontext():
             status = builder.call(body, pointers)
-        with builder.if_then(_is(builder, status, FAILED), likely=False):
-            builder.ret(_reference(builder, False))
+        _go_unless(builder, [_is(builder, status, FAILED)], other)
         with builder.if_then(_is(builder, status, DIVERGED), likely=False):
             runtime.c_api(builder, "PyErr_SetNone", ir.VoidType(), _object(Diverged))
             builder.ret(_POINTER(None))
@@ -342,6 +373,31 @@ def _counted(
     return index
 
 
+def _go_unless(builder: ir.IRBuilder, tests: Sequence[ir.Value], other: ir.Block) -> None:
+    """Go on unless one of some tests is true: then go to another block."""
+    if tests:
+        inside = builder.append_basic_block("inside")
+        builder.cbranch(functools.reduce(builder.or_, tests), other, inside)
+        builder.position_at_end(inside)
+
+
+def _require_like(builder: ir.IRBuilder, thing: ir.Value, v: Value, other: ir.Block) -> None:
+    """Go to another block unless an object is an array of a value's shape and dtype."""
+
+    def differs(offset: int, expected: object) -> ir.Value:
+        return builder.icmp_unsigned("!=", _field(builder, thing, offset), _object(expected))
+
+    _go_unless(builder, [differs(_TYPE, np.ndarray)], other)
+    size = ir.IntType(32)
+    ndim = builder.load(_at(builder, thing, _NDIM), typ=size)
+    tests = [builder.icmp_unsigned("!=", ndim, size(v.ndim)), differs(_DTYPE, v.dtype)]
+    _go_unless(builder, tests, other)
+    shape = _field(builder, thing, _SHAPE)
+    found = [builder.load(_at(builder, shape, 8 * i), typ=INDEX) for i in range(v.ndim)]
+    sizes = zip(found, v.shape, strict=True)
+    _go_unless(builder, [builder.icmp_unsigned("!=", a, INDEX(n)) for a, n in sizes], other)
+
+
 def _other_layout(builder: ir.IRBuilder, array: ir.Value, v: Value) -> list[ir.Value]:
     """Tests that are true where an array's strides or alignment are not those of a value."""
     strides = _field(builder, array, _STRIDES)
@@ -354,6 +410,20 @@ def _other_layout(builder: ir.IRBuilder, array: ir.Value, v: Value) -> list[ir.V
         address = builder.ptrtoint(_field(builder, array, _DATA), INDEX)
         rest = builder.and_(address, INDEX(v.dtype.alignment - 1))
         tests.append(builder.icmp_unsigned("!=", rest, INDEX(0)))
+    return tests
+
+
+def _overlaps(
+    builder: ir.IRBuilder, pointer: ir.Value, v: Value, spans: Sequence[Span]
+) -> list[ir.Value]:
+    """Tests that are true where what lies at a pointer as a value does shares memory with spans."""
+    low, high = (bound - v.offset for bound in v.bounds)
+    first = builder.ptrtoint(pointer, INDEX)
+    tests = []
+    for start, stop in spans:  # `low` lies from `start - (high - low) + 1` to `stop - 1`
+        distance = builder.sub(first, INDEX(start - high + 1))
+        size = stop - start + high - low - 1
+        tests.append(builder.icmp_unsigned("<", distance, INDEX(size)))
     return tests
 
 
