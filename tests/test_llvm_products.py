@@ -145,8 +145,10 @@ def test_strides(layouts: tuple[Layout, Layout, Layout]) -> None:
         check(shape, layouts, at_end=at_end)
 
 
-@pytest.mark.parametrize(("vector_bytes", "registers"), [(16, 32), (16, 16), (32, 16), (64, 32)])
-@pytest.mark.parametrize("shape", one_in(2, [(13, 11, 37), (37, 64, 2)]), ids=str)
+@pytest.mark.parametrize(
+    ("vector_bytes", "registers"), [(16, 32), (16, 16), (16, 8), (32, 16), (64, 32)]
+)
+@pytest.mark.parametrize("shape", [(1, 20, 270), *one_in(2, [(13, 11, 37), (37, 64, 2)])], ids=str)
 def test_vectors_of_other_processors(
     shape: tuple[int, int, int], vector_bytes: int, registers: int
 ) -> None:

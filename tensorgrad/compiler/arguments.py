@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import numpy as np
 from .. import tree
 from ..engine.modes import mode
 from ..engine.tensor import Tensor
-from ..engine.typing import Array
+from ..engine.typing import Array, Function
 from ..engine.variable import tensor_of
 from ..errors import TraceError
 from ..tree import TreeDef, flatten, is_stateful
@@ -83,6 +84,14 @@ class Arguments:
             if not isinstance(kind, _Input)
         ]
 
+    def labels(self, fun: Function) -> list[str]:
+        """For each array, an expression for it by the names of a function's parameters."""
+        by_position, by_name = self._structure.children
+        names = [*_positional(fun, len(by_position.children)), *by_name.keys]
+        parts = [*by_position.children, *by_name.children]
+        labels = [name + path for name, part in zip(names, parts) for path in part.paths()]
+        return [a for a, kind in zip(labels, self._kinds) if isinstance(kind, _Input)]
+
     def traced(self, trace: Trace) -> tuple[Any, list[tuple[Tensor, Any]]]:
         """The arguments as the traced function gets them; and the tensors among them."""
         arrays = iter(self.arrays)
@@ -113,6 +122,17 @@ class Arguments:
         lines = _unpacked(code, by_position, "args", iter(self._kinds), iter(names))
         tests = tuple(f"if type({name}) is not ndarray" for name in tested)
         return lines and [line for line in lines if not line.startswith(tests)]
+
+
+def _positional(fun: Function, count: int) -> list[str]:
+    """Names for arguments by position: those of the parameters, as far as there are any."""
+    try:
+        parameters = inspect.signature(fun).parameters.values()
+    except (TypeError, ValueError):  # of functions that are not written in Python
+        return [f"x{i}" for i in range(count)]
+    kinds = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
+    names = [p.name for p in parameters if p.kind in kinds][:count]
+    return names + [f"x{i}" for i in range(len(names), count)]
 
 
 class _Input(NamedTuple):

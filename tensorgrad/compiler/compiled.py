@@ -360,7 +360,10 @@ class Compiled:
         """
         before = mode.get()
         roots = [self._fun, *call.things]
-        trace, snapshot = Trace(self._name), Snapshot(*roots, call.leaves)
+        trace = Trace(self._name)
+        if with_stages:  # before the snapshot: to ask for a signature changes a ufunc
+            trace.parameters = call.labels(self._fun)
+        snapshot = Snapshot(*roots, call.leaves)
         trace.backend, trace.passes, trace.turns, test = way
         if test is not None:
             trace.require_true(test)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..engine.graph import Node
 from ..engine.typing import Function
@@ -19,7 +20,7 @@ from .functions import MakesNew
 from .ir import Call, Program, Storage, Value
 from .ops import is_of_numbers
 from .report import Profile, Step, Undo, listing, step_of
-from .results import Results
+from .results import Results, Source
 from .stages import Stage, run_passes
 from .strides import whose_strides_count
 from .tracing import Trace
@@ -34,6 +35,9 @@ from .wrapper import (
     names,
     same_strides,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LARGE = 1 << 12  # bytes: larger results get memory of their own at each call, smaller are copied
 
@@ -79,6 +83,8 @@ class Plan:
         counting = [] if is_body else whose_strides_count(trace.calls, inputs, results.values)
         traced = Program(inputs, trace.calls, results.values)
         program = self._after_passes(traced, trace, with_stages)
+        if with_stages:
+            self._source = Source(arguments.name, traced, results, trace.parameters, trace.labels)
         self._results = results = results.replaced(program.outputs)
         buffers = self._buffers(program, results, earlier, 1 if is_body else LARGE)
         self._code = code = Code(names(token), trace.inputs)
@@ -224,6 +230,42 @@ class Plan:
             f"{len(self.steps)} calls by {self._backend.name}, {memory}",
             *self._remarks,
         ])  # fmt: skip
+
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        name: str | None = None,
+        weights: Literal["inside", "argument"] = "inside",
+        target: str | None = None,
+        cpu: str | None = None,
+        features: str | None = None,
+        threads: bool = True,
+    ) -> list[Path]:
+        """Write an object file and a C header; return their paths. Only for plans of `lower`.
+
+        `path` is that of the files, without `.o` and `.h`. The C function has its last part as its
+        `name`, if no other one is given. It gets pointers to the arguments of the Python function,
+        arrays by rows, and then to the results; sizes are constants in the header. It needs neither
+        Python nor NumPy.
+
+        Parameters and other arrays from outside lie in the object file, with the elements that they
+        have now. With `weights="argument"` they are written to a third file, `.weights`, and the C
+        function gets a pointer to its content as the last argument.
+
+        `target` is the triple of another system, such as "aarch64-linux-gnu", `cpu` its processor,
+        and `features` more or fewer instructions, such as "+avx2,-fma", in the words of LLVM. By
+        default, the code is for this machine; with a target, for every processor of that kind.
+        Temporary arrays lie in memory of the thread. Without `threads`, which some systems do not
+        have, they lie in static memory, and only one call can run at a time.
+
+        Raises a TraceError that names the line if a call cannot become native code, draws random
+        numbers, or changes an array: call `eval()` on a network before `lower`. Raises ValueError
+        for a target that LLVM does not know. [Deploy](../deploy.md) has a whole program.
+        """
+        from .export import Files, export  # it imports pathlib, which takes a while
+
+        return export(self._source, Files.of(path, name, weights, threads), target, cpu, features)
 
     def profile(self, n: int = 100) -> Profile:
         """Return the least time of each call in `n` runs, on arguments like the first ones.

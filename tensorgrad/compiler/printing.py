@@ -126,7 +126,7 @@ def text_of(program: Program, labels: Labels = ()) -> str:
     outside = [
         (
             f"{value.storage.home} {names.typed(value)}",
-            _label(value, labels) or _residents(value, program, names),
+            label_of(value, labels) or _residents(value, program, names),
         )
         for value in [*names.given]
         if value not in names.made
@@ -149,7 +149,7 @@ def _residents(value: Value, program: Program, names: Names) -> str:
     return f"{', '.join(map(names.name, inside))} side by side"
 
 
-def _label(value: Value, labels: Labels) -> str:
+def label_of(value: Value, labels: Labels) -> str:
     """What the user calls a state: an array in the same memory, those in it, or one around it."""
     if value.storage.home != "state" or not value.size:
         return ""

@@ -13,8 +13,9 @@ from ..engine.tensor import Tensor
 from ..engine.variable import tensor_of
 from ..errors import GraphError, TraceError
 from ..tree import TreeDef, flatten, is_stateful
-from .ir import Value
+from .ir import Program, Value
 from .objects import attributes_of
+from .printing import Labels
 from .tracer import Tracer
 from .tracing import Trace
 
@@ -71,6 +72,16 @@ class Results(NamedTuple):
             self.structure,
             {node: v and same[v] for node, v in self.gradients.items()},
         )
+
+
+class Source(NamedTuple):
+    """What is exported: a function as it was traced, and what the user calls its parts."""
+
+    function: str
+    program: Program
+    results: Results
+    parameters: Sequence[str]
+    labels: Labels
 
 
 def outputs_of(trace: Trace, y: Any, outside: Iterable[Tensor]) -> tuple[list[Output], TreeDef]:

@@ -76,6 +76,7 @@ class Trace(Recorder):
         self.turns: Turns | None = None  # until native code takes over
         self.passes: Sequence[Pass] = NUMPY.passes  # that the program goes through
         self.labels: Labels = ()  # what the user calls the arrays from outside, to be printed
+        self.parameters: Sequence[str] = ()  # and, if a C function may be made, the arguments
         # The leaves whose `grad` was read or set, with those that they had; of those whose `grad`
         # was read first, what stands for it; and the leaves whose data changed, in order.
         self.gradients: dict[Node, Any] = {}

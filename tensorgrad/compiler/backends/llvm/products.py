@@ -183,7 +183,7 @@ class _Product(Writer):
         m, n = self.c.shape
         vectors = _vectors(n, self.lanes)
         # Two vectors for each element of the left matrix; more, if a tile has few rows.
-        across = min(len(vectors), max(2, _LATENCY // m))
+        across = min(len(vectors), max(2, _LATENCY // m), (self.registers - 1) // 2)
 
         def write(column: ir.Value, vectors: Sequence[_Vector]) -> None:
             right = self.moved(self.b, INDEX(0), column)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -79,14 +80,78 @@ class NativeFunction(NamedTuple):
         return native
 
 
-class Module:
-    """The code of functions. Kernels that differ in addresses alone share it."""
+class Bodies(ABC):
+    """The code of runs of kernels. Kernels that differ in addresses alone share it."""
+
+    def __init__(self) -> None:
+        self.module = ir.Module("program")
+        self._kernels: dict[Hashable, ir.Function] = {}
+
+    @abstractmethod
+    def pointer_to(self, builder: ir.IRBuilder, v: Value) -> ir.Value:
+        """A pointer to a value that is no argument."""
+
+    @abstractmethod
+    def note_failure(self, builder: ir.IRBuilder, check: Check) -> None:
+        """Write what is to be done before a function whose check fails returns."""
+
+    def body(self, name: str, calls: Sequence[Call], arguments: Sequence[Value]) -> ir.Function:
+        """A function of pointers to the arguments, which returns a status."""
+        kind = ir.FunctionType(_STATUS, [_POINTER] * len(arguments))
+        function = ir.Function(self.module, kind, name)
+        function.linkage = "internal"
+        builder = ir.IRBuilder(function.append_basic_block())
+        starts = {v.storage: (p, v.offset) for v, p in zip(arguments, function.args, strict=True)}
+
+        def pointer_to(v: Value) -> ir.Value:
+            if v.storage in starts:
+                pointer, offset = starts[v.storage]
+                return at(builder, pointer, v.offset - offset)
+            return self.pointer_to(builder, v)
+
+        for call in calls:
+            pointers = [pointer_to(v) for v in call.fun.pointers]
+            holds = builder.call(self._kernel(call.fun), pointers)
+            if isinstance(call.fun, (Guard, Check)):
+                with builder.if_then(builder.not_(holds), likely=False):
+                    if isinstance(call.fun, Check):
+                        self.note_failure(builder, call.fun)
+                    builder.ret(_STATUS(DIVERGED if isinstance(call.fun, Guard) else FAILED))
+        builder.ret(_STATUS(DONE))
+        return function
+
+    def _kernel(self, kernel: Kernel) -> ir.Function:
+        """The function of a kernel."""
+        key = kernel.key
+        if key not in self._kernels:
+            tests = isinstance(kernel, (Guard, Check))
+            result = ir.IntType(1) if tests else ir.VoidType()
+            kind = ir.FunctionType(result, [_POINTER] * len(kernel.pointers))
+            name = f"{kernel.__name__}.{len(self._kernels)}"
+            function = self._kernels[key] = ir.Function(self.module, kind, name)
+            function.linkage = "internal"
+            builder = ir.IRBuilder(function.append_basic_block())
+            value = _written(builder, kernel, function.args)
+            builder.ret_void() if value is None else builder.ret(value)
+        return self._kernels[key]
+
+
+class Module(Bodies):
+    """The code of functions that Python calls. `address_of` finds values that stay in place."""
 
     def __init__(self, address_of: Callable[[Value], int]) -> None:
-        self.module = ir.Module("program")
+        super().__init__()
         self.failures = Failures(address_of)
         self._address_of = address_of
-        self._kernels: dict[Hashable, ir.Function] = {}
+
+    def pointer_to(self, _builder: ir.IRBuilder, v: Value) -> ir.Value:
+        """A pointer to a value that stays where it is."""
+        return _pointer(self._address_of(v))
+
+    def note_failure(self, builder: ir.IRBuilder, check: Check) -> None:
+        """Write the number of the check to where Python finds it."""
+        number = INDEX(self.failures.number_of(check))
+        builder.store(number, _pointer(address_of(self.failures.last)))
 
     def add(
         self,
@@ -105,7 +170,7 @@ class Module:
         arguments = [*dict.fromkeys(roots[v.storage] for v in values if v.storage in roots)]
         changed = {v.storage for call in calls for v in call.fun.written}
         tested = {v: tested[v] for v in arguments if v in tested}
-        body = self._body(f"{name}.body", calls, arguments)
+        body = self.body(f"{name}.body", calls, arguments)
         is_long = sum(call.fun.operations for call in calls) > LONG
         self._add_call(name, body, arguments, tested, is_long)
         loop_name = f"{name}_loop" if loops else ""
@@ -128,7 +193,7 @@ class Module:
             builder.ret(_reference(builder, False))
         pointers = []
         for i, v in enumerate(arguments):
-            array = builder.load(_at(builder, given, 8 * i), typ=_POINTER)
+            array = builder.load(at(builder, given, 8 * i), typ=_POINTER)
             if v in tested:
                 _require_like(builder, array, v, other)
             _go_unless(builder, _other_layout(builder, array, v), other)
@@ -150,13 +215,13 @@ class Module:
         step ends with: an array, and one in C order with its copies of all steps.
         """
         builder, given = runtime.builtin_function(self.module, name)
-        objects = [builder.load(_at(builder, given, 8 * i), typ=_POINTER) for i in range(2)]
+        objects = [builder.load(at(builder, given, 8 * i), typ=_POINTER) for i in range(2)]
         start, count = [
             runtime.c_api(builder, "PyLong_AsSsize_t", INDEX, number) for number in objects
         ]
         size = len(body.args)
-        rows = [_Rows(builder, _at(builder, given, 8 * i)) for i in range(2, 2 + size)]
-        pairs = _at(builder, given, 8 * (2 + size))
+        rows = [_Rows(builder, at(builder, given, 8 * i)) for i in range(2, 2 + size)]
+        pairs = at(builder, given, 8 * (2 + size))
         copies = builder.lshr(builder.sub(builder.function.args[2], INDEX(2 + size)), INDEX(1))
 
         def step(done: ir.Value) -> ir.Value:
@@ -170,51 +235,6 @@ class Module:
         with runtime.without_gil(builder):
             steps = _counted(builder, count, step)
         builder.ret(runtime.c_api(builder, "PyLong_FromSsize_t", _POINTER, steps))
-
-    def _body(self, name: str, calls: Sequence[Call], arguments: Sequence[Value]) -> ir.Function:
-        """A function of pointers to the arguments, which returns a status."""
-        kind = ir.FunctionType(_STATUS, [_POINTER] * len(arguments))
-        function = ir.Function(self.module, kind, name)
-        function.linkage = "internal"
-        builder = ir.IRBuilder(function.append_basic_block())
-        starts = {v.storage: (p, v.offset) for v, p in zip(arguments, function.args, strict=True)}
-
-        def pointer_to(v: Value) -> ir.Value:
-            if v.storage in starts:
-                pointer, offset = starts[v.storage]
-                return _at(builder, pointer, v.offset - offset)
-            return self._fixed(v)
-
-        for call in calls:
-            pointers = [pointer_to(v) for v in call.fun.pointers]
-            holds = builder.call(self._kernel(call.fun), pointers)
-            if isinstance(call.fun, (Guard, Check)):
-                with builder.if_then(builder.not_(holds), likely=False):
-                    if isinstance(call.fun, Check):
-                        last = INDEX(address_of(self.failures.last)).inttoptr(_POINTER)
-                        builder.store(INDEX(self.failures.number_of(call.fun)), last)
-                    builder.ret(_STATUS(DIVERGED if isinstance(call.fun, Guard) else FAILED))
-        builder.ret(_STATUS(DONE))
-        return function
-
-    def _fixed(self, v: Value) -> ir.Value:
-        """A pointer to a value that stays where it is."""
-        return INDEX(self._address_of(v)).inttoptr(_POINTER)
-
-    def _kernel(self, kernel: Kernel) -> ir.Function:
-        """The function of a kernel."""
-        key = kernel.key
-        if key not in self._kernels:
-            tests = isinstance(kernel, (Guard, Check))
-            result = ir.IntType(1) if tests else ir.VoidType()
-            kind = ir.FunctionType(result, [_POINTER] * len(kernel.pointers))
-            name = f"{kernel.__name__}.{len(self._kernels)}"
-            function = self._kernels[key] = ir.Function(self.module, kind, name)
-            function.linkage = "internal"
-            builder = ir.IRBuilder(function.append_basic_block())
-            value = _written(builder, kernel, function.args)
-            builder.ret_void() if value is None else builder.ret(value)
-        return self._kernels[key]
 
 
 def _written(
@@ -283,7 +303,7 @@ def _dense_hold(builder: ir.IRBuilder, check: Check, v: Value, pointer: ir.Value
     whole = v.size - v.size % lanes
     holds: ir.Value = ir.IntType(1)(1)
     for start, stop, width in ((0, whole, lanes), (whole, v.size, 1)):
-        first = _at(builder, pointer, start * v.itemsize)
+        first = at(builder, pointer, start * v.itemsize)
         truth = vector_type(ir.IntType(1), width)
 
         def body(
@@ -344,7 +364,7 @@ def _write_copy(builder: ir.IRBuilder, pairs: ir.Value, k: ir.Value, step: ir.Va
     """Write the copy of an array to a row of the other one of a pair; go on then."""
     pair = builder.gep(pairs, [builder.mul(k, INDEX(16))], source_etype=_BYTE)
     source = _field(builder, builder.load(pair, typ=_POINTER), _DATA)
-    target = _Rows(builder, _at(builder, pair, 8))
+    target = _Rows(builder, at(builder, pair, 8))
     never = ir.IntType(1)(0)  # volatile
     kind = ir.FunctionType(ir.VoidType(), [_POINTER, _POINTER, INDEX, never.type])
     name = "llvm.memcpy.p0.p0.i64"
@@ -389,11 +409,11 @@ def _require_like(builder: ir.IRBuilder, thing: ir.Value, v: Value, other: ir.Bl
 
     _go_unless(builder, [differs(_TYPE, np.ndarray)], other)
     size = ir.IntType(32)
-    ndim = builder.load(_at(builder, thing, _NDIM), typ=size)
+    ndim = builder.load(at(builder, thing, _NDIM), typ=size)
     tests = [builder.icmp_unsigned("!=", ndim, size(v.ndim)), differs(_DTYPE, v.dtype)]
     _go_unless(builder, tests, other)
     shape = _field(builder, thing, _SHAPE)
-    found = [builder.load(_at(builder, shape, 8 * i), typ=INDEX) for i in range(v.ndim)]
+    found = [builder.load(at(builder, shape, 8 * i), typ=INDEX) for i in range(v.ndim)]
     sizes = zip(found, v.shape, strict=True)
     _go_unless(builder, [builder.icmp_unsigned("!=", a, INDEX(n)) for a, n in sizes], other)
 
@@ -404,7 +424,7 @@ def _other_layout(builder: ir.IRBuilder, array: ir.Value, v: Value) -> list[ir.V
     tests = []
     for i, (n, stride) in enumerate(zip(v.shape, v.strides, strict=True)):
         if n > 1:
-            found = builder.load(_at(builder, strides, 8 * i), typ=INDEX)
+            found = builder.load(at(builder, strides, 8 * i), typ=INDEX)
             tests.append(builder.icmp_unsigned("!=", found, INDEX(stride)))
     if v.dtype.alignment > 1:
         address = builder.ptrtoint(_field(builder, array, _DATA), INDEX)
@@ -427,13 +447,18 @@ def _overlaps(
     return tests
 
 
-def _at(builder: ir.IRBuilder, pointer: ir.Value, offset: int) -> ir.Value:
+def _pointer(address: int) -> ir.Constant:
+    return INDEX(address).inttoptr(_POINTER)
+
+
+def at(builder: ir.IRBuilder, pointer: ir.Value, offset: int) -> ir.Value:
+    """A pointer so many bytes further."""
     return builder.gep(pointer, [INDEX(offset)], source_etype=_BYTE) if offset else pointer
 
 
 def _field(builder: ir.IRBuilder, array: ir.Value, offset: int) -> ir.Value:
     """A pointer that is a field of an array."""
-    return builder.load(_at(builder, array, offset), typ=_POINTER)
+    return builder.load(at(builder, array, offset), typ=_POINTER)
 
 
 def _object(thing: object) -> ir.Value:
