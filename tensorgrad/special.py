@@ -145,6 +145,16 @@ def expit(x: Any) -> Tensor:
     return 1 / (1 + np.exp(-x))
 
 
+def magnitude(x: Any) -> Any:
+    """Return `x` or `-x`, whichever has the larger real part: of real numbers, the absolute value.
+
+    >>> from tensorgrad.special import magnitude
+    >>> magnitude(np.array([-2.0, 3.0])), magnitude(np.array([-2.0 + 1j]))
+    (array([2., 3.]), array([2.-1.j]))
+    """
+    return np.maximum(x, -x) if x.dtype.kind == "c" else np.absolute(x)
+
+
 @silent(lambda g, _y, x: g * expit(-x))
 def log_expit(x: Any) -> Tensor:
     """Return the logarithm of the logistic function, which is also `tg.nn.log_sigmoid`.
@@ -152,7 +162,7 @@ def log_expit(x: Any) -> Tensor:
     >>> tg.special.log_expit(np.array([-1000.0, 1000.0]))
     array([-1000.,     0.])
     """
-    return np.minimum(x, 0) - np.log1p(np.exp(-np.absolute(x)))
+    return np.minimum(x, 0) - np.log1p(np.exp(-magnitude(x)))
 
 
 @silent(lambda g, _y, x: g / (x * (1 - x)))

@@ -19,7 +19,7 @@ import tensorgrad as tg
 
 from .laws import Laws, at_a_small_shape, at_each_shape, size
 from .layouts import LAYOUTS
-from .operations import CONSTANT, OPERATIONS, Op, Shape
+from .operations import CONSTANT, NOT_COMPLEX, OPERATIONS, Op, Shape
 from .oracles import assert_same
 from .strategies import arguments
 from .test_programs import SMOOTH, Step, numbers, programs, run
@@ -97,6 +97,23 @@ def in_both_dtypes(op: Op) -> list[Any]:
 def value_and_pullback(op: Op, shapes: tuple[Shape, ...], dtype: Any) -> None:
     calls = [drawn(op, shapes, dtype, call) for call in range(CALLS)]
     assert_replays_agree(differentiated(op.fun), calls)
+
+
+@law(lambda op: [] if op.name in NOT_COMPLEX else at_a_small_shape(op), one_row_in=12)
+def complex_value_and_pullback(op: Op, shapes: tuple[Shape, ...]) -> None:
+    """The same of complex numbers, where NumPy takes them."""
+    calls = []
+    for call in range(2):
+        rng = np.random.default_rng(call)
+        args = op.draw_complex(rng, shapes)
+        try:
+            out = np.asarray(op.fun(*args))
+        except (TypeError, np.exceptions.ComplexWarning):
+            return
+        seed = np.asarray(rng.normal(size=out.shape)).astype(out.dtype)
+        calls.append([seed * (1 + 1j) if np.iscomplexobj(out) else seed, *args])
+    with np.errstate(invalid="ignore"):
+        assert_replays_agree(differentiated(op.fun), calls)
 
 
 def of_arrays_that_are_left_alone(op: Op) -> list[Any]:

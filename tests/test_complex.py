@@ -157,6 +157,33 @@ def test_gradients_accumulate_and_can_be_assigned() -> None:
     assert_array_equal(z.grad, W)
 
 
+# -- vectors with a phase of their own: what does not depend on it
+
+A = np.array([[1 + 2j, 0.5, -1j], [2, 1 - 1j, 0.25j], [0.5j, 3, 1 + 1j], [1, 1j, -2 + 0.5j]])
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda a: np.abs(np.linalg.svd(a)[0]),
+        lambda a: np.linalg.svd(a[:2].T @ a[:2])[0][:, 2:] @ np.linalg.svd(a)[2][2:],
+        lambda a: np.linalg.svd(a[:1], full_matrices=False)[2] * np.linalg.svd(a)[0][0, 0],
+        lambda a: np.abs(np.linalg.qr(a, "complete")[0]),
+        lambda a: np.linalg.eigh(a[:3])[1],
+        lambda a: np.linalg.eigh(a[:3], "U")[1],
+    ],
+)
+def test_vectors_up_to_their_phase(f: Any) -> None:
+    assert tg.gradcheck(lambda a: np.abs(f(a)), A)
+
+
+def test_a_phase_that_is_not_determined_has_no_derivative() -> None:
+    u = lambda a: np.linalg.svd(a, full_matrices=False)[0][0, 0]  # noqa: E731
+    wide = A.T[:2]  # LAPACK first makes it lower triangular
+    assert np.isnan(tg.grad(lambda a: np.imag(u(a)))(wide)).any()
+    assert np.isfinite(tg.grad(lambda a: np.abs(u(a)))(wide)).all()
+
+
 # -- parameters
 
 

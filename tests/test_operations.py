@@ -14,7 +14,7 @@ from tensorgrad.engine.modes import set_mode
 from tensorgrad.engine.registry import RULES
 
 from .laws import Laws, at_a_small_shape, at_each_shape, once, size
-from .operations import CONSTANT, OPERATIONS, Op, Shape
+from .operations import CONSTANT, NOT_COMPLEX, ONCE_BY_COMPLEX, OPERATIONS, Op, Shape
 from .oracles import assert_same, backward, central_differences, complex_step, leaf, subsets
 from .strategies import arguments
 
@@ -341,6 +341,77 @@ def derivative_of_a_forward_derivative(op: Op, shapes: tuple[Shape, ...]) -> Non
         tg.grad(forward, everything)(*args), tg.grad(backward, everything)(*args), strict=True
     ):
         assert_allclose(a, b, rtol=1e-8, atol=1e-8)
+
+
+# -- complex numbers
+
+
+def random_like(rng: np.random.Generator, like: Any) -> Any:
+    x = rng.normal(size=like.shape)
+    return np.asarray(x + 1j * rng.normal(size=like.shape) if np.iscomplexobj(like) else x)
+
+
+def dot(a: Any, b: Any) -> Any:
+    """The product of two arrays as vectors of real numbers."""
+    return np.sum(np.real(np.conjugate(a) * b))
+
+
+def slope(f: Callable[[float], Any]) -> Any:
+    """The derivative of f at 0, by differences of fourth order."""
+    h = 2.0**-12
+    return (8 * (f(h) - f(-h)) - (f(2 * h) - f(-2 * h))) / (12 * h)
+
+
+def complex_shapes(op: Op) -> list[Any]:
+    return [] if op.name in NOT_COMPLEX else at_each_shape(op)
+
+
+@law(complex_shapes, one_row_in=2)
+def complex_numbers(op: Op, shapes: tuple[Shape, ...]) -> None:
+    """Value, gradient, forward derivative and second derivative by complex arguments.
+
+    Along random directions, against differences of NumPy's results. What NumPy refuses for complex
+    numbers is refused.
+    """
+    rng = np.random.default_rng(5)
+    args = op.draw_complex(rng, shapes)
+    try:
+        expected = np.asarray(op.fun(*args))
+    except (TypeError, np.exceptions.ComplexWarning):
+        if all(a.size for a in args):
+            with pytest.raises((TypeError, np.exceptions.ComplexWarning)):
+                op.fun(*map(leaf, args))
+        return
+    seed, everything = random_like(rng, expected), tuple(range(len(args)))
+    out, leaves = backward(op.fun, args, everything, seed)
+    assert (out.dtype, out.shape) == (expected.dtype, expected.shape)
+    assert_allclose(out.data, expected, rtol=1e-12, atol=1e-13)
+    moves = [random_like(rng, a) for a in args]
+    for move in moves, [1j * m for m in moves]:
+        numeric = slope(lambda h, move=move: op.fun(*(a + h * m for a, m in zip(args, move))))
+        tangent = tg.jvp(op.fun, tuple(args), tuple(move))[1]
+        assert_allclose(tangent, numeric, rtol=1e-6, atol=1e-6)
+        total = sum(dot(x.grad, m) for x, m in zip(leaves, move, strict=True))
+        assert_allclose(total, dot(seed, numeric), rtol=1e-6, atol=1e-6)
+    if op.name in ONCE_BY_COMPLEX:
+        return
+
+    gradient = tg.grad(
+        lambda *xs: np.sum(np.tanh(np.real(seed * op.fun(*xs)) / 4 + 0.3)), everything
+    )
+
+    def along(*points: Any) -> Any:
+        return sum(dot(g, 1j * m) for g, m in zip(gradient(*points), moves, strict=True))
+
+    second = tg.grad(along, everything)(*args)
+    total = sum(dot(g, m) for g, m in zip(second, moves, strict=True))
+    numeric = slope(lambda h: along(*(a + h * m for a, m in zip(args, moves))))
+    assert_allclose(total, numeric, rtol=1e-5, atol=1e-5)
+
+
+def test_what_the_law_of_complex_numbers_leaves_out_is_in_the_table() -> None:
+    names = {name for name in NOT_COMPLEX.keys() | ONCE_BY_COMPLEX if "scipy" not in name}
+    assert names <= {op.name for op in OPERATIONS}
 
 
 # -- operations without a derivative

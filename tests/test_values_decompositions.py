@@ -135,19 +135,10 @@ def test_wrong_arguments_are_errors_as_numpys(fun: Any, shape: Any) -> None:
             fun(x)
 
 
-@pytest.mark.parametrize(
-    "fun",
-    [
-        lambda x: np.linalg.qr(x, "raw"), lambda x: np.linalg.qr(x * 1j),
-        lambda x: np.linalg.svd(x * 1j), lambda x: np.linalg.eigh(x * 1j),
-        lambda x: np.linalg.lstsq(x * 1j, x),
-    ],
-)  # fmt: skip
-def test_refused(fun: Any) -> None:
+def test_refused() -> None:
     matrix = np.array([[2.0, 1.0], [0.0, 1.0]])
-    fun(matrix)
     with pytest.raises(NoRuleError):
-        fun(leaf(matrix))
+        np.linalg.qr(leaf(matrix), "raw")
 
 
 def test_a_cutoff_of_0_is_the_precision() -> None:

@@ -114,8 +114,8 @@ def test_calls_that_are_refused() -> None:
         np.interp(x, [0, 1], [2, 3], left=leaf(1.0))
     with pytest.raises(ValueError, match="period must not be 0"):
         np.interp(x, [0, 1], [2, 3], period=0)
-    with pytest.raises(NoRuleError, match="poly has no derivative for a matrix"):
-        np.poly(leaf(np.eye(2)))
+    with pytest.raises(ValueError, match="square"):
+        np.poly(leaf(np.ones((2, 3))))
     with pytest.raises(ValueError, match="negative"):
         np.polyder(x, -1)
     with pytest.raises(ValueError, match="negative"):

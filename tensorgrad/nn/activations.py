@@ -17,7 +17,7 @@ from ..engine.tensor import Tensor
 from ..engine.typing import Axis
 from ..guide import guided
 from ..rules.selection import masked
-from ..special import expit as sigmoid, log_expit as log_sigmoid, logsumexp, silent
+from ..special import expit as sigmoid, log_expit as log_sigmoid, logsumexp, magnitude, silent
 from .module import as_input
 
 Activation: TypeAlias = Callable[[Any], Any]
@@ -246,7 +246,7 @@ def softplus(x: Any, beta: float = 1.0) -> Tensor:
     >>> tg.nn.softplus(np.array([-1000.0, 0.0, 1000.0]))
     array([0.00000000e+00, 6.93147181e-01, 1.00000000e+03])
     """
-    return np.maximum(x, 0) + np.log1p(np.exp(-np.absolute(beta * x))) / beta
+    return np.maximum(x, 0) + np.log1p(np.exp(-magnitude(beta * x))) / beta
 
 
 def _silu_back(g: Any, _y: Any, x: Any) -> Any:

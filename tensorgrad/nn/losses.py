@@ -20,7 +20,7 @@ from ..engine.modes import is_traced, mode, plain
 from ..engine.registry import shown_as
 from ..engine.tensor import Tensor
 from ..rules.indexing import scatter
-from ..special import silent
+from ..special import magnitude, silent
 from .activations import log_softmax, sigmoid, softmax
 from .module import as_input, floating
 
@@ -120,7 +120,14 @@ def huber_loss(
     return reduced(_huber(prediction - target, delta), reduction)
 
 
-@differentiable(lambda g, _y, x, delta: g * np.clip(x, -delta, delta), form="elementwise")
+def _huber_back(g: Any, _y: Any, x: Any, delta: float) -> Any:
+    if x.dtype.kind == "c":
+        size = np.absolute(x)
+        return g * np.conjugate(x) * np.where(size > delta, delta / np.maximum(size, delta), 1)
+    return g * np.clip(x, -delta, delta)
+
+
+@differentiable(_huber_back, form="elementwise")
 @shown_as("huber_loss")
 def _huber(x: Any, delta: float) -> Any:
     size = np.absolute(x)
@@ -486,7 +493,7 @@ def binary_cross_entropy_with_logits(
 
 def _minus_logs(x: Any) -> tuple[Any, Any]:
     """Minus the logarithms of the sigmoids of x and of -x."""
-    both = np.log1p(np.exp(-np.absolute(x)))
+    both = np.log1p(np.exp(-magnitude(x)))
     return both - np.minimum(x, 0), both + np.maximum(x, 0)
 
 

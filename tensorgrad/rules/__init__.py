@@ -8,6 +8,7 @@ from . import (  # noqa: F401
     elementwise,
     indexing,
     linear_algebra,
+    norms,
     reductions,
     shapes,
     signals,

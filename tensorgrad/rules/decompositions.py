@@ -1,37 +1,34 @@
-"""Solving, inverting and decomposing matrices, and their norms.
+"""Solving, inverting and decomposing matrices.
 
 All functions take stacks of matrices. Unless a docstring names another source, the formulas are
-those of Giles, "Collected matrix derivative results for forward and reverse mode" (2008). Rules
-that conjugate hold for complex matrices too; the other functions raise an error for them.
+those of Giles, "Collected matrix derivative results for forward and reverse mode" (2008), with
+transposes that are adjoints for complex matrices.
 
 Some derivatives do not exist, such as that of an eigenvector of a repeated eigenvalue. They are NaN
 where the loss uses the eigenvector, and 0 where it does not: eigenvalues alone always have a
-derivative.
+derivative. Complex vectors have a phase, which LAPACK chooses: mostly so that one component is
+real, and then they have a derivative. Else it is NaN where the loss depends on the phase.
 """
 
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from ..engine.arrays import conjugated
 from ..engine.custom import differentiable
 from ..engine.modes import plain
 from ..engine.registry import composite, rule, shown_as
 from ..engine.tensor import asarray
-from ..engine.typing import Axis
-from ..errors import OR_DETACH, NoRuleError
-from .reductions import MISSING, axes_of, joined, keep_axes
+from ..errors import NoRuleError
+from .reductions import MISSING
 
 
-def _refuse_complex(name: str, *arrays: Any) -> None:
-    if any(a.dtype.kind == "c" for a in arrays):
-        raise NoRuleError(
-            f"{name} of a complex matrix has no derivative rule: write its derivative with "
-            f"tensorgrad.differentiable, {OR_DETACH}"
-        )
+def _adjoint(x: Any) -> Any:
+    return conjugated(x).mT
 
 
 def _eye(like: Any) -> Any:
@@ -48,6 +45,23 @@ def _pairs(used: Any) -> Any:
     """For which pairs of different columns the loss uses at least one of the two."""
     different = ~np.eye(used.shape[-1], dtype=bool)
     return (used[..., None, :] | used[..., :, None]) & different
+
+
+def _phased(g: Any, v: Any, along: Any) -> Any:
+    """The cotangent of complex vectors, the columns of v, whose components determine their phases.
+
+    The largest of the real components stays real. `along` has the part of g along each vector.
+    """
+    if v.dtype.kind != "c" or not v.shape[-1]:
+        return g
+    real = np.imag(v) == 0
+    size = np.where(real, np.absolute(v), -1)
+    largest = np.argmax(size, axis=-2)[..., None, :] == np.arange(v.shape[-2])[:, None]
+    turning = np.imag(along)
+    rounding = np.finfo(v.dtype).eps ** 0.5 * np.sum(np.absolute(g), axis=-2, keepdims=True)
+    unknown = ~np.any(real, axis=-2, keepdims=True)
+    turning = np.where(unknown, np.where(np.absolute(turning) > rounding, np.nan, 0), turning)
+    return g - np.where(largest, 1j * turning / np.where(largest, v, 1), 0)
 
 
 # -- inverses and linear equations
@@ -194,16 +208,16 @@ def _columns(v: Any) -> Any:
 
 
 def _lstsq_back(i: int, g: Any, out: Any, a: Any, b: Any, rcond: float) -> Any:
-    gx, x = _columns(g[0]), _columns(out[0])
+    gx, x = _columns(conjugated(g[0])), _columns(out[0])
     y = np.linalg.pinv(a, rcond)
     residual = _columns(b) - a @ x
-    h = y.mT @ gx
+    h = _adjoint(y) @ gx
     if g[1].size:
         h = h + 2 * g[1] * residual
     if i == 1:
-        return h.reshape(b.shape)
-    solution = residual @ (y @ h).mT + y.mT @ x @ (gx - y @ (a @ gx)).mT - h @ x.mT
-    return solution + _singular_values_back(g[3], None, a)
+        return conjugated(h.reshape(b.shape))
+    solution = residual @ _adjoint(y @ h) + _adjoint(y) @ x @ _adjoint(gx - y @ (a @ gx))
+    return conjugated(solution - h @ _adjoint(x)) + _singular_values_back(g[3], None, a)
 
 
 @differentiable(partial(_lstsq_back, 0), partial(_lstsq_back, 1))
@@ -230,7 +244,6 @@ def truncated_lstsq(a: Any, b: Any, rcond: float) -> Any:
 @composite(np.linalg.lstsq)
 def _lstsq(a: Any, b: Any, rcond: float | None = None) -> Any:
     a, b = asarray(a), asarray(b)
-    _refuse_complex("lstsq", a, b)
     if rcond is None:
         rcond = float(np.finfo(float).eps) * max(a.shape[-2:])
     elif not 0 < rcond < 1:  # LAPACK then uses its own precision
@@ -345,12 +358,12 @@ def _triangle(a: Any, uplo: Any) -> Any:
 @differentiable(_mirrored_back)
 @shown_as("cholesky or eigh")
 def mirrored(a: Any, uplo: Any) -> Any:
-    """The symmetric matrix of which `a` holds one triangle, the lower or the upper one.
+    """The symmetric or Hermitian matrix of which `a` holds one triangle, lower or upper.
 
-    NumPy reads only that triangle. So an element in it stands for its mirror image too, and has
-    the derivatives of both; the derivative by the other triangle is 0. That is exact however `a`
-    was computed. The mean of the gradient and its transpose is the gradient within the symmetric
-    matrices.
+    NumPy reads only that triangle, and of its diagonal only the real part. So an element in it
+    stands for its mirror image too, and has the derivatives of both; the derivative by the other
+    triangle is 0. That is exact however `a` was computed. The mean of the gradient and its adjoint
+    is the gradient within the symmetric matrices.
 
     >>> from tensorgrad.rules.decompositions import mirrored
     >>> mirrored(np.array([[1.0, 9.0], [2.0, 3.0]]), "L")
@@ -359,7 +372,10 @@ def mirrored(a: Any, uplo: Any) -> Any:
     """
     if a.ndim < 2 or a.shape[-1] != a.shape[-2]:
         raise np.linalg.LinAlgError(f"pass a square matrix, not an array of shape {a.shape}")
-    return np.where(_triangle(a, uplo), a, np.conjugate(a.mT))
+    both = np.where(_triangle(a, uplo), a, _adjoint(a))
+    return (
+        np.where(np.eye(a.shape[-1], dtype=bool), np.real(a), both) if a.dtype.kind == "c" else both
+    )
 
 
 def _cholesky_back(g: Any, y: Any, _a: Any, upper: bool) -> Any:
@@ -387,20 +403,20 @@ def _cholesky(a: Any, *, upper: bool = False) -> Any:
 def _eigh_back(g: Any, out: Any, _a: Any, _uplo: Any) -> Any:
     (gw, gv), (w, v) = g, out
     used = np.any(gv != 0, axis=-2)
-    x = v.mT @ gv
-    turned = _divided((x - x.mT) / 2, w[..., None, :] - w[..., :, None], _pairs(used))
-    return v @ (_eye(v) * gw[..., None, :] + turned) @ v.mT
+    x = v.mT @ _phased(gv, v, np.sum(gv * v, axis=-2, keepdims=True))
+    skew = (x - _adjoint(x)) / 2
+    turned = _divided(skew, w[..., None, :] - w[..., :, None], _pairs(used))
+    return conjugated(v) @ (_eye(v) * gw[..., None, :] + turned) @ v.mT
 
 
 @differentiable(_eigh_back)
 def eigh(a: Any, uplo: Any) -> Any:
-    """`np.linalg.eigh` of a symmetric matrix."""
+    """`np.linalg.eigh` of a symmetric or Hermitian matrix."""
     return np.linalg.eigh(a, uplo)
 
 
 @composite(np.linalg.eigh)
 def _eigh(a: Any, UPLO: Any = "L") -> Any:  # noqa: N803 (NumPy's name)
-    _refuse_complex("eigh", a)
     return eigh(mirrored(a, UPLO), UPLO)
 
 
@@ -427,11 +443,7 @@ def _eig_back(g: Any, out: Any, _a: Any) -> Any:
     (gw, gv), (w, v) = g, out
     # LAPACK scales each vector to length 1, with a factor that makes its largest component real.
     along = np.sum(gv * v, axis=-2, keepdims=True)
-    across = gv - np.conjugate(v) * np.real(along)
-    if v.dtype.kind == "c" and v.shape[-1]:
-        size = np.where(np.imag(v) == 0, np.absolute(v), -1)
-        largest = np.argmax(size, axis=-2)[..., None, :] == np.arange(v.shape[-1])[:, None]
-        across = across - np.where(largest, 1j * np.imag(along) / np.where(largest, v, 1), 0)
+    across = _phased(gv - np.conjugate(v) * np.real(along), v, along)
     pairs = _pairs(np.any(gv != 0, axis=-2))
     turned = _divided(v.mT @ across, w[..., None, :] - w[..., :, None], pairs)
     return np.linalg.solve(v.mT, (_eye(v) * gw[..., None, :] + turned) @ v.mT)
@@ -457,7 +469,7 @@ rule(np.linalg.eigvals, _eigvals_back)
 def _completed(g: Any, q: Any, count: int) -> Any:
     """The cotangent of the first `count` orthonormal columns of q.
 
-    If one column remains, they determine it, and its cotangent becomes theirs.
+    If one column remains, they determine it up to its phase, and its cotangent becomes theirs.
     """
     first, others, g_others = q[..., :count], q[..., count:], g[..., count:]
     if count and others.shape[-1] > 1 and np.any(g_others != 0):
@@ -466,26 +478,39 @@ def _completed(g: Any, q: Any, count: int) -> Any:
             f"{q.shape} are not unique, so a loss that uses them has no derivative: "
             "pass full_matrices=False to svd, or mode='reduced' to qr"
         )
-    return g[..., :count] - others @ (g_others.mT @ first)
+    g_others = _phased(g_others, others, _along(others, g_others))
+    return g[..., :count] - others @ (_adjoint(g_others) @ first)
+
+
+def _along(v: Any, g: Any) -> Any:
+    """The part of each column of g along the same column of v, as a row."""
+    return np.sum(conjugated(v) * g, axis=-2, keepdims=True)
 
 
 def _svd_back(g: Any, out: Any, _a: Any, _full_matrices: bool) -> Any:
-    u, s, v = out[0], out[1], out[2].mT
+    u, s, v = out[0], out[1], _adjoint(out[2])
     m, n, count = u.shape[-2], v.shape[-2], s.shape[-1]
-    gu, gv = _completed(g[0], u, count), _completed(g[2].mT, v, count)
+    gu, gv = _completed(conjugated(g[0]), u, count), _completed(g[2].mT, v, count)
     u, v = u[..., :count], v[..., :count]
+    if u.dtype.kind == "c":  # a pair of vectors has one phase
+        pair, g_pair = np.concatenate([u, v], -2), np.concatenate([gu, gv], -2)
+        g_pair = _phased(g_pair, pair, _along(pair, g_pair))
+        gu, gv = g_pair[..., :m, :], g_pair[..., m:, :]
     used = np.any((gu != 0), axis=-2) | np.any((gv != 0), axis=-2)
-    along_u, along_v = u.mT @ gu, v.mT @ gv
-    x, y = along_u - along_u.mT, along_v - along_v.mT
-    turned = _divided(x + y, s[..., None, :] - s[..., :, None], _pairs(used))
-    turned = turned + _divided(x - y, s[..., None, :] + s[..., :, None], _pairs(used))
+    along_u, along_v = _adjoint(u) @ gu, _adjoint(v) @ gv
+    x, y = along_u - _adjoint(along_u), along_v - _adjoint(along_v)
+    pairs = _pairs(used)
+    turned = _divided(x + y, s[..., None, :] - s[..., :, None], pairs)
+    turned = turned + _divided(x - y, s[..., None, :] + s[..., :, None], pairs)
     inner = _eye(u) * _of_nonzero(g[1], s, m, n)[..., None, :] + turned / 2
-    out = u @ inner @ v.mT
+    out = u @ inner @ _adjoint(v)
     if m > count:
-        out = out + _divided(gu - u @ along_u, s[..., None, :], used[..., None, :]) @ v.mT
+        across = _divided(gu - u @ along_u, s[..., None, :], used[..., None, :])
+        out = out + across @ _adjoint(v)
     if n > count:
-        out = out + u @ _divided(gv - v @ along_v, s[..., None, :], used[..., None, :]).mT
-    return out
+        across = _divided(gv - v @ along_v, s[..., None, :], used[..., None, :])
+        out = out + u @ _adjoint(across)
+    return conjugated(out)
 
 
 def _of_nonzero(g: Any, s: Any, m: int, n: int) -> Any:
@@ -499,24 +524,27 @@ def _of_nonzero(g: Any, s: Any, m: int, n: int) -> Any:
 
 @differentiable(_svd_back)
 def svd(a: Any, full_matrices: bool) -> Any:
-    """`np.linalg.svd` of a real matrix.
+    """`np.linalg.svd`.
 
     Townsend, "Differentiating the singular value decomposition" (2016), with the quotients by
     `s_j**2 - s_i**2` split into partial fractions: that by `s_j + s_i` is finite at equal values.
+    For complex matrices, Wan and Zhang, "Automatic differentiation for complex valued SVD" (2019):
+    the vectors of a pair also turn against each other, as the diagonal of `x - y` says.
     """
     return np.linalg.svd(a, full_matrices)
 
 
 def _hermitian_svd_back(g: Any, out: Any, _a: Any) -> Any:
     (gu, gs, gvh), (u, s, vh) = g, out
-    signs = np.sign(np.sum(u * vh.mT, axis=-2))
-    return _eigh_back((gs * signs, gu + gvh.mT * signs[..., None, :]), (s * signs, u), _a, "L")
+    signs = np.sign(np.real(np.sum(u * vh.mT, axis=-2)))
+    gv = gu + _adjoint(gvh) * signs[..., None, :]
+    return _eigh_back((gs * signs, gv), (s * signs, u), _a, "L")
 
 
 @differentiable(_hermitian_svd_back)
 @shown_as("svd")
 def hermitian_svd(a: Any) -> Any:
-    """`np.linalg.svd` of a symmetric matrix, computed from its eigenvalues and eigenvectors."""
+    """`np.linalg.svd` of a symmetric or Hermitian matrix, computed by `eigh`."""
     return np.linalg.svd(a, hermitian=True)
 
 
@@ -540,7 +568,6 @@ def _svd(
         if hermitian:
             return np.sort(np.absolute(np.linalg.eigvalsh(a)))[..., ::-1]
         return singular_values(a)
-    _refuse_complex("svd", a)
     return hermitian_svd(mirrored(a, "L")) if hermitian else svd(a, full_matrices)
 
 
@@ -551,20 +578,22 @@ def _svdvals(x: Any) -> Any:
 
 def _qr_back(g: Any, out: Any, _a: Any, _mode: str) -> Any:
     count = min(out[0].shape[-2], out[1].shape[-1])
-    gq, gr = _completed(g[0], out[0], count), g[1][..., :count, :]
+    gq, gr = _completed(conjugated(g[0]), out[0], count), conjugated(g[1])[..., :count, :]
     q, r = out[0][..., :count], out[1][..., :count, :]
     # In a wide matrix, the first columns determine q, and the others are q @ (the rest of r).
-    gq = gq + q @ (r[..., count:] @ gr[..., count:].mT)
+    gq = gq + q @ (r[..., count:] @ _adjoint(gr[..., count:]))
     r = r[..., :count]
-    x = r @ gr[..., :count].mT - gq.mT @ q
-    symmetric = np.where(np.tri(count, dtype=bool), x, x.mT)
-    first = (gq + q @ symmetric) @ inverse(r).mT
-    return np.concatenate([first, q @ gr[..., count:]], -1)
+    x = r @ _adjoint(gr[..., :count]) - _adjoint(gq) @ q
+    symmetric = np.where(np.tri(count, dtype=bool), x, _adjoint(x))
+    if x.dtype.kind == "c":  # LAPACK makes the diagonal of r real
+        symmetric = (symmetric + _adjoint(symmetric)) / 2
+    first = (gq + q @ symmetric) @ _adjoint(inverse(r))
+    return conjugated(np.concatenate([first, q @ gr[..., count:]], -1))
 
 
 @differentiable(_qr_back)
 def qr(a: Any, mode: Any) -> Any:
-    """`np.linalg.qr` of a real matrix, which returns q and r.
+    """`np.linalg.qr`, which returns q and r.
 
     Walter and Lehmann, "Algorithmic differentiation of linear algebra functions with application
     in optimum experimental design" (2010).
@@ -574,127 +603,8 @@ def qr(a: Any, mode: Any) -> Any:
 
 @composite(np.linalg.qr)
 def _qr(a: Any, mode: str = "reduced") -> Any:
-    _refuse_complex("qr", a)
     if mode == "r":
         return qr(a, "reduced")[1]
     if mode not in ("reduced", "complete"):
         raise NoRuleError(f"qr has no derivative in mode {mode!r}: use reduced, complete or r")
     return qr(a, mode)
-
-
-# -- norms, and products of many matrices
-
-
-def _norm_back(g: Any, y: Any, x: Any, _ord: Any, axis: Axis, _keepdims: bool) -> Any:
-    g, y = keep_axes(g, x, axis), keep_axes(y, x, axis)
-    return np.conjugate(x) * np.where(y == 0, 0, g / np.where(y == 0, 1, y))
-
-
-@differentiable(_norm_back)
-@shown_as("norm")
-def euclidean_norm(x: Any, order: Any, axis: Axis, keepdims: bool) -> Any:
-    """`np.linalg.norm` of the orders that are the square root of a sum of squares."""
-    return np.linalg.norm(x, order, axis, keepdims)
-
-
-def _power_norm_back(g: Any, y: Any, x: Any, order: float, axis: Axis, _keepdims: bool) -> Any:
-    g, y = keep_axes(g, x, axis), keep_axes(y, x, axis)
-    flat = (x == 0) | (y == 0)
-    return np.where(flat, 0, g * np.where(flat, 1, x / np.where(y == 0, 1, y)) ** (order - 1))
-
-
-@differentiable(_power_norm_back)
-@shown_as("norm")
-def power_norm(x: Any, order: float, axis: Axis, keepdims: bool) -> Any:
-    """`np.linalg.norm` of vectors of non-negative numbers, of an order other than 0 and infinity.
-
-    At an element that is zero, the derivative is 0.
-    """
-    return np.linalg.norm(x, order, axis, keepdims)
-
-
-def _of_sums(extremum: Callable[..., Any], inner: int) -> Callable[[Any], Any]:
-    """A norm of matrices: the extremum of the sums of absolute values along one axis."""
-    return lambda x: extremum(np.sum(np.absolute(x), axis=inner), axis=-1)
-
-
-_largest = partial(np.max, initial=0)
-_VECTOR_NORMS: dict[Any, Callable[..., Any]] = {1: np.sum, np.inf: _largest, -np.inf: np.min}
-_MATRIX_NORMS: dict[Any, Callable[..., Any]] = {
-    1: _of_sums(_largest, -2),
-    -1: _of_sums(np.min, -2),
-    np.inf: _of_sums(_largest, -1),
-    -np.inf: _of_sums(np.min, -1),
-    2: lambda x: _largest(np.linalg.svdvals(x), axis=-1),
-    -2: lambda x: np.min(np.linalg.svdvals(x), axis=-1),
-    "nuc": lambda x: np.sum(np.linalg.svdvals(x), axis=-1),
-}
-
-
-@composite(np.linalg.norm)
-def _norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:  # noqa: A002
-    axes = axes_of(x, axis)
-    kind = len(axes)
-    euclidean = {1: (None, 2), 2: (None, "fro", "f")}.get(kind, ())
-    if ord in euclidean or (ord is None and axis is None):
-        return euclidean_norm(x, ord, axis, keepdims)
-    if kind == 1 and ord in _VECTOR_NORMS:
-        return _VECTOR_NORMS[ord](np.absolute(x), axis=axes, keepdims=keepdims)
-    if kind == 1 and ord != 0 and not isinstance(ord, str):
-        return power_norm(np.absolute(x), ord, axis, keepdims)
-    if kind == 2 and ord in _MATRIX_NORMS:
-        norms = _MATRIX_NORMS[ord](np.moveaxis(x, axes, (-2, -1)))
-        return keep_axes(norms, x, axes) if keepdims else norms
-    return np.linalg.norm(x.detach(), ord, axis, keepdims)  # a count, or NumPy's error
-
-
-@composite(np.linalg.vector_norm)
-def _vector_norm(x: Any, *, axis: Axis = None, keepdims: bool = False, ord: Any = 2) -> Any:  # noqa: A002
-    axes = axes_of(x, axis) if isinstance(axis, tuple) or axis is None else (axis,)
-    if len(axes) == 1:
-        rows, along = x, axes[0]
-    else:
-        rows, along = joined(x, axes), 0
-    norms = np.linalg.norm(rows, ord, along)
-    return keep_axes(norms, x, axes) if keepdims else norms
-
-
-@composite(np.linalg.matrix_norm)
-def _matrix_norm(x: Any, *, keepdims: bool = False, ord: Any = "fro") -> Any:  # noqa: A002
-    return np.linalg.norm(x, ord, (-2, -1), keepdims)
-
-
-@composite(np.linalg.cond)
-def _cond(x: Any, p: Any = None) -> Any:
-    if x.ndim > 1 and 0 in x.shape[-2:]:
-        raise np.linalg.LinAlgError("cond is not defined on empty matrices")
-    with np.errstate(all="ignore"):
-        if p in (None, 2, -2):
-            s = np.linalg.svdvals(x)
-            number = s[..., -1] / s[..., 0] if p == -2 else s[..., 0] / s[..., -1]
-        else:
-            number = np.linalg.norm(x, p, (-2, -1)) * np.linalg.norm(inverse(x), p, (-2, -1))
-    singular = np.isnan(number) & ~np.any(np.isnan(x), axis=(-2, -1))
-    return np.where(singular, np.inf, number)
-
-
-def _multi_dot_back(i: int, g: Any, _y: Any, *arrays: Any) -> Any:
-    matrices = list(arrays)
-    if arrays[0].ndim == 1:
-        matrices[0] = arrays[0][None, :]
-    if arrays[-1].ndim == 1:
-        matrices[-1] = arrays[-1][:, None]
-    before, after = ([m.T for m in reversed(part)] for part in (matrices[:i], matrices[i + 1 :]))
-    g = g.reshape(len(matrices[0]), matrices[-1].shape[1])
-    return np.linalg.multi_dot([*before, g, *after]).reshape(arrays[i].shape)
-
-
-@differentiable(each=_multi_dot_back, form="multilinear")
-def multi_dot(*arrays: Any) -> Any:
-    """`np.linalg.multi_dot` of three or more arrays, each an argument."""
-    return np.linalg.multi_dot(arrays)
-
-
-@composite(np.linalg.multi_dot, of_sequences=True)
-def _multi_dot(arrays: Sequence[Any]) -> Any:
-    return np.dot(*arrays) if len(arrays) == 2 else multi_dot(*arrays)

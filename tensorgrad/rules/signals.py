@@ -9,10 +9,10 @@ from numpy import fft
 
 from ..engine.custom import differentiable
 from ..engine.dispatch import apply
+from ..engine.modes import plain
 from ..engine.registry import composite, rule
 from ..engine.tensor import asarray
 from ..engine.typing import Function
-from ..errors import OR_DETACH, NoRuleError
 from .indexing import scatter
 
 # -- Fourier transforms
@@ -297,17 +297,15 @@ rule(np.roots, _roots_back)
 
 @composite(np.poly)
 def _poly(seq_of_zeros: Any) -> Any:
-    if seq_of_zeros.ndim > 1 or seq_of_zeros.dtype.kind == "c":
-        raise NoRuleError(
-            "poly has no derivative for a matrix, or for complex zeros: pass real zeros, "
-            + OR_DETACH
-        )
+    if seq_of_zeros.ndim == 2:  # the characteristic polynomial
+        seq_of_zeros = np.linalg.eigvals(seq_of_zeros)
     zeros = np.ravel(seq_of_zeros)
     zeros = zeros.astype(np.mintypecode(zeros.dtype.char))
     p = np.ones(1, zeros.dtype)
     for zero in zeros:
         p = np.convolve(p, np.stack([np.ones_like(zero), -zero]))
-    return p
+    each_has_its_conjugate = p.dtype.kind == "c" and np.isrealobj(np.poly(plain(zeros)))
+    return np.real(p) if each_has_its_conjugate else p
 
 
 def _vander_back(g: Any, _y: Any, x: Any, _n: int | None = None, increasing: bool = False) -> Any:

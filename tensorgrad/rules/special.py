@@ -15,6 +15,7 @@ import numpy as np
 from .. import approximations, special as sp
 from ..engine import registry
 from ..engine.typing import Function
+from ..errors import NoRuleError
 from .bessel import bessel_i
 
 scipy: Any
@@ -57,6 +58,8 @@ def _bell(x: Any) -> Any:
 
 
 def _erfcx_back(g: Any, _y: Any, x: Any) -> Any:
+    if x.dtype.kind == "c":
+        return g * (2 * (x * sp.erfcx(x) - 1 / _ROOT_PI))
     x = x.astype(np.float64)  # the difference below cancels: a part 1 / (2 x**2) remains
     near = x < 12
     v = 0.5 / np.square(np.where(near, 12, x))
@@ -171,9 +174,19 @@ rule("kv", None, lambda g, _y, v, x: -g * _mean(sp.kv, v, x))
 rule("kn", None, lambda g, _y, n, x: -g * _mean(sp.kv, n, x))
 
 # I scaled by exp(-|x|), which has a corner at 0, and K scaled by exp(x).
+
+
+def _ive_back(g: Any, y: Any, v: Any, x: Any) -> Any:
+    if x.dtype.kind == "c":
+        raise NoRuleError(
+            "ive of complex numbers is scaled by exp(-|x.real|), and has no derivative rule: use iv"
+        )
+    return g * (_mean(sp.ive, v, x) - np.sign(x) * y)
+
+
 rule("i0e", lambda g, y, x: g * (sp.i1e(x) - np.sign(x) * y))
 rule("i1e", lambda g, y, x: g * (0.5 * (sp.i0e(x) + bessel_i(x, 2, True)) - np.sign(x) * y))
-rule("ive", None, lambda g, y, v, x: g * (_mean(sp.ive, v, x) - np.sign(x) * y))
+rule("ive", None, _ive_back)
 rule("k0e", lambda g, y, x: g * (y - scipy.k1e(x)))
 rule("k1e", lambda g, y, x: g * (y - 0.5 * (scipy.k0e(x) + scipy.kve(2, x))))
 rule("kve", None, lambda g, y, v, x: g * (y - _mean(scipy.kve, v, x)))

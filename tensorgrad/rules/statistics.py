@@ -189,7 +189,7 @@ def _cov(
         raise ValueError(f"cov: ddof={ddof} must be an integer")
     x = _variables(m, y, rowvar, dtype)
     if not len(x):
-        return x @ x.T
+        return np.real(x @ x.T)
     weights = None
     if fweights is not None:
         weights = _observation_weights("fweights", fweights, x)
@@ -239,10 +239,11 @@ def _observation_weights(name: str, weights: Any, x: Any) -> Any:
 @composite(np.corrcoef)
 def _corrcoef(x: Any, y: Any = None, rowvar: bool = True, *, dtype: Any = None) -> Any:
     c = _cov(x, y, rowvar, dtype=dtype)
-    if c.dtype.kind == "c":
-        raise NoRuleError("corrcoef has no derivative for complex arrays: use numpy.cov")
     if c.ndim == 0:
         return c / c
     each = np.arange(len(c))
-    deviation = np.sqrt(c[each, each])
-    return np.clip(c / deviation[:, None] / deviation[None, :], -1, 1)
+    deviation = np.sqrt(np.real(c[each, each]))
+    c = c / deviation[:, None] / deviation[None, :]
+    if c.dtype.kind == "c":
+        return np.clip(np.real(c), -1, 1) + 1j * np.clip(np.imag(c), -1, 1)
+    return np.clip(c, -1, 1)

@@ -52,4 +52,20 @@ FAMILIES = [
 OPERATIONS: list[Op] = [row for family in FAMILIES for row in family.ROWS]
 CONSTANT = constants.ROWS
 
-__all__ = ["CONSTANT", "OPERATIONS", "Domain", "Op", "Shape"]
+# Rows that do not get complex inputs, and why. Others do, unless NumPy or SciPy refuses them.
+NOT_COMPLEX = {
+    "unique_values": "NumPy finds them by their hashes, in no order",
+    "svd": "the last column of a whole basis has any phase: test_complex.py has what is unique",
+    "svd full_matrices": "so has each pair of vectors of a wide matrix",
+    "qr complete": "so has the last column of a whole basis",
+    "logsumexp axes": "the empty maximum is a complex infinity, and its difference to itself NaN",
+    "psi": "its derivative is a polygamma function, which SciPy has for real numbers alone",
+    "psi < 0": "as psi",
+    "scipy ive": "it is scaled by exp(-|x.real|), and refused",
+}
+# Rows without a second derivative by complex inputs: it is a polygamma function.
+ONCE_BY_COMPLEX = {
+    "gamma", "gamma < 0", "rgamma", "rgamma < 0", "rgamma at the poles of gamma", "scipy loggamma",
+}  # fmt: skip
+
+__all__ = ["CONSTANT", "NOT_COMPLEX", "ONCE_BY_COMPLEX", "OPERATIONS", "Domain", "Op", "Shape"]

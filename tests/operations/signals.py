@@ -118,6 +118,8 @@ ROWS = [
     Op("polymul, leading zero", lambda p, q: np.polymul(p * [0, 1, 1], q), nonzero, nonzero, shapes=[((3,), (2,))]),
     Op("polydiv", lambda u, v: np.concatenate(np.polydiv(u, v)), reals, divisors, shapes=[((4,), (2,)), ((3,), (1,))], analytic=False),
     Op("poly", np.poly, reals, shapes=[(3,), (1,)], analytic=False),
+    Op("poly of pairs", lambda x: np.poly(x + np.array([2j, -2j])), Domain((0.5,)), shapes=[()], analytic=False),
+    Op("poly of a matrix", lambda x: np.poly(x * 1.0 + np.array([[0.0, 9], [-8, 1]])), reals, shapes=[(2, 2)], analytic=False),
     Op("roots", lambda p: np.roots(p * np.float32(1)) ** 2, Domain((1.5, -4.0, 1.25, 0.5), True), shapes=[(1,), (2,)], analytic=False),
     Op("roots, real and complex", lambda x: both(np.sum(np.exp(np.roots(x * np.float32([0, 2, 1, 1, 0, -1]))))), Domain(grid(1, 1.5)), shapes=[()], analytic=False),
     Op("vander", np.vander, reals, shapes=[(3,), (1,), (0,)]),

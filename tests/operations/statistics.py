@@ -80,6 +80,8 @@ ROWS = [
     Op("cov of complex", lambda x: np.real(np.cov([1 + 2j, 1j] * x + 0.5 * x * x, aweights=[1, 2])),
        reals, shapes=[(2,), (2, 2)], analytic=False),
     Op("corrcoef", np.corrcoef, distinct, shapes=[(2, 3), (3, 4)], analytic=False),
+    Op("corrcoef of complex", lambda x: np.imag(np.corrcoef(x + 1j * x * x)), distinct, shapes=[(2, 3)],
+       analytic=False),
     Op("corrcoef y", lambda x, y: np.corrcoef(x, y, rowvar=False), distinct, halfway,
        shapes=[((3, 1), (3,)), ((3,), (3,))], analytic=False),
 ]  # fmt: skip
