@@ -12,7 +12,7 @@ from ..engine.registry import composite, in_place, rule, shown_as
 from ..engine.tensor import Tensor
 from ..engine.typing import Function
 from ..special import expit
-from .selection import attains, attains_ignoring_nan
+from .selection import attains, attains_ignoring_nan, masked
 
 
 def _zero(g: Any, _z: Any, *_args: Any) -> Any:
@@ -221,7 +221,7 @@ rule(np.nextafter, lambda g, _z, _x, _y: g, _zero)
 def _extremum_rule(fun: np.ufunc, attained: Function) -> None:
     def vjp(g: Any, z: Any, x: Any, y: Any) -> Any:
         """The cotangent of x: `g` where x alone attains the extremum z, half of it at a tie."""
-        return np.where(attained(x, z), np.where(attained(y, z), g * 0.5, g), 0)
+        return masked(g, attained(x, z)) / (attained(y, z) + np.int8(1))
 
     rule(fun, vjp, lambda g, z, x, y: vjp(g, z, y, x))
 
@@ -234,8 +234,8 @@ _extremum_rule(np.fmin, attains_ignoring_nan)
 rule(
     np.where,
     _zero,
-    lambda g, _z, condition, _x, _y: np.where(condition, g, 0),
-    lambda g, _z, condition, _x, _y: np.where(condition, 0, g),
+    lambda g, _z, condition, _x, _y: masked(g, np.not_equal(condition, 0)),
+    lambda g, _z, condition, _x, _y: masked(g, np.equal(condition, 0)),
     form="elementwise",
 )
 
@@ -248,8 +248,8 @@ def _bounded(extremum: Function) -> Function:
 
     rule(
         clip,
-        lambda g, z, x, _bound: np.where(attains(x, z), g, 0),
-        lambda g, z, x, _bound: np.where(attains(x, z), 0, g),
+        lambda g, z, x, _bound: masked(g, attains(x, z)),
+        lambda g, z, x, _bound: masked(g, ~attains(x, z)),
         form="elementwise",
     )
     return clip
