@@ -351,3 +351,25 @@ def test_options_that_are_wrong(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=re.escape(message)):
             plan.export(tmp_path / path, **options)
     assert [*tmp_path.iterdir()] == []
+
+
+@needs_cc
+def test_the_page_of_the_documentation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("sklearn")
+    page = (Path(tg.__file__).parent / "docs" / "deploy.md").read_text(encoding="utf-8")
+    blocks = dict(re.findall(r"^```(python|c)\n(.*?)^```", page, re.MULTILINE | re.DOTALL))
+    monkeypatch.chdir(tmp_path)
+    exec(compile(blocks["python"], "train.py", "exec"), {})
+    accuracy = int(re.findall(r"(\d+)% of new digits", capsys.readouterr().out)[0])
+    assert accuracy > 90
+    Path("main.c").write_text(blocks["c"])
+    run(CC, "-std=c99", *STRICT, "-o", "digits", "main.c", "digits.o")
+    said = run("./digits").decode().strip()
+    assert said == "This is a 0."
+    assert f"It prints `{said}`" in page
+    declared = re.findall(r"^void digits.*;$|^#define DIGITS_\w+ \d+$", page, re.MULTILINE)
+    header = Path("digits.h").read_text().replace("DIGITS_RESTRICT", "restrict")
+    assert len(declared) == 3
+    assert [line for line in declared if line not in header] == []
