@@ -70,7 +70,8 @@ from .attention import (
     scaled_dot_product_attention,
 )
 from .containers import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
-from .convolution import Conv1d, Conv2d, conv1d, conv2d
+from .convolution import conv1d, conv2d
+from .convolution_layers import Conv1d, Conv2d
 from .layers import (
     MLP,
     Bilinear,

@@ -5,124 +5,35 @@ Names, parameters and their order are PyTorch's.
 With the input x, the weight w and the cotangent g of the output, `sum(g * convolve(x, w))` is
 linear in each of g, x and w. Its derivatives by these three are the convolution and its two
 pullbacks. A derivative of one of the three is always another one of them, so the three rules below
-hold at every order. The results have the channels innermost in memory, as matrix products need
-them.
+hold at every order. The pullback to the input is the transposed convolution.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
-import operator
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
-from numpy.typing import DTypeLike
 
-from ..data import RNG
 from ..engine.arrays import working_dtype
 from ..engine.custom import differentiable
 from ..engine.modes import is_traced, mode
 from ..engine.registry import shown_as
 from ..engine.tensor import Tensor
-from ..engine.views import concrete
-from .module import Module, as_input, called, floating, uniform
-
-Size: TypeAlias = int | Sequence[int]
-Padding: TypeAlias = Size | Literal["same", "valid"]
+from .module import as_input, floating
+from .windows import Padding, Size, Windows, check_fit, windows_of
 
 # The number of elements copied for one matrix product, few enough for the cache. Without blocks, a
 # convolution of 16 images, from 64 to 64 channels of 32x32 in float32, takes 1.4 times as long.
 _BLOCK = 1 << 18
 
-
-class Windows(NamedTuple):
-    """The windows of a convolution or pooling: one number for each axis, or two of padding.
-
-    Element k of the window of output p is at `p * stride + k * dilation` in the padded input.
-    """
-
-    kernel: tuple[int, ...]
-    stride: tuple[int, ...]
-    padding: tuple[tuple[int, int], ...]
-    dilation: tuple[int, ...]
-
-    def outputs(self, sizes: Sequence[int]) -> tuple[int, ...]:
-        """The number of windows along each axis of an input."""
-        return tuple(
-            [
-                (n + sum(pad) - d * (k - 1) - 1) // s + 1
-                for n, k, s, pad, d in zip(sizes, *self, strict=True)
-            ]
-        )
-
-    def positions(self) -> Iterator[tuple[int, ...]]:
-        """The positions of the elements in a window, in C order."""
-        return itertools.product(*map(range, self.kernel))
-
-    def elements(self, position: Sequence[int], outputs: Sequence[int]) -> tuple[slice, ...]:
-        """The index of the elements at this position of every window, in the padded input."""
-        return tuple(
-            [
-                slice(k * d, k * d + (p - 1) * s + 1, s)
-                for k, p, s, d in zip(position, outputs, self.stride, self.dilation)
-            ]
-        )
-
-    def padded(self, x: Any, fill: float = 0) -> Any:
-        """The input with its padding."""
-        if not any(map(any, self.padding)):
-            return x
-        lead = x.shape[: x.ndim - len(self.kernel)]
-        sizes = x.shape[len(lead) :]
-        shape = [n + sum(pad) for n, pad in zip(sizes, self.padding)]
-        out = np.full_like(x, fill, shape=(*lead, *shape))
-        out[self.inside(sizes)] = x
-        return out
-
-    def inside(self, sizes: Sequence[int]) -> tuple[Any, ...]:
-        """The index of the input in the padded input."""
-        return (..., *[slice(pad[0], pad[0] + n) for n, pad in zip(sizes, self.padding)])
-
-
-def windows_of(
-    who: Any, count: int, kernel: Size, stride: Size, padding: Padding, dilation: Size
-) -> Windows:
-    """Make windows from parameters that are one number, or one for each of `count` axes."""
-
-    def sizes(name: str, value: Any, least: int) -> tuple[int, ...]:
-        values = (value,) * count if np.ndim(value) == 0 else tuple(value)
-        if len(values) != count or min(map(operator.index, values)) < least:
-            raise ValueError(
-                f"{who}: {name}={value!r}; pass an integer of at least {least}, or {count} of them"
-            )
-        return values
-
-    kernel, stride = sizes("kernel_size", kernel, 1), sizes("stride", stride, 1)
-    dilation = sizes("dilation", dilation, 1)
-    if padding == "same":
-        if max(stride) > 1:
-            raise ValueError(f"{who}: padding='same' needs stride 1, not {stride}")
-        totals = [d * (k - 1) for k, d in zip(kernel, dilation)]
-        pads = tuple([(total // 2, total - total // 2) for total in totals])
-    elif isinstance(padding, str) and padding != "valid":
-        raise ValueError(f"{who}: padding={padding!r}; pass 'same', 'valid' or integers")
-    else:
-        amounts = sizes("padding", 0 if isinstance(padding, str) else padding, 0)
-        pads = tuple([(amount, amount) for amount in amounts])
-    return Windows(kernel, stride, pads, dilation)
+_NAMES = "conv1d, conv2d or conv3d"
+_TRANSPOSED_NAMES = "conv_transpose1d, conv_transpose2d or conv_transpose3d"
 
 
 # -- the three derivatives of sum(g * convolve(x, w))
-
-
-def _grouped(a: Any, groups: int) -> Any:
-    """View (n, channels, *sizes) as (groups, n, *sizes, channels of one group)."""
-    n, channels, *sizes = a.shape
-    a = a.reshape(n, groups, channels // groups, *sizes)
-    return a.transpose(1, 0, *range(3, a.ndim), 2)
 
 
 def _zeros(shape: tuple[int, ...], dtype: Any, *operands: Any) -> Any:
@@ -133,63 +44,85 @@ def _zeros(shape: tuple[int, ...], dtype: Any, *operands: Any) -> Any:
     return np.zeros_like(traced[0], dtype, "C", shape=shape)
 
 
-def _new(
-    n: int, sizes: Sequence[int], groups: int, channels: int, dtype: Any, *operands: Any
-) -> tuple[Any, Any]:
-    """Zeros of shape (n, channels, *sizes), channels innermost in memory; and their `_grouped`."""
-    a = _zeros((n, *sizes, channels), dtype, *operands)
-    a = a.transpose(0, -1, *range(1, a.ndim - 1))
-    return a, _grouped(a, groups)
+def _unstacked(kernel: Sequence[int], channels: int, nout: int) -> int:
+    """The number of axes of the windows whose positions are not stacked in `_columns`.
+
+    Positions along the others, the last ones, become rows of a matrix, which takes one copy for
+    each of them. Each position along the axes before is a product of its own, which takes one
+    addition to the output. Copies cost less while they have fewer rows than the output.
+    """
+    axes = len(kernel) - 1
+    while axes and channels * math.prod(kernel[axes:]) < nout:
+        axes -= 1
+    return axes
 
 
-def _matrices(w: Any, groups: int) -> Any:
-    """Weights (nout, channels, *kernel) as (groups, 1, positions * channels, nout of a group)."""
+def _matrices(w: Any, groups: int, axes: int) -> Any:
+    """Weights (nout, channels, *kernel) as matrices for the rows of `_columns`.
+
+    The shape is (positions, groups, nout of a group, channels * other positions), with the
+    positions along so many axes, and along the others.
+    """
     nout, channels, *kernel = w.shape
-    w = w.reshape(groups, nout // groups, channels, *kernel)
-    w = w.transpose(0, *range(3, w.ndim), 2, 1)
-    return w.reshape(groups, 1, math.prod(kernel) * channels, nout // groups)
+    split = math.prod(kernel[:axes]), math.prod(kernel[axes:])
+    w = w.reshape(groups, nout // groups, channels, *split).transpose(3, 0, 1, 2, 4)
+    return w.copy().reshape(split[0], groups, nout // groups, channels * split[1])
 
 
-def _columns(x: Any, windows: Windows, groups: int) -> Iterator[tuple[slice, Any]]:
-    """The windows of one block of samples after another, as rows of matrices ("im2col").
+def _columns(
+    x: Any, windows: Windows, groups: int, axes: int
+) -> Iterator[tuple[slice, Iterator[Any]]]:
+    """The windows of one block of samples after another, as columns of matrices ("im2col").
 
-    Each item is the slice of the samples, and an array of shape (groups, matrices, rows, columns)
-    with a row for each window, and a column for each position and channel in it.
+    Each item is the slice of the samples, and for each position along the first `axes` an array of
+    shape (samples, groups, rows, columns) with a column for each window, and a row for each channel
+    and position along the other axes.
     """
-    outputs = windows.outputs(x.shape[2:])
-    x = _grouped(windows.padded(x), groups)
-    channels = x.shape[-1]
-    rows, width = math.prod(outputs), math.prod(windows.kernel) * channels
-    *_, step, channel = concrete(x).strides
-    # Copy in the order that has the longer contiguous runs.
-    rows_innermost = channel > step and outputs[-1] > windows.kernel[-1] * channels
-    length = max(1, _BLOCK // (groups * rows * width))
-    for start in range(0, x.shape[1], length):
-        block = x[:, start : start + length]
-        n = block.shape[1]
-        args = block, windows, outputs, rows_innermost
+    n, channels, *sizes = x.shape
+    outputs = windows.outputs(sizes)
+    padded = [size + sum(pad) for size, pad in zip(sizes, windows.padding)]
+    rows = channels // groups * math.prod(windows.kernel[axes:])
+    shape = groups, rows, *padded[:axes], *outputs[axes:]
+    length = max(1, _BLOCK // math.prod(shape))
+    for start in range(0, n, length):
+        block = windows.padded(x[start : start + length])
+        args = block, windows, outputs, axes
         view = mode.get().interpreter.call_whole(_window_view, *args)
-        if rows_innermost:
-            yield slice(start, start + n), view.reshape(groups, n, width, rows).mT
-        else:
-            yield slice(start, start + n), view.reshape(groups, 1, n * rows, width)
+        columns = view.copy().reshape(len(block), *shape)  # also where reshape would not copy
+        yield slice(start, start + len(block)), _slices(columns, windows, outputs, axes)
 
 
-def _window_view(x: Any, windows: Windows, outputs: Sequence[int], rows_innermost: bool) -> Any:
-    """A view of all windows of padded samples of shape (groups, n, *sizes, channels).
+def _slices(columns: Any, windows: Windows, outputs: Sequence[int], axes: int) -> Iterator[Any]:
+    for position in windows.positions(axes):
+        part = columns[:, :, :, *windows.elements(position, outputs)]
+        yield part.reshape(*part.shape[:3], math.prod(outputs))
 
-    Its shape is (groups, n, *kernel, channels, *outputs) with the rows innermost, else
-    (groups, n, *outputs, *kernel, channels).
+
+def _window_view(x: Any, windows: Windows, outputs: Sequence[int], axes: int) -> Any:
+    """A view of padded samples, with the windows along the axes from number `axes` on.
+
+    Its shape is (n, channels, *kernel from axes on, *sizes up to axes, *outputs from axes on).
     """
-    group, sample, *steps, channel = x.strides
-    over = [a * b for a, b in zip(steps, windows.stride)]
-    within = [a * b for a, b in zip(steps, windows.dilation)]
-    window = [*windows.kernel, x.shape[-1]], [*within, channel]
-    if rows_innermost:
-        shape, strides = [*window[0], *outputs], [*window[1], *over]
-    else:
-        shape, strides = [*outputs, *window[0]], [*over, *window[1]]
-    return as_strided(x, (*x.shape[:2], *shape), (group, sample, *strides))
+    strides = x.strides[2:]
+    over = [a * b for a, b in zip(strides, windows.stride)]
+    within = [a * b for a, b in zip(strides, windows.dilation)]
+    shape = *x.shape[:2], *windows.kernel[axes:], *x.shape[2 : 2 + axes], *outputs[axes:]
+    return as_strided(x, shape, (*x.strides[:2], *within[axes:], *strides[:axes], *over[axes:]))
+
+
+def _correlated(x: Any, w: Any, windows: Windows, groups: int) -> Any:
+    """The sums of x * w over positions and channels."""
+    dtype = np.result_type(x.dtype, w.dtype)
+    working = working_dtype(dtype)
+    outputs = windows.outputs(x.shape[2:])
+    y = _zeros((len(x), groups, len(w) // groups, math.prod(outputs)), working, x, w)
+    axes = _unstacked(windows.kernel, w.shape[1], y.shape[2])
+    matrices = _matrices(w.astype(working, copy=False), groups, axes)
+    for part, columns in _columns(x, windows, groups, axes):
+        out = np.matmul(matrices[0], next(columns), out=y[part])
+        for i, rows in enumerate(columns, 1):
+            out += matrices[i] @ rows
+    return y.reshape(len(x), len(w), *outputs).astype(dtype, copy=False)
 
 
 def _by_input(g: Any, _y: Any, _x: Any, w: Any, _bias: Any, *how: Any) -> Any:
@@ -206,17 +139,13 @@ def _by_bias(g: Any, _y: Any, _x: Any, _w: Any, _bias: Any, *_how: Any) -> Any:
 
 
 @differentiable(_by_input, _by_weight, _by_bias)
-@shown_as("conv1d or conv2d")
+@shown_as(_NAMES)
 def _convolved(x: Any, w: Any, bias: Any, windows: Windows, groups: int) -> Any:
     """The sums of x * w over positions and channels, plus the bias, an array or the number 0."""
-    dtype = np.result_type(x, w, bias)
-    y, grouped = _new(x.shape[0], windows.outputs(x.shape[2:]), groups, len(w), dtype, x, w)
-    matrices = _matrices(w, groups)
-    for part, columns in _columns(x, windows, groups):
-        out = grouped[:, part].reshape(*columns.shape[:3], matrices.shape[-1], copy=False)
-        np.matmul(columns, matrices, out=out)
+    y = _correlated(x, w, windows, groups)
     if np.ndim(bias):
-        y += bias.reshape(-1, *[1] * len(windows.kernel))
+        bias = bias.reshape(-1, *[1] * len(windows.kernel))
+        return np.add(y, bias, out=y if np.result_type(y, bias) == y.dtype else None)
     return y
 
 
@@ -229,20 +158,26 @@ def _input_back_by_weight(g: Any, _x: Any, y: Any, _w: Any, _shape: Any, *how: A
 
 
 @differentiable(_input_back_by_output, _input_back_by_weight, form="multilinear")
-@shown_as("conv1d or conv2d")
+@shown_as(_TRANSPOSED_NAMES)
 def _input_back(y: Any, w: Any, shape: tuple[int, ...], windows: Windows, groups: int) -> Any:
     """The cotangent of the input, of this shape, from that of the output, y."""
-    n, channels, *sizes = shape
-    outputs = y.shape[2:]
+    n, nout, *outputs = y.shape
+    sizes, channels = shape[2:], w.shape[1]
+    if max(windows.stride) == 1:  # it is the convolution with the reversed weight
+        w = w.reshape(groups, nout // groups, *w.shape[1:]).swapaxes(1, 2)
+        w = w[(..., *[slice(None, None, -1)] * len(sizes))]
+        w = w.reshape(groups * channels, nout // groups, *windows.kernel)
+        return _correlated(y, w, windows.reversed(sizes, outputs), groups)
     dtype = np.result_type(y.dtype, w.dtype)
-    padded = [size + sum(pad) for size, pad in zip(sizes, windows.padding)]
-    x, grouped = _new(n, padded, groups, channels, working_dtype(dtype), y, w)
-    rows = _grouped(y, groups).reshape(groups, n * math.prod(outputs), len(w) // groups)
-    matrices = _matrices(w, groups).reshape(groups, -1, w.shape[1], rows.shape[-1])
+    working = working_dtype(dtype)
+    padded = [size + a + max(b, 0) for size, (a, b) in zip(sizes, windows.padding)]
+    x = _zeros((n, groups, channels, *padded), working, y, w)
+    rows = y.reshape(n, groups, nout // groups, math.prod(outputs)).astype(working, copy=False)
+    matrices = _matrices(w, groups, len(sizes))
     for i, position in enumerate(windows.positions()):
-        share = rows @ matrices[:, i].mT
-        elements = grouped[(slice(None), slice(None), *windows.elements(position, outputs))]
-        elements += share.reshape(elements.shape)
+        share = matrices[i].mT @ rows
+        x[(..., *windows.elements(position, outputs))] += share.reshape(*x.shape[:3], *outputs)
+    x = x.reshape(n, groups * channels, *padded)
     return x[windows.inside(sizes)].astype(dtype, copy=False)
 
 
@@ -255,19 +190,23 @@ def _weight_back_by_input(g: Any, _w: Any, y: Any, _x: Any, *how: Any) -> Any:
 
 
 @differentiable(_weight_back_by_output, _weight_back_by_input, form="multilinear")
-@shown_as("conv1d or conv2d")
+@shown_as(_NAMES)
 def _weight_back(y: Any, x: Any, windows: Windows, groups: int) -> Any:
     """The cotangent of the weight, from that of the output, y."""
     dtype = np.result_type(y.dtype, x.dtype)
-    nout, channels = y.shape[1] // groups, x.shape[1] // groups
-    width = math.prod(windows.kernel) * channels
-    w = _zeros((groups, width, nout), working_dtype(dtype), y, x)
-    rows = _grouped(y, groups)
-    for part, columns in _columns(x, windows, groups):
-        w += (columns.mT @ rows[:, part].reshape(*columns.shape[:3], nout)).sum(axis=1)
-    w = w.reshape(groups, *windows.kernel, channels, nout)
-    w = w.transpose(0, -1, -2, *range(1, w.ndim - 2)).astype(dtype)
-    return w.reshape(groups * nout, channels, *windows.kernel)
+    working = working_dtype(dtype)
+    n, nout, *outputs = y.shape
+    channels = x.shape[1] // groups
+    axes = _unstacked(windows.kernel, channels, nout // groups)
+    apart, stacked = math.prod(windows.kernel[:axes]), math.prod(windows.kernel[axes:])
+    w = _zeros((apart, groups, channels * stacked, nout // groups), working, y, x)
+    y = y.reshape(n, groups, nout // groups, math.prod(outputs)).astype(working, copy=False)
+    for part, columns in _columns(x, windows, groups, axes):
+        for i, rows in enumerate(columns):
+            w[i] += (rows @ y[part].mT).sum(axis=0)
+    w = w.reshape(apart, groups, channels, stacked, nout // groups)
+    w = w.transpose(1, 4, 2, 0, 3).reshape(nout, channels, *windows.kernel)
+    return w.astype(dtype, copy=False)
 
 
 # -- as functions
@@ -359,100 +298,3 @@ def convolve(who: Any, x: Any, weight: Any, bias: Any, windows: Windows, groups:
     if np.ndim(bias) and bias.shape != weight.shape[:1]:
         raise ValueError(f"{who}: a bias of shape {bias.shape}, not {weight.shape[:1]}")
     return _convolved(x, weight, bias, windows, groups)
-
-
-def check_fit(who: Any, windows: Windows, shape: tuple[int, ...]) -> None:
-    """Raise a ValueError if an input is smaller than one window."""
-    if min(windows.outputs(shape[-len(windows.kernel) :])) < 1:
-        raise ValueError(
-            f"{who}: an input of shape {shape}, with padding {windows.padding}, is smaller than "
-            f"one window of {windows.kernel} with dilation {windows.dilation}: pass a larger input "
-            "or more padding"
-        )
-
-
-# -- as layers
-
-
-class _Conv(Module):
-    """A convolution layer; weight and bias start uniform in +-1/sqrt(elements of one window)."""
-
-    axes: ClassVar[int]
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: Size,
-        stride: Size = 1,
-        padding: Padding = 0,
-        dilation: Size = 1,
-        groups: int = 1,
-        bias: bool = True,
-        dtype: DTypeLike = np.float64,
-        rng: RNG = None,
-    ) -> None:
-        name = f"{type(self).__name__}({in_channels}, {out_channels})"
-        if (
-            min(in_channels, out_channels, groups) < 1
-            or in_channels % groups
-            or out_channels % groups
-        ):
-            raise ValueError(f"{name}: channels must be positive multiples of groups={groups}")
-        self.windows = windows_of(name, self.axes, kernel_size, stride, padding, dilation)
-        self.stride = stride
-        self.padding = padding
-        self.dilation = dilation
-        self.groups = groups
-        shape = (out_channels, in_channels // groups, *self.windows.kernel)
-        bound = math.prod(shape[1:]) ** -0.5
-        rng = np.random.default_rng(rng)
-        self.weight = uniform(rng, bound, shape, dtype)
-        self.bias = uniform(rng, bound, shape[:1], dtype) if bias else None
-
-    def __call__(self, x: Any) -> Tensor:
-        """Return the output for samples, shape (n, channels, *sizes), or for one."""
-        return convolve(self, x, self.weight, self.bias, self.windows, self.groups)
-
-    def __repr__(self) -> str:
-        nout, channels, *kernel = self.weight.shape
-        return called(
-            self,
-            channels * self.groups,
-            nout,
-            f"kernel_size={tuple(kernel)}",
-            stride=self.stride,
-            padding=self.padding,
-            dilation=self.dilation,
-            groups=self.groups,
-            bias=self.bias is not None,
-        )
-
-
-class Conv1d(_Conv):
-    """A layer that computes `conv1d` with its weight and bias.
-
-    The weight has shape (out_channels, in_channels / groups, kernel_size), the bias
-    (out_channels,). Both start uniform in +-1/sqrt(in_channels / groups * kernel_size); `rng` is a
-    NumPy Generator or a seed. The other parameters are PyTorch's; padding is always with zeros.
-
-    >>> tg.nn.Conv1d(3, 8, 5, padding="same")(np.ones((2, 3, 10))).shape
-    (2, 8, 10)
-    """
-
-    axes = 1
-
-
-class Conv2d(_Conv):
-    """A layer that computes `conv2d` with its weight and bias.
-
-    The weight has shape (out_channels, in_channels / groups, rows, columns), the bias
-    (out_channels,). Both start uniform in +-1/sqrt(in_channels / groups * rows * columns); `rng` is
-    a NumPy Generator or a seed. The other parameters are PyTorch's; padding is always with zeros.
-
-    >>> layer = tg.nn.Conv2d(1, 8, 3, stride=2, padding=1)
-    >>> layer, layer(np.ones((5, 1, 28, 28))).shape
-    (Conv2d(1, 8, kernel_size=(3, 3), stride=2, padding=1), (5, 8, 14, 14))
-    """
-
-    axes = 2

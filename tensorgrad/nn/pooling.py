@@ -18,8 +18,8 @@ from ..engine.modes import plain
 from ..engine.registry import shown_as
 from ..engine.tensor import Tensor
 from ..rules.selection import attains, masked
-from .convolution import Size, Windows, check_fit, windows_of
 from .module import Module, as_input, called
+from .windows import Size, Windows, check_fit, windows_of
 
 # -- sums over windows, and their pullback
 
