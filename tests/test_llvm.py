@@ -93,6 +93,20 @@ def test_a_training_step_is_one_native_function() -> None:
     assert "nest[add, tanh]" in str(plan)
 
 
+def test_a_long_chain_is_several_nests() -> None:
+    def chain(x: Any) -> Any:
+        for _ in range(200):
+            x = np.sin(x)
+        return x
+
+    compiled, x = tg.compile(chain, backend="llvm"), np.linspace(-1, 1, 20)
+    assert_same(compiled(x), chain(x), roundings=8)
+    plan = compiled.lower(x)
+    assert len(plan.steps) == 1
+    assert 4 <= str(plan).count("nest[sin") <= 10
+    assert plan.source.count('define internal void @"nest') == 2  # the last one, and the others
+
+
 def test_calls_that_are_not_native_are_named() -> None:
     f = tg.compile(lambda x: np.exp(np.linalg.inv(np.exp(x))), backend="llvm")
     x = np.array([[1.0, 0.0], [0.0, 2.0]])

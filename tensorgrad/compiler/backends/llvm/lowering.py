@@ -46,6 +46,8 @@ from .kernels import (
     bounds_check,
 )
 
+LONGEST = 48  # instructions that end a nest: the time to compile one grows with their square
+
 
 def lower(program: Program) -> Program:
     """The program with kernels in place of calls, as far as native code knows how."""
@@ -245,6 +247,8 @@ class _Builder:
 
     def fits(self, body: Body) -> bool:
         """Whether the nest can do this too: no index needs what another one makes."""
+        if len(self._nest.instructions) > LONGEST:
+            return False
         item, target = self.item, target_place(body)
         written = [*item.written.items()]
         for a in (*body.operands, body.scatter):

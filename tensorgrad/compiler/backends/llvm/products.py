@@ -23,7 +23,7 @@ import numpy as np
 from llvmlite import ir
 
 from .loops import INDEX, fma, loop, shuffle, splat, sum_of_lanes, vector_type, zeros
-from .matrices import Matrix, Writer
+from .matrices import Matrix, Writer, plus, times
 from .runtime import target
 
 # Takes results, and the row and the column of the first: a single one, or a vector of results that
@@ -241,7 +241,7 @@ class _Product(Writer):
         sums = self._sums(self.a.shape[1], empty, add)
         for value, (row, v) in zip(sums, places):
             used = shuffle(self.builder, value, value, range(v.used)) if v.used < v.lanes else value
-            at = self.builder.add(i, INDEX(row)), self.builder.add(j, INDEX(v.column))
+            at = plus(self.builder, i, INDEX(row)), plus(self.builder, j, INDEX(v.column))
             self._store(used, *at)
 
     def dots(self) -> None:
@@ -250,7 +250,7 @@ class _Product(Writer):
         lanes = min(self.lanes, _power_of_2(k))
 
         def vector(row: Matrix, q: ir.Value, used: int) -> ir.Value:
-            at = self.builder.mul(q, INDEX(lanes))
+            at = times(self.builder, q, lanes)
             return self.load(self.at(row, INDEX(0), at), lanes, used)
 
         def block(i: ir.Value, rows: int) -> None:
@@ -258,10 +258,10 @@ class _Product(Writer):
 
         def tile(i: ir.Value, j: ir.Value, rows: int, columns: int) -> None:
             left = [
-                self.moved(self.a, self.builder.add(i, INDEX(r)), INDEX(0)) for r in range(rows)
+                self.moved(self.a, plus(self.builder, i, INDEX(r)), INDEX(0)) for r in range(rows)
             ]
             right = [
-                self.moved(self.b.T, self.builder.add(j, INDEX(c)), INDEX(0))
+                self.moved(self.b.T, plus(self.builder, j, INDEX(c)), INDEX(0))
                 for c in range(columns)
             ]
 
@@ -276,7 +276,7 @@ class _Product(Writer):
                 sums = add(INDEX(k // lanes), sums, k % lanes)
             for place, value in enumerate(sums):
                 row, column = divmod(place, columns)
-                at = self.builder.add(i, INDEX(row)), self.builder.add(j, INDEX(column))
+                at = plus(self.builder, i, INDEX(row)), plus(self.builder, j, INDEX(column))
                 self._store(sum_of_lanes(self.builder, value), *at)
 
         self._blocks(m, self.registers // 8, block)
@@ -296,7 +296,7 @@ class _Product(Writer):
                 value
                 for chain in range(chains)
                 for value in add(
-                    self.builder.add(q, INDEX(chain)), sums[chain * size : (chain + 1) * size]
+                    plus(self.builder, q, INDEX(chain)), sums[chain * size : (chain + 1) * size]
                 )
             ]
 

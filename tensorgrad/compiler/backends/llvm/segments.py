@@ -33,6 +33,7 @@ _BYTE = ir.IntType(8)
 _DATA = object.__basicsize__  # bytes from the start of an array to its fields, on 64 bits
 _TYPE, _NDIM, _SHAPE, _STRIDES, _DTYPE = (_DATA + offset for offset in (-8, 8, 16, 24, 40))
 LONG = 1 << 18  # operations on elements, some 20 us: others threads may run during more than that
+MANY = 64  # kernels, from which on the code that calls them is not optimised: it takes too long
 # How the code of a function ends.
 _STATUS = ir.IntType(8)
 DONE, DIVERGED, FAILED = range(3)
@@ -100,6 +101,8 @@ class Bodies(ABC):
         kind = ir.FunctionType(_STATUS, [_POINTER] * len(arguments))
         function = ir.Function(self.module, kind, name)
         function.linkage = "internal"
+        if len(calls) > MANY:  # it only passes addresses on
+            function.attributes.update({"noinline", "optnone"})
         builder = ir.IRBuilder(function.append_basic_block())
         starts = {v.storage: (p, v.offset) for v, p in zip(arguments, function.args, strict=True)}
 
@@ -109,7 +112,11 @@ class Bodies(ABC):
                 return at(builder, pointer, v.offset - offset)
             return self.pointer_to(builder, v)
 
-        for call in calls:
+        for i, call in enumerate(calls, 1):
+            if i % MANY == 0:  # long blocks take longer to compile
+                following = builder.append_basic_block()
+                builder.branch(following)
+                builder.position_at_end(following)
             pointers = [pointer_to(v) for v in call.fun.pointers]
             holds = builder.call(self._kernel(call.fun), pointers)
             if isinstance(call.fun, (Guard, Check)):
