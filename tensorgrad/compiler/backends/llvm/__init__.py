@@ -7,7 +7,7 @@ It needs the library llvmlite, which is imported when a program is first compile
     lowering     calls of a program become kernels
     registers    registers of any dtype
     nests        a loop nest becomes LLVM's code
-    products     and so does a product of matrices
+    products     and so does a product of matrices; contractions are products along any axes
     functions    and an element-wise function; elementary, trigonometry, normal and lanes are what
                  it consists of
     random       a NumPy generator's random numbers

@@ -192,14 +192,14 @@ def _reads_what_it_writes(body: Body) -> bool:
     place = target_place(body)
     scattered = None if body.scatter is None else body.scatter.value
     for v in body.reads:
-        if v is not scattered and _overlap(v, body.target):
+        if v is not scattered and overlap(v, body.target):
             is_operand = any(v is a for a in body.operands)
             if not is_operand or place_of(v, body.shape) != place:
                 return True
     return False
 
 
-def _overlap(v: Value, other: Value) -> bool:
+def overlap(v: Value, other: Value) -> bool:
     """Whether two values may share memory."""
     (low, high), (start, stop) = v.bounds, other.bounds
     return v.storage is other.storage and start < high and low < stop
@@ -462,7 +462,7 @@ def _product(call: Call) -> Product | None:
     made = _matrix(result, as_row=x.ndim == 1)
     if not all(itertools.chain(left.shape, right.shape, batch)):
         raise Unknown("there are no elements")
-    if call.target is not None and any(_overlap(v, result) for v in (x, y)):
+    if call.target is not None and any(overlap(v, result) for v in (x, y)):
         raise Unknown("it reads elements that it writes for other indices")
     if not products.pays(m, k, n, result.dtype):
         raise Unknown(f"BLAS multiplies ({m}, {k}) and ({k}, {n}) as fast")

@@ -1,8 +1,9 @@
 """Kernels: what native code computes in one go. A kernel is the function of a call of a program.
 
 A `Nest` is a loop nest: for each index of its shape it runs a list of instructions on registers.
-A `Product` multiplies two matrices. Both address memory by numbered pointers, each of which stands
-for a value of the program: kernels that differ in these values alone share their code.
+A `Product` multiplies two matrices, and a `Contraction` along any axes. They address memory by
+numbered pointers, each of which stands for a value of the program: kernels that differ in these
+values alone share their code.
 """
 
 from __future__ import annotations
@@ -268,6 +269,71 @@ class Product(functions.Kernel):
         return self.pointers[2:]
 
 
+class Axis(NamedTuple):
+    """An axis of a contraction: its size, and the elements of memory from one index to the next."""
+
+    size: int
+    left: int
+    right: int
+    result: int
+
+
+class Contraction(functions.Kernel):
+    """A stack of products whose rows and terms lie along any axes: the sums of `left * right`.
+
+    The pointers are the two operands, and the result. Its columns lie side by side. It `adds` to
+    what is there.
+    """
+
+    __name__ = "contraction"
+
+    def __init__(
+        self,
+        batch: tuple[Axis, ...],
+        rows: tuple[Axis, ...],
+        terms: tuple[Axis, ...],
+        columns: Axis,
+        pointers: Sequence[Value],
+        adds: bool = False,
+    ) -> None:
+        super().__init__([])
+        self.batch, self.rows, self.terms, self.columns = batch, rows, terms, columns
+        self.pointers = pointers
+        self.adds = adds
+        self.dtype = pointers[0].dtype
+
+    @property
+    def _axes(self) -> list[Axis]:
+        return [*self.batch, *self.rows, *self.terms, self.columns]
+
+    @property
+    def key(self) -> Hashable:
+        """What decides its code."""
+        axes = self.batch, self.rows, self.terms, self.columns
+        return "contraction", axes, self.adds, self.dtype
+
+    @property
+    def operations(self) -> int:
+        """About how many operations on elements it makes; a multiply-add takes less time."""
+        return math.prod(axis.size for axis in self._axes) // 4
+
+    @property
+    def spans(self) -> list[functions.Span]:
+        """What it uses of memory."""
+        sizes, *steps = zip(*self._axes, strict=True)
+        return [_span(v, sizes, own) for v, own in zip(self.pointers, steps, strict=True)]
+
+    @property
+    def loaded(self) -> Sequence[Value]:
+        """The values that it reads."""
+        return self.pointers if self.adds else self.pointers[:2]
+
+    @property
+    def written(self) -> Sequence[Value]:
+        """The values that it writes."""
+        return self.pointers[2:]
+
+
 class Guard(functions.Kernel):
     """Ends the function, for another program, unless an element is true, or false."""
 
@@ -353,5 +419,5 @@ class Matrix(NamedTuple):
     strides: tuple[int, int]
 
 
-Kernel = Nest | Product | Guard | Check | Draw
-KERNELS = (Nest, Product, Guard, Check, Draw)
+Kernel = Nest | Product | Contraction | Guard | Check | Draw
+KERNELS = (Nest, Product, Contraction, Guard, Check, Draw)

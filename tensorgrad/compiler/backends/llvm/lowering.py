@@ -6,6 +6,7 @@ are strides there, and with reductions of what the nest computes. What else ther
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
@@ -31,6 +32,7 @@ from .kernels import (
     Access,
     Cast,
     Check,
+    Contraction,
     DType,
     Gather,
     Guard,
@@ -40,11 +42,13 @@ from .kernels import (
     Nest,
     Number,
     Operation,
+    Product,
     Reduction,
     Scatter,
     Store,
     bounds_check,
 )
+from .windows import contraction_of
 
 LONGEST = 48  # instructions that end a nest: the time to compile one grows with their square
 
@@ -90,6 +94,12 @@ class _Lowering:
         self._fence = 0  # nor do element-wise calls, unless they can use registers there
         self._nests: dict[tuple[int, ...], list[int]] = {}
         self._floats: set[Value] = set()
+        self._copies: dict[Storage, tuple[Value, int]] = {}  # of what, and the item that makes it
+        self._products: dict[Storage, int] = {}  # the items that make them
+        self._dropped: set[int] = set()  # the items that others do the work of
+        self._reads = Counter(
+            v.storage for call in program.calls if call.kind != "view" for v in {*call.reads}
+        ) + Counter(v.storage for v in program.outputs)
         self.remarks: list[str] = []
         self._uses: dict[Storage, list[tuple[int, int, int, bool]]] = {}
 
@@ -103,7 +113,7 @@ class _Lowering:
                 raise Unknown("it reads a number of Python's")
             if not self._repeating.isdisjoint(v.storage for v in call.reads):
                 raise Unknown("it reads an array that repeats elements, and need not in each call")
-            part = part_of(call)
+            part = self._contraction(call) or part_of(call)
         except Unknown as reason:
             self.remarks.append(f"not native: {name_of(call.fun)} at {call.location}: {reason}")
             self._plain(call)
@@ -111,12 +121,52 @@ class _Lowering:
         if not isinstance(part, list):
             self._append(_Item(call, part, [call]), part.loaded, part.written)
             self._fence = len(self._items)
+            if isinstance(part, (Product, Contraction)):
+                self._products |= dict.fromkeys((r.storage for r in call.results), self._fence - 1)
             if isinstance(part, (Guard, Check)):
                 self._floor = len(self._items)
         elif _may_go(call):
             self._plain(call)
         else:
             self._put(call, part)
+
+    def _contraction(self, call: Call) -> Contraction | None:
+        """A product of copies as one of what they are copies of; or one that is added in place."""
+        if op_of(call.fun).pattern == "product":
+            sources = self._sources(call)
+            return contraction_of(call, sources) if sources else None
+        if call.fun is not np.add or call.target is None or call.args[0] is not call.target:
+            return None
+        target, made = call.args
+        number = self._products.get(made.storage) if isinstance(made, Value) else None
+        if number is None or self._reads[made.storage] > 1 or made.shape != target.shape:
+            return None
+        product = self._items[number].call
+        if not (made.is_c_contiguous and made.is_whole):
+            return None
+        sources = self._sources(product) | {made.storage: target}
+        kernel = contraction_of(product, sources, adds=True)
+        if kernel is None or self._changed_since(number, *kernel.pointers[:2]):
+            return None
+        self._dropped.add(number)
+        return kernel
+
+    def _sources(self, call: Call) -> dict[Storage, Value]:
+        """What those operands of a call are copies of that nobody has changed since."""
+        found: dict[Storage, Value] = {}
+        for v in call.reads:
+            source, number = self._copies.get(v.storage, (None, 0))
+            if source is not None and not self._changed_since(number, source, v):
+                found[v.storage] = source
+        return found
+
+    def _changed_since(self, number: int, *values: Value) -> bool:
+        """Whether an item after that of a number writes to values."""
+        return any(
+            is_write and other > number and low < stop and start < high
+            for low, high, storage in ((*v.bounds, v.storage) for v in values)
+            for other, start, stop, is_write in self._uses.get(storage, ())
+        )
 
     def _plain(self, call: Call) -> None:
         if op_of(call.fun).pattern == "number":
@@ -164,6 +214,8 @@ class _Lowering:
                 builder.item.calls.append(call)
                 first = number
             self._note(number, body.reads, [body.target])
+            if _is_copy(body) and call.results and body.target.is_whole:
+                self._copies[body.target.storage] = body.operands[0], number
 
     def _nest_for(self, call: Call, body: Body, first: int) -> int:
         """The number of a nest that can do a body, not before another item."""
@@ -178,18 +230,21 @@ class _Lowering:
 
     def calls(self) -> list[Call]:
         """The calls that there are in the end."""
+        items = [item for i, item in enumerate(self._items) if i not in self._dropped]
         needed = {v.storage for v in self._outputs}
-        for item in self._items:
+        for item in items:
             if item.kernel is not None:
                 needed.update(v.storage for v in item.kernel.loaded)
             elif item.call.kind != "view":
                 needed.update(v.storage for v in item.call.reads)
         calls: list[Call] = []
         named = {*self._outputs}  # values that Python's lines name
-        for item in reversed(self._items):
+        for item in reversed(items):
             call = item.call
             if item.kernel is not None:
                 call = _kernel_call(item, needed)
+                if not call.fun.written and isinstance(call.fun, Nest):
+                    continue
             elif call.kind == "view" and named.isdisjoint(call.results):
                 continue
             else:
@@ -339,6 +394,15 @@ def _overlaps(place: Place, v: Value, others: Iterable[tuple[Place, Value]]) -> 
     low, high = v.bounds
     spans = [w.bounds for other, w in others if other.storage is place.storage]
     return any(low < stop and start < high for start, stop in spans)
+
+
+def _is_copy(body: Body) -> bool:
+    """Whether the result has the elements of one array."""
+    if body.fun is not None or body.reduce is not None or body.scatter is not None:
+        return False
+    (operand,) = body.operands
+    same = isinstance(operand, Value) and operand.shape == body.target.shape
+    return same and operand.dtype == body.target.dtype and body.target.is_c_contiguous
 
 
 def _may_go(call: Call) -> bool:

@@ -133,7 +133,7 @@ def _ways(
         if in_place and z.contiguous(0) and not z.contiguous(1):
             continue
         scattered = 0 if z.contiguous(1) else m * n
-        tiles = m * k * len(_vectors(n, lanes)) / 2 + scattered
+        tiles = m * k * len(vectors_of(n, lanes)) / 2 + scattered
         if y.contiguous(1):
             yield tiles, transposed, "direct"
         else:
@@ -142,7 +142,7 @@ def _ways(
             yield m * n * (ceil(k / lanes) + 4), transposed, "dots"
 
 
-class _Vector(NamedTuple):
+class Vector(NamedTuple):
     """A vector of a row: its first column, its lanes, and how many of them are used."""
 
     column: int
@@ -150,11 +150,11 @@ class _Vector(NamedTuple):
     used: int
 
 
-def _vectors(n: int, lanes: int) -> list[_Vector]:
+def vectors_of(n: int, lanes: int) -> list[Vector]:
     """Cut a row into vectors; the last has the least power of two of lanes that holds the rest."""
     full = n - n % lanes
-    vectors = [_Vector(column, lanes, lanes) for column in range(0, full, lanes)]
-    return [*vectors, _Vector(full, _power_of_2(n - full), n - full)] if n > full else vectors
+    vectors = [Vector(column, lanes, lanes) for column in range(0, full, lanes)]
+    return [*vectors, Vector(full, _power_of_2(n - full), n - full)] if n > full else vectors
 
 
 def _power_of_2(n: int) -> int:
@@ -162,7 +162,7 @@ def _power_of_2(n: int) -> int:
     return 1 << (n - 1).bit_length()
 
 
-def _block(n: int, most: int) -> int:
+def block_size(n: int, most: int) -> int:
     """Return the size of blocks of n rows: a divisor, where there is a large one."""
     return next((r for r in range(min(n, most), most // 2, -1) if n % r == 0), min(n, most))
 
@@ -181,11 +181,11 @@ class _Product(Writer):
     def panels(self, *, packed: bool) -> None:
         """Write the result by panels: some vectors of columns, of all rows."""
         m, n = self.c.shape
-        vectors = _vectors(n, self.lanes)
+        vectors = vectors_of(n, self.lanes)
         # Two vectors for each element of the left matrix; more, if a tile has few rows.
         across = min(len(vectors), max(2, _LATENCY // m), (self.registers - 1) // 2)
 
-        def write(column: ir.Value, vectors: Sequence[_Vector]) -> None:
+        def write(column: ir.Value, vectors: Sequence[Vector]) -> None:
             right = self.moved(self.b, INDEX(0), column)
             if packed:
                 width = vectors[-1].column + vectors[-1].used
@@ -218,14 +218,14 @@ class _Product(Writer):
 
     def _blocks(self, n: int, most: int, body: Callable[[ir.Value, int], None]) -> None:
         """Write `body` for blocks of n rows or columns: their first one and their size."""
-        size = _block(n, most)
+        size = block_size(n, most)
         full = n - n % size
         self.each(full, size, lambda i: body(i, size))
         if n > full:
             body(INDEX(full), n - full)
 
     def _tile(
-        self, i: ir.Value, j: ir.Value, rows: int, right: Matrix, vectors: Sequence[_Vector]
+        self, i: ir.Value, j: ir.Value, rows: int, right: Matrix, vectors: Sequence[Vector]
     ) -> None:
         """Write a tile: `rows` rows from row i on, and vectors from column j on."""
         left = self.moved(self.a, i, INDEX(0))

@@ -21,9 +21,9 @@ from llvmlite import ir
 
 from ....engine.typing import Array, Function
 from ...ir import Call, Diverged, Storage, Value
-from . import matrices, nests, products, random, runtime
+from . import contractions, matrices, nests, products, random, runtime
 from .failures import Failures, address_of, copied, is_like, laid_out
-from .kernels import Check, Draw, Guard, Kernel, Nest, Product
+from .kernels import Check, Contraction, Draw, Guard, Kernel, Nest, Product
 from .lanes import Lanes, constant
 from .loops import INDEX, all_lanes, loop, vector_type
 from .registers import cast, memory_kind
@@ -252,6 +252,8 @@ def _written(
         nests.emit(builder, kernel, pointers)
     elif isinstance(kernel, Product):
         _write_products(builder, kernel, pointers, 0)
+    elif isinstance(kernel, Contraction):
+        contractions.emit(builder, kernel, pointers)
     elif isinstance(kernel, Guard):
         (v,) = kernel.pointers
         value = builder.load(pointers[0], align=v.itemsize, typ=memory_kind(v.dtype))
