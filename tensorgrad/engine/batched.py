@@ -229,6 +229,11 @@ def _expand_dims(level: Level, x: Any, axis: Any) -> Any:
     return level.batch(np.expand_dims(x.arrays, tuple([i + 1 for i in axes])))
 
 
+def _unstack(level: Level, x: Any, /, *, axis: Any = 0) -> Any:
+    rows = np.moveaxis(x.arrays, normalize_axis_index(axis, x.ndim) + 1, 0)
+    return tuple(map(level.batch, rows))
+
+
 def _broadcast_to(level: Level, x: Any, shape: Any) -> Any:
     shape = _tuple(shape)
     (arrays,) = level.aligned([x], len(shape))
@@ -378,6 +383,7 @@ _TABLE: dict[Function, Batched] = {
     np.swapaxes: _swapaxes,
     np.moveaxis: _moveaxis,
     np.expand_dims: _expand_dims,
+    np.unstack: _unstack,
     np.broadcast_to: _broadcast_to,
     operator.getitem: _getitem,
     operator.setitem: _setitem,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,7 +17,6 @@ from ..engine.modes import enable_grad, mode, no_grad, plain
 from ..engine.operands import holds_tensors
 from ..engine.tensor import Tensor, asarray
 from ..engine.typing import Array, Function
-from ..engine.variable import tensor_of
 from ..errors import GraphError
 from ..linearization import handle
 from ..transforms import jacobian
@@ -65,10 +65,12 @@ class Captured:
         """The value of a function that returns one element."""
         return float(self.values(*arrays).item())
 
-    def jacobian(self, x: Any) -> Array:
-        """The Jacobian by the first argument, as plain arrays of plain arrays."""
+    def jacobian(self, *arrays: Any) -> Array:
+        """The Jacobian by the last argument, as a plain array."""
+        *others, x = arrays
         with no_grad():
-            return np.asarray(plain(jacobian(self)(np.asarray(x, float))))
+            by_last = jacobian(self, len(others))
+            return np.asarray(plain(by_last(*others, np.asarray(x, float))))
 
     def __call__(self, *arrays: Any) -> Tensor:
         """The value of the function as a tensor, recorded by what is tracked."""
@@ -92,7 +94,7 @@ class Recording:
     def __init__(self, f: Captured, arrays: Sequence[Any]) -> None:
         self._f = f
         self._recorded = any(isinstance(a, Tensor) for a in arrays)
-        inputs = [fresh(asarray(a, None if hasattr(a, "dtype") else float)) for a in arrays]
+        inputs = [fresh(as_real(f.name, a)) for a in arrays]
         self._ends: list[Any] = [x._node for x in inputs]
         self._start = now()
         with enable_grad():
@@ -107,13 +109,21 @@ class Recording:
 
     def pull_to_sources(self, g: Any) -> list[Any]:
         """The cotangents of the sources of the function, from that of the result."""
+        return self._carried(g, self._sources())
+
+    def pull_to_all(self, g: Any) -> tuple[list[Any], list[Any]]:
+        """The cotangents of the arguments, and those of the sources."""
+        found = self._carried(g, [*self._ends, *self._sources()])
+        return found[: len(self._ends)], found[len(self._ends) :]
+
+    def _sources(self) -> list[Node]:
         known = self._f.sources
         if not set(self.sources) <= set(known):
             raise GraphError(
                 f"{self._f.name}: the function uses a tracked tensor that it did not use in its "
                 "first call, so that its gradient would be missing: pass it in args="
             )
-        return self._carried(g, known)
+        return known
 
     def _carried(self, g: Any, targets: Sequence[Any]) -> list[Any]:
         recorded = self._recorded or isinstance(g, Tensor)
@@ -151,25 +161,32 @@ def of_samples(
         f"{name} calls SciPy, whose steps depend on values: call it outside of compiled code"
     )
     found: list[Any] = []
-
-    def one(*operands: Any) -> dict[str, Any]:
-        if is_batched(*leaves(operands)):
-            return one_by_one(one, operands, {})  # type: ignore[no-any-return]
-        result, fields = solve(*operands)
-        found.append(result)
-        return fields
-
-    fields = one(*operands)
+    fields = _each(solve, found, *operands)
     return found[0] if len(found) == 1 else _of_all(found), fields
+
+
+def _each(solve: Function, found: list[Any], *operands: Any) -> dict[str, Any]:
+    """The fields of the result, of all samples; SciPy's results are added to `found`."""
+    if is_batched(*leaves(operands)):
+        each = functools.partial(_each, solve, found)
+        return one_by_one(each, operands, {})  # type: ignore[no-any-return]
+    result, fields = solve(*operands)
+    found.append(result)
+    return fields  # type: ignore[no-any-return]
+
+
+def as_real(name: str, a: Any) -> Tensor:
+    """A tensor of an array, a number or a list, with a real floating dtype."""
+    t = asarray(a)
+    if t.dtype.kind == "c":
+        raise TypeError(
+            f"{name}: only real numbers are supported, not {t.dtype}: pass the real and the "
+            "imaginary part"
+        )
+    return t if t.dtype.kind == "f" else asarray(t, float)
 
 
 def _of_all(results: Sequence[Any]) -> Any:
     """SciPy's results for all samples: whether all succeeded, and the first message if not."""
     failed = [result for result in results if not getattr(result, "success", True)]
     return failed[0] if failed else results[0]
-
-
-def as_result(value: Any, *like: Any) -> Any:
-    """An array as a tensor, if one of the others is."""
-    is_tensor = any(isinstance(a, Tensor) for a in like)
-    return tensor_of(value, None) if is_tensor and not isinstance(value, Tensor) else value

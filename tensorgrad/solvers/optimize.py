@@ -119,7 +119,8 @@ def root_scalar(
                 g.number, (), method, ends, *derivatives, *map(plain, (x0, x1)), **options
             )
         failure = None if found.converged else str(found.flag)
-        return found, {"root": solution(g, np.asarray(found.root), failure=failure)}
+        x = solution(g, np.asarray(found.root), failure=failure)
+        return found, {"root": x if isinstance(x, Tensor) else found.root}
 
     return _updated(*of_samples("root_scalar", solve, args, bracket, x0, x1))
 
