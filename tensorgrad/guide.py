@@ -288,14 +288,12 @@ CURES: dict[str, dict[str, str]] = {
         "LazyLinear": "tg.nn.Linear(3, 2)  # with the sizes",
         "tanh": "np.tanh(t)",
         "swish": "tg.nn.silu(t)",
-        "pad": "np.pad(t, 1)",
         "normalize": "t / np.linalg.norm(t, axis=1, keepdims=True)",
         "Unflatten": "t.reshape(2, 3, 2, 2)",
         "Dropout1d Dropout2d Dropout3d AlphaDropout": "tg.nn.Dropout(0.5)",
         "Transformer": "tg.nn.TransformerEncoder(tg.nn.TransformerEncoderLayer(4, nhead=2), 2)",
         "DataParallel": _CPU,
-        "Conv3d ConvTranspose1d ConvTranspose2d ConvTranspose3d MaxPool3d AvgPool3d "
-        "Upsample interpolate PixelShuffle EmbeddingBag TransformerDecoderLayer "
+        "MaxPool3d AvgPool3d Upsample interpolate EmbeddingBag TransformerDecoderLayer "
         "TransformerDecoder": _OWN,
         "CrossEntropyLoss": _LOSS.format("cross_entropy"),
         "NLLLoss": _LOSS.format("nll_loss"),

@@ -52,6 +52,42 @@ CASES: dict[str, Case] = {
     "Conv2d of one sample": Case(lambda nn: nn.Conv2d(2, 1, (1, 3), padding="valid"), (2, 2, 4)),
     "Conv2d options": Case(lambda nn: nn.Conv2d(2, 4, (3, 2), (2, 1), (1, 2), 2, 2), (1, 2, 6, 5)),
     "Conv2d same": Case(lambda nn: nn.Conv2d(1, 1, (2, 3), padding="same"), (1, 1, 4, 4)),
+    "Conv2d grouped": Case(lambda nn: nn.Conv2d(4, 6, 3, 1, 1, 1, 2), (2, 4, 4, 3)),
+    "Conv2d depthwise": Case(lambda nn: nn.Conv2d(3, 6, 3, 2, 1, 1, 3), (2, 3, 5, 4)),
+    "Conv2d with too much padding": Case(lambda nn: nn.Conv2d(1, 2, 2, 1, 3), (1, 1, 2, 2)),
+    "Conv2d reflect": Case(
+        lambda nn: nn.Conv2d(1, 2, 3, padding=(2, 1), padding_mode="reflect"), (1, 1, 4, 4)
+    ),
+    "Conv2d replicate": Case(
+        lambda nn: nn.Conv2d(1, 2, (2, 3), padding="same", padding_mode="replicate"), (1, 1, 3, 4)
+    ),
+    "Conv1d circular": Case(
+        lambda nn: nn.Conv1d(1, 2, 3, padding=2, padding_mode="circular"), (2, 1, 4)
+    ),
+    "Conv3d": Case(
+        lambda nn: nn.Conv3d(2, 4, (1, 2, 3), (1, 2, 1), (0, 1, 2), (1, 1, 2), 2), (1, 2, 2, 3, 4)
+    ),
+    "ConvTranspose1d": Case(lambda nn: nn.ConvTranspose1d(2, 3, 3, 2, 1, 1), (2, 2, 4)),
+    "ConvTranspose1d of one sample": Case(
+        lambda nn: nn.ConvTranspose1d(2, 3, 3, padding=3), (2, 6)
+    ),
+    "ConvTranspose2d": Case(lambda nn: nn.ConvTranspose2d(2, 3, 3), (2, 2, 3, 2)),
+    "ConvTranspose2d options": Case(
+        lambda nn: nn.ConvTranspose2d(4, 6, (3, 2), (2, 1), (0, 1), (1, 1), 2, False, (1, 2)),
+        (1, 4, 3, 4)
+    ),
+    "ConvTranspose3d": Case(lambda nn: nn.ConvTranspose3d(1, 2, (1, 2, 3), 2), (1, 1, 2, 1, 2)),
+    "ZeroPad2d": Case(lambda nn: nn.ZeroPad2d((1, 2, 0, -1)), (2, 1, 3, 2)),
+    "ConstantPad1d": Case(lambda nn: nn.ConstantPad1d(2, -1.5), (2, 3)),
+    "ConstantPad3d": Case(lambda nn: nn.ConstantPad3d((0, 1, 2, 0, 1, 1), 0.5), (1, 2, 1, 2, 2)),
+    "ReflectionPad2d": Case(lambda nn: nn.ReflectionPad2d((2, 1, 0, 1)), (1, 2, 3, 3)),
+    "ReplicationPad3d": Case(lambda nn: nn.ReplicationPad3d((2, 1, 0, 1, 1, 0)), (1, 1, 2, 2, 2)),
+    "CircularPad1d": Case(lambda nn: nn.CircularPad1d((1, 3)), (2, 2, 3)),
+    "Unfold": Case(lambda nn: nn.Unfold((2, 3), (2, 1), (1, 0), (1, 2)), (2, 2, 3, 5)),
+    "Fold": Case(lambda nn: nn.Fold((3, 5), (2, 3), (2, 1), (1, 0), (1, 2)), (2, 12, 6)),
+    "PixelShuffle": Case(lambda nn: nn.PixelShuffle(2), (2, 8, 2, 3)),
+    "PixelUnshuffle": Case(lambda nn: nn.PixelUnshuffle(3), (1, 2, 3, 6)),
+    "ChannelShuffle": Case(lambda nn: nn.ChannelShuffle(3), (2, 6, 2)),
     "MaxPool1d": Case(lambda nn: nn.MaxPool1d(2), (2, 1, 5)),
     "MaxPool2d": Case(lambda nn: nn.MaxPool2d(2), (2, 2, 4, 5)),
     "MaxPool2d overlapping": Case(lambda nn: nn.MaxPool2d(3, 1, 1), (1, 2, 4, 3)),

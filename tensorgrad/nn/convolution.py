@@ -23,7 +23,7 @@ from ..engine.modes import is_traced, mode
 from ..engine.registry import shown_as
 from ..engine.tensor import Tensor
 from .module import as_input, floating
-from .windows import Padding, Size, Windows, check_fit, windows_of
+from .windows import Padding, Size, Windows, check_fit, sizes_of, windows_of
 
 # The number of elements copied for one matrix product, few enough for the cache. Without blocks, a
 # convolution of 16 images, from 64 to 64 channels of 32x32 in float32, takes 1.4 times as long.
@@ -260,6 +260,26 @@ def conv2d(
     return _conv("conv2d", 2, x, weight, bias, stride, padding, dilation, groups)
 
 
+def conv3d(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+) -> Tensor:
+    """Return the cross-correlation of volumes with a weight: `conv2d` along three axes.
+
+    `x` has shape (n, channels, depth, height, width), or (channels, depth, height, width) for one
+    sample, and `weight` shape (nout, channels / groups, slices, rows, columns).
+
+    >>> tg.nn.conv3d(np.ones((1, 2, 2, 3)), np.ones((1, 1, 2, 2, 2)))
+    array([[[[8., 8.]]]])
+    """
+    return _conv("conv3d", 3, x, weight, bias, stride, padding, dilation, groups)
+
+
 def _conv(
     name: str,
     axes: int,
@@ -271,30 +291,167 @@ def _conv(
     dilation: Size,
     groups: int,
 ) -> Any:
+    weight = _checked_weight(name, axes, weight, groups, "output")
+    windows = windows_of(name, axes, weight.shape[2:], stride, padding, dilation)
+    return convolve(name, x, weight, bias, windows, groups)
+
+
+def _checked_weight(name: str, axes: int, weight: Any, groups: int, side: str) -> Any:
     weight = as_input(weight)
     if weight.ndim != axes + 2:
         raise ValueError(f"{name}: a weight of shape {weight.shape}; it must have {axes + 2} axes")
     if groups < 1 or weight.shape[0] % groups:
-        raise ValueError(f"{name}: {weight.shape[0]} output channels for {groups} groups")
-    windows = windows_of(name, axes, weight.shape[2:], stride, padding, dilation)
-    return convolve(name, x, weight, bias, windows, groups)
+        raise ValueError(f"{name}: {weight.shape[0]} {side} channels for {groups} groups")
+    return weight
 
 
 def convolve(who: Any, x: Any, weight: Any, bias: Any, windows: Windows, groups: int) -> Any:
     """Convolve samples, or one sample; `who` is the function or layer that errors name."""
     x = as_input(x, floating(weight.dtype))
-    axes = len(windows.kernel)
-    if x.ndim == axes + 1:
+    if x.ndim == len(windows.kernel) + 1:
         return convolve(who, x[np.newaxis], weight, bias, windows, groups)[0]
-    channels = weight.shape[1] * groups
+    _check_samples(who, x, weight.shape[1] * groups, len(windows.kernel))
+    check_fit(who, windows, x.shape)
+    bias = _checked_bias(who, bias, len(weight), weight.dtype)
+    return _convolved(x, weight, bias, windows, groups)
+
+
+def _check_samples(who: Any, x: Any, channels: int, axes: int) -> None:
     if x.ndim != axes + 2 or x.shape[1] != channels:
         sizes = ("length",) if axes == 1 else ("depth", "height", "width")[-axes:]
         raise ValueError(
             f"{who}: an input of shape {x.shape}; pass one of shape "
             f"({', '.join(('n', str(channels), *sizes))}), or one sample without the n"
         )
-    check_fit(who, windows, x.shape)
-    bias = 0 if bias is None else as_input(bias, floating(weight.dtype))
-    if np.ndim(bias) and bias.shape != weight.shape[:1]:
-        raise ValueError(f"{who}: a bias of shape {bias.shape}, not {weight.shape[:1]}")
-    return _convolved(x, weight, bias, windows, groups)
+
+
+def _checked_bias(who: Any, bias: Any, nout: int, dtype: Any) -> Any:
+    bias = 0 if bias is None else as_input(bias, floating(dtype))
+    if np.ndim(bias) and bias.shape != (nout,):
+        raise ValueError(f"{who}: a bias of shape {bias.shape}, not {(nout,)}")
+    return bias
+
+
+def conv_transpose1d(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Size = 1,
+    padding: Size = 0,
+    output_padding: Size = 0,
+    groups: int = 1,
+    dilation: Size = 1,
+) -> Tensor:
+    """Return the transposed convolution of signals: `conv_transpose2d` along one axis.
+
+    >>> tg.nn.conv_transpose1d([[1.0, 2.0]], [[[1.0, 1.0, 1.0]]], stride=2)
+    array([[1., 1., 3., 2., 2.]])
+    """
+    parameters = stride, padding, output_padding, groups, dilation
+    return _conv_transpose("conv_transpose1d", 1, x, weight, bias, *parameters)
+
+
+def conv_transpose2d(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Size = 1,
+    padding: Size = 0,
+    output_padding: Size = 0,
+    groups: int = 1,
+    dilation: Size = 1,
+) -> Tensor:
+    """Return the transposed convolution of images: what pulls gradients back through `conv2d`.
+
+    `x` has shape (n, channels, height, width), or (channels, height, width) for one sample, and
+    `weight` shape (channels, nout / groups, rows, columns). Each element of the input adds the
+    weight, times the element, to the window of the output that `conv2d` with these parameters
+    would compute the element from. The output has the size (height - 1) * stride - 2 * padding +
+    dilation * (rows - 1) + output_padding + 1; `output_padding` is smaller than stride or dilation.
+
+    >>> tg.nn.conv_transpose2d(np.ones((1, 2, 2)), np.ones((1, 1, 2, 2)))
+    array([[[1., 2., 1.],
+            [2., 4., 2.],
+            [1., 2., 1.]]])
+    """
+    parameters = stride, padding, output_padding, groups, dilation
+    return _conv_transpose("conv_transpose2d", 2, x, weight, bias, *parameters)
+
+
+def conv_transpose3d(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Size = 1,
+    padding: Size = 0,
+    output_padding: Size = 0,
+    groups: int = 1,
+    dilation: Size = 1,
+) -> Tensor:
+    """Return the transposed convolution of volumes: `conv_transpose2d` along three axes.
+
+    >>> tg.nn.conv_transpose3d(np.ones((1, 1, 1, 2)), np.ones((1, 1, 1, 1, 2)))
+    array([[[[1., 2., 1.]]]])
+    """
+    parameters = stride, padding, output_padding, groups, dilation
+    return _conv_transpose("conv_transpose3d", 3, x, weight, bias, *parameters)
+
+
+def _conv_transpose(
+    name: str,
+    axes: int,
+    x: Any,
+    weight: Any,
+    bias: Any,
+    stride: Size,
+    padding: Size,
+    output_padding: Size,
+    groups: int,
+    dilation: Size,
+) -> Any:
+    weight = _checked_weight(name, axes, weight, groups, "input")
+    parameters = stride, padding, output_padding, dilation
+    windows = transposed_windows(name, axes, weight.shape[2:], *parameters)
+    return convolve_transposed(name, x, weight, bias, windows, groups)
+
+
+def transposed_windows(
+    who: Any,
+    axes: int,
+    kernel: Size,
+    stride: Size,
+    padding: Size,
+    output_padding: Size,
+    dilation: Size,
+) -> Windows:
+    """The windows in the output of a transposed convolution."""
+    windows = windows_of(who, axes, kernel, stride, padding, dilation)
+    more = sizes_of(who, axes, "output_padding", output_padding, 0)
+    if any(e >= max(s, d) for e, s, d in zip(more, windows.stride, windows.dilation)):
+        raise ValueError(
+            f"{who}: output_padding={output_padding} must be less than stride={stride} or "
+            f"dilation={dilation}"
+        )
+    pads = [(before, after - e) for (before, after), e in zip(windows.padding, more)]
+    return windows._replace(padding=tuple(pads))
+
+
+def convolve_transposed(
+    who: Any, x: Any, weight: Any, bias: Any, windows: Windows, groups: int
+) -> Any:
+    """Convolve samples, or one sample, by the transpose of `convolve`."""
+    x = as_input(x, floating(weight.dtype))
+    axes = len(windows.kernel)
+    if x.ndim == axes + 1:
+        return convolve_transposed(who, x[np.newaxis], weight, bias, windows, groups)[0]
+    _check_samples(who, x, len(weight), axes)
+    sizes = windows.inputs(x.shape[2:])
+    if min(sizes) < 1:
+        raise ValueError(
+            f"{who}: an input of shape {x.shape} gives sizes of {sizes}: pass a larger input or "
+            "less padding"
+        )
+    nout = weight.shape[1] * groups
+    bias = _checked_bias(who, bias, nout, weight.dtype)
+    y = _input_back(x, weight, (len(x), nout, *sizes), windows, groups)
+    return y + bias.reshape(-1, *[1] * axes) if np.ndim(bias) else y

@@ -34,6 +34,15 @@ class Windows(NamedTuple):
             ]
         )
 
+    def inputs(self, outputs: Sequence[int]) -> tuple[int, ...]:
+        """The least sizes of an input with so many windows along each axis."""
+        return tuple(
+            [
+                (p - 1) * s + d * (k - 1) + 1 - sum(pad)
+                for p, k, s, pad, d in zip(outputs, *self, strict=True)
+            ]
+        )
+
     def positions(self, axes: int | None = None) -> Iterator[tuple[int, ...]]:
         """The positions of the elements in a window, in C order, along all or the first axes."""
         return itertools.product(*map(range, self.kernel[:axes]))
