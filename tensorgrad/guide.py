@@ -24,7 +24,6 @@ C = TypeVar("C")
 _CPU = "# leave it out: tensors are NumPy arrays, on the CPU"
 _DTYPE = "t.astype(np.{})"
 _RNG = "tg.Tensor(np.random.default_rng(0).{})"
-_HOOK = "# there are no hooks: call your function on the output of the layer, in forward()"
 _PARAMETER = "tg.Tensor(np.zeros(3), requires_grad=True)  # an attribute of a module"
 _LOSS = "tg.nn.{}  # a function of prediction and target"
 _LAMBDA = "tg.optim.LambdaLR(optimizer, lambda t: 1 / (1 + t))  # any function of the step"
@@ -89,7 +88,6 @@ CURES: dict[str, dict[str, str]] = {
         "requires_grad_": "w.requires_grad = True",
         "grad_fn": "t.is_leaf  # False if an operation computed it",
         "detach_": "t = t.detach()",
-        "register_hook": "# there are no hooks: tg.differentiable gives a function its derivative",
         # in place
         "add_": "t += 1.0",
         "sub_": "t -= 1.0",
@@ -166,7 +164,9 @@ CURES: dict[str, dict[str, str]] = {
         "double": "net = net.astype(np.float64)  # a copy",
         "half": "net = net.astype(np.float16)  # a copy",
         "add_module register_module": "net.head = tg.nn.Linear(3, 2)  # an attribute is enough",
-        "register_forward_hook register_forward_pre_hook register_full_backward_hook": _HOOK,
+        "register_backward_hook": (
+            "net.register_full_backward_hook(lambda module, grad_input, grad_output: None)"
+        ),
         "init": "[m for m in net.modules() if isinstance(m, tg.nn.Linear)]",
         "fit": "tg.fit(net, tg.nn.mse_loss, batches, epochs=1, progress=False)",
         "predict": "net.eval()(x)",

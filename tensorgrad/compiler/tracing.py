@@ -21,6 +21,7 @@ from ..engine.arrays import conjugated
 from ..engine.batching import Batch, NotBatchedError, one_by_one
 from ..engine.dispatch import apply
 from ..engine.graph import Node
+from ..engine.hooks import leaf_hooks
 from ..engine.interpreter import Body, eager, epoch
 from ..engine.modes import mode
 from ..engine.mutation import move
@@ -398,6 +399,7 @@ class Trace(Recorder):
 
     def accumulate(self, gradients: Mapping[Node, Any]) -> None:
         """Add to the gradients of leaves."""
+        self.guard(leaf_hooks, "version")
         for node, g in gradients.items():
             earlier = self.grad(node)
             if earlier is not None:

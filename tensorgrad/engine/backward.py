@@ -14,6 +14,7 @@ from .arrays import as_array, unbroadcast
 from .batching import Batch, NotBatchedError, levels_of, one_by_one
 from .exposed import references
 from .graph import Node
+from .hooks import after_hooks, hooked, nodes_with_hooks
 from .interpreter import eager
 from .modes import Mode, mode
 from .registry import PART, Rule, Together
@@ -47,9 +48,12 @@ def backpropagate(
     cotangents.update(seeds)
     results: dict[Node, Any] = {}
     current = mode.get()
+    with_hooks = nodes_with_hooks() if hooked else None
     for node in nodes:
         g = cotangents.pop(node)
         if g is not None:
+            if with_hooks and node in with_hooks:
+                g = after_hooks(node, g, targets)
             if node in targets:
                 results[node] = g
                 if node.serial < since:

@@ -19,6 +19,7 @@ from .dispatch import apply, apply_numpy_function
 from .exposed import UNUSED, expose, exposed, forget_unused, references
 from .frames import warn
 from .graph import ancestors, node_of
+from .hooks import RemovableHandle, add_hook
 from .interpreter import epoch
 from .methods import NumpyMethods
 from .modes import is_traced, mode, plain
@@ -262,6 +263,24 @@ class Tensor(Variable, NumpyMethods):
         if self._node is None:
             raise GraphError("retain_grad: the tensor does not require grad")
         self._node.keeps_grad = True
+
+    def register_hook(self, hook: Callable[[Any], Any]) -> RemovableHandle:
+        """Call `hook` with the gradient of this tensor in each backward pass.
+
+        It gets a copy of the whole gradient, an array, and may return another one of the same
+        shape, which goes on in its place; within a transform that is differentiated again, it is a
+        tensor. The hooks of a leaf are called before the gradient is added to `grad`. `remove()` of
+        the handle that is returned takes the hook away. Copies of a tensor have no hooks.
+
+        >>> w = tg.Tensor([1.0, 2.0], requires_grad=True)
+        >>> with w.register_hook(lambda g: np.clip(g, -1, 1)):
+        ...     np.sum(w**3).backward()
+        >>> w.grad
+        array([1., 1.])
+        """
+        if self._node is None:
+            raise GraphError("register_hook: the tensor does not require grad")
+        return add_hook(self._node, hook)
 
     def detach(self) -> Tensor:
         """Return an untracked tensor that shares this one's array: see `data`."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from .. import tree
@@ -21,6 +22,8 @@ class Holder:
     non_persistent: tuple[str, ...] = ()
     """The names of those of them that are no part of the state."""
 
+    _hooks: Mapping[str, Any] = MappingProxyType({})
+
     inlined: ClassVar[str | None] = None
     """The name of an attribute whose items are named as if they were attributes themselves."""
 
@@ -30,6 +33,8 @@ def _items(holder: Any) -> Iterable[tuple[Any, Any]]:
     if not isinstance(holder, Holder):
         return zip(*tree.children(holder))
     own = vars(holder)
+    if "_hooks" in own:
+        own = {name: part for name, part in own.items() if name != "_hooks"}
     if holder.inlined in own:
         others = [item for item in own.items() if item[0] != holder.inlined]
         return [*_items(own[holder.inlined]), *others]

@@ -26,7 +26,8 @@ from ..storage.atomic import PathLike
 from ..storage.files import load, naming, save
 from ..storage.nesting import require_state
 from ..tree import CONTAINERS
-from .contents import Holder, found, is_kept, is_parameter, named_in, state_of
+from .contents import found, is_kept, is_parameter, named_in, state_of
+from .hooks import Hooked
 
 State: TypeAlias = dict[str, Array]
 
@@ -45,7 +46,7 @@ class IncompatibleKeys(NamedTuple):
 
 
 @guide
-class Module(Holder):
+class Module(Hooked):
     """A part of a network: an object whose attributes hold its parameters.
 
     A parameter is a tensor that requires grad and was not computed. Parameters are found in
@@ -466,21 +467,16 @@ def _output_shapes(module: Module, inputs: tuple[Any, ...]) -> list[str]:
     """The shapes that `module.modules()` return when the module is called."""
     shapes: dict[int, str] = {}
 
-    def watched(kind: type[Module]) -> type[Module]:
-        """A subclass that records the shapes of its results."""
+    def note(module: Module, _args: Any, out: Any) -> None:
+        results = out if isinstance(out, (tuple, list)) else (out,)
+        shapes[id(module)] = ", ".join(str(r.shape) for r in results if hasattr(r, "shape"))
 
-        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-            out = kind.__call__(self, *args, **kwargs)
-            results = out if isinstance(out, (tuple, list)) else (out,)
-            shapes[id(self)] = ", ".join(str(r.shape) for r in results if hasattr(r, "shape"))
-            return out
-
-        return type(kind.__name__, (kind,), {"__call__": call})
-
-    copy = _copied(module, {}, watched).eval()
+    modules = _copied(module, {}).eval().modules()
+    for part in modules:
+        part.register_forward_hook(note)
     with no_grad():
-        copy(*inputs)
-    return [shapes.get(id(m), "") for m in copy.modules()]
+        modules[0](*inputs)
+    return [shapes.get(id(part), "") for part in modules]
 
 
 # -- copies
@@ -517,28 +513,19 @@ def _with_parameters(original: _Original, values: list[Any]) -> Module:
     return copy
 
 
-def _same(kind: type[Module]) -> type[Module]:
-    return kind
-
-
-def _copied(
-    part: Any, copies: dict[int, Any], kind: Callable[[type[Module]], type[Module]] = _same
-) -> Any:
-    """A copy of a module, or another part; `copies` has the new objects by the ids of the old ones.
-
-    The copy of each module is of the class that `kind` returns for its own.
-    """
+def _copied(part: Any, copies: dict[int, Any]) -> Any:
+    """A copy of a module, or another part; `copies` has new objects by the ids of the old ones."""
     if id(part) in copies:
         return copies[id(part)]
     if isinstance(part, Module):
-        copy = copies[id(part)] = object.__new__(kind(type(part)))
-        vars(copy).update({name: _copied(held, copies, kind) for name, held in vars(part).items()})
+        copy = copies[id(part)] = object.__new__(type(part))
+        vars(copy).update({name: _copied(held, copies) for name, held in vars(part).items()})
         return copy
     container = CONTAINERS[type(part)]
     if container is None:
         return part
     keys, children, metadata = container.flatten(part)
-    return container.unflatten(keys, metadata, [_copied(c, copies, kind) for c in children])
+    return container.unflatten(keys, metadata, [_copied(c, copies) for c in children])
 
 
 # A derivative by a module is one by its parameters.
