@@ -33,7 +33,8 @@ def differentiable(
     argument, called as `(g, out, *args, **kwargs)` with the cotangent `g` of the output; written in
     NumPy, it holds at every order. Parameters without a derivative come last, or as keywords. Of a
     function that returns a tuple, `g` and `out` are tuples. A parameter whose name starts with an
-    underscore is not read, and its array is not kept for the backward pass.
+    underscore is not read, and its array is not kept for the backward pass. Of complex numbers, `g`
+    carries no conjugate: a change dz of the output changes the loss by `real(sum(g * dz))`.
 
     Where the derivatives share work, one vjp may return them all: `together=`, as many as it has
     arguments without a default after `g` and `out`. `each` and `form` are those of a `Rule`.
