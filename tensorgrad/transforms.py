@@ -483,7 +483,8 @@ def _require_tuples(name: str, primals: Any, tangents: Any) -> None:
 def ravel(params: Any) -> tuple[Any, Callable[[Any], Any]]:
     """Return the elements of a tree of arrays as one vector, and the function that undoes this.
 
-    Both directions carry gradients. Of a module, the vector holds the parameters; the function
+    Both directions carry gradients. If an array is complex, so is the vector; real arrays take its
+    real parts. Of a module, the vector holds the parameters; the function
     returns a copy of the module.
 
     >>> flat, unravel = tg.ravel({"w": np.ones((2, 2)), "b": 0.0})
@@ -503,9 +504,10 @@ def ravel(params: Any) -> tuple[Any, Callable[[Any], Any]]:
         if vector.shape != (sum(sizes),):
             raise ValueError(f"unravel: a vector of shape {vector.shape}, not ({sum(sizes)},)")
         stops = np.cumsum(sizes)
+        parts = (vector[stop - size : stop] for size, stop in zip(sizes, stops, strict=True))
         return structure.unflatten(
-            vector[stop - size : stop].reshape(a.shape).astype(a.dtype)
-            for a, size, stop in zip(arrays, sizes, stops, strict=True)
+            (part if a.dtype.kind == "c" else np.real(part)).reshape(a.shape).astype(a.dtype)
+            for a, part in zip(arrays, parts, strict=True)
         )
 
     return flat, unravel

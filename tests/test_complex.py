@@ -4,6 +4,7 @@ Each function of the table with complex inputs is checked by `complex_numbers` i
 test_operations.py.
 """
 
+import pickle
 from typing import Any
 
 import numpy as np
@@ -155,6 +156,112 @@ def test_gradients_accumulate_and_can_be_assigned() -> None:
     assert_allclose(z.grad, 4 * Z)
     z.grad = W
     assert_array_equal(z.grad, W)
+
+
+# -- special points
+
+ZEROS = np.zeros(2, complex)
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda z: np.sum(np.abs(z)),
+        lambda z: np.linalg.norm(z),
+        lambda z: np.sum(np.angle(z)),
+        lambda z: np.sum(np.real(np.sign(z))),
+        lambda z: np.std(z),
+    ],
+)
+def test_gradients_that_are_0_at_0(f: Any) -> None:
+    assert_array_equal(tg.grad(f)(ZEROS), ZEROS)
+
+
+@pytest.mark.parametrize("below", [0.0, -0.0])
+def test_both_sides_of_a_branch_cut(below: float) -> None:
+    z = complex(-4, below)
+    assert_allclose(tg.grad(np.sqrt, holomorphic=True)(z), 0.5 / np.sqrt(z))
+    assert_allclose(tg.grad(np.log, holomorphic=True)(z), -0.25)
+
+
+def test_powers_at_0() -> None:
+    slopes = [tg.grad(lambda z, p=p: z**p, holomorphic=True)(0j) for p in (0, 1, 2, 3.0)]
+    assert_array_equal(slopes, [0, 1, 0, 0])
+
+
+# -- through the rest of the library
+
+
+def iterated(z: Any) -> Any:
+    state, sizes = tg.scan(lambda c, w: (c * z + w, np.abs(c)), z * 0 + 1j, W)
+    return np.sum(sizes) + np.abs(state)
+
+
+def written(z: Any) -> Any:
+    y = np.array([1.0, 2.0]) * z
+    y[0] = y[1] * 2
+    y.real = np.sin(y.imag)
+    y.imag[1:] = 1.0
+    y *= z
+    return np.sum(np.abs(y) ** 2)
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        iterated,
+        written,
+        lambda z: tg.cond(np.real(z) > 0, lambda z: np.abs(z) ** 3, np.angle, z),
+        lambda z: np.abs(tg.checkpoint(lambda z: np.sin(z) * z)(z)),
+    ],
+)
+def test_control_flow_checkpoints_and_writes(f: Any) -> None:
+    z = np.array(1.1 + 0.3j)
+    assert tg.gradcheck(f, z, order=2)
+    assert_allclose(tg.compile(tg.grad(f))(z), tg.grad(f)(z), rtol=1e-12)
+
+
+def test_vmap() -> None:
+    f = lambda z: np.sum(np.abs(np.exp(z) * W) ** 2)  # noqa: E731
+    rows = np.stack([Z, W])
+    assert_allclose(tg.vmap(tg.grad(f))(rows), [tg.grad(f)(z) for z in rows])
+    w = leaf(W)
+    np.sum(tg.vmap(lambda z: np.sum(np.abs(z * w) ** 2))(rows)).backward()
+    assert_allclose(w.grad, 2 * W * np.sum(np.abs(rows) ** 2, axis=0))
+
+
+def test_ravel_of_real_and_complex_arrays() -> None:
+    params = {"x": np.ones(2), "z": Z}
+    flat, unravel = tg.ravel(params)
+    assert_array_equal(flat, [1, 1, *Z])
+    again = unravel(flat * (1 + 0j))
+    assert again["x"].dtype == np.float64
+    assert_array_equal(again["z"], Z)
+    loss = lambda p: np.sum(p["x"] ** 2) + np.sum(np.abs(p["z"]) ** 2)  # noqa: E731
+    assert_allclose(tg.grad(lambda v: loss(unravel(v)))(flat), 2 * flat)
+
+
+@pytest.mark.parametrize("dtype", ["c8", "c16", np.clongdouble, ">c8", ">c16"])
+def test_dtypes(dtype: Any) -> None:
+    z = leaf(Z, dtype)
+    optimizer = optim.Adam([z], 0.1)
+    np.sum(np.abs(z) ** 2).backward()
+    assert z.grad.dtype == np.dtype(dtype)
+    assert_allclose(z.grad, 2 * Z, rtol=1e-6)
+    optimizer.step()
+    assert z.dtype == np.dtype(dtype)
+    expected = Z - 0.1 * (np.sign(Z.real) + 1j * np.sign(Z.imag))
+    assert_allclose(z.data, expected, rtol=1e-6)
+
+
+def test_saved_and_pickled(tmp_path: Any) -> None:
+    net = Beam(np.complex64)
+    net.save(tmp_path / "net.npz")
+    other = Beam(np.complex64)
+    other.phasor.data = other.phasor.data * 2j
+    other.load_state(tmp_path / "net.npz")
+    assert_array_equal(other.phasor.data, net.phasor.data)
+    assert_array_equal(pickle.loads(pickle.dumps(net)).phasor.data, net.phasor.data)
 
 
 # -- vectors with a phase of their own: what does not depend on it

@@ -59,7 +59,9 @@ def conjugated(g: Any) -> Any:
     A cotangent g of an array z carries no conjugate, so that rules read like mathematics: a change
     dz changes the loss by `real(sum(g * dz))`. Its conjugate is the direction of steepest ascent.
     """
-    return as_array(np.conjugate(g), "conjugate") if g.dtype.kind == "c" else g
+    if g.dtype.kind != "c":
+        return g
+    return as_array(np.conjugate(g), "conjugate").astype(g.dtype, copy=False)  # in its byte order
 
 
 def ones(shape: Any, dtype: Any) -> Array:

@@ -72,7 +72,7 @@ def by_dtype(parameters: Iterable[Tensor]) -> list[list[Tensor]]:
 
 def real_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Return the dtype of the real and the imaginary part of a number."""
-    return np.finfo(dtype).dtype
+    return np.zeros((), dtype).real.dtype
 
 
 def bounds(arrays: Sequence[Array]) -> list[int]:
@@ -91,7 +91,7 @@ def views(vector: Array, arrays: Sequence[Array]) -> list[Array]:
     A layer's weight in column-major order and the bias after it form one matrix, (nin + 1, nout).
     """
     edges = bounds(arrays)
-    as_complex = np.result_type(vector.dtype, np.complex64)
+    as_complex = np.result_type(vector.dtype, np.complex64).newbyteorder(vector.dtype.byteorder)
     return [
         vector[start:stop]
         .view(as_complex if a.dtype.kind == "c" else vector.dtype)

@@ -180,7 +180,10 @@ def _real_if_close(a: Any, tol: float = 100) -> Any:
 
 @composite(np.sign)
 def _sign(x: Any) -> Any:
-    return x / _or_one(np.absolute(x)) if x.dtype.kind == "c" else np.sign(x.detach())
+    if x.dtype.kind != "c":
+        return np.sign(x.detach())
+    size = np.absolute(x)
+    return np.where(size == 0, 0, x / _or_one(size))
 
 
 rule(np.copysign, lambda g, _z, x, y: g * np.sign(x) * np.copysign(1, y), _zero)
