@@ -395,6 +395,31 @@ def check_keywords(name: str, keywords: Iterable[str], known: Collection[str] = 
             )
 
 
+# Functions of SciPy's that iterate plain arrays, and those here that give derivatives.
+_SOLVERS = {
+    "solve_ivp odeint quad root root_scalar fixed_point minimize least_squares": "",
+    "fsolve broyden1 broyden2 newton_krylov anderson": "root",
+    "brentq brenth bisect ridder toms748 newton": "root_scalar",
+    "minimize_scalar fmin fmin_bfgs fmin_cg fmin_l_bfgs_b fmin_ncg fmin_powell": "minimize",
+    "leastsq curve_fit": "least_squares",
+    "quad_vec dblquad tplquad nquad": "quad",
+}
+_SOLVER_OF = {name: cure or name for names, cure in _SOLVERS.items() for name in names.split()}
+
+
+def instead_of_scipy(frame: FrameType | None) -> str:
+    """Return a sentence that names the solver here, if SciPy's one calls this frame; else ""."""
+    found = ""
+    while frame is not None:
+        module, name = frame.f_globals.get("__name__", ""), frame.f_code.co_name
+        if module.startswith("tensorgrad.solvers."):  # which calls SciPy's itself
+            return ""
+        if module.startswith("scipy.") and name in _SOLVER_OF:
+            found = f"Instead of SciPy's {name}, call tensorgrad.solvers.{_SOLVER_OF[name]}. "
+        frame = frame.f_back
+    return found
+
+
 def guided(fun: F) -> F:
     """Decorate a function: its error for a keyword of another library then names the cure."""
     known = inspect.signature(fun).parameters
@@ -479,7 +504,7 @@ def _cure(module: str, name: str) -> str | None:
     tables = {where: dict(cures(where)) for where in CURES if where.startswith("tensorgrad")}
     if name in tables.get(module, ()):
         return tables[module][name]
-    for namespace in "", ".nn", ".optim", ".data", ".training", ".special":
+    for namespace in "", ".nn", ".optim", ".data", ".training", ".special", ".solvers":
         other = f"tensorgrad{namespace}"
         if other != module and name in importlib.import_module(other).__all__:
             return f"tg{namespace}.{name}"

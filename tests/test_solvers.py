@@ -338,6 +338,25 @@ def test_a_sample_from_outside_is_refused() -> None:
         tg.vmap(lambda m: solvers.root_scalar(lambda e: kepler(e, m, 0.5), x0=1.0).root)(POINT)
 
 
+@pytest.mark.parametrize(
+    ("f", "name"),
+    [
+        (lambda a: optimize.brentq(lambda x: x - a, 0, 4), "root_scalar"),
+        (lambda a: optimize.minimize(lambda x: np.sum(x**2), np.stack([a, a])), "minimize"),
+        (lambda a: optimize.curve_fit(lambda x, p: p * x, T, T * a), "least_squares"),
+    ],
+)
+def test_scipys_own_functions_refuse_tensors_and_name_the_solver(f: Any, name: str) -> None:
+    with pytest.raises(TypeError, match=f"call tensorgrad.solvers.{name}"):
+        f(leaf(1.0))
+
+
+def test_within_a_solver_no_other_one_is_named() -> None:
+    with pytest.raises(TypeError, match=r"numpy\.stack") as caught:
+        solvers.root(lambda x: np.array([x[0], x[1]]), [1.0, 1.0])
+    assert "Instead of SciPy" not in str(caught.value)
+
+
 def test_a_failed_solver_returns_what_scipy_does() -> None:
     a = leaf(1.0)
     found = solvers.root(no_root, 1.0, a)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..errors import PrecedenceError
+from ..guide import instead_of_scipy
 from .arrays import as_array
 from .modes import plain
 from .registry import name_of
@@ -96,10 +98,11 @@ def without_graph(value: Any) -> Any:
         return value
     node = value._node
     if node is not None and node.leads_to_leaves:
+        solver = instead_of_scipy(sys._getframe())
         raise TypeError(
             f"a tensor that requires grad, {node}, does not become a plain array or number, as its "
-            "gradient would be lost. To keep the gradient, use NumPy's functions, not those of "
-            "math or methods such as array.dot; tensorgrad.asarray, numpy.stack or "
+            f"gradient would be lost. {solver}To keep the gradient, use NumPy's functions, not "
+            "those of math or methods such as array.dot; tensorgrad.asarray, numpy.stack or "
             "numpy.concatenate, not numpy.array or numpy.r_, to make an array of tensors; "
             "tensorgrad.zeros to make an array to write tensors into; tensorgrad.differentiable "
             "for a function of plain arrays. For the value alone, write .item(), .numpy() or "
