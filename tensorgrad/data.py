@@ -6,7 +6,7 @@ The source of randomness, `rng`, is a NumPy Generator or a seed.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -58,8 +58,8 @@ class Batches:
         rng: RNG = None,
         drop_last: bool = False,
     ) -> None:
-        self._alone = not isinstance(arrays, (tuple, list))
-        self.arrays = _of_one_length("batches", [arrays] if self._alone else arrays)
+        self.is_tuple = isinstance(arrays, (tuple, list))  # whether a batch is one
+        self.arrays = _of_one_length("batches", arrays if self.is_tuple else [arrays])
         if not isinstance(batch_size, (int, np.integer)):
             raise TypeError(
                 f"batches: batch_size must be an integer, not {type(batch_size).__name__}; pass "
@@ -84,18 +84,47 @@ class Batches:
 
     def __iter__(self) -> Iterator[Any]:
         """Begin an epoch, or continue the one that `load_state_dict` set."""
+        order = self._order()
+        while self._taken < len(self):
+            batch = self._next(order, 1)
+            yield tuple(batch) if self.is_tuple else batch[0]
+
+    def stacks(self, most: int | Callable[[], int]) -> Iterator[Any]:
+        """Begin or continue an epoch, with `most` batches at once, stacked along a first axis.
+
+        It is what `scan` of a compiled function takes. A stack has fewer batches at the end of the
+        epoch, and a smaller last batch is a stack of its own. `most` may be a function, which is
+        called before each stack.
+
+        >>> batches = tg.data.batches(np.arange(7.0), 2)
+        >>> [stack.tolist() for stack in batches.stacks(2)]
+        [[[0.0, 1.0], [2.0, 3.0]], [[4.0, 5.0]], [[6.0]]]
+        """
+        order = self._order()
+        while self._taken < len(self):
+            before = self._taken
+            rows = self._next(order, most() if callable(most) else most)
+            count = self._taken - before
+            stack = [np.reshape(a, (count, -1, *np.shape(a)[1:])) for a in rows]
+            yield tuple(stack) if self.is_tuple else stack[0]
+
+    def _order(self) -> Any:
+        """Begin or continue an epoch; return its order, if it is shuffled."""
         if not self._resumes:
             self._taken = 0
             if self.shuffle:
                 self._seed = int(self._generator().integers(1 << 63))
         self._resumes = False
         n = len(self.arrays[0])
-        order = np.random.default_rng(self._seed).permutation(n) if self.shuffle else None
-        for i in range(self._taken, len(self)):
-            part: Any = slice(i * self.batch_size, (i + 1) * self.batch_size)
-            part = part if order is None else order[part]
-            self._taken = i + 1
-            yield self.arrays[0][part] if self._alone else tuple([a[part] for a in self.arrays])
+        return np.random.default_rng(self._seed).permutation(n) if self.shuffle else None
+
+    def _next(self, order: Any, most: int) -> list[Any]:
+        """Take the next batches, at most so many, of one size; return their samples."""
+        whole = len(self.arrays[0]) // self.batch_size
+        count = max(1, min(most, whole - self._taken))
+        start, self._taken = self._taken, self._taken + count
+        part: Any = slice(start * self.batch_size, self._taken * self.batch_size)
+        return [_rows(a, part if order is None else order[part]) for a in self.arrays]
 
     def _generator(self) -> np.random.Generator:
         """Return `rng` as a Generator; where it is a seed, replace it."""
@@ -147,6 +176,13 @@ def batches(
     (3, 3, 2)
     """
     return Batches(arrays, batch_size, shuffle, rng, drop_last)
+
+
+def _rows(array: Any, part: Any) -> Any:
+    """The rows of an array at a slice or at an array of indices."""
+    # It takes a tenth to a half of the time of `array[part]`, and gives the same array.
+    takes = type(array) is np.ndarray and array.flags.c_contiguous and not isinstance(part, slice)
+    return array.take(part, 0) if takes else array[part]
 
 
 def _of_one_length(name: str, arrays: Sequence[Any]) -> list[Any]:

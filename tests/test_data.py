@@ -302,3 +302,29 @@ def test_generated_points_are_random_as_asked(generate: Any) -> None:
     assert not np.array_equal(generate(10, rng=3)[0], generate(10, rng=4)[0])
     clean, noisy = generate(2000, noise=0.0, rng=0)[0], generate(2000, noise=0.2, rng=0)[0]
     assert_allclose(np.std(noisy - clean, axis=0), 0.2, rtol=0.1)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_stacks_hold_the_batches(shuffle: bool, drop_last: bool) -> None:
+    """All of them, in their order, also where a state is loaded in between."""
+    x, y = np.arange(46.0).reshape(23, 2), np.arange(23)
+
+    def made() -> Any:
+        return tg.data.batches((x, y), 3, shuffle=shuffle, rng=0, drop_last=drop_last)
+
+    expected = list(made())
+    most = iter([2, 1, 100, 100])
+    found, data = list[Any](), made()
+    for stack in data.stacks(lambda: next(most)):
+        found += zip(*stack, strict=True)
+        if len(found) == 3:
+            other = made()
+            other.load_state_dict(data.state_dict())
+            rest = [pair for stack in other.stacks(3) for pair in zip(*stack, strict=True)]
+    for pairs in found, found[:3] + rest:
+        assert len(pairs) == len(expected) == (7 if drop_last else 8)
+        for pair, same in zip(pairs, expected, strict=True):
+            for a, b in zip(pair, same, strict=True):
+                assert_array_equal(a, b)
+    assert [stack.shape for stack in tg.data.batches(x, 10).stacks(2)] == [(2, 10, 2), (1, 3, 2)]

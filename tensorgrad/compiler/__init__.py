@@ -29,5 +29,7 @@ calls and returns the results. How to add to it: `docs/add-a-pass.md`, `docs/add
 
 from . import nested  # noqa: F401 (loops and conditions use it)
 from .compiled import MANY, Compiled, Supervisor, compile  # noqa: A004 (as in PyTorch)
+from .plan import Plan
+from .results import Stacked
 
-__all__ = ["MANY", "Compiled", "Supervisor", "compile"]
+__all__ = ["MANY", "Compiled", "Plan", "Stacked", "Supervisor", "compile"]

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 import numpy as np
 
 from ..engine.arrays import ALIGNMENT, aligned
+from ..engine.interpreter import Requirement
 from ..engine.typing import Array
 from .functions import assign_at, getitem
 from .ir import Call, Order, Storage, Value, array_in, values_in, viewed
@@ -129,7 +130,7 @@ def _destinations(
     for i, call in enumerate(calls):
         uses.add(i, *call.reads, *call.results)
         writes.add(i, *call.changes)
-        if call.kind == "effect" and not call.results:
+        if call.kind == "effect" and not call.results and not isinstance(call.fun, Requirement):
             uses.add_all(i)
     found: dict[Storage, tuple[Value, Call]] = {}
     for i, call in enumerate(calls):

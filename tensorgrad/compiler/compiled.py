@@ -247,11 +247,10 @@ class Compiled:
 
     def dispatch(self, args: Any, kwargs: Any) -> Any:
         """Call the function by a plan that fits, or else by a new one."""
-        now = mode.get()
-        if now.interpreter is not eager or now.hooks or now.backward_hooks or running.get():
+        if _is_watched():
             return self._fun(*args, **kwargs)
         call = self._taken_apart(args, kwargs)
-        if now.recording and call.is_tracked:
+        if mode.get().recording and call.is_tracked:
             return self._fun(*args, **kwargs)  # somebody takes the derivative by an argument
         again, result = self._alone(self._dispatched, call, args, kwargs)
         return self.dispatch(args, kwargs) if again else result
@@ -486,14 +485,14 @@ class Compiled:
             return tree_map(lambda *parts: np.stack(parts), *calls)
         results = Stacked(count)
         while done[0] < count:
-            plan, result = self._by_plan(item(done[0]))
+            plan, result = self.by_plan(item(done[0]))
             results.put(done[0], result)
             done[0] += 1
             if plan is not None:
-                self._alone(self._scanned, plan, arrays, results.arrays, done)
+                self.go_on(plan, arrays, results, done)
         return results.stacked()
 
-    def _by_plan(self, args: Any) -> tuple[Plan | None, Any]:
+    def by_plan(self, args: Any) -> tuple[Plan | None, Any]:
         """Make a call; return a plan that fits such arguments, if there is one, and the result."""
         plan = self._latest
         if plan is not None:
@@ -505,14 +504,23 @@ class Compiled:
                 return plan, result
         result = self.dispatch(args, {})
         plan, key = self._latest, self._taken_apart(args, {}).key
-        return (plan if plan in self._plans.get(key, ()) else None), result
+        fits = plan in self._plans.get(key, ()) and not _is_watched()
+        return (plan if fits else None), result
 
-    def _scanned(
-        self, plan: Plan, arrays: list[Array], results: list[Array], done: list[int]
-    ) -> None:
-        """Make calls by a plan, as `Plan.scan` does, as long as its turns are not over."""
-        if plan.turns is None or plan.turns.scanned(len(arrays[0]) - done[0]):
-            plan.scan(arrays, results, done)
+    def go_on(self, plan: Plan, arrays: Sequence[Array], results: Stacked, done: list[int]) -> None:
+        """Make calls by a plan, for items of arrays from `done[0]` on, and count them there.
+
+        It ends where the plan does not fit, or its turns are over. The results have been given one.
+        """
+        rest = len(arrays[0]) - done[0]
+        if rest and (plan.turns is None or plan.turns.scanned(rest)):
+            self._alone(plan.scan, arrays, results.arrays, done)
+
+
+def _is_watched() -> bool:
+    """Whether somebody sees each operation: another compiled function, hooks, or samples' own."""
+    now = mode.get()
+    return bool(now.interpreter is not eager or now.hooks or now.backward_hooks or running.get())
 
 
 def completed(fun: Callable[[], None]) -> None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from ..engine.registry import name_of
 from ..engine.typing import Array
 from .backends import Segment, lines_of
-from .functions import Kernel, made_by
+from .functions import made_by
 from .ir import Call, Storage
 from .printing import spec
 from .strides import copied
@@ -45,10 +45,7 @@ def step_of(segment: Segment, offsets: Mapping[Storage, int]) -> Step:
         offsets.get(changed[0].storage) if changed else None,
         calls[0].location,
         lines_of([segment]),
-        all(
-            c.kind not in ("effect", "guard") or c.results or isinstance(c.fun, Kernel)
-            for c in calls
-        ),
+        all(c.kind not in ("effect", "guard") or c.results for c in calls),
         [step_of(part, offsets) for part in parts],
     )
 

@@ -151,7 +151,7 @@ class Stacked:
     def put(self, i: int, result: Any) -> None:
         """Take the result of a call; from the first one, the structure and the shapes."""
         leaves, structure = flatten(result, is_stateful)
-        if i == 0:
+        if not self.arrays:
             self._structure, self._leaves = structure, leaves
             for leaf in leaves:
                 a = leaf.data if isinstance(leaf, Tensor) else np.asarray(leaf)
@@ -161,7 +161,14 @@ class Stacked:
 
     def stacked(self) -> Any:
         """The results, tensors where those of a call are."""
+        return self._like_a_call(self.arrays)
+
+    def item(self, i: int) -> Any:
+        """The result of one call."""
+        return self._like_a_call([array[i, ...] for array in self.arrays])
+
+    def _like_a_call(self, arrays: Iterable[Any]) -> Any:
         return self._structure.unflatten(
             tensor_of(array, None) if isinstance(leaf, Tensor) else array
-            for array, leaf in zip(self.arrays, self._leaves, strict=True)
+            for array, leaf in zip(arrays, self._leaves, strict=True)
         )

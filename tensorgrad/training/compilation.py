@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from .. import tree
-from ..compiler import MANY, Compiled, Supervisor
+from ..compiler import MANY, Compiled, Plan, Stacked, Supervisor
 from ..compiler.passes import Pass, repeatable
 from ..engine.graph import now
 from ..engine.tensor import Tensor
+from ..engine.typing import Array
 from ..errors import TraceError
 from .history import History
 from .interrupts import Interrupts
@@ -52,7 +53,8 @@ class CompiledStep(Supervisor):
         self._take, self._insists = take, insists
         self._all_steps = all_steps  # in all epochs, if the data has a length
         self._history, self._progress, self._interrupts = history, progress, interrupts
-        self._compiled: Any = Compiled(take, supervisor=self).function()
+        self._compiled = Compiled(take, supervisor=self)
+        self._plan: Plan | None = None  # that fits the last batch
         # By signature, as text:
         self._needed: dict[str, int] = {}  # how many steps pay
         self._missed: Counter[str] = Counter()  # steps without a plan
@@ -74,19 +76,30 @@ class CompiledStep(Supervisor):
 
     def __call__(self, batch: Any) -> tuple[Any, Any]:
         """Take a step for a batch; return the loss and the output, as `take` does."""
-        if self._insists:
-            return self._compiled(batch)  # type: ignore[no-any-return]
+        self._plan = None
         if self._gave_up:
             return self._take(batch)
-        if not _holds_arrays(batch):
+        if not (self._insists or _holds_arrays(batch)):
             self._note("a batch holds something other than arrays and tensors")
             return self._take(batch)
         try:
-            return self._compiled(batch)  # type: ignore[no-any-return]
+            self._plan, result = self._compiled.by_plan((batch,))
+            return result  # type: ignore[no-any-return]
         except TraceError as error:
+            if self._insists:
+                raise
             self._note(str(error))
             self._gave_up = True
             return self._take(batch)
+
+    def go_on(self, stack: Sequence[Array], last: Any, results: Stacked, done: list[int]) -> None:
+        """Take steps for the batches of a stack from `done[0]` on, as far as the last plan fits.
+
+        `last` is the result of the last step. `done[0]` counts, also where a step fails.
+        """
+        if self._plan is not None:
+            results.put(done[0] - 1, last)
+            self._compiled.go_on(self._plan, stack, results, done)
 
     def passes(self, passes: Sequence[Pass]) -> Sequence[Pass]:
         """Return the passes of a program, none of which measures times."""

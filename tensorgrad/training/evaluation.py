@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from .. import tree
+from ..compiler import Stacked
 from ..engine.modes import no_grad, plain
 from ..engine.tensor import Tensor
 from ..nn import Module
@@ -183,14 +184,26 @@ class Means:
 
     def add(self, loss: Any, output: Any, batch: Any) -> None:
         """Add a batch, with the loss and the model's output for it."""
-        first = batch[0]
-        n = len(first) if hasattr(first, "__len__") and getattr(first, "shape", None) != () else 1
+        n = _samples(batch)
         self._count += n
         self._sums["loss"] += n * as_array(loss).item()
         if self._metrics:
             output = tree.map(lambda y: y.detach() if isinstance(y, Tensor) else y, output)
             for name, metric in self._metrics.items():
                 self._sums[name] += n * float(metric(output, batch[-1]))
+
+    def add_stack(self, results: Stacked, stack: Sequence[Any], taken: range) -> None:
+        """Add some batches of a stack, with the results of their steps: losses and outputs."""
+        if self._metrics:
+            for i in taken:
+                value, output = results.item(i)
+                self.add(value, output, [a[i] for a in stack])
+        elif taken:
+            losses = results.arrays[0][taken.start : taken.stop].ravel().tolist()
+            n = _samples([a[taken.start] for a in stack])
+            self._count += n * len(losses)
+            for loss in losses:
+                self._sums["loss"] += n * loss
 
     def row(self, prefix: str = "") -> dict[str, float]:
         """Return the means so far, by name."""
@@ -200,3 +213,9 @@ class Means:
                 "a list or tg.data.batches: a generator can be used only once"
             )
         return {prefix + name: total / self._count for name, total in self._sums.items()}
+
+
+def _samples(batch: Any) -> int:
+    """The number of samples of a batch."""
+    first = batch[0]
+    return len(first) if hasattr(first, "__len__") and getattr(first, "shape", None) != () else 1

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import cmath
 import math
+import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import Any, Literal
 
 import numpy as np
 
+from ..compiler import Stacked
 from ..diagnostics import detect_anomaly
 from ..engine.interpreter import Requirement
 from ..engine.modes import mode, plain
@@ -36,6 +39,7 @@ from .history import EarlyStopping, History, Monitor
 from .interrupts import Interrupts, undone_by_interrupt
 from .progress import Progress
 from .resuming import Position, Saves, number_of_steps, remaining, require_every, with_state
+from .stacks import Pace, can_stack
 
 
 @guided
@@ -182,7 +186,7 @@ class _Training:
     def run(self, compiles: bool | None, progress: bool | str, saves: Saves) -> None:
         """Train until the last epoch, or until something stops the training."""
         stopped = "epochs"
-        self.saves = saves
+        self.saves, self.pace = saves, Pace(self.data, saves.steps_until_due)
         steps = number_of_steps(self.data, self.epochs)
         try:
             with (
@@ -240,11 +244,17 @@ class _Training:
         if position.epoch:  # known even for data without a length
             steps = (position.step - position.step_in_epoch) * self.epochs // position.epoch
         self.compiled.steps = steps
-        for batch in self.interrupts.between(remaining(self.data, position.step_in_epoch)):
+        rest: Any = remaining(self.data, position.step_in_epoch)
+        run: Callable[[Any], Any] = self._run_step
+        if self._take is self.compiled and can_stack(rest):
+            rest, run = rest.stacks(self.pace), self._run_stack
+        for part in self.interrupts.between(rest):
+            before = position.step
             self.saves.half_done = True
-            self._run_step(batch)
+            run(part)
             self.saves.half_done = False
-            self.progress.step(position.epoch + 1, self.means.row()["loss"])
+            loss = self.means.row()["loss"]
+            self.progress.step(position.epoch + 1, loss, position.step - before)
             self.saves.after_step()
         row = self.means.row() | self._validation()
         self.saves.half_done = True
@@ -252,17 +262,44 @@ class _Training:
         self.saves.half_done = False
         self.saves.after_epoch()
 
-    def _run_step(self, batch: Any) -> None:
-        position = self.position
-        self.compiled.step = position.step + 1
+    def _run_step(self, batch: Any) -> Any:
+        """Take a step; return the loss and the output."""
+        self.compiled.step = self.position.step + 1
         try:
             value, output = self._take(batch)
         except _NotFiniteError as error:
-            name = f"step {position.step + 1} (epoch {position.epoch + 1})"
-            raise _anomaly(self.model, self.step.loss, batch, error.loss, name) from None
+            raise self._anomaly(error, batch) from None
         self.means.add(value, output, batch)
-        position.step += 1
-        position.step_in_epoch += 1
+        self.position.count(1)
+        return value, output
+
+    def _run_stack(self, stack: Sequence[Array]) -> None:
+        """Take a step for each batch of a stack, many at once where a plan is there."""
+        start = time.perf_counter()
+        size, done = len(stack[0]), [0]
+        results = Stacked(size)
+        while done[0] < size:
+            last = self._run_step(tuple([a[done[0]] for a in stack]))
+            done[0] += 1
+            self._go_on(stack, last, results, done)
+        self.pace.note(size, time.perf_counter() - start)
+
+    def _go_on(self, stack: Sequence[Array], last: Any, results: Stacked, done: list[int]) -> None:
+        """Take steps by the plan of the last one, and note their results."""
+        before = done[0]
+        try:
+            try:
+                self.compiled.go_on(stack, last, results, done)
+            finally:
+                self.position.count(done[0] - before)
+                self.means.add_stack(results, stack, range(before, done[0]))
+        except _NotFiniteError as error:
+            raise self._anomaly(error, [a[done[0]] for a in stack]) from None
+
+    def _anomaly(self, error: _NotFiniteError, batch: Any) -> AnomalyError:
+        position = self.position
+        name = f"step {position.step + 1} (epoch {position.epoch + 1})"
+        return _anomaly(self.model, self.step.loss, batch, error.loss, name)
 
     def _validation(self) -> dict[str, float]:
         """The results of the validation, by name."""
@@ -280,8 +317,10 @@ class _Training:
             self.schedule.step(row[self.monitor.column])
         elif self.schedule is not None and self.step.schedule is None:
             self.schedule.step()
-        with modes_kept(self.model):
-            answers = [callback(self.history) for callback in self.callbacks]
+        answers = []
+        if self.callbacks:
+            with modes_kept(self.model):
+                answers = [callback(self.history) for callback in self.callbacks]
         if any(isinstance(answer, (bool, np.bool)) and answer for answer in answers):
             self.history.stopped = "callback"
         if self.monitor.should_stop(self.history, self.model):
@@ -325,10 +364,11 @@ class _NotFiniteError(Exception):
 
 
 def _require_finite(loss: Array, *gradients: Array) -> None:
-    """Raise _NotFiniteError unless all are finite; for most gradients, one product tells."""
-    number = loss.item()
-    if not math.isfinite(number) or not all(
-        math.isfinite(np.vdot(g, g)) or bool(np.isfinite(g).all()) for g in gradients
+    """Raise _NotFiniteError unless all are finite; for most gradients, the squares tell."""
+    number, flat = loss.item(), [g.ravel("K") for g in gradients]
+    squares = map(np.vdot, flat, flat)
+    if not math.isfinite(number) or not (
+        all(map(cmath.isfinite, squares)) or all(np.isfinite(g).all() for g in flat)
     ):
         raise _NotFiniteError(number)
 

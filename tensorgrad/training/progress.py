@@ -35,12 +35,12 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
 
-    def step(self, epoch: int, loss: float) -> None:
-        """Show that a step was taken; `loss` is the mean of the epoch so far."""
+    def step(self, epoch: int, loss: float, steps: int) -> None:
+        """Show that so many steps were taken; `loss` is the mean of the epoch so far."""
         if self._bar is not None:
             self._bar.set_description(f"epoch {epoch}/{self._epochs}", refresh=False)
             self._bar.set_postfix_str(f"loss {loss:.4g}{self._results}", refresh=False)
-            self._bar.update()
+            self._bar.update(steps)
 
     def skip(self, steps: int) -> None:
         """Count steps that were taken before the training was resumed."""

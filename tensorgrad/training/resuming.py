@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -21,6 +22,11 @@ class Position:
     epoch: int = 0
     step: int = 0
     step_in_epoch: int = 0
+
+    def count(self, steps: int) -> None:
+        """Count further steps of the current epoch."""
+        self.step += steps
+        self.step_in_epoch += steps
 
 
 class Saves:
@@ -54,6 +60,12 @@ class Saves:
         self._checkpoint = Checkpoint(checkpoint.directory, checkpoint.keep, **objects)
         self._checkpoint.load()
         self._saved = replace(self._position)
+
+    def steps_until_due(self) -> int:
+        """The number of steps after which the state is due to be saved, if steps decide that."""
+        if not isinstance(self._every, int):
+            return sys.maxsize
+        return self._every - self._position.step % self._every
 
     def after_step(self) -> None:
         """Save the state if it is due after this step."""

@@ -284,7 +284,7 @@ def _kernel_call(item: _Item, needed: set[Storage]) -> Call:
     writes = [v for v in written if v.storage not in made]
     reads = [*dict.fromkeys([*kernel.loaded, *writes])]
     return Call(
-        "effect" if isinstance(kernel, Check) else "write" if writes else "pure",
+        "write" if writes else "pure",
         kernel,
         reads,
         results=results,
