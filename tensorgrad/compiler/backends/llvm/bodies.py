@@ -62,6 +62,7 @@ class Indexed(NamedTuple):
     chosen_strides: tuple[int, ...]
     size: int
     step: int
+    axis: int  # which of them that is
     clips: bool = False
 
     @property
@@ -348,7 +349,7 @@ def _taken(call: Call, result: Value) -> Body:
     strides = (*steps[:axis], *[0] * index.ndim, *steps[axis + 1 :])
     along = (*[0] * axis, *chosen, *[0] * (x.ndim - axis - 1))
     clips = given["mode"] == "clip"
-    source = Indexed(x, strides, index, along, x.shape[axis], steps[axis], clips)
+    source = Indexed(x, strides, index, along, x.shape[axis], steps[axis], axis, clips)
     return _copy(source, result)
 
 
@@ -361,7 +362,7 @@ def _scattered(call: Call, fun: np.ufunc) -> Body:
     steps = _strides(target)
     strides = (*[0] * index.ndim, *steps[1:])
     along = (*_strides(index), *[0] * (target.ndim - 1))
-    place = Indexed(target, strides, index, along, target.shape[0], steps[0])
+    place = Indexed(target, strides, index, along, target.shape[0], steps[0], 0)
     shape = (*index.shape, *target.shape[1:])
     dtypes = (target.dtype, target.dtype)
     return Body(shape, None, (value,), dtypes, target, fun, scatter=place)

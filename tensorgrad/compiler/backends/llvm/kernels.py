@@ -17,7 +17,7 @@ import numpy as np
 
 from ....engine.interpreter import Requirement
 from ....engine.registry import name_of
-from ....engine.typing import Function
+from ....engine.typing import Array, Function
 from ... import functions
 from ...ir import Call, Value
 
@@ -398,11 +398,15 @@ class Check(functions.Kernel):
         return "check", self.requirement.holds, *layouts
 
 
-def bounds_check(indices: Value, size: int, location: str) -> Check:
-    """The check that all indices are of elements of an axis."""
+def bounds_check(indices: Value, size: int, axis: int, call: Call) -> Check:
+    """The check that all indices are of elements of an axis that a call chooses from."""
 
-    def check(_indices: object) -> None:
-        raise IndexError(f"an index is out of bounds for an array: {location}")
+    def check(indices: Array) -> None:
+        wrong = indices[(indices < -size) | (indices >= size)]
+        raise IndexError(
+            f"{name_of(call.fun)}: index {wrong[0]} is out of bounds for axis {axis} with size "
+            f"{size}: {call.location}"
+        )
 
     return Check([indices], Requirement(check, _within(size)))
 

@@ -202,7 +202,7 @@ class _Lowering:
         for body in bodies:
             for a in (*body.operands, body.scatter):
                 if isinstance(a, Indexed) and not a.clips:
-                    check = bounds_check(a.chosen, a.size, call.location)
+                    check = bounds_check(a.chosen, a.size, a.axis, call)
                     self._append(_Item(call, check), check.loaded, ())
                     self._floor = self._fence = len(self._items)
         first = max(self._earliest(body.reads, [body.target]) for body in bodies)
