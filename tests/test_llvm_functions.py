@@ -134,6 +134,7 @@ def operands(fun: np.ufunc, dtype: np.dtype[Any]) -> list[np.ndarray]:
 ELEMENTARY = [
     np.exp, np.exp2, np.expm1, np.log, np.log2, np.log10, np.log1p, np.sinh, np.cosh, np.tanh,
     np.sin, np.cos, np.arcsin, np.arccos, np.arctan, np.arctan2, np.power, np.hypot, np.arctanh,
+    np.tan, np.cbrt, np.arcsinh, np.arccosh, np.float_power,
 ]  # fmt: skip
 
 
@@ -188,7 +189,8 @@ EXACT = [
     np.isnan, np.isinf, np.isfinite, np.signbit, np.floor, np.ceil, np.trunc, np.rint,
     np.logical_not, np.add, np.subtract, np.multiply, np.true_divide, np.maximum, np.minimum,
     np.fmax, np.fmin, np.copysign, np.equal, np.not_equal, np.less, np.less_equal, np.greater,
-    np.greater_equal, np.logical_and, np.logical_or, np.logical_xor,
+    np.greater_equal, np.logical_and, np.logical_or, np.logical_xor, np.remainder, np.fmod,
+    np.floor_divide, np.heaviside, np.degrees, np.radians, np.deg2rad, np.rad2deg,
 ]  # fmt: skip
 
 
@@ -264,7 +266,8 @@ def test_a_module_has_a_function_once() -> None:
 
 NORMAL = {  # the distribution function at some places, by mpmath in 40 digits
     -37.5: 4.605353009581955e-308, -20.25: 1.77619986494957e-91, -5.125: 1.4876887318776628e-07,
-    -2.16796875: 0.015080532138357193, -1.0625: 0.14400437900197094, -0.5: 0.3085375387259869,
+    -2.16796875: 0.015080532138357193, -1.0043448095383178: 0.15760622109783204,
+    -1.0625: 0.14400437900197094, -0.5: 0.3085375387259869,
     0.25: 0.5987063256829237, 1.5: 0.9331927987311419, 8.0: 0.9999999999999993,
 }  # fmt: skip
 
@@ -287,7 +290,7 @@ def test_scipys_functions_of_the_normal_distribution(name: str) -> None:
         else:
             right = np.array([references[name](float(v)) for v in x])
         found = native(fun, [x], dtype, 4)
-        bound = 0.6 if dtype == np.float32 else 4  # the reference may be wrong by 1 ulp, too
+        bound = 0.6 if dtype == np.float32 else 3  # the reference may be wrong by 1 ulp, too
         error = ulps(found, right)
         assert error.max() <= bound, (x[error.argmax()], error.max())
         assert_same_bits(found[x == 0], fun(x)[x == 0])

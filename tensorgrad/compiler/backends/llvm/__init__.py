@@ -7,9 +7,10 @@ It needs the library llvmlite, which is imported when a program is first compile
     lowering     calls of a program become kernels
     registers    registers of any dtype
     nests        a loop nest becomes LLVM's code
-    products     and so does a product of matrices; contractions are products along any axes
-    functions    and an element-wise function; elementary, trigonometry, normal and lanes are what
-                 it consists of
+    products     and so does a product of matrices
+    contractions and a product along any axes, which windows finds
+    functions    and an element-wise function; elementary, trigonometry, normal, division and
+                 lanes are what it consists of
     random       a NumPy generator's random numbers
     loops        counted loops and vectors
     segments     kernels, one after another, become a function that Python calls

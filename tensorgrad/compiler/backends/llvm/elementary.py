@@ -239,17 +239,69 @@ def _log_at_limits(x: Lanes, y: Lanes, at_infinity: Lanes) -> Lanes:
 
 def log1p(x: Lanes) -> Lanes:
     """log(1 + x), also where that is near 0; what rounding takes from 1 + x is added again."""
+    return _log1p_of_sum(x, x.like(0.0))
+
+
+def _log1p_of_sum(x: Lanes, low: Lanes) -> Lanes:
+    """log1p(x + low), where `low` is small beside x."""
     u = 1 + x
     added = u - 1
-    lost = (1 - (u - added)) + (x - added)
+    lost = (1 - (u - added)) + (x - added) + low
     y = _log_of(*_split(u), lost / u)
     return _log_at_limits(u, y.with_sign_of(x), x)
+
+
+def arcsinh(x: Lanes) -> Lanes:
+    """The inverse of the hyperbolic sine: log1p(z + z**2 / (1 + sqrt(1 + z**2))) of z = abs(x)."""
+    if x.bits == 32:
+        return arcsinh(x.widened()).narrowed()
+    z = abs(x)
+    small = z.at_most(2.0**30)
+    square = small * small
+    total = fast_sum(small, square / (1 + (1 + square).intrinsic("sqrt")))
+    y = _log1p_of_sum(*total)
+    y = select(z > 2.0**29, log(z) + math.log(2), y)
+    return select(z < 1e-8, z, y).with_sign_of(x)
+
+
+def arccosh(x: Lanes) -> Lanes:
+    """The inverse of the hyperbolic cosine: log1p(t + sqrt(2t + t**2)) of t = x - 1."""
+    if x.bits == 32:
+        return arccosh(x.widened()).narrowed()
+    t = x.at_most(2.0**30) - 1
+    root = t.times_plus(t, 2 * t).intrinsic("sqrt")
+    y = _log1p_of_sum(*fast_sum(root, t))
+    y = select(x > 2.0**29, log(x) + math.log(2), y)
+    return select(x < 1, math.nan, y)
+
+
+def cbrt(x: Lanes) -> Lanes:
+    """The cube root: exp(log(z) / 3) of z = abs(x), improved by a step of Newton's method."""
+    if x.bits == 32:
+        z = abs(x).widened()
+        y = exp(log(z) / 3).narrowed()
+    else:
+        tiny = abs(x) < 2.0**-900
+        z = select(tiny, abs(x) * 2.0**162, abs(x))
+        root = exp(log(z) / 3)
+        square = root * root
+        root = root - (square.times_plus(root, -z)) / (3 * square)
+        y = select(tiny, root * 2.0**-54, root)
+    is_limit = abs(x).compare("==", 0) | ~(abs(x) < math.inf)
+    return select(is_limit, x, y.with_sign_of(x))
 
 
 def arctanh(x: Lanes) -> Lanes:
     """The inverse of the hyperbolic tangent; NaN beyond 1 and -1."""
     z = abs(x)
     return (0.5 * log1p((z + z) / (1 - z))).with_sign_of(x)
+
+
+def logaddexp2(x: Lanes, y: Lanes) -> Lanes:
+    """log2(2**x + 2**y), by the formula that NumPy has."""
+    greater = select((x > y) | x.is_nan(), x, y)
+    total = greater + log1p(exp2(-abs(x - y))) * (1 / math.log(2))
+    return select(x.compare("==", y), x + 1, total)
 
 
 def logaddexp(x: Lanes, y: Lanes) -> Lanes:
@@ -347,14 +399,28 @@ def power(x: Lanes, y: Lanes) -> Lanes:
     return select(x.compare("==", 1) | y.compare("==", 0), 1, z)
 
 
-def exp_of_sum(high: Lanes, low: Lanes) -> Lanes:
+class Scaled(NamedTuple):
+    """A sum times 2**k, for integers whose lowest bits are k + 2 * bias."""
+
+    high: Lanes
+    low: Lanes
+    exponent: Lanes
+
+    def times(self, factor: Pair) -> Lanes:
+        """The product with a pair, rounded once but for what is small."""
+        rest = self.low.times_plus(factor.high, self.high * factor.low)
+        return _times_power_of_2(self.high.times_plus(factor.high, rest), self.exponent)
+
+
+def exp_of_sum(high: Lanes, low: Lanes) -> Scaled:
     """exp(high + low) of float64, where the second is small beside the first."""
     f = _format(high)
     least, most = f.exp_range
     r, bits = _halved(high.at_most(most).at_least(least), 2 * f.bias)
     # Where the first is far out of range, the second is large or NaN.
     r, rest = fast_sum(r, select(abs(high) < -least, low, 0))
-    return _times_power_of_2(1 + (r + (_rest_of_expm1(r) + rest)), bits)
+    total = fast_sum(r.like(1.0), r)
+    return Scaled(total.high, total.low + (_rest_of_expm1(r) + rest), bits)
 
 
 def _precise_power(base: Lanes, y: Lanes) -> Lanes:
@@ -366,7 +432,8 @@ def _precise_power(base: Lanes, y: Lanes) -> Lanes:
     log_high = _log_at_limits(base, log_high, base)
     high = y * log_high
     low = y.times_plus(log_high, -high) + y * log_low
-    return exp_of_sum(high, low)
+    z = exp_of_sum(high, low)
+    return _times_power_of_2(z.high + z.low, z.exponent)
 
 
 def hypot(x: Lanes, y: Lanes) -> Lanes:

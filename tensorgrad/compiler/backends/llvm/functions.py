@@ -8,6 +8,7 @@ denormals and the signs of zeros are given up for speed.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from llvmlite import ir
 
-from . import elementary, normal, trigonometry
+from . import division, elementary, normal, trigonometry
 from .lanes import Lanes, inlined, select, typed
 
 _DTYPES = {
@@ -123,6 +124,26 @@ def _extremum(operator: str, ignores_nan: bool) -> Callable[[Lanes, Lanes], Lane
     return extremum
 
 
+def _clip(x: Lanes, least: Lanes, most: Lanes) -> Lanes:
+    """x within bounds; a bound that is NaN makes the result NaN."""
+    larger = select((x >= least) | x.is_nan() if x.is_float else x >= least, x, least)
+    return select(
+        (larger <= most) | larger.is_nan() if x.is_float else larger <= most, larger, most
+    )
+
+
+def _degrees(x: Lanes) -> Lanes:
+    return x * (x.like(180.0) / math.pi)  # the factor is rounded to the format, as NumPy's
+
+
+def _radians(x: Lanes) -> Lanes:
+    return x * (x.like(math.pi) / 180.0)
+
+
+def _heaviside(x: Lanes, half: Lanes) -> Lanes:
+    return select(x > 0, 1, select(x < 0, 0, select(x.is_nan(), x, half)))
+
+
 def _power(x: Lanes, y: Lanes) -> Lanes:
     """x**y, by simpler code where y is one of the usual constants."""
     if isinstance(y.value, ir.Constant):
@@ -177,6 +198,10 @@ def _entry(fun: Any) -> _Function | None:
     return _FUNCTIONS.get(fun) if callable(fun) else None
 
 
+def _division(body: Callable[..., Lanes]) -> _Function:
+    return _Function("if", lambda x, y: inlined(body.__name__, body, x, y))
+
+
 def _elementary(body: Callable[..., Lanes]) -> _Function:
     """A function whose code is long, and therefore written once in a module."""
     return _Function("f", lambda *operands: inlined(body.__name__, body, *operands))
@@ -193,6 +218,9 @@ _FUNCTIONS: dict[Any, _Function] = {
     np.subtract: _Function("if", lambda x, y: x - y),
     np.multiply: _Function("bif", _multiply),
     np.true_divide: _Function("f", lambda x, y: x / y),
+    np.remainder: _division(division.remainder),
+    np.fmod: _division(division.fmod),
+    np.floor_divide: _division(division.floor_divide),
     np.square: _Function("if", lambda x: x * x),
     np.reciprocal: _Function("f", lambda x: 1 / x),
     np.sqrt: _Function("f", _sqrt),
@@ -207,6 +235,7 @@ _FUNCTIONS: dict[Any, _Function] = {
     np.greater: _comparison(">"),
     np.greater_equal: _comparison(">="),
     np.where: _Function("bif", select),
+    np.clip: _Function("if", _clip),
     np.logical_and: _logical(lambda x, y: x & y),
     np.logical_or: _logical(lambda x, y: x | y),
     np.logical_xor: _logical(lambda x, y: x ^ y),
@@ -237,6 +266,17 @@ _FUNCTIONS: dict[Any, _Function] = {
     np.log10: _elementary(elementary.log10),
     np.logaddexp: _elementary(elementary.logaddexp),
     np.power: _Function("f", _power),
+    np.float_power: _Function("f", _power),
+    np.heaviside: _Function("f", _heaviside),
+    np.degrees: _Function("f", _degrees),
+    np.rad2deg: _Function("f", _degrees),
+    np.radians: _Function("f", _radians),
+    np.deg2rad: _Function("f", _radians),
+    np.arcsinh: _elementary(elementary.arcsinh),
+    np.arccosh: _elementary(elementary.arccosh),
+    np.cbrt: _elementary(elementary.cbrt),
+    np.logaddexp2: _elementary(elementary.logaddexp2),
+    np.tan: _elementary(trigonometry.tan),
     np.hypot: _elementary(elementary.hypot),
     np.sin: _elementary(trigonometry.sin),
     np.cos: _elementary(trigonometry.cos),

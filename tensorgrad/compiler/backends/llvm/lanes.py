@@ -15,6 +15,8 @@ from typing import TypeAlias
 
 from llvmlite import ir
 
+from .loops import splat
+
 Operand: TypeAlias = "Lanes | float"  # a number stands for itself in every lane
 
 
@@ -187,6 +189,16 @@ class Lanes:
         resize = self.builder.trunc if bits < self.bits else self.builder.sext
         return self if bits == self.bits else self._new(resize(self.value, to))
 
+    def repeated(self, like: Lanes) -> Lanes:
+        """A scalar in as many lanes as another number has."""
+        if not isinstance(like.type, ir.VectorType):
+            return self
+        return self._new(splat(self.builder, self.value, like.type.count))
+
+    def divided_by(self, other: Operand) -> Lanes:
+        """The quotient of integers with a sign, rounded towards 0."""
+        return self._binary(None, "sdiv", other)
+
     def intrinsic(self, name: str, *others: Operand) -> Lanes:
         """Call one of LLVM's functions whose arguments and result have the same type."""
         operands = [self, *map(self.like, others)]
@@ -259,6 +271,11 @@ def inlined(name: str, body: Callable[..., Lanes], *operands: Lanes) -> Lanes:
     then stay in registers, and a call would cost more than most bodies.
     """
     return _called("alwaysinline", name, body, *operands)
+
+
+def outlined(name: str, body: Callable[..., Lanes], *operands: Lanes) -> Lanes:
+    """Call the same, as a function of its own, since it is long and seldom needed."""
+    return _called("noinline", name, body, *operands)
 
 
 def each_lane(name: str, body: Callable[[Lanes], Lanes], x: Lanes) -> Lanes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 from llvmlite import ir
@@ -81,14 +82,32 @@ def _circular(name: str, x: Lanes, quarters: int) -> Lanes:
     z = abs(x)
     k, r = _rest_of_quarters(z)
 
+    def of_quarters(k: Lanes, r: Pair) -> Lanes:
+        return _sine_of_quarters(k + quarters, r)
+
     def large() -> Lanes:
         double = z if z.bits == 64 else z.widened()
-        y = each_lane(f"{name}_of_large", lambda x: _of_large(x, quarters), double)
+        y = each_lane(f"{name}_of_large", lambda x: _of_large(x, of_quarters), double)
         return y if z.bits == 64 else y.narrowed()
 
-    y = select_rare(z >= _LARGE, large, _sine_of_quarters(k + quarters, r))
+    y = select_rare(z >= _LARGE, large, of_quarters(k, r))
     y = select(z < math.inf, y, math.nan)
     return y if quarters else (y.as_integers() ^ (x.as_integers() & _sign_bit(x))).as_floats()
+
+
+def tan(x: Lanes) -> Lanes:
+    """The tangent."""
+    if x.bits == 32:
+        return tan(x.widened()).narrowed()
+    z = abs(x)
+    k, r = _rest_of_quarters(z)
+
+    def large() -> Lanes:
+        return each_lane("tan_of_large", lambda x: _of_large(x, _tangent_of_quarters), z)
+
+    y = select_rare(z >= _LARGE, large, _tangent_of_quarters(k, r))
+    y = select(z < math.inf, y, math.nan)
+    return (y.as_integers() ^ (x.as_integers() & _sign_bit(x))).as_floats()
 
 
 def _sign_bit(x: Lanes) -> int:
@@ -113,16 +132,33 @@ def _rest_of_quarters(z: Lanes) -> tuple[Lanes, Pair]:
     return bits, fast_sum(r_high, r.low + lost - second_low - k * low)
 
 
-def _sine_of_quarters(k: Lanes, r: Pair) -> Lanes:
-    """sin(k * pi / 2 + r), where only the lowest bits of the integers matter."""
+def _sine_and_cosine(r: Pair) -> tuple[Pair, Pair]:
+    """Both of r, from -pi / 4 to pi / 4, as sums that are not rounded yet."""
     c = _CONSTANTS[r.high.bits]
     z = r.high * r.high
-    sine = r.high + (r.high * z).times_plus(polynomial(z, c.sin), r.low)
+    sine = Pair(r.high, (r.high * z).times_plus(polynomial(z, c.sin), r.low))
     half = 0.5 * z
     main = 1 - half
     rest = (z * z).times_plus(polynomial(z, c.cos), (1 - main) - half - r.high * r.low)
-    y = select((k & 1).compare("==", 0), sine, main + rest)
+    return sine, Pair(main, rest)
+
+
+def _sine_of_quarters(k: Lanes, r: Pair) -> Lanes:
+    """sin(k * pi / 2 + r), where only the lowest bits of the integers matter."""
+    sine, cosine = _sine_and_cosine(r)
+    y = select((k & 1).compare("==", 0), sine.high + sine.low, cosine.high + cosine.low)
     return (y.as_integers() ^ ((k & 2) << (r.high.bits - 2))).as_floats()
+
+
+def _tangent_of_quarters(k: Lanes, r: Pair) -> Lanes:
+    """tan(k * pi / 2 + r): of the quotient, what its rounding has lost is added."""
+    sine, cosine = (fast_sum(*pair) for pair in _sine_and_cosine(r))
+    is_even = (k & 1).compare("==", 0)
+    n, n_low = (select(is_even, s, -c) for s, c in zip(sine, cosine))
+    d, d_low = (select(is_even, c, s) for s, c in zip(sine, cosine))
+    y = n / d
+    lost = (-y).times_plus(d, n) + (n_low - y * d_low)
+    return select(abs(y) < math.inf, y + lost / d, y)
 
 
 @functools.cache
@@ -155,8 +191,8 @@ def _word_of_two_over_pi(builder: ir.IRBuilder, index: ir.Value) -> Lanes:
     return Lanes(builder, builder.load(builder.gep(table, [index], source_etype=i64), typ=i64))
 
 
-def _of_large(x: Lanes, quarters: int) -> Lanes:
-    """sin(x + quarters * pi / 2) of a scalar of float64, which is right from 2**30 to infinity.
+def _of_large(x: Lanes, of_quarters: Callable[[Lanes, Pair], Lanes]) -> Lanes:
+    """`of_quarters(k, r)` of a scalar x = k * pi / 2 + r of float64, from 2**30 to infinity.
 
     x is an integer times 2**e. Of 2 / pi, the bits that times 2**e are multiples of 4 only add full
     turns; the 192 bits after them suffice, as no float64 is nearer to a multiple of pi / 2 than
@@ -184,7 +220,7 @@ def _of_large(x: Lanes, quarters: int) -> Lanes:
     total = fast_sum(total.high, total.low + third)
     r, r_low = product(total.high, total.high.like(_HALF_PI[0]))
     r_low = total.low.times_plus(_HALF_PI[0], total.high.times_plus(_HALF_PI[1], r_low))
-    return _sine_of_quarters(k.resized(64) + quarters, Pair(r, r_low))
+    return of_quarters(k.resized(64), Pair(r, r_low))
 
 
 # -- the inverse functions
