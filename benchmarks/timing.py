@@ -31,7 +31,9 @@ QUIET = 0.95  # of a core for each thread, at least, or else the machine is busy
 SAMPLE = 2e-3  # long compared with the resolution of the clock, short for other programs
 
 # Distributions whose versions are recorded, where they are installed.
-LIBRARIES = ("numpy", "torch", "jax", "autograd", "mygrad", "tinygrad", "llvmlite")
+LIBRARIES = (
+    "numpy", "scipy", "torch", "torchdiffeq", "jax", "autograd", "mygrad", "tinygrad", "llvmlite",
+)  # fmt: skip
 
 Turn: TypeAlias = Callable[[], Sequence[float]]
 E = TypeVar("E")

@@ -178,7 +178,7 @@ def _by_jacobians(
     """The cotangents, by the Jacobians at all stages, which are computed at once."""
     count = direct.shape[1]
     units = np.eye(count)
-    rows = [together.pull(np.broadcast_to(unit, (stages.t.size, count)))[1] for unit in units]
+    rows = [together.pull(np.broadcast_to(unit, (stages.t.size, count))) for unit in units]
     jacobians = np.stack(rows, axis=1).reshape(*stages.t.shape, count, count)
 
     def pull(r: int, share: Array) -> Array:
@@ -197,19 +197,19 @@ def _by_jacobians(
 def _by_products(stages: _Stages, direct: Array, of_stages: Array) -> tuple[Array, list[Any]]:
     """The cotangents, by products with the Jacobian at one stage after another."""
     state = direct[-1]
-    of_sources: list[Any] = [np.zeros(node.shape, node.dtype) for node in stages.f.sources]
     for i in reversed(range(len(stages.t))):
 
         def pull(r: int, share: Array, i: int = i) -> Array:
             if not share.any():
                 return np.zeros_like(share)
             call = Recording(stages.f, [stages.t[i, r], stages.y[i, r]])
-            (_, of_y), more = call.pull_to_all(share)
-            of_sources[:] = [total + part for total, part in zip(of_sources, more)]
-            return of_y  # type: ignore[no-any-return]
+            return call.pull(share)  # type: ignore[no-any-return]
 
-        state = state + direct[i] + stages.back(of_stages[i] + stages.b[i] * state, pull, i)
-    return state, of_sources
+        of_stages[i] += stages.b[i] * state
+        state = state + direct[i] + stages.back(of_stages[i], pull, i)
+    count = stages.y.shape[-1]
+    points = stages.t.ravel(), stages.y.reshape(-1, count), of_stages.reshape(-1, count)
+    return state, pull_to_sources(stages.f, *points)
 
 
 def replayed(
@@ -251,7 +251,7 @@ def continuous(
     """
 
     def slope(t: float, a: Array) -> Array:
-        return -Recording(f, [t, solution(t)]).pull(a)[1]  # type: ignore[no-any-return]
+        return -Recording(f, [t, solution(t)]).pull(a)  # type: ignore[no-any-return]
 
     def jac(t: float, _a: Array) -> Array:
         return -f.jacobian(t, solution(t)).T

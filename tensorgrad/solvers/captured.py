@@ -102,10 +102,11 @@ class Recording:
         self.sources = [n for n in sources_of([self.y], self._start) if n not in self._ends]
         node = self.y._node
         self._nodes = [] if node is None else ancestors(node, since=self._start)
+        self._ways: dict[tuple[Node, ...], list[Node]] = {}
 
-    def pull(self, g: Any) -> list[Any]:
-        """The cotangents of the arguments, from that of the result."""
-        return self._carried(g, self._ends)
+    def pull(self, g: Any) -> Any:
+        """The cotangent of the last argument, from that of the result."""
+        return self._carried(g, self._ends[-1:])[0]
 
     def pull_to_sources(self, g: Any) -> list[Any]:
         """The cotangents of the sources of the function, from that of the result."""
@@ -128,15 +129,23 @@ class Recording:
     def _carried(self, g: Any, targets: Sequence[Any]) -> list[Any]:
         recorded = self._recorded or isinstance(g, Tensor)
         g = asarray(g, self.y.dtype) if recorded else plain(g).astype(self.y.dtype, copy=False)
-        seeds = {} if self.y._node is None else {self.y._node: g}
+        nodes = self._leading_to(tuple(targets))
+        seeds = {nodes[0]: g} if nodes else {}
         found = backpropagate(
-            self._nodes,
-            seeds,
-            {*targets},
-            operands=revive if recorded else saved,
-            since=self._start,
+            nodes, seeds, {*targets}, operands=revive if recorded else saved, since=self._start
         )
         return [or_zeros(found.get(node), node) for node in targets]
+
+    def _leading_to(self, targets: tuple[Node, ...]) -> list[Node]:
+        """The nodes between the result and some targets, newest first."""
+        if targets not in self._ways:
+            on_the_way = set(targets)
+            for node in reversed(self._nodes):
+                if node.serial >= self._start and not on_the_way.isdisjoint(node.parents or ()):
+                    on_the_way.add(node)
+            self._ways[targets] = [node for node in self._nodes if node in on_the_way]
+        nodes = self._ways[targets]
+        return nodes if nodes and nodes[0] is self.y._node else []
 
 
 def is_batched(*values: Any) -> bool:

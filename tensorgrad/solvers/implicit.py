@@ -95,7 +95,7 @@ def _solve(f: Captured, jacobian: Any, g: Any) -> Any:
 def _solve_iteratively(f: Captured, x: Any, g: Any, solver: LinearSolver) -> Any:
     """The same, with products by J^T alone; as it is a solution itself, it has derivatives."""
     at_x = Recording(f, [plain(x)])
-    weights = _krylov(f.name, lambda v: at_x.pull(v)[0], plain(g), solver)
+    weights = _krylov(f.name, at_x.pull, plain(g), solver)
     if not is_recorded([x, g]):
         return weights
 
