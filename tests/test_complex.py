@@ -221,6 +221,19 @@ def test_control_flow_checkpoints_and_writes(f: Any) -> None:
     assert_allclose(tg.compile(tg.grad(f))(z), tg.grad(f)(z), rtol=1e-12)
 
 
+def test_native_code_leaves_complex_numbers_to_numpy() -> None:
+    pytest.importorskip("llvmlite")
+
+    def step(x: Any, z: Any) -> Any:
+        w = np.tanh(x) * 2 + 1
+        return tg.value_and_grad(lambda z: np.sum(np.exp(w) * np.abs(z * w) ** 2))(z)
+
+    native = tg.compile(step, backend="llvm")
+    for x in np.ones(3), np.array([0.5, -1.0, 2.0]):
+        for actual, expected in zip(native(x, Z), step(x, Z), strict=True):
+            assert_allclose(actual, expected, rtol=1e-12)
+
+
 def test_vmap() -> None:
     f = lambda z: np.sum(np.abs(np.exp(z) * W) ** 2)  # noqa: E731
     rows = np.stack([Z, W])
