@@ -290,10 +290,9 @@ CURES: dict[str, dict[str, str]] = {
         "swish": "tg.nn.silu(t)",
         "normalize": "t / np.linalg.norm(t, axis=1, keepdims=True)",
         "Unflatten": "t.reshape(2, 3, 2, 2)",
-        "Dropout1d Dropout2d Dropout3d AlphaDropout": "tg.nn.Dropout(0.5)",
         "Transformer": "tg.nn.TransformerEncoder(tg.nn.TransformerEncoderLayer(4, nhead=2), 2)",
         "DataParallel": _CPU,
-        "MaxPool3d AvgPool3d Upsample interpolate EmbeddingBag TransformerDecoderLayer "
+        "MaxPool3d AvgPool3d Upsample interpolate TransformerDecoderLayer "
         "TransformerDecoder": _OWN,
         "CrossEntropyLoss": _LOSS.format("cross_entropy"),
         "NLLLoss": _LOSS.format("nll_loss"),

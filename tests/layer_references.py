@@ -111,6 +111,11 @@ CASES: dict[str, Case] = {
     "LayerNorm not affine": Case(lambda nn: nn.LayerNorm(3, 0.1, False), (2, 3)),
     "Embedding": Case(lambda nn: nn.Embedding(5, 2), (3, 4), 5),
     "Embedding with padding": Case(lambda nn: nn.Embedding(4, 2, -1), (3, 3), 4),
+    "EmbeddingBag": Case(lambda nn: nn.EmbeddingBag(5, 2), (3, 4), 5),
+    "EmbeddingBag sums": Case(
+        lambda nn: nn.EmbeddingBag(5, 2, mode="sum", padding_idx=1), (3, 4), 5
+    ),
+    "EmbeddingBag maxima": Case(lambda nn: nn.EmbeddingBag(9, 2, mode="max"), (2, 3), 9),
     "GroupNorm": Case(lambda nn: nn.GroupNorm(2, 4), (2, 4, 3)),
     "GroupNorm not affine": Case(lambda nn: nn.GroupNorm(3, 3, 0.1, False), (2, 3)),
     "InstanceNorm1d": Case(lambda nn: nn.InstanceNorm1d(2), (2, 2, 4)),

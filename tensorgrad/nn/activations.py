@@ -11,14 +11,17 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from .. import special
+from ..data import RNG
 from ..engine.custom import differentiable
+from ..engine.modes import plain
+from ..engine.randomness import draw_uniform
 from ..engine.registry import shown_as
 from ..engine.tensor import Tensor
 from ..engine.typing import Axis
 from ..guide import guided
 from ..rules.selection import masked
 from ..special import expit as sigmoid, log_expit as log_sigmoid, logsumexp, magnitude, silent
-from .module import as_input
+from .module import as_input, floating
 
 Activation: TypeAlias = Callable[[Any], Any]
 
@@ -29,6 +32,7 @@ __all__ = [
     "elu",
     "gelu",
     "glu",
+    "gumbel_softmax",
     "hardshrink",
     "hardsigmoid",
     "hardswish",
@@ -370,6 +374,36 @@ def log_softmax(x: Any, axis: Axis = -1) -> Tensor:
            [ 0.00000000e+00, -2.00000000e+04]])
     """
     return special.log_softmax(x, axis)
+
+
+@guided
+def gumbel_softmax(
+    logits: Any, tau: float = 1.0, hard: bool = False, axis: int = -1, rng: RNG = None
+) -> Tensor:
+    """Draw from a categorical distribution along an axis, as a differentiable `softmax`.
+
+    `logits` are unnormalized logarithms of probabilities. Noise with a Gumbel distribution is added
+    to them, and the softmax of the sum over the temperature `tau` is returned. With `hard`, it is
+    rounded to a vector of zeros with a single 1, while the derivative stays that of the softmax.
+    `rng` is a NumPy Generator, which advances, or a seed. Jang and others, Categorical
+    Reparameterization with Gumbel-Softmax, 2017.
+
+    >>> tg.nn.gumbel_softmax(np.log([0.1, 0.8, 0.1]), hard=True, rng=0)
+    array([0., 1., 0.])
+    """
+    logits = as_input(logits)
+    if not tau > 0:
+        raise ValueError(f"gumbel_softmax: tau={tau} is not positive")
+    dtype = floating(logits.dtype)
+    drawn = np.maximum(draw_uniform(rng, logits.shape, np.float64), np.finfo(float).tiny)
+    noise = -np.log(-np.log(drawn))
+    soft: Any = softmax((logits + noise.astype(dtype)) / tau, axis)
+    if not hard:
+        return soft
+    last = np.moveaxis(plain(soft), axis, -1)
+    is_best = np.argmax(last, axis=-1)[..., None] == np.arange(last.shape[-1])
+    rounded = np.moveaxis(is_best, -1, axis).astype(soft.dtype)
+    return (soft - plain(soft)) + rounded
 
 
 @guided

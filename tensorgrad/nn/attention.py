@@ -20,7 +20,8 @@ from ..engine.modes import plain
 from ..engine.tensor import Tensor
 from ..rules.linear_algebra import affine
 from .activations import Activation, activation_of, softmax
-from .layers import Dropout, Linear, dropout
+from .dropout import Dropout, dropout
+from .layers import Linear
 from .module import Module, as_input, called, floating, uniform_weight
 from .normalization import LayerNorm
 

@@ -1,4 +1,4 @@
-"""Dense layers, embeddings, dropout, and a layer that flattens."""
+"""Dense layers, and a layer that flattens."""
 
 from __future__ import annotations
 
@@ -10,18 +10,12 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from .. import scalar
-from ..data import RNG, within
-from ..engine.custom import differentiable
-from ..engine.interpreter import Requirement
-from ..engine.modes import mode, plain
-from ..engine.randomness import draw_uniform
-from ..engine.registry import shown_as
+from ..data import RNG
+from ..engine.modes import plain
 from ..engine.tensor import Tensor
-from ..rules.indexing import scatter
 from ..rules.linear_algebra import affine
-from ..rules.selection import masked
 from .activations import ACTIVATIONS, Activation, activation_of, identity
-from .module import Module, as_input, called, floating, uniform, uniform_weight
+from .module import Module, as_input, called, uniform, uniform_weight
 
 
 class _Affine(Module):
@@ -337,136 +331,6 @@ def _fill(neuron: scalar.Neuron, row: Sequence[float]) -> scalar.Neuron:
     for parameter, value in zip(neuron.parameters(), row, strict=True):
         parameter.data = value
     return neuron
-
-
-# -- embeddings
-
-
-def embedding(index: Any, weight: Any, padding_idx: int | None = None) -> Tensor:
-    """Return the rows of `weight`, shape (count, size), at the indices in an array of integers.
-
-    The result has shape (*index.shape, size). The row `padding_idx` gets no gradient. Raises
-    IndexError for an index that is negative or too large.
-
-    >>> tg.nn.embedding([[0, 2]], np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]))
-    array([[[1., 2.],
-            [5., 6.]]])
-    """
-    index = as_input(plain(index))
-    if index.dtype.kind not in "iu":
-        raise TypeError(f"embedding: an index of dtype {index.dtype}; it must be of integers")
-    if np.ndim(weight) != 2:
-        raise ValueError(
-            f"embedding: a weight of shape {np.shape(weight)}; it must be of shape (count, size)"
-        )
-    count = len(weight)
-
-    def check(index: Any) -> None:
-        if not within(index, count):
-            raise IndexError(
-                f"embedding: an index from {index.min()} to {index.max()} into {count} rows"
-            )
-
-    mode.get().interpreter.effect(Requirement(check, lambda i: (i >= 0) & (i < count)), index)
-    if padding_idx is not None:
-        padding_idx = range(count)[padding_idx]
-    return _rows_at(weight, index, padding_idx)
-
-
-def _rows_at_back(g: Any, _y: Any, _weight: Any, index: Any, padding_idx: int | None) -> Any:
-    if padding_idx is not None:
-        g = masked(g, (index != padding_idx)[..., np.newaxis])
-    return scatter(g, index, _weight.shape)
-
-
-@differentiable(_rows_at_back, form="linear")
-@shown_as("embedding")
-def _rows_at(weight: Any, index: Any, _padding_idx: int | None) -> Any:
-    return np.take(weight, index, axis=0, mode="clip")  # the index has been checked
-
-
-class Embedding(Module):
-    """A table of vectors: it replaces each integer by the row of the weight with that index.
-
-    The weight has shape (num_embeddings, embedding_dim), and starts standard normal, as in PyTorch.
-    The row `padding_idx`, which may be negative to count from the end, starts as zeros and gets no
-    gradient. `rng` is a NumPy Generator or a seed.
-
-    >>> table = tg.nn.Embedding(10, 3, padding_idx=0, rng=0)
-    >>> table, table([[1, 2, 0], [4, 0, 0]]).shape, table(0)
-    (Embedding(10, 3, padding_idx=0), (2, 3, 3), Tensor([0., 0., 0.], requires_grad=True))
-    """
-
-    def __init__(
-        self,
-        num_embeddings: int,
-        embedding_dim: int,
-        padding_idx: int | None = None,
-        dtype: DTypeLike = np.float64,
-        rng: RNG = None,
-    ) -> None:
-        rows = np.random.default_rng(rng).normal(size=(num_embeddings, embedding_dim))
-        if padding_idx is not None:
-            padding_idx = range(num_embeddings)[padding_idx]
-            rows[padding_idx] = 0
-        self.padding_idx = padding_idx
-        self.weight = Tensor(rows, dtype, requires_grad=True)
-
-    def __call__(self, index: Any) -> Tensor:
-        """Return the vectors for an array or list of integers."""
-        return embedding(index, self.weight, self.padding_idx)
-
-    def __repr__(self) -> str:
-        return called(self, *self.weight.shape, padding_idx=self.padding_idx)
-
-
-# -- dropout
-
-
-def dropout(x: Any, p: float = 0.5, training: bool = True, rng: RNG = None) -> Tensor:
-    """Set each element of `x` to 0 with probability `p`, and divide the others by 1 - p.
-
-    Without `training`, return `x` unchanged. `rng` is a NumPy Generator, which advances, or a seed.
-    Which elements are dropped depends on the shape, but not on the dtype. Srivastava and others,
-    Dropout, 2014.
-
-    >>> tg.nn.dropout(np.ones(6), rng=1)
-    array([0., 2., 2., 2., 0., 0.])
-    """
-    _require_probability("dropout", p)
-    x = as_input(x)
-    if not training or p == 0:
-        return x
-    kept = draw_uniform(rng, x.shape, np.float32) >= p
-    return x * (kept * np.asarray(1 / (1 - p) if p < 1 else 0, floating(x.dtype)))
-
-
-def _require_probability(name: str, p: float) -> None:
-    if not 0 <= p <= 1:
-        raise ValueError(f"{name}: p={p} is not a probability: it must be from 0 to 1")
-
-
-class Dropout(Module):
-    """A layer that computes `dropout` in training, and returns its input after `eval()`.
-
-    `rng` is a NumPy Generator, which several layers may share, or a seed.
-
-    >>> layer = tg.nn.Dropout(0.5, rng=1)
-    >>> layer(np.ones(6)), layer.eval()(np.ones(6))
-    (array([0., 2., 2., 2., 0., 0.]), array([1., 1., 1., 1., 1., 1.]))
-    """
-
-    def __init__(self, p: float = 0.5, rng: RNG = None) -> None:
-        _require_probability("Dropout", p)
-        self.p = p
-        self.rng = np.random.default_rng(rng)
-
-    def __call__(self, x: Any) -> Tensor:
-        """Return `x`, in training with some elements set to 0."""
-        return dropout(x, self.p, self.training, self.rng)
-
-    def __repr__(self) -> str:
-        return called(self, self.p)
 
 
 # -- shapes

@@ -26,7 +26,7 @@ from ..engine.typing import Function
 from ..rules.linear_algebra import affine
 from ..rules.selection import masked
 from .activations import identity
-from .layers import Dropout
+from .dropout import Dropout
 from .module import Module, as_input, called, uniform, uniform_weight
 
 # In a compiled function, so many steps or more are a loop, not as many calls, one after another:

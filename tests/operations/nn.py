@@ -5,7 +5,7 @@ import numpy as np
 import tensorgrad as tg
 from tensorgrad import nn
 
-from .row import Op, distinct, reals
+from .row import Op, distinct, halfway, reals
 
 wide = distinct._replace(values=tuple(k / 16 for k in range(-80, 81)))
 
@@ -55,7 +55,21 @@ ROWS = [
     Op("batch_norm in use", lambda x, w, b: nn.batch_norm(x, np.ones(2, "e"), np.full(2, 4, "e"), w, b), reals, reals, reals, shapes=[((3, 2), (2,), (2,)), ((0, 2, 1), (2,), (2,))]),
     # -- others
     Op("embedding", lambda w: nn.embedding([[0, 2, 2], [1, 0, 2]], w), reals, shapes=[(3, 2)]),
+    Op("embedding_bag sum", lambda w, s: nn.embedding_bag([0, 2, 2, 1], w, [0, 1, 1], "sum", s), reals, reals, shapes=[((3, 2), (4,))]),
+    Op("embedding_bag mean", lambda w: nn.embedding_bag([[0, 2, 2], [1, 0, 2]], w, padding_idx=0), reals, shapes=[(3, 2)]),
+    Op("embedding_bag max", lambda w: nn.embedding_bag([0, 2, 1, 1], w, [0, 2, 2, 4], "max", include_last_offset=True), distinct, shapes=[(3, 2)], analytic=False),
     Op("dropout", lambda x: nn.dropout(x, 0.5, rng=1), reals),
+    Op("dropout1d", lambda x: nn.dropout1d(x, 0.5, rng=1), reals, shapes=[(3, 2), (0, 2, 2)]),
+    Op("dropout2d", lambda x: nn.dropout2d(x, 0.25, rng=1), reals, shapes=[(1, 3, 2, 1)]),
+    Op("dropout3d", lambda x: nn.dropout3d(x, 0.25, rng=1), reals, shapes=[(3, 1, 2, 1)]),
+    Op("alpha_dropout", lambda x: nn.alpha_dropout(x, 0.25, True, rng=1), reals),
+    Op("feature_alpha_dropout", lambda x: nn.feature_alpha_dropout(x, 0.25, True, rng=1), reals, shapes=[(2, 3), (2, 2, 2)]),
+    # -- distances
+    Op("cdist", nn.cdist, distinct, halfway, shapes=[((2, 3), (4, 3)), ((2, 1, 2, 2), (2, 1, 2)), ((0, 2), (3, 2)), ((3, 1), (0, 1))], analytic=False),
+    Op("cdist 1", lambda x, y: nn.cdist(x, y, 1), distinct, halfway, shapes=[((2, 3), (2, 3))], analytic=False),
+    Op("cdist 3", lambda x, y: nn.cdist(x, y, 3), distinct, halfway, shapes=[((2, 2), (3, 2))], analytic=False),
+    Op("cdist inf", lambda x, y: nn.cdist(x, y, np.inf), distinct, halfway, shapes=[((1, 1), (3, 1))], analytic=False),
+    Op("pdist", nn.pdist, distinct, shapes=[(3, 2), (1, 2)], analytic=False),
     Op("Linear", lambda x, w, b: _with(nn.Linear(2, 3, rng=0), w, b)(x), reals, reals, reals, shapes=[((2,), (3, 2), (3,)), ((0, 2), (3, 2), (3,)), ((2, 2, 2), (3, 2), (3,))]),
 ]  # fmt: skip
 
