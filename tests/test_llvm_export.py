@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 import shutil
 import subprocess
@@ -16,13 +17,16 @@ import tensorgrad as tg
 from tensorgrad.errors import TraceError
 
 from .depth import one_in
+from .operations import Op
 from .oracles import assert_same
+from .test_compile_table import ROWS, differentiated, drawn
 
 pytest.importorskip("llvmlite")
 from tensorgrad.compiler.backends.llvm import runtime
 
 CC = shutil.which("cc")
 STRICT = ["-Wall", "-Wextra", "-pedantic", "-Werror"]
+LEAST_CPU = "x86-64" if runtime.host().triple.startswith("x86_64") else None  # it has no FMA
 needs_cc = pytest.mark.skipif(CC is None, reason="there is no C compiler")
 rng = np.random.default_rng(0)
 
@@ -373,3 +377,24 @@ def test_the_page_of_the_documentation(
     header = Path("digits.h").read_text().replace("DIGITS_RESTRICT", "restrict")
     assert len(declared) == 3
     assert [line for line in declared if line not in header] == []
+
+
+@needs_cc
+@pytest.mark.parametrize("op", one_in(60, ROWS), ids=repr)
+def test_operations(tmp_path: Path, op: Op) -> None:
+    """The value and the pullback of an operation, in a shared library; or it is refused by name."""
+    args = [np.array(a, order="C") for a in drawn(op, op.shapes[0], np.float64, 0)]
+    f = differentiated(op.fun)
+    expected = [np.asarray(y) for y in tg.tree.leaves(f(*args))]
+    try:
+        tg.compile(f).lower(*args).export(tmp_path / "f", cpu=LEAST_CPU)
+    except TraceError as error:
+        if not re.search(r" at \S+\.py:\d+ cannot become native code: |not computed", str(error)):
+            raise
+        return
+    run(CC, "-shared", "-o", tmp_path / "f.so", tmp_path / "f.o", "-lm")
+    results = [np.full(y.shape, 99, y.dtype) for y in expected]
+    pointers = [ctypes.c_void_p(a.ctypes.data) for a in (*args, *results)]
+    ctypes.CDLL(str(tmp_path / "f.so")).f(*pointers)
+    scale = max(float(np.max(np.abs(a), initial=0)) for a in [*args, expected[0]])
+    assert_same(results, expected, roundings=64, least=scale)

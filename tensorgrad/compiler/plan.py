@@ -261,7 +261,8 @@ class Plan:
 
         Raises a TraceError that names the line if a call cannot become native code, draws random
         numbers, or changes an array: call `eval()` on a network before `lower`. Raises ValueError
-        for a target that LLVM does not know. [Deploy](../deploy.md) has a whole program.
+        for a target that LLVM does not know. The page Deploy of the documentation has a whole
+        program in C.
         """
         from .export import Files, export  # it imports pathlib, which takes a while
 
