@@ -26,6 +26,7 @@ BENCHMARKS = {
     "derivatives": "grad, jacobian and hessian of small functions, and in other libraries",
     "layers": "training steps with LSTM, convolutions and attention, and in other libraries",
     "optimizers": "one step of Adam over 6 and 60 parameters, by hand, and in PyTorch",
+    "digits": "training a classifier from a cold start, and in other libraries",
     "compile": "how long compiling takes, for small and long programs, beside the calls themselves",
     "solvers": "the gradient of a fit of a differential equation, and in other libraries",
     "memory": "a long chain of operations, memory during a long training, and peak memory",

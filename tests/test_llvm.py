@@ -656,13 +656,13 @@ def test_sums_of_many_numbers_are_as_exact_as_numpys() -> None:
     assert abs(float(compiled(x)) - exact) < 4e-6 * exact
 
 
-@pytest.mark.parametrize("least", [16, 17])
+@pytest.mark.parametrize("is_long", [False, True])
 def test_fit_makes_native_code_of_long_trainings(
-    least: int, monkeypatch: pytest.MonkeyPatch
+    is_long: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The number of steps decides, so that a training that is resumed decides alike."""
     monkeypatch.delenv("TENSORGRAD_BACKEND", raising=False)
-    monkeypatch.setattr("tensorgrad.training.compilation.NATIVE", least)
+    monkeypatch.setattr("tensorgrad.compiler.turns.SECONDS", 1e-5 if is_long else 1e-2)
     made: list[Any] = []
     add = Module.add
     monkeypatch.setattr(Module, "add", lambda *args: made.append(args) or add(*args))
@@ -679,7 +679,7 @@ def test_fit_makes_native_code_of_long_trainings(
         return [p.numpy() for p in net.parameters()]
 
     assert_same(trained(None), trained(False), roundings=1 << 10, least=1.0)
-    assert bool(made) == (least == 16)
+    assert bool(made) == is_long
 
 
 def test_an_argument_repeats_elements_in_the_first_call_alone() -> None:

@@ -142,9 +142,14 @@ def test_a_step_that_fails_is_named_and_not_taken(
     assert_array_equal(models[0].weight.numpy(), models[1].weight.numpy())
 
 
-@pytest.mark.parametrize("every", [1, 4, 7])
-def test_states_are_saved_on_time(every: int, tmp_path: Any) -> None:
+@pytest.mark.parametrize("is_native", [False, True][: len(BACKENDS)])
+@pytest.mark.parametrize("every", one_in(3, [4, 1, 7]))
+def test_states_are_saved_on_time(
+    every: int, is_native: bool, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And a training that goes on from one is the uninterrupted one."""
+    monkeypatch.delenv("TENSORGRAD_BACKEND", raising=False)
+    monkeypatch.setattr("tensorgrad.compiler.turns.SECONDS", 1e-5 if is_native else 1.0)
     checkpoint = tg.Checkpoint(tmp_path, keep=100)
     expected = trained(batches(), checkpoint=checkpoint, checkpoint_every=every)
     saved = checkpoint.paths()

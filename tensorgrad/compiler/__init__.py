@@ -31,5 +31,6 @@ from . import nested  # noqa: F401 (loops and conditions use it)
 from .compiled import MANY, Compiled, Supervisor, compile  # noqa: A004 (as in PyTorch)
 from .plan import Plan
 from .results import Stacked
+from .turns import Turns
 
-__all__ = ["MANY", "Compiled", "Plan", "Stacked", "Supervisor", "compile"]
+__all__ = ["MANY", "Compiled", "Plan", "Stacked", "Supervisor", "Turns", "compile"]

@@ -37,8 +37,8 @@ class Way(NamedTuple):
 class Choice:
     """Chooses the way of each plan of a compiled function, whose user names a back end and passes.
 
-    `adapted` makes of passes those that run. Where the user leaves the back end open, `at_once`
-    says whether native code is made at once, or never; or None, for after some calls.
+    `adapted` makes of passes those that run. Where the user leaves the back end open, `turns` make
+    the turns of a plan.
     """
 
     def __init__(
@@ -46,23 +46,20 @@ class Choice:
         backend: str | Backend | None,
         passes: Iterable[str | Pass] | None,
         adapted: Callable[[Sequence[Pass]], Sequence[Pass]],
-        at_once: Callable[[], bool | None],
+        turns: Callable[[], Turns],
     ) -> None:
         named = selected_backend(backend)
         self.backend = named or NUMPY
         self._passes = None if passes is None else selected(passes, self.backend.passes)
         self._adapted = adapted
-        self._at_once = at_once
+        self._turns = turns
         is_open = named is None and passes is None
         self._switches = is_open and importlib.util.find_spec("llvmlite") is not None
 
     def way(self) -> Way:
         """The way of a new plan."""
-        at_once = self._at_once() if self._switches else None
-        if at_once is not None:
-            return (self._native_way() if at_once else None) or self._by(NUMPY)
         if self._switches and is_quiet():
-            return self._by(self.backend)._replace(turns=Turns())
+            return self._by(self.backend)._replace(turns=self._turns())
         if self.backend.heeds_error_settings and not self._switches:
             return self._by(self.backend)
         return self._native(self.backend) or self._by(NUMPY)._replace(test=is_loud)

@@ -34,6 +34,7 @@ from .results import Results, Stacked, outputs_of
 from .snapshot import Snapshot, require_seeds
 from .tracer import TOGETHER, location_of
 from .tracing import Trace
+from .turns import Turns
 from .wrapper import MISS
 
 PLANS = 32  # that are kept, those used last
@@ -176,12 +177,9 @@ class Supervisor:
         """Whether the trace becomes a plan."""
         return True
 
-    def native_at_once(self) -> bool | None:
-        """Whether native code is made at once, where the user leaves that open.
-
-        None stands for after some calls.
-        """
-        return None
+    def turns(self) -> Turns:
+        """The calls that a new plan makes until native code takes over."""
+        return Turns()
 
     def has_run(self, _key: Any) -> bool:
         """Whether such a plan has run already, in an earlier process.
@@ -220,7 +218,7 @@ class Compiled:
         self._latest: Plan | None = None
         self._traced = 0
         self._supervisor = supervisor
-        self._choice = Choice(backend, passes, supervisor.passes, supervisor.native_at_once)
+        self._choice = Choice(backend, passes, supervisor.passes, supervisor.turns)
         # Who takes the token out may run a plan, or change them. A lock costs 0.15 us more.
         self._token = [None]
         self._holder = 0  # the thread that has it, if for more than a replay
@@ -275,7 +273,9 @@ class Compiled:
         has_run = self._supervisor.has_run(call.key)
         new, result = self._trace(call, self._choice.way(), keep=not has_run)
         if new is not None:
-            self._keep(call, new)
+            way = self._choice.way_on(new) if new.is_over else None
+            native = None if way is None else self._trace(call, way, keep=False)[0]
+            self._keep(call, new if native is None else self._better(native, new))
         return has_run, result
 
     def _go_on(self, call: Arguments, over: Plan) -> tuple[bool, Any]:
@@ -284,13 +284,17 @@ class Compiled:
         if way is None:
             return True, None
         new, result = self._trace(call, way)
-        if new is not None:
-            if new.turns is None and not pays(new, over):
-                self._choice.stay(over)
-            else:
-                self._plans[call.key].remove(over)
-                self._keep(call, new)
+        if new is not None and self._better(new, over) is new:
+            self._plans[call.key].remove(over)
+            self._keep(call, new)
         return False, result
+
+    def _better(self, native: Plan, over: Plan) -> Plan:
+        """The native plan, if it pays, or else the other one, which then makes all calls."""
+        if native.turns is not None or pays(native, over):
+            return native
+        self._choice.stay(over)
+        return over
 
     def _taken_apart(self, args: Any, kwargs: Any) -> Arguments:
         return Arguments(self._name, args, kwargs, self._argnums, self._argnames)

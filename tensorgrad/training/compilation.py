@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import tree
-from ..compiler import MANY, Compiled, Plan, Stacked, Supervisor
+from ..compiler import MANY, Compiled, Plan, Stacked, Supervisor, Turns
 from ..compiler.passes import Pass, repeatable
 from ..engine.graph import now
 from ..engine.tensor import Tensor
@@ -23,8 +23,6 @@ from .progress import Progress
 # plan saves 5 us for each operation, and 0.25 us for each call. So most networks need 50 steps to
 # gain from it, and long LSTMs 230.
 FEW_CALLS = 1000
-# Native code takes some tenths of a second to make, and saves 20 us or more of a step.
-NATIVE = 5000  # steps
 
 
 def steps_that_pay(calls: int, operations: int) -> int:
@@ -58,19 +56,27 @@ class CompiledStep(Supervisor):
         # By signature, as text:
         self._needed: dict[str, int] = {}  # how many steps pay
         self._missed: Counter[str] = Counter()  # steps without a plan
+        self._expected: dict[str, float] = {}  # how many steps follow, when it was last traced
         self._plans: Counter[str] = Counter()
         self._earlier: Counter[str] = Counter()  # plans of an earlier process, not yet made here
         self._gave_up = False
+        self._key = ""  # the signature of the step that is traced
         self._start = 0  # the number of operations before the step
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the decisions depend on, so that a resumed training decides alike."""
-        numbers = {"needed": self._needed, "missed": self._missed, "plans": self._plans}
+        numbers: dict[str, Mapping[str, float]] = {
+            "needed": self._needed,
+            "missed": self._missed,
+            "expected": self._expected,
+            "plans": self._plans,
+        }
         return {name: {**counts} for name, counts in numbers.items()} | {"gave_up": self._gave_up}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore a state that `state_dict` returned."""
         self._needed, self._missed = {**state["needed"]}, Counter(state["missed"])
+        self._expected = {**state["expected"]}
         self._plans, self._earlier = Counter(state["plans"]), Counter(state["plans"])
         self._gave_up = state["gave_up"]
 
@@ -105,16 +111,17 @@ class CompiledStep(Supervisor):
         """Return the passes of a program, none of which measures times."""
         return repeatable(passes)
 
-    def native_at_once(self) -> bool:
-        """Return whether native code is made: a number of steps decides, as in each run."""
-        return self._all_steps is not None and self._all_steps >= NATIVE
+    def turns(self) -> Turns:
+        """Return what decides about native code: how many steps of this shape are to come."""
+        return Turns(self._expected[self._key] if self._all_steps is not None else 0)
 
     def may_trace(self, key: Any) -> bool:
         """Return whether the step may be traced for batches of this signature."""
-        key = repr(key)
+        self._key = key = repr(key)
         if self._earlier[key]:
             return True
         self._missed[key] += 1
+        self._expected[key] = self._to_come(key)
         if self._insists or (self._plans.total() < MANY and self._pays(key)):
             return True
         if self._plans.total() == MANY:
@@ -147,8 +154,12 @@ class CompiledStep(Supervisor):
 
         If the data has no length, as many are expected to follow as there have been.
         """
+        return self._to_come(key) >= self._needed.get(key, 0)
+
+    def _to_come(self, key: str) -> float:
+        """How many steps of this signature are expected to follow."""
         to_come = self.step if self.steps is None else self.steps - self.step
-        return to_come * self._missed[key] / self.step >= self._needed.get(key, 0)
+        return to_come * self._missed[key] / self.step
 
     def __enter__(self) -> None:
         self._progress.compiling()
