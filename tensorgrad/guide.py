@@ -290,10 +290,8 @@ CURES: dict[str, dict[str, str]] = {
         "swish": "tg.nn.silu(t)",
         "normalize": "t / np.linalg.norm(t, axis=1, keepdims=True)",
         "Unflatten": "t.reshape(2, 3, 2, 2)",
-        "Transformer": "tg.nn.TransformerEncoder(tg.nn.TransformerEncoderLayer(4, nhead=2), 2)",
         "DataParallel": _CPU,
-        "MaxPool3d AvgPool3d Upsample interpolate TransformerDecoderLayer "
-        "TransformerDecoder": _OWN,
+        "MaxPool3d AvgPool3d Upsample interpolate": _OWN,
         "CrossEntropyLoss": _LOSS.format("cross_entropy"),
         "NLLLoss": _LOSS.format("nll_loss"),
         "MSELoss": _LOSS.format("mse_loss"),

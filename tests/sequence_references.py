@@ -85,6 +85,24 @@ CASES = {
     ),
 }
 
+CASES |= {
+    f"TransformerDecoderLayer{title}": Case(
+        "TransformerDecoderLayer",
+        (4, 2),
+        BLOCK | options,
+        ((3, 2, 4), (4, 2, 4)),
+        {"tgt_mask": LATER, "memory_key_padding_mask": np.pad(PADDED, [(0, 0), (1, 0)])},
+    )
+    for title, options in {"": {}, ", norm first": {"norm_first": True, "bias": False}}.items()
+}
+CASES["Transformer"] = Case(
+    "Transformer",
+    (4, 2, 2, 1),
+    BLOCK | {"batch_first": True, "activation": "gelu"},
+    ((2, 3, 4), (2, 2, 4)),
+    {"src_key_padding_mask": PADDED, "memory_key_padding_mask": PADDED, "tgt_mask": LATER[:2, :2]},
+)
+
 
 def results(library: Library, case: Case, seed: int) -> Any:
     """The outputs, and the gradients of their weighted sum by the inputs and by all parameters.

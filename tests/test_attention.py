@@ -1,4 +1,4 @@
-"""Attention and the Transformer's encoder: against PyTorch, by their own laws, and errors."""
+"""Attention and the Transformer: against PyTorch, by their own laws, and errors."""
 
 import itertools
 from collections.abc import Callable
@@ -297,3 +297,71 @@ def test_two_masks_at_once_are_refused() -> None:
 def test_a_mask_of_integers_is_an_error() -> None:
     with pytest.raises(TypeError, match="attn_mask: a mask of dtype int"):
         attend(*ONE, attn_mask=np.ones((3, 2), int))
+
+
+def test_grouped_queries_share_keys_and_values() -> None:
+    q, k, v = values(2, 6, 3, 4), values(2, 3, 5, 4, seed=1), values(2, 2, 5, 2, seed=2)
+    y = nn.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+    expected = nn.scaled_dot_product_attention(
+        q, np.repeat(k, 2, 1), np.repeat(v, 3, 1), is_causal=True
+    )
+    assert_array_equal(y, expected)
+    for query, key in ((5, 2, 2), (2, 2, 2)), ((2, 2), (2, 2)), ((2, 2, 2), (0, 2, 2)):
+        with pytest.raises(ValueError, match="with enable_gqa, the number of heads"):
+            nn.scaled_dot_product_attention(
+                np.ones(query), np.ones(key), np.ones(key), enable_gqa=True
+            )
+
+
+def test_a_transformer_is_its_encoder_and_its_decoder() -> None:
+    net = nn.Transformer(4, 2, 2, 2, 3, batch_first=True, rng=0).eval()
+    src, tgt, padding = values(2, 5, 4), values(2, 3, 4, seed=1), np.arange(5) > [[3], [4]]
+    memory = net.encoder(src, src_key_padding_mask=padding)
+    expected = net.decoder(tgt, memory, memory_key_padding_mask=padding, tgt_is_causal=True)
+    y = net(
+        src,
+        tgt,
+        src_key_padding_mask=padding,
+        memory_key_padding_mask=padding,
+        tgt_is_causal=True,
+    )
+    assert_array_equal(y.data, expected.data)
+    shorter = net(src[:1, :4], tgt[:1, :2], tgt_is_causal=True)
+    assert_allclose(y.data[:1, :2], shorter.data, rtol=1e-12)  # without padding and what is later
+    for p in net.parameters():
+        if p.ndim > 1:
+            bound = (6 / sum(p.shape)) ** 0.5
+            assert 0.5 * bound < np.abs(p.data).max() <= bound
+    shared = {id(m.rng) for m in net.modules() if isinstance(m, nn.Dropout)}
+    assert len(shared) == 1
+    assert_allclose(tg.compile(lambda a, b: net(a, b))(src, tgt).data, net(src, tgt).data)
+    own = nn.Transformer(4, 2, custom_encoder=nn.Identity(), num_decoder_layers=1, batch_first=True)
+    assert isinstance(own.encoder, nn.Identity)
+
+
+def test_a_transformer_of_pytorchs_weights() -> None:
+    torch = pytest.importorskip("torch")
+    options: Any = {"dim_feedforward": 3, "batch_first": True, "dropout": 0.0}
+    theirs = torch.nn.Transformer(4, 2, 1, 2, **options).double().train()
+    ours = nn.Transformer(4, 2, 1, 2, **options).eval()
+    ours.load_state_dict(theirs.state_dict())
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    src, tgt = values(2, 3, 4), values(2, 2, 4, seed=1)
+    expected = theirs(torch.tensor(src), torch.tensor(tgt)).detach().numpy()
+    assert_allclose(ours(src, tgt).numpy(), expected, rtol=1e-9, atol=1e-11)
+
+
+def test_grouped_queries_are_pytorchs() -> None:
+    torch = pytest.importorskip("torch")
+    q, k = values(2, 4, 3, 2), values(2, 2, 5, 2, seed=1)
+    theirs = torch.nn.functional.scaled_dot_product_attention(
+        *map(torch.tensor, (q, k, k)), enable_gqa=True
+    )
+    ours = nn.scaled_dot_product_attention(q, k, k, enable_gqa=True)
+    assert_allclose(ours, theirs.numpy(), rtol=1e-12)
+
+
+def test_a_decoder_needs_a_layer() -> None:
+    layer = nn.TransformerDecoderLayer(4, 2, 3)
+    with pytest.raises(ValueError, match="TransformerDecoder: num_layers must be at least 1"):
+        nn.TransformerDecoder(layer, 0)

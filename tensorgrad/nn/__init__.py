@@ -66,8 +66,6 @@ from .activations import (
 )
 from .attention import (
     MultiheadAttention,
-    TransformerEncoder,
-    TransformerEncoderLayer,
     scaled_dot_product_attention,
 )
 from .containers import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
@@ -206,6 +204,13 @@ from .sample_normalization import (
     instance_norm,
     local_response_norm,
 )
+from .transformer import (
+    Transformer,
+    TransformerDecoder,
+    TransformerDecoderLayer,
+    TransformerEncoder,
+    TransformerEncoderLayer,
+)
 
 __all__ = [
     "ACTIVATIONS",
@@ -302,6 +307,9 @@ __all__ = [
     "Tanh",
     "Tanhshrink",
     "Threshold",
+    "Transformer",
+    "TransformerDecoder",
+    "TransformerDecoderLayer",
     "TransformerEncoder",
     "TransformerEncoderLayer",
     "Unfold",

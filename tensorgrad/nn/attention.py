@@ -1,14 +1,13 @@
-"""Attention, whose outputs are weighted means of values, and the Transformer encoder.
+"""Attention, whose outputs are weighted means of values.
 
 Vaswani and others, Attention Is All You Need, 2017.
 """
 
 from __future__ import annotations
 
-import copy
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,11 +18,10 @@ from ..engine.batching import Batch
 from ..engine.modes import plain
 from ..engine.tensor import Tensor
 from ..rules.linear_algebra import affine
-from .activations import Activation, activation_of, softmax
+from .activations import softmax
 from .dropout import Dropout, dropout
 from .layers import Linear
 from .module import Module, as_input, called, floating, uniform_weight
-from .normalization import LayerNorm
 
 
 def scaled_dot_product_attention(
@@ -34,6 +32,7 @@ def scaled_dot_product_attention(
     dropout_p: float = 0.0,
     is_causal: bool = False,
     scale: float | None = None,
+    enable_gqa: bool = False,
     rng: RNG = None,
 ) -> Tensor:
     """Return softmax(scale * query @ key.T) @ value: for each query, a weighted mean of the values.
@@ -44,6 +43,10 @@ def scaled_dot_product_attention(
     i only; together with a mask it raises ValueError, as in PyTorch. A query that may attend to no
     key gives NaN; its derivatives are 0, and those of other queries are not affected. Attention
     weights are dropped with probability `dropout_p`; `rng` is a NumPy Generator or a seed.
+
+    With `enable_gqa`, shapes are (..., heads, L, E), and keys and values have fewer heads, each of
+    which serves as many heads of the queries in a row. Ainslie and others, GQA: Training
+    Generalized Multi-Query Transformer Models, 2023.
 
     >>> query, key = np.array([[0.0, 0.0]]), np.eye(2)
     >>> tg.nn.scaled_dot_product_attention(query, key, np.array([[1.0], [3.0]]))
@@ -65,9 +68,23 @@ def scaled_dot_product_attention(
             "scaled_dot_product_attention: pass is_causal=True or attn_mask, not both; a boolean "
             "mask and is_causal together are attn_mask & numpy.tri(L, S, dtype=bool)"
         )
+    if enable_gqa:
+        key, value = _of_heads(query, key), _of_heads(query, value)
     masks = [] if attn_mask is None else [_checked_mask("attn_mask", attn_mask)]
     weights, keyless = _weights(query, key, masks, is_causal, scale)
     return _nan_where(keyless, dropout(weights, dropout_p, rng=rng) @ value)
+
+
+def _of_heads(query: Any, x: Any) -> Any:
+    """Keys or values with as many heads as the queries: each is repeated."""
+    heads = (query.shape[-3], x.shape[-3]) if min(query.ndim, x.ndim) > 2 else None
+    if heads is None or not heads[1] or heads[0] % heads[1]:
+        raise ValueError(
+            f"scaled_dot_product_attention: queries of shape {query.shape} and keys or values of "
+            f"shape {x.shape}; with enable_gqa, the number of heads, the axis -3, must be a "
+            "multiple of theirs"
+        )
+    return np.repeat(x, heads[0] // heads[1], axis=-3)
 
 
 def _checked_mask(name: str, mask: Any) -> Any:
@@ -290,113 +307,3 @@ class MultiheadAttention(Module):
             vdim=None if self.vdim == self.embed_dim else self.vdim,
             batch_first=self.batch_first,
         )
-
-
-class TransformerEncoderLayer(Module):
-    """Self-attention, then two linear layers; the result of each part is added to its input.
-
-    `d_model` features are shared by `nhead` heads. The two linear layers have `dim_feedforward`
-    features between them, and there the `activation`, a name in `ACTIVATIONS` or any function. A
-    `LayerNorm` with `layer_norm_eps` normalizes each sum or, with `norm_first`, the input of each
-    part. In training, elements of the attention weights, of the features between the linear layers
-    and of the results that are added are dropped with probability `dropout`. `rng` is a NumPy
-    Generator, which draws the weights and which all dropouts share, or a seed.
-
-    >>> layer = tg.nn.TransformerEncoderLayer(6, nhead=2, dim_feedforward=8, batch_first=True)
-    >>> layer(np.ones((5, 3, 6)), is_causal=True).shape
-    (5, 3, 6)
-    """
-
-    def __init__(
-        self,
-        d_model: int,
-        nhead: int,
-        dim_feedforward: int = 2048,
-        dropout: float = 0.1,
-        activation: str | Activation = "relu",
-        layer_norm_eps: float = 1e-5,
-        batch_first: bool = False,
-        norm_first: bool = False,
-        bias: bool = True,
-        dtype: DTypeLike = np.float64,
-        rng: RNG = None,
-    ) -> None:
-        rng = np.random.default_rng(rng)
-        self.self_attn = MultiheadAttention(
-            d_model, nhead, dropout, bias, batch_first=batch_first, dtype=dtype, rng=rng
-        )
-        self.linear1 = Linear(d_model, dim_feedforward, bias, dtype, rng)
-        self.dropout = Dropout(dropout, rng)
-        self.linear2 = Linear(dim_feedforward, d_model, bias, dtype, rng)
-        self.norm1 = LayerNorm(d_model, layer_norm_eps, bias=bias, dtype=dtype)
-        self.norm2 = LayerNorm(d_model, layer_norm_eps, bias=bias, dtype=dtype)
-        self.dropout1 = Dropout(dropout, rng)
-        self.dropout2 = Dropout(dropout, rng)
-        self.activation = activation_of(activation)
-        self.norm_first = norm_first
-
-    def __call__(
-        self,
-        src: Any,
-        src_mask: Any = None,
-        src_key_padding_mask: Any = None,
-        is_causal: bool = False,
-    ) -> Tensor:
-        """Return the encoded sequence, in its shape; the masks are `MultiheadAttention`'s."""
-        masks = {"key_padding_mask": src_key_padding_mask, "attn_mask": src_mask}
-
-        def attended(x: Any) -> Any:
-            y, _ = self.self_attn(x, x, x, need_weights=False, is_causal=is_causal, **masks)
-            return self.dropout1(y)
-
-        def fed_forward(x: Any) -> Any:
-            features = self.dropout(self.activation(self.linear1(x)))
-            return self.dropout2(self.linear2(features))
-
-        x = as_input(src, self.linear1.weight.dtype)
-        if self.norm_first:
-            x = x + attended(self.norm1(x))
-            return x + fed_forward(self.norm2(x))
-        x = self.norm1(x + attended(x))
-        return self.norm2(x + fed_forward(x))
-
-
-class TransformerEncoder(Module):
-    """A stack of `num_layers` copies of an encoder layer, followed by `norm` unless it is None.
-
-    The copies start with the weights of `encoder_layer`, and their dropouts share its Generator.
-    `encoder_layer` itself is not part of the stack.
-
-    >>> layer = tg.nn.TransformerEncoderLayer(6, nhead=2, dim_feedforward=8, batch_first=True)
-    >>> encoder = tg.nn.TransformerEncoder(layer, num_layers=2, norm=tg.nn.LayerNorm(6))
-    >>> encoder(np.ones((5, 3, 6)), is_causal=True).shape
-    (5, 3, 6)
-    """
-
-    def __init__(
-        self,
-        encoder_layer: TransformerEncoderLayer,
-        num_layers: int,
-        norm: Callable[[Any], Any] | None = None,
-    ) -> None:
-        if num_layers < 1:
-            raise ValueError(f"TransformerEncoder: num_layers must be at least 1, not {num_layers}")
-        # Copies of a Generator would drop the same elements in every layer.
-        shared = [m.rng for m in encoder_layer.modules() if isinstance(m, Dropout)]
-        self.layers = [
-            copy.deepcopy(encoder_layer, {id(rng): rng for rng in shared})
-            for _ in range(num_layers)
-        ]
-        self.norm = norm
-
-    def __call__(
-        self,
-        src: Any,
-        mask: Any = None,
-        src_key_padding_mask: Any = None,
-        is_causal: bool = False,
-    ) -> Tensor:
-        """Return the last layer's output; all layers take the same masks."""
-        for layer in self.layers:
-            src = layer(src, mask, src_key_padding_mask, is_causal)
-        return src if self.norm is None else self.norm(src)
