@@ -226,6 +226,19 @@ def test_finish_sees_each_result_once_and_where_it_is(
     assert np.allclose(c, 2 * (a @ b) + places, rtol=0, atol=1e-11)
 
 
+@pytest.mark.parametrize("dtype", ["f", "d"])
+@pytest.mark.parametrize("rows", [48, 61])
+def test_lines_that_exclude_each_other_from_a_cache(rows: int, dtype: str) -> None:
+    """Columns of the left matrix, and rows of the right one, lie multiples of 64 KB apart."""
+    rng, k, n = np.random.default_rng(0), 20, 140
+    columns, right = (rng.standard_normal((k, 1 << 14)).astype(dtype) for _ in range(2))
+    a, b, c = columns[:, :rows].T, right[:, :n], np.zeros((rows, n), dtype)
+    library = native(a, b, c)
+    assert '@"left.' in library.ir and '@"panel.' in library.ir
+    scale = (k + 1) * np.finfo(dtype).eps * (abs(a).astype(float) @ abs(b))
+    assert np.all(abs(c - a.astype(float) @ b) <= scale)
+
+
 def test_equal_products_share_a_function() -> None:
     module = ir.Module("twice")
     builder, arguments = runtime.builtin_function(module, "product")
@@ -241,7 +254,12 @@ def test_equal_products_share_a_function() -> None:
     assert np.all(arrays[2] == 36) and np.all(arrays[3] == 36)
 
 
-def test_small_products_pay() -> None:
+def test_products_pay_up_to_some_size(monkeypatch: pytest.MonkeyPatch) -> None:
     assert products.pays(64, 64, 128, np.dtype("f"))
-    assert not products.pays(2000, 2000, 2000, np.dtype("f"))
+    in_several, in_one = products._OPERATIONS[runtime.host().vector_bytes == 64]
+    between = (in_several + in_one) // 8000, 20, 100
+    for threads, pays in [(1, True), (2, False), (None, False)]:
+        monkeypatch.setattr(products, "count_of_threads", lambda threads=threads: threads)
+        assert products.pays(*between, np.dtype("f")) == pays
+        assert not products.pays(2000, 2000, 2000, np.dtype("f"))
     assert not products.pays(4, 4, 4, np.dtype("i"))

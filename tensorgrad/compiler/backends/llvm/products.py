@@ -1,7 +1,8 @@
 """Products of small matrices as LLVM IR, by tiles of the result that stay in registers.
 
 The scheme is that of GotoBLAS (K. Goto and R. van de Geijn, Anatomy of high-performance matrix
-multiplication, 2008) without its blocks for the caches, which small matrices do not need: a tile
+multiplication, 2008) without its blocks for the caches, which small matrices do not need; only what
+a cache could not keep, as its rows or columns exclude each other there, is copied first. A tile
 of some rows and some vectors of columns is the sum of outer products of a column of the left
 matrix, each element in all lanes of a vector, and a row of the right one. Where the rows of the
 right matrix are not contiguous, a panel of its columns is copied first. Where both matrices are
@@ -16,12 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import ceil
+from math import ceil, gcd
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from llvmlite import ir
 
+from ...costs import count_of_threads
 from .loops import INDEX, fma, loop, shuffle, splat, sum_of_lanes, vector_type, zeros
 from .matrices import Matrix, Writer, plus, times
 from .runtime import target
@@ -32,10 +34,15 @@ Finish = Callable[[ir.IRBuilder, ir.Value, ir.Value, ir.Value], ir.Value]
 Method = Literal["direct", "packed", "dots"]
 
 _LATENCY = 8  # multiply-adds in flight that keep the units of a processor busy
-# Up to here products took about as long as OpenBLAS's. By vectors of 32 bytes: 0.4 to 1.0 of its
-# time, beyond 1.03 to 1.2. By 64 bytes: 0.3 to 0.6 of that of its AVX2 code, and 0.7 to 1.16 of
-# that of its AVX-512 code.
-_OPERATIONS = {False: 2_000_000, True: 60_000_000}
+# Up to here products took about as long as OpenBLAS's, in several threads and in one. By vectors of
+# 32 bytes: 0.4 to 1.1 of its time in one thread, and beyond up to 1.2. By 64 bytes: 0.6 to 1.04 of
+# that of its AVX-512 code, and 0.3 to 0.6 of that of its AVX2 code.
+_OPERATIONS = {False: (2_000_000, 10_000_000), True: (60_000_000, 2_200_000_000)}
+_DEEPEST = 2048  # terms of a sum, of a panel that lies in the second cache
+# Of lines whose addresses differ by multiples of so many bytes, the first and the second cache keep
+# so many; a processor's are as large, or larger.
+_FIRST, _SECOND, _LINE = (1 << 12, 8), (1 << 16, 16), 64
+_REUSED = 32  # rows, for which it pays to copy what the cache cannot keep
 _UNROLLED = 64  # multiply-adds of a tile that are written without a loop
 
 
@@ -46,7 +53,11 @@ def pays(m: int, k: int, n: int, dtype: np.dtype[Any]) -> bool:
     """
     if dtype.char not in "fd" or target().alone:
         return dtype.char in "fd"
-    return 2 * m * k * n <= _OPERATIONS[target().vector_bytes == 64]
+    operations = 2 * m * k * n
+    in_several, in_one = _OPERATIONS[target().vector_bytes == 64]
+    if operations <= in_several:
+        return True
+    return operations <= in_one and k <= _DEEPEST and count_of_threads() == 1
 
 
 def emit(
@@ -194,20 +205,29 @@ class _Product(Writer):
 
     def panels(self, *, packed: bool) -> None:
         """Write the result by panels: some vectors of columns, of all rows."""
-        m, n = self.c.shape
+        (m, n), k = self.c.shape, self.b.shape[0]
         vectors = vectors_of(n, self.lanes)
         # Two vectors for each element of the left matrix; more, if a tile has few rows.
         across = min(len(vectors), max(2, _LATENCY // m), (self.registers - 1) // 2)
+        packed = packed or (m >= _REUSED and self._collides(self.b.strides[0], _SECOND))
+        is_far = self.a.contiguous(0) and self._collides(self.a.strides[1], _FIRST)
+        is_far = is_far and len(vectors) >= _REUSED / 4
+        height = (self.registers - 1) // across - 1
+        left = self._left_packed(height) if is_far else self.a
 
         def write(column: ir.Value, vectors: Sequence[Vector]) -> None:
             right = self.moved(self.b, INDEX(0), column)
             if packed:
-                width = vectors[-1].column + vectors[-1].used
-                panel = self.scratch("panel", (self.b.shape[0], width))
+                panel = self.scratch("panel", (k, vectors[-1].column + vectors[-1].used))
                 self.copy(right._replace(shape=panel.shape), panel)
                 right = panel
-            most = (self.registers - 1) // len(vectors) - 1
-            self._blocks(m, most, lambda i, rows: self._tile(i, column, rows, right, vectors))
+
+            def tile(i: ir.Value, rows: int) -> None:
+                block = self._block_of(left, i, rows) if is_far else self.moved(left, i, INDEX(0))
+                self._tile(i, column, rows, block, right, vectors)
+
+            most = height if is_far else (self.registers - 1) // len(vectors) - 1
+            self._blocks(m, most, tile)
 
         whole = n // (across * self.lanes)
         width = across * self.lanes
@@ -215,6 +235,32 @@ class _Product(Writer):
         if rest := vectors[whole * across :]:
             first = rest[0].column
             write(INDEX(first), [v._replace(column=v.column - first) for v in rest])
+
+    def _collides(self, stride: int, cache: tuple[int, int]) -> bool:
+        """Whether elements along the sum, so far apart, exclude each other from a cache."""
+        (period, ways), size = cache, 4 if self.element == ir.FloatType() else 8
+        lines = period // gcd(max(stride * size, _LINE), period)
+        return self.a.shape[1] > lines * ways
+
+    def _left_packed(self, height: int) -> Matrix:
+        """Copy the left matrix by blocks of rows, each of them by columns."""
+        packed = self.scratch("left", self.a.shape)
+
+        def copy(i: ir.Value, rows: int) -> None:
+            source, target = self.moved(self.a, i, INDEX(0)), self._block_of(packed, i, rows)
+
+            def column(q: ir.Value) -> None:
+                value = self.load(self.at(source, INDEX(0), q), rows)
+                self.store(value, self.at(target, INDEX(0), q))
+
+            self.each(self.a.shape[1], 1, column)
+
+        self._blocks(self.a.shape[0], height, copy)
+        return packed
+
+    def _block_of(self, packed: Matrix, i: ir.Value, rows: int) -> Matrix:
+        """The block of a packed matrix that begins with row i."""
+        return Matrix(self.at(packed, i, INDEX(0)), (rows, packed.shape[1]), (1, rows))
 
     def scattered(self, *, packed: bool) -> None:
         """Write a result whose rows are not contiguous: make it elsewhere and copy it."""
@@ -239,16 +285,28 @@ class _Product(Writer):
             body(INDEX(full), n - full)
 
     def _tile(
-        self, i: ir.Value, j: ir.Value, rows: int, right: Matrix, vectors: Sequence[Vector]
+        self,
+        i: ir.Value,
+        j: ir.Value,
+        rows: int,
+        left: Matrix,
+        right: Matrix,
+        vectors: Sequence[Vector],
     ) -> None:
-        """Write a tile: `rows` rows from row i on, and vectors from column j on."""
-        left = self.moved(self.a, i, INDEX(0))
+        """Write a tile: `rows` rows from row i on, and vectors from column j on.
+
+        Each element of the left matrix is loaded right before it is used: a register less.
+        """
 
         def add(q: ir.Value, sums: Sequence[ir.Value]) -> list[ir.Value]:
             ys = [self.load(self.at(right, q, INDEX(v.column)), v.lanes, v.used) for v in vectors]
-            xs = [self.load(self.at(left, INDEX(row), q)) for row in range(rows)]
-            terms = [(splat(self.builder, x, v.lanes), y) for x in xs for v, y in zip(vectors, ys)]
-            return [fma(self.builder, x, y, s) for (x, y), s in zip(terms, sums)]
+            totals = [*sums]
+            for row in range(rows):
+                x = self.load(self.at(left, INDEX(row), q))
+                for place, (v, y) in enumerate(zip(vectors, ys), row * len(vectors)):
+                    xs = splat(self.builder, x, v.lanes)
+                    totals[place] = fma(self.builder, xs, y, totals[place])
+            return totals
 
         places = [(row, vector) for row in range(rows) for vector in vectors]
         empty = [zeros(vector_type(self.element, v.lanes)) for _, v in places]
