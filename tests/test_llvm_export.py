@@ -335,6 +335,28 @@ def test_what_cannot_be_exported(tmp_path: Path) -> None:
     assert [*tmp_path.iterdir()] == []
 
 
+def test_files_are_written_as_a_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = tg.compile(lambda x: np.sin(x)).lower(np.ones(3))
+    with pytest.raises(FileNotFoundError, match="missing"):
+        plan.export(tmp_path / "missing" / "f")
+    files = plan.export(tmp_path / "f")
+    before = [path.read_bytes() for path in files]
+    write = Path.write_bytes
+
+    def fail(path: Path, data: bytes) -> int:
+        if path.name == "f.h":
+            raise OSError("the disk is full")
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    with pytest.raises(OSError, match="the disk is full"):
+        tg.compile(lambda x: np.cos(x)).lower(np.ones(3)).export(tmp_path / "f")
+    assert [path.read_bytes() for path in files] == before
+    assert sorted(tmp_path.iterdir()) == sorted(files)
+
+
 def test_options_that_are_wrong(tmp_path: Path) -> None:
     plan = tg.compile(np.sin).lower(np.ones(3))
     cases: list[tuple[str, Any, str]] = [

@@ -441,6 +441,7 @@ class Compiled:
         `print(plan)` lists the calls, with the shapes and the memory of what they make, and with
         the lines of the function that they are due to. `plan.source` is the code,
         `plan.peak_bytes` the memory for temporary arrays; `plan.profile()` times each call.
+        `plan.export(path)` writes an object file and a header for programs in C.
         `plan.stages` is a list of the program as it was traced, and as each pass left it. A stage
         has a `name` and a `program`; `print(stage)` shows a line for each call.
 

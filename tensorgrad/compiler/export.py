@@ -6,10 +6,12 @@ import os
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import TraceError, optional
+from ..storage.atomic import replacing
 from ..version import __version__
 from .ir import Value
 from .printing import label_of, spec
@@ -83,8 +85,9 @@ def export(
     }
     if exported.weights:
         content[files.beside(".weights")] = exported.weights
-    for path, data in content.items():
-        path.write_bytes(data)
+    with ExitStack() as written:  # all of them are replaced in the end
+        for path, data in content.items():
+            Path(written.enter_context(replacing(path))).write_bytes(data)
     return [*content]
 
 
