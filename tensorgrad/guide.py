@@ -284,6 +284,9 @@ CURES: dict[str, dict[str, str]] = {
         "Parameter": _PARAMETER,
         "initializers": "w.data = rng.normal(0, 0.02, size=w.shape)",
         "utils": "tg.optim.clip_grad_norm(net.parameters(), 1.0)",
+        "pack_padded_sequence pad_packed_sequence pack_sequence PackedSequence": (
+            "tg.nn.LSTM(3, 4)(np.ones((5, 2, 3)), lengths=[5, 3])"
+        ),
         "Dense": "tg.nn.Linear(3, 2)",
         "LazyLinear": "tg.nn.Linear(3, 2)  # with the sizes",
         "tanh": "np.tanh(t)",

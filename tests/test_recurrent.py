@@ -269,3 +269,107 @@ def test_a_long_sequence_is_a_loop_in_a_compiled_function(
     x = values(3, 1, 2)
     for derivative in tg.grad(losses), tg.hessian(losses), tg.jacobian(lambda x: net(x)[0]):
         assert_allclose(tg.compile(derivative)(x), derivative(x), rtol=1e-11, atol=1e-12)
+
+
+# -- sequences of several lengths
+
+
+@pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM"])
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_each_sequence_is_as_if_it_were_alone(kind: str, batch_first: bool) -> None:
+    lengths, rng = [4, 1, 3], np.random.default_rng(0)
+    net = getattr(nn, kind)(2, 3, 2, bidirectional=True, batch_first=batch_first, rng=0)
+    rows = [rng.normal(size=(n, 2)) for n in lengths]
+    g, states = rng.normal(size=(4, 3, 6)), rng.normal(size=(2, 4, 3, 3))
+    weights = 2 if kind == "LSTM" else 1
+    x = leaf(nn.pad_sequence(rows, batch_first, padding_value=np.nan))
+    hx = [leaf(h) for h in states[:weights]]
+    y, last = net(x, tuple(hx) if weights > 1 else hx[0], lengths=np.array(lengths))
+    y = np.swapaxes(y, 0, 1) if batch_first else y
+    last = last if weights > 1 else (last,)
+    np.sum(y * g + sum(np.sum(h * h) for h in last)).backward()
+    found = [p.grad for p in net.parameters()]
+    net.zero_grad()
+    for i, (row, n) in enumerate(zip(rows, lengths, strict=True)):
+        own, before = leaf(row), [leaf(h[:, i]) for h in states[:weights]]
+        alone, ends = net(own, tuple(before) if weights > 1 else before[0])
+        ends = ends if weights > 1 else (ends,)
+        assert_allclose(y.data[:n, i], alone.data, rtol=1e-12)
+        assert not y.data[n:, i].any()
+        for mine, other in zip(ends, last, strict=True):
+            assert_allclose(other.data[:, i], mine.data, rtol=1e-12)
+        np.sum(alone * g[:n, i] + sum(72 / n / 6 * np.sum(h * h) for h in ends)).backward()
+        gradient = x.grad[i, :n] if batch_first else x.grad[:n, i]
+        assert_allclose(gradient, own.grad, rtol=1e-9, atol=1e-12)
+        for mine, other in zip(before, hx, strict=True):
+            assert_allclose(other.grad[:, i], mine.grad, rtol=1e-9, atol=1e-12)
+    for p, expected in zip(net.parameters(), found, strict=True):
+        assert_allclose(p.grad, expected, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM"])
+def test_packed_sequences_are_pytorchs(kind: str) -> None:
+    torch = pytest.importorskip("torch")
+    pack, unpack = (
+        torch.nn.utils.rnn.pack_padded_sequence,
+        torch.nn.utils.rnn.pad_packed_sequence,
+    )
+    theirs = getattr(torch.nn, kind)(2, 3, 2, bidirectional=True).double()
+    ours = getattr(nn, kind)(2, 3, 2, bidirectional=True)
+    ours.load_state_dict(theirs.state_dict())
+    x, lengths = np.random.default_rng(0).normal(size=(5, 4, 2)), [2, 5, 1, 5]
+    t = torch.tensor(x, requires_grad=True)
+    packed, last = theirs(pack(t, lengths, enforce_sorted=False))
+    expected, _ = unpack(packed)
+    mine = leaf(x)
+    y, ends = ours(mine, lengths=lengths)
+    assert_allclose(y.data, expected.detach(), rtol=1e-9, atol=1e-12)
+    for a, b in zip(ends, last, strict=True):
+        assert_allclose(a.data, b.detach(), rtol=1e-9, atol=1e-12)
+    (expected**2).sum().backward()
+    np.sum(y**2).backward()
+    assert_allclose(mine.grad, t.grad, rtol=1e-9, atol=1e-12)
+
+
+def test_lengths_are_compiled_batched_and_differentiated_twice() -> None:
+    net = nn.GRU(2, 2, bidirectional=True, rng=0)
+    x = np.random.default_rng(0).normal(size=(3, 2, 2))
+
+    def f(x: Any, lengths: Any) -> Any:
+        y, last = net(x, lengths=lengths)
+        return np.sum(y * y) + np.sum(last)
+
+    compiled = tg.compile(tg.value_and_grad(f))
+    for lengths in [3, 1], [2, 3], [1, 1]:
+        expected = tg.value_and_grad(f)(x, np.array(lengths))
+        assert_same(compiled(x, np.array(lengths)), expected)
+    with pytest.raises(ValueError, match="lengths from 0 to 3"):
+        compiled(x, np.array([0, 3]))
+    both, many = np.stack([x, 2 * x]), np.array([[3, 1], [2, 2]])
+    each = [f(a, n).data for a, n in zip(both, many, strict=True)]
+    assert_allclose(tg.vmap(f)(both, many).data, each, rtol=1e-12)
+    assert tg.gradcheck(lambda x: net(x, lengths=[3, 1])[0], [x], order=2)
+
+
+@pytest.mark.parametrize(
+    ("x", "lengths", "message"),
+    [
+        (np.ones((3, 2, 2)), [3], r"of shape \(1,\)"),
+        (np.ones((3, 2, 2)), [3.0, 1.0], "dtype float64; they must be integers"),
+        (np.ones((3, 2)), [3, 1], "one for each sequence of a batch"),
+        (np.ones((3, 2, 2)), [4, 1], "from 1 to 4; they must be from 1 to 3"),
+        (np.ones((3, 2, 2)), [3, 0], "from 0 to 3"),
+    ],
+)
+def test_wrong_lengths_are_refused(x: Any, lengths: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=rf"^RNN\(2, 3\): lengths .*{message}"):
+        nn.RNN(2, 3)(x, lengths=lengths)
+
+
+def test_what_cannot_be_padded() -> None:
+    wrong: list[Any]
+    for wrong in [], [1.0], [np.ones((2, 3)), np.ones((2, 2))]:
+        with pytest.raises(ValueError, match="pad_sequence: sequences of shapes"):
+            nn.pad_sequence(wrong)
+    with pytest.raises(AttributeError, match="lengths="):
+        _ = nn.pack_padded_sequence

@@ -204,6 +204,7 @@ from .sample_normalization import (
     instance_norm,
     local_response_norm,
 )
+from .sequences import pad_sequence
 from .transformer import (
     Transformer,
     TransformerDecoder,
@@ -379,6 +380,7 @@ __all__ = [
     "multilabel_soft_margin_loss",
     "nll_loss",
     "pad",
+    "pad_sequence",
     "pairwise_distance",
     "pdist",
     "pixel_shuffle",

@@ -19,7 +19,8 @@ from ..data import RNG
 from ..engine.batching import Batch
 from ..engine.custom import differentiable
 from ..engine.frames import warn
-from ..engine.modes import is_traced, mode
+from ..engine.interpreter import Requirement
+from ..engine.modes import is_traced, mode, plain
 from ..engine.registry import shown_as
 from ..engine.tensor import Tensor
 from ..engine.typing import Function
@@ -28,6 +29,7 @@ from ..rules.selection import masked
 from .activations import identity
 from .dropout import Dropout
 from .module import Module, as_input, called, uniform, uniform_weight
+from .sequences import Steps
 
 # In a compiled function, so many steps or more are a loop, not as many calls, one after another:
 # that takes a tenth of the time to compile. The loop costs 15 us more in each call: 4 % of the time
@@ -329,10 +331,13 @@ class _Layers(_Recurrent):
                 self._add_weights(suffix, input_size, dtype, rng)
             input_size = hidden_size * len(directions)
 
-    def __call__(self, x: Any, hx: Any = None) -> tuple[Tensor, Any]:
+    def __call__(self, x: Any, hx: Any = None, lengths: Any = None) -> tuple[Tensor, Any]:
         """Return the last layer's outputs at all steps, and the last states of all layers.
 
-        `hx` holds the states before the first step, by default zeros.
+        `hx` holds the states before the first step, by default zeros. `lengths` has the number of
+        steps of each sequence of a batch: what comes after them is not read, the outputs there are
+        0, the last states are those after the last step of each, and the backward direction starts
+        there.
         """
         weight = self._weights("_l0")[0]
         x = self._checked(as_input(x, weight.dtype))
@@ -346,7 +351,8 @@ class _Layers(_Recurrent):
         count, batch = sum(map(len, self._suffixes)), x.shape[1]
         shape = (count, self.hidden_size) if single else (count, batch, self.hidden_size)
         start = self._start(hx, shape, weight.dtype)
-        x, ends = self._run(x, [h.reshape(count, batch, self.hidden_size) for h in start])
+        steps = None if lengths is None else self._steps(lengths, x, single)
+        x, ends = self._run(x, [h.reshape(count, batch, self.hidden_size) for h in start], steps)
         last = tuple([np.stack(states).reshape(shape) for states in zip(*ends)])
         if single:
             x = x[:, 0]
@@ -363,19 +369,42 @@ class _Layers(_Recurrent):
             )
         return x
 
-    def _run(self, x: Any, start: list[Any]) -> tuple[Any, list[list[Any]]]:
+    def _steps(self, lengths: Any, x: Any, single: bool) -> Steps:
+        """What the lengths of the sequences say; raises ValueError for wrong ones."""
+        lengths, (length, batch, _) = as_input(plain(lengths)), x.shape
+        if single or lengths.shape != (batch,) or lengths.dtype.kind not in "iu":
+            raise ValueError(
+                f"{self}: lengths of shape {lengths.shape} and dtype {lengths.dtype}; they must be "
+                "integers, one for each sequence of a batch"
+            )
+
+        def check(lengths: Any) -> None:
+            if lengths.size and not (lengths.min() >= 1 and lengths.max() <= length):
+                raise ValueError(
+                    f"{self}: lengths from {lengths.min()} to {lengths.max()}; they must be from "
+                    f"1 to {length}, the length of the input"
+                )
+
+        requirement = Requirement(check, lambda n: (n >= 1) & (n <= length))
+        mode.get().interpreter.effect(requirement, lengths)
+        return Steps(length, lengths)
+
+    def _run(self, x: Any, start: list[Any], steps: Steps | None) -> tuple[Any, list[list[Any]]]:
         """Run all layers on (length, batch, features); return the outputs and the last states."""
         ends: list[list[Any]] = []
+        cut = identity if steps is None else steps.cut
+        x = cut(x)
         for i, suffixes in enumerate(self._suffixes):
             x = self.dropout(x) if i else x
             outputs = []
             for suffix in suffixes:
-                ordered = _flipped if suffix.endswith("_reverse") else identity
+                flipped = _flipped if steps is None else steps.flipped
+                ordered = flipped if suffix.endswith("_reverse") else identity
                 before = [h[len(ends)] for h in start]
                 states = self.walk(ordered(x), before, *self._weights(suffix))
-                ends.append([s[-1] for s in states])
+                ends.append([s[-1] if steps is None else steps.last(s) for s in states])
                 outputs.append(ordered(states[0]))
-            x = np.concatenate(outputs, -1) if len(outputs) > 1 else outputs[0]
+            x = cut(np.concatenate(outputs, -1) if len(outputs) > 1 else outputs[0])
         return x, ends
 
 
@@ -495,10 +524,13 @@ class RNN(_RNN, _Layers):
     of the layer, as in `weight_ih_l0`, and backwards in `_reverse`. All weights start uniform in
     +-1/sqrt(hidden_size). `rng` is a NumPy Generator or a seed.
 
+    Sequences of several lengths are padded to one length, and `lengths` says how long each is; see
+    `pad_sequence`. In PyTorch, that is `pack_padded_sequence` and `pad_packed_sequence`.
+
     >>> net = tg.nn.RNN(3, 4, num_layers=2, bidirectional=True)
-    >>> output, h = net(np.ones((7, 5, 3)))
-    >>> output.shape, h.shape
-    ((7, 5, 8), (4, 5, 4))
+    >>> output, h = net(np.ones((7, 5, 3)), lengths=[7, 2, 4, 4, 1])
+    >>> output.shape, h.shape, bool(np.any(output[1:, 4]))
+    ((7, 5, 8), (4, 5, 4), False)
     """
 
     def __init__(
