@@ -198,13 +198,18 @@ class Call:
         self.is_tracked = mode.get().recording and any(self.parents)
 
     def results(
-        self, results: Sequence[Any], kept: Sequence[Any], args: Sequence[Any], vjp: Function
+        self,
+        results: Sequence[Any],
+        kept: Sequence[Any],
+        args: Sequence[Any],
+        vjp: Function,
+        jvp: Function | None = None,
     ) -> list[Any]:
         """The results, recorded if the call is tracked.
 
         `vjp(g, out, *args)` returns the cotangents of the parents; `g` are those of what is `kept`
         for it, which `out` begins with, and of the results. `args` are the operands, or specs of
-        those that it does not read.
+        those that it does not read. `jvp(tangents, out, *args)` is a forward rule.
         """
         if not self.is_tracked:
             return [*results]
@@ -217,7 +222,7 @@ class Call:
         call = node_of(
             (),
             np.dtype(float),
-            Rule(named, Together(named, len(self.parents))),
+            Rule(named, Together(named, len(self.parents)), jvp=jvp),
             self.parents,
             [*self.sources, *args],
             out=(*kept, *map(spec_of, arrays)),

@@ -190,7 +190,7 @@ class Linearized:
             for end, t in zip(self.ends, tangents, strict=True)
             if t is not None
         }
-        _push(reversed(self.nodes), found, revive if recorded else saved)
+        push_tangents(reversed(self.nodes), found, revive if recorded else saved)
         return [
             found[root].copy() if root in found else np.zeros(y.shape, y.dtype)
             for root, y in zip(self.roots, self.results, strict=True)
@@ -371,7 +371,7 @@ def _like(
 # -- forward mode: tangents of the nodes, in the order in which they were computed
 
 
-def _push(nodes: Any, tangents: dict[Node, Any], operands: Function) -> None:
+def push_tangents(nodes: Any, tangents: dict[Node, Any], operands: Function) -> None:
     """Add the tangent of each node (oldest first) that has a parent with a tangent."""
     for node in nodes:
         known = {i: tangents[p] for i, p in enumerate(node.parents) if p in tangents}

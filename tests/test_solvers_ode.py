@@ -77,7 +77,7 @@ def test_derivatives_by_start_times_and_parameters(
     times = T[1:][::-1] if backward else T[1:]
     ends = [T[-1] + 0.1, 0.1] if backward else [0.1, T[-1] + 0.1]
 
-    def numeric(w: Any, y0: Any, span: Any, t: Any) -> Any:
+    def exact(w: Any, y0: Any, span: Any, t: Any) -> Any:
         return oscillation(t - span[0], y0, w)
 
     def f(w: Any, y0: Any, span: Any, t: Any) -> Any:
@@ -87,9 +87,12 @@ def test_derivatives_by_start_times_and_parameters(
 
     args = (1.3, START, np.array(ends), times)
     weights = np.random.default_rng(0).normal(size=(2, 3))
+    tangents = (0.3, np.array([1.0, -2.0]), np.array([0.2, 0.5]), np.array([1.0, 0.0, -1.0]))
+    found, expected = (tg.jvp(h, args, tangents)[1] for h in (f, exact))
+    assert_allclose(found, expected, rtol=1e-6, atol=1e-5)
     for i in range(4):
         found, expected = (
-            tg.grad(lambda *a, h=h: np.sum(weights * h(*a)), i)(*args) for h in (f, numeric)
+            tg.grad(lambda *a, h=h: np.sum(weights * h(*a)), i)(*args) for h in (f, exact)
         )
         assert_allclose(found, expected, rtol=1e-6, atol=2e-6)
 
@@ -106,6 +109,7 @@ def test_the_last_step_moves_with_the_end(method: str, adjoint: Any) -> None:
     position, velocity = oscillation(1.0, START, 1.3)
     slope = velocity - 2 * 1.3**2 * position
     assert_allclose(tg.grad(f, (0, 1))(0.5, 1.5), [-slope, slope], rtol=1e-5)
+    assert_allclose(tg.jvp(f, (0.5, 1.5), (1.0, 2.0))[1], slope, rtol=1e-5)
 
 
 @pytest.mark.parametrize("method", EXPLICIT)
@@ -146,6 +150,7 @@ def test_many_unknowns_and_a_function_that_decides_by_time_take_the_same_derivat
         along = lambda s: np.sum(np.sin(solve(a + s * shift)))  # noqa: B023, E731
         numeric = central_differences(along, [np.array(0.0)], 0)
         assert_allclose(tg.grad(along)(0.0), numeric, rtol=1e-8)
+        assert_allclose(tg.jvp(along, (0.0,), (1.0,))[1], numeric, rtol=1e-8)
 
 
 def test_kepler_orbit_closes() -> None:
@@ -247,6 +252,24 @@ def test_second_derivatives_and_forward_mode(method: str) -> None:
     tangents = (1.0, np.array([0.2, -1.0]), np.array([0.5, 1.0]))
     found, wanted = (tg.jvp(h, args, tangents)[1] for h in (f, expected))
     assert_allclose(found, wanted, rtol=1e-4)
+    along = lambda h: lambda s: tg.jvp(lambda w: h(w, *args[1:]), (s,), (1.0,))[1]  # noqa: E731
+    for derive in (tg.grad, lambda g: lambda s: tg.jvp(g, (s,), (1.0,))[1]):
+        assert_allclose(derive(along(f))(1.3), derive(along(expected))(1.3), rtol=1e-3)
+
+
+@pytest.mark.parametrize("method", ["RK45", "DOP853"])
+def test_a_fit_by_the_jacobian_finds_the_parameters(method: str) -> None:
+    truth = np.array([2.0, 0.3, 1.7])
+    options: Any = {"t_eval": np.linspace(0.1, 2, 8), "rtol": 1e-6, "atol": 1e-8}
+
+    def simulate(p: Any) -> Any:
+        return solvers.solve_ivp(driven, (0, 2), START, method, args=(p,), **options).y
+
+    forward, reverse = (tg.jacobian(simulate, mode=mode)(truth) for mode in ("forward", "reverse"))
+    assert_allclose(forward, reverse, rtol=1e-10, atol=1e-12)
+    measured = simulate(truth)
+    fit = solvers.least_squares(lambda p: np.reshape(simulate(p) - measured, -1), truth * 0.9)
+    assert_allclose(fit.x, truth, rtol=1e-6)
 
 
 def test_derivatives_by_the_ends_of_second_order() -> None:
@@ -277,7 +300,7 @@ def test_odeint_has_scipys_results_and_order_of_arguments() -> None:
     assert_allclose(solvers.odeint(slope, START, t, (1.3,)), expected, atol=1e-6)
     first = solvers.odeint(oscillator, START, t, (1.3,), tfirst=True)
     assert_allclose(first, expected, atol=1e-6)
-    found = tg.jacobian(lambda w: solvers.odeint(slope, START, t, (w,)), mode="reverse")(1.3)
+    found = tg.jacobian(lambda w: solvers.odeint(slope, START, t, (w,)))(1.3)
     wanted = tg.jacobian(lambda w: oscillation(t, START, w).T)(1.3)
     assert_allclose(found, wanted, atol=1e-5)
 

@@ -18,7 +18,7 @@ from ..engine.operands import holds_tensors
 from ..engine.tensor import Tensor, asarray
 from ..engine.typing import Array, Function
 from ..errors import GraphError
-from ..linearization import handle
+from ..linearization import handle, push_tangents
 from ..transforms import jacobian
 from ..tree import flatten, is_stateful, leaves
 
@@ -116,6 +116,24 @@ class Recording:
         """The cotangents of the arguments, and those of the sources."""
         found = self._carried(g, [*self._ends, *self._sources()])
         return found[: len(self._ends)], found[len(self._ends) :]
+
+    def push(self, of_last: Any, of_sources: Sequence[Any]) -> Any:
+        """The tangent of the result, from those of the last argument and of the sources.
+
+        None stands for zeros.
+        """
+        return self.push_all([*[None] * (len(self._ends) - 1), of_last], of_sources)
+
+    def push_all(self, of_arguments: Sequence[Any], of_sources: Sequence[Any]) -> Any:
+        """The tangent of the result, from those of all arguments and of the sources."""
+        given = zip([*self._ends, *self._sources()], [*of_arguments, *of_sources], strict=True)
+        tangents: dict[Node, Any] = {node: t for node, t in given if t is not None}
+        recorded = self._recorded or any(isinstance(t, Tensor) for t in tangents.values())
+        nodes = self._leading_to(tuple(tangents))
+        push_tangents(reversed(nodes), tangents, revive if recorded else saved)
+        y = self.y
+        found = None if y._node is None else tangents.get(y._node)
+        return np.zeros(y.shape, y.dtype) if found is None else found
 
     def _sources(self) -> list[Node]:
         known = self._f.sources

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -13,13 +14,14 @@ from ..engine.operands import any_tracked
 from ..engine.tensor import Tensor, asarray
 from ..engine.typing import Array, Function
 from ..errors import OR_DETACH, GraphError, NoRuleError, optional
-from .adjoints import Steps, Tableau, continuous, discrete, recorder, replayed
+from . import adjoints, tangents
 from .captured import Captured, Recording, as_real, of_samples, require_one
+from .steps import Stages, Steps, Tableau, recorder, replayed
 
 Adjoint: TypeAlias = Literal["discrete", "continuous"]
 _WITH_JACOBIAN = ("Radau", "BDF", "LSODA")
 _METHODS = ("RK23", "RK45", "DOP853", *_WITH_JACOBIAN)
-_OF_ADJOINT = ("rtol", "atol", "max_step")  # options that hold for the adjoint equation, too
+_OF_DERIVATIVES = ("rtol", "atol", "max_step")  # options that hold for their equations, too
 
 
 def solve_ivp(
@@ -48,7 +50,7 @@ def solve_ivp(
     computed numbers, and there are derivatives of every order. It is for Runge-Kutta methods, RK23,
     RK45 and DOP853, and their default. `adjoint="continuous"` solves the adjoint equation backward
     along the solution, with the same method and tolerances; it suits all methods, and gives first
-    derivatives in reverse mode.
+    derivatives.
 
     If SciPy has failed, `success` is False, and the derivative raises a GraphError. With
     `dense_output` and `events`, a NoRuleError is raised if there would be a derivative. In a
@@ -115,7 +117,7 @@ def odeint(
     >>> growth = lambda y, t, rate: rate * y
     >>> t = np.array([0.0, 1.0, 2.0])
     >>> f = lambda rate: tg.solvers.odeint(growth, 1.0, t, (rate,))
-    >>> np.round(tg.jacobian(f, mode="reverse")(0.5), 5)  # t exp(rate t)
+    >>> np.round(tg.jacobian(f)(0.5), 5)  # t exp(rate t)
     array([0.     , 1.64872, 5.43656])
     """
     fun = func if tfirst else lambda t, y, *args: func(y, t, *args)
@@ -210,14 +212,15 @@ class _Problem:
         y = np.reshape(found.y, (*self.shape, -1))
         if not self.is_tracked:
             return found, y
-        pullback: _Pullback
+        rule: _Derivatives
         if adjoint == "discrete":
-            pullback = _Discrete(self, found, steps, Tableau(method))
+            rule = _Discrete(self, found, steps, Tableau(method))
         else:
-            pullback = _Continuous(self, found, method, options)
+            rule = _Continuous(self, found, method, options)
             found.sol = None
         call = Call("solve_ivp", self.f.sources, operands)
-        return found, call.results([y], [], [*map(plain, operands)], pullback)[0]
+        arrays = [*map(plain, operands)]
+        return found, call.results([y], [], arrays, rule.vjp, rule.jvp)[0]
 
 
 def _on_vectors(fun: Function, shape: tuple[int, ...]) -> Function:
@@ -234,61 +237,106 @@ def _on_vectors(fun: Function, shape: tuple[int, ...]) -> Function:
     return on_vectors
 
 
-class _Pullback:
-    """The cotangents of the sources of a problem and of its operands, from that of its solution."""
+class _Derivatives:
+    """The derivatives of a solution, in both directions: those of a method are in subclasses.
+
+    `pull` and `push` carry cotangents and tangents between the results, each of which has its own
+    column, and the start with the sources of the function.
+    """
 
     def __init__(self, problem: _Problem, found: Any) -> None:
         self.problem = problem
         self.failure = None if found.success else found.message
         self.t, self.y = found.t, found.y
 
-    def __call__(self, g: Sequence[Any], _out: Any, *args: Any) -> list[Any]:
-        problem = self.problem
-        if self.failure is not None:
-            raise GraphError(
-                f"solve_ivp: there is no derivative, as the solver has failed: {self.failure}"
-            )
-        operands = args[len(problem.f.sources) :]
+    def pull(self, g: Array) -> tuple[Array, list[Any]]:
+        raise NotImplementedError
+
+    def push(self, of_start: Any, of_sources: Sequence[Any]) -> Any:
+        raise NotImplementedError
+
+    def recording(self, operands: Sequence[Any]) -> Recording:
+        """The solution once more, recorded."""
+        raise NotImplementedError
+
+    def vjp(self, g: Sequence[Any], _out: Any, *args: Any) -> list[Any]:
+        """The cotangents of the sources and of the operands."""
+        operands = self._operands(args)
         if is_recorded(g, operands):
-            of_operands, of_sources = self.recorded(g[0], operands)
+            of_operands, of_sources = self.recording(operands).pull_to_all(g[0])
             return [*of_sources, *of_operands]
         require_one(*g)
         of_results = np.reshape(g[0], self.y.shape)
         with no_grad():
             of_start, of_sources = self.pull(of_results)
-            of_times = self._of_times(of_results, of_start)
-        return [*of_sources, np.reshape(of_start, problem.shape), *of_times]
+            of_times = self._pull_to_times(of_results, of_start)
+        return [*of_sources, np.reshape(of_start, self.problem.shape), *of_times]
 
-    def pull(self, g: Array) -> tuple[Array, list[Any]]:
-        """The cotangents of the start and of the sources."""
-        raise NotImplementedError
+    def jvp(self, tangents: Sequence[Any], _out: Any, *args: Any) -> tuple[Any]:
+        """The tangent of the solution."""
+        operands = self._operands(args)
+        count = len(self.problem.f.sources)
+        of_sources, of_operands = tangents[:count], tangents[count:]
+        if is_recorded(tangents, operands):
+            return (self.recording(operands).push_all(of_operands, of_sources),)
+        of_start, *of_times = of_operands
+        with no_grad():
+            of_results = self._pushed(np.reshape(of_start, (-1,)), of_sources, of_times)
+        return (np.reshape(of_results, (*self.problem.shape, -1)),)
 
-    def recorded(self, g: Any, operands: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-        """The cotangents of the operands and of the sources, with graphs of their own."""
-        raise NotImplementedError
+    def _operands(self, args: Sequence[Any]) -> Sequence[Any]:
+        if self.failure is not None:
+            raise GraphError(
+                f"solve_ivp: there is no derivative, as the solver has failed: {self.failure}"
+            )
+        return args[len(self.problem.f.sources) :]
 
-    def _of_times(self, g: Array, of_start: Array) -> list[Any]:
+    def _pull_to_times(self, g: Array, of_start: Array) -> list[Any]:
         """The cotangents of the times: a later result has moved by its slope."""
         problem = self.problem
         if not problem.has_times:
             return [None] * (2 if problem.t_eval is None else 3)
-        slopes = [problem.values(t, y) for t, y in zip(self.t, self.y.T, strict=True)]
-        moved = np.sum(g * np.transpose(slopes), axis=0)
+        moved = np.sum(g * self._slopes(), axis=0)
         before = -of_start @ problem.values(problem.t0, problem.start)
         if problem.t_eval is not None:
             return [before, np.zeros(()), moved]
         return [before + moved[0], moved[-1]]  # the first result is the start itself
 
+    def _pushed(self, of_start: Any, of_sources: Sequence[Any], of_times: Sequence[Any]) -> Any:
+        problem = self.problem
+        if not problem.has_times:
+            return self.push(of_start, of_sources)
+        of_t0, of_t1, *of_results = of_times
+        start = of_start - problem.values(problem.t0, problem.start) * of_t0
+        if not of_results:
+            still = np.zeros(len(self.t) - 2)
+            of_results = [np.concatenate([np.reshape(of_t0, 1), still, np.reshape(of_t1, 1)])]
+        return self.push(start, of_sources) + self._slopes() * of_results[0]
 
-class _Discrete(_Pullback):
+    def _slopes(self) -> Array:
+        """The slopes of all results."""
+        values = self.problem.values
+        return np.transpose([values(t, y) for t, y in zip(self.t, self.y.T, strict=True)])
+
+
+class _Discrete(_Derivatives):
+    """Those of the steps of a Runge-Kutta method."""
+
     def __init__(self, problem: _Problem, found: Any, steps: Steps, tableau: Tableau) -> None:
         super().__init__(problem, found)
         self.steps, self.tableau = steps, tableau
 
-    def pull(self, g: Array) -> tuple[Array, list[Any]]:
-        return discrete(self.problem.f, self.tableau, self.steps, g)
+    @functools.cached_property
+    def stages(self) -> Stages:
+        return Stages(self.problem.f, self.tableau, self.steps)
 
-    def recorded(self, g: Any, operands: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    def pull(self, g: Array) -> tuple[Array, list[Any]]:
+        return adjoints.discrete(self.stages, g)
+
+    def push(self, of_start: Any, of_sources: Sequence[Any]) -> Any:
+        return tangents.discrete(self.stages, len(self.t), of_start, of_sources)
+
+    def recording(self, operands: Sequence[Any]) -> Recording:
         f = self.problem.f
 
         def results(start: Any, *times: Any) -> Any:
@@ -297,32 +345,46 @@ class _Discrete(_Pullback):
 
         again = Captured(f.name, results)
         again.sources = f.sources
-        return Recording(again, operands).pull_to_all(g)
+        return Recording(again, operands)
 
 
-class _Continuous(_Pullback):
+class _Continuous(_Derivatives):
+    """Those of the equation, along the solution that the solver interpolates."""
+
     def __init__(self, problem: _Problem, found: Any, method: Any, options: Any) -> None:
         super().__init__(problem, found)
         self.solution, self.method = found.sol, method
-        self.options = {name: options[name] for name in _OF_ADJOINT if name in options}
+        self.options = {name: options[name] for name in _OF_DERIVATIVES if name in options}
 
     def pull(self, g: Array) -> tuple[Array, list[Any]]:
         problem = self.problem
-        return continuous(problem.f, self.solution, self.t, problem.t0, g, self._solve)
+        return adjoints.continuous(problem.f, self.solution, self.t, problem.t0, g, self._solved)
 
-    def _solve(self, fun: Function, t_span: tuple[float, float], a: Array, jac: Function) -> Any:
-        """Solve the adjoint equation, as the problem was solved."""
+    def push(self, of_start: Any, of_sources: Sequence[Any]) -> Any:
+        require_one(of_start, *of_sources)
+        span = self.problem.t0, self.problem.t1
+
+        def solve(fun: Function, d: Array, jac: Function) -> Array:
+            return self._solved(fun, span, d, jac, self.t).y  # type: ignore[no-any-return]
+
+        return tangents.continuous(self.problem.f, self.solution, solve, of_start, of_sources)
+
+    def _solved(
+        self, fun: Function, t_span: Any, y0: Array, jac: Function, t_eval: Any = None
+    ) -> Any:
+        """Solve an equation of the derivatives, as the problem was solved."""
         given = {"jac": jac} if self.method.__name__ in _WITH_JACOBIAN else {}
         found = _scipy().solve_ivp(
-            fun, t_span, a, self.method, dense_output=True, **given, **self.options
+            fun, t_span, y0, self.method, t_eval, t_eval is None, **given, **self.options
         )
         if not found.success:
-            raise GraphError(f"solve_ivp: the adjoint equation was not solved: {found.message}")
+            raise GraphError(
+                f"solve_ivp: the equation of the derivatives was not solved: {found.message}"
+            )
         return found
 
-    def recorded(self, _g: Any, _operands: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    def recording(self, _operands: Sequence[Any]) -> Recording:
         raise NoRuleError(
-            'solve_ivp: adjoint="continuous" has first derivatives in reverse mode alone: use '
-            'adjoint="discrete", with the method RK45, DOP853 or RK23, or tensorgrad.jacobian with '
-            'mode="reverse"'
+            'solve_ivp: adjoint="continuous" has first derivatives alone: use adjoint="discrete", '
+            "with the method RK45, DOP853 or RK23"
         )
