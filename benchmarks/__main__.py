@@ -27,6 +27,7 @@ BENCHMARKS = {
     "layers": "training steps with LSTM, convolutions and attention, and in other libraries",
     "optimizers": "one step of Adam over 6 and 60 parameters, by hand, and in PyTorch",
     "digits": "training a classifier from a cold start, and in other libraries",
+    "convolution": "3x3 convolutions forward and backward, and in PyTorch",
     "compile": "how long compiling takes, for small and long programs, beside the calls themselves",
     "solvers": "the gradient of a fit of a differential equation, and in other libraries",
     "memory": "a long chain of operations, memory during a long training, and peak memory",

@@ -28,7 +28,6 @@ _PARAMETER = "tg.Tensor(np.zeros(3), requires_grad=True)  # an attribute of a mo
 _LOSS = "tg.nn.{}  # a function of prediction and target"
 _LAMBDA = "tg.optim.LambdaLR(optimizer, lambda t: 1 / (1 + t))  # any function of the step"
 _BATCHES = "tg.data.batches((x, y), batch_size=32, shuffle=True)"
-_OWN = "# not available: write a Module that calls NumPy functions"
 _SCALAR = "tensorgrad.scalar.{}  # one number at a time; tg.Tensor is for arrays"
 
 CURES: dict[str, dict[str, str]] = {
@@ -294,7 +293,6 @@ CURES: dict[str, dict[str, str]] = {
         "normalize": "t / np.linalg.norm(t, axis=1, keepdims=True)",
         "Unflatten": "t.reshape(2, 3, 2, 2)",
         "DataParallel": _CPU,
-        "MaxPool3d AvgPool3d Upsample interpolate": _OWN,
         "CrossEntropyLoss": _LOSS.format("cross_entropy"),
         "NLLLoss": _LOSS.format("nll_loss"),
         "MSELoss": _LOSS.format("mse_loss"),

@@ -26,8 +26,8 @@ from .module import as_input, floating
 from .windows import Padding, Size, Windows, check_fit, sizes_of, windows_of
 
 # The number of elements copied for one matrix product, few enough for the cache. Without blocks, a
-# convolution of 16 images, from 64 to 64 channels of 32x32 in float32, takes 1.4 times as long.
-_BLOCK = 1 << 18
+# depthwise convolution of 32 images, 64 channels of 28x28 in float32, takes 1.4 times as long.
+_BLOCK = 1 << 19
 
 _NAMES = "conv1d, conv2d or conv3d"
 _TRANSPOSED_NAMES = "conv_transpose1d, conv_transpose2d or conv_transpose3d"

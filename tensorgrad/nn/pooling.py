@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -18,8 +18,8 @@ from ..engine.modes import plain
 from ..engine.registry import shown_as
 from ..engine.tensor import Tensor
 from ..rules.selection import attains, masked
-from .module import Module, as_input, called
-from .windows import Size, Windows, check_fit, windows_of
+from .module import as_input
+from .windows import Size, Windows, check_fit, sizes_of, windows_of
 
 # -- sums over windows, and their pullback
 
@@ -36,7 +36,7 @@ def _window_sums_back(g: Any, _y: Any, _x: Any, which: Any, windows: Windows) ->
 
 
 @differentiable(_window_sums_back, form="linear")
-@shown_as("avg_pool1d or avg_pool2d")
+@shown_as("avg_pool1d, avg_pool2d or avg_pool3d")
 def _window_sums(x: Any, which: Any, windows: Windows) -> Any:
     outputs = windows.outputs(x.shape[-len(windows.kernel) :])
     x = windows.padded(x)
@@ -54,7 +54,7 @@ def _spread_back(g: Any, _x: Any, _y: Any, which: Any, _shape: Any, windows: Win
 
 
 @differentiable(_spread_back, form="linear")
-@shown_as("avg_pool1d or avg_pool2d")
+@shown_as("avg_pool1d, avg_pool2d or avg_pool3d")
 def _spread(y: Any, which: Any, shape: tuple[int, ...], windows: Windows) -> Any:
     axes = len(windows.kernel)
     sizes, outputs = shape[-axes:], y.shape[-axes:]
@@ -96,12 +96,63 @@ def _maxima_back(g: Any, y: Any, x: Any, windows: Windows) -> Any:
 
 
 @differentiable(_maxima_back)
-@shown_as("max_pool1d or max_pool2d")
+@shown_as("max_pool1d, max_pool2d or max_pool3d")
 def _maxima(x: Any, windows: Windows) -> Any:
     outputs = windows.outputs(x.shape[-len(windows.kernel) :])
     x = windows.padded(x, _least(x.dtype))
     first, *others = [x[(..., *windows.elements(p, outputs))] for p in windows.positions()]
     return functools.reduce(lambda y, part: np.maximum(y, part, out=y), others, first.copy("K"))
+
+
+# -- the places of maxima
+
+# Where the places are asked for, or windows differ in size, the elements of all windows are copied,
+# and the first largest of each is selected. Elsewhere, `_maxima` takes less time and memory.
+
+
+def _places(who: Any, windows: Windows, sizes: Sequence[int]) -> list[Any]:
+    """For each axis, the places of the elements of windows, shape (outputs, kernel).
+
+    Places in the padding are replaced by the next ones in the window that are not.
+    """
+    places = []
+    for n, m, k, s, (before, _), d in zip(sizes, windows.outputs(sizes), *windows, strict=True):
+        start = np.arange(m)[:, np.newaxis] * s - before
+        first, last = np.maximum(-(start // d), 0), np.minimum((n - 1 - start) // d, k - 1)
+        if np.any(first > last):
+            raise ValueError(f"{who}: a window of {windows.kernel} has no element but padding")
+        places.append(start + np.clip(np.arange(k), first, last) * d)
+    return places
+
+
+def _parts(n: int, m: int) -> tuple[Any, Any]:
+    """The first places of m parts along an axis of n elements, and those after their last ones."""
+    numbers = np.arange(m)
+    return numbers * n // m, -((numbers + 1) * -n // m)
+
+
+def _flat(places: Sequence[Any], sizes: Sequence[int]) -> Any:
+    """Places along each axis as indices of a flattened input, shape (windows, elements)."""
+    flat: Any = 0
+    axes = len(places)
+    for axis, (place, n) in enumerate(zip(places, sizes)):
+        shape = [1] * (2 * axes)
+        shape[axis], shape[axes + axis] = place.shape
+        flat = flat * n + place.reshape(shape)
+    return flat.reshape(math.prod(map(len, places)), -1)
+
+
+def _first_largest(x: Any, places: Sequence[Any]) -> tuple[Any, Any]:
+    """The first largest element of each window, and its index in the flattened input."""
+    axes = len(places)
+    lead, sizes = x.shape[:-axes], x.shape[-axes:]
+    x = x.reshape(*lead, math.prod(sizes))
+    index = _flat(places, sizes)
+    number = np.argmax(np.take(x, index, -1), -1, keepdims=True)
+    index = index.reshape(*[1] * len(lead), *index.shape)
+    index = np.take_along_axis(index, number, -1)[..., 0]
+    shape = *lead, *map(len, places)
+    return np.take_along_axis(x, index, -1).reshape(shape), index.reshape(shape)
 
 
 # -- as functions
@@ -143,12 +194,15 @@ def _checked(
     return x, windows, extended
 
 
-def _max_pool(who: Any, axes: int, x: Any, *parameters: Any) -> Any:
+def max_pool(who: Any, axes: int, x: Any, *parameters: Any, return_indices: bool = False) -> Any:
+    """The largest elements of windows; `who` is the function or layer that errors name."""
     x, _, windows = _checked(who, axes, x, *parameters)
+    if return_indices:
+        return _first_largest(x, _places(who, windows, x.shape[-axes:]))
     return _maxima(x, windows)
 
 
-def _avg_pool(
+def avg_pool(
     who: Any,
     axes: int,
     x: Any,
@@ -158,6 +212,7 @@ def _avg_pool(
     ceil_mode: bool,
     count_include_pad: bool,
 ) -> Any:
+    """The means of windows; `who` is the function or layer that errors name."""
     x, windows, extended = _checked(who, axes, x, kernel_size, stride, padding, 1, ceil_mode)
     sums = _window_sums(x, None, extended)
     if extended == windows and (count_include_pad or not any(map(any, windows.padding))):
@@ -177,13 +232,15 @@ def max_pool1d(
     padding: Size = 0,
     dilation: Size = 1,
     ceil_mode: bool = False,
-) -> Tensor:
+    return_indices: bool = False,
+) -> Any:
     """Return the largest element in each window of signals: `max_pool2d` along one axis.
 
     >>> tg.nn.max_pool1d(np.array([[1.0, 5.0, 2.0, 3.0]]), 2)
     array([[5., 3.]])
     """
-    return _max_pool("max_pool1d", 1, x, kernel_size, stride, padding, dilation, ceil_mode)
+    parameters = kernel_size, stride, padding, dilation, ceil_mode
+    return max_pool("max_pool1d", 1, x, *parameters, return_indices=return_indices)
 
 
 def max_pool2d(
@@ -193,19 +250,42 @@ def max_pool2d(
     padding: Size = 0,
     dilation: Size = 1,
     ceil_mode: bool = False,
-) -> Tensor:
+    return_indices: bool = False,
+) -> Any:
     """Return the largest element in each window of images.
 
     `x` has shape (n, channels, height, width) or (channels, height, width). Windows of
     `kernel_size` are `stride` apart, by default the kernel's size. Padding is never the largest
     element. With `ceil_mode`, the last window may reach beyond the end of the input if it starts
-    inside. The gradient goes to the first of equal elements, as in PyTorch.
+    inside. The gradient goes to the first of equal elements, as in PyTorch. With `return_indices`,
+    the result is a pair: the elements, and their indices in the flattened image.
 
     >>> tg.nn.max_pool2d(np.arange(16.0).reshape(1, 4, 4), 2)
     array([[[ 5.,  7.],
             [13., 15.]]])
+    >>> tg.nn.max_pool2d(np.eye(2)[np.newaxis], 2, return_indices=True)
+    (array([[[1.]]]), array([[[0]]]))
     """
-    return _max_pool("max_pool2d", 2, x, kernel_size, stride, padding, dilation, ceil_mode)
+    parameters = kernel_size, stride, padding, dilation, ceil_mode
+    return max_pool("max_pool2d", 2, x, *parameters, return_indices=return_indices)
+
+
+def max_pool3d(
+    x: Any,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
+    """Return the largest element in each window of volumes: `max_pool2d` along three axes.
+
+    >>> tg.nn.max_pool3d(np.arange(16.0).reshape(1, 2, 2, 4), 2)
+    array([[[[13., 15.]]]])
+    """
+    parameters = kernel_size, stride, padding, dilation, ceil_mode
+    return max_pool("max_pool3d", 3, x, *parameters, return_indices=return_indices)
 
 
 def avg_pool1d(
@@ -222,7 +302,7 @@ def avg_pool1d(
     array([[3. , 2.5]])
     """
     parameters = kernel_size, stride, padding, ceil_mode, count_include_pad
-    return _avg_pool("avg_pool1d", 1, x, *parameters)
+    return avg_pool("avg_pool1d", 1, x, *parameters)
 
 
 def avg_pool2d(
@@ -246,7 +326,92 @@ def avg_pool2d(
             [1., 1.]]])
     """
     parameters = kernel_size, stride, padding, ceil_mode, count_include_pad
-    return _avg_pool("avg_pool2d", 2, x, *parameters)
+    return avg_pool("avg_pool2d", 2, x, *parameters)
+
+
+def avg_pool3d(
+    x: Any,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Tensor:
+    """Return the mean of each window of volumes: `avg_pool2d` along three axes.
+
+    >>> tg.nn.avg_pool3d(np.arange(16.0).reshape(1, 2, 2, 4), 2)
+    array([[[[6.5, 8.5]]]])
+    """
+    parameters = kernel_size, stride, padding, ceil_mode, count_include_pad
+    return avg_pool("avg_pool3d", 3, x, *parameters)
+
+
+def lp_pool1d(
+    x: Any,
+    norm_type: float,
+    kernel_size: Size,
+    stride: Size | None = None,
+    ceil_mode: bool = False,
+) -> Tensor:
+    """Return the power mean in each window of signals: `lp_pool2d` along one axis.
+
+    >>> tg.nn.lp_pool1d(np.array([[3.0, 4.0, 0.0, 0.0]]), 2, 2)
+    array([[5., 0.]])
+    """
+    return lp_pool("lp_pool1d", 1, x, norm_type, kernel_size, stride, ceil_mode)
+
+
+def lp_pool2d(
+    x: Any,
+    norm_type: float,
+    kernel_size: Size,
+    stride: Size | None = None,
+    ceil_mode: bool = False,
+) -> Tensor:
+    """Return the root of the sum of powers in each window of images.
+
+    Shapes and parameters are those of `avg_pool2d`. With p = `norm_type`, it is the sum of x**p to
+    the power 1/p: NaN where the sum is negative. Its derivative is 0 where the sum is 0.
+
+    >>> tg.nn.lp_pool2d(np.ones((1, 4, 4)), 2, 2)
+    array([[[2., 2.],
+            [2., 2.]]])
+    """
+    return lp_pool("lp_pool2d", 2, x, norm_type, kernel_size, stride, ceil_mode)
+
+
+def lp_pool3d(
+    x: Any,
+    norm_type: float,
+    kernel_size: Size,
+    stride: Size | None = None,
+    ceil_mode: bool = False,
+) -> Tensor:
+    """Return the root of the sum of powers in each window of volumes: `lp_pool2d` along three axes.
+
+    >>> tg.nn.lp_pool3d(np.ones((1, 2, 2, 2)), 3, 2)
+    array([[[[2.]]]])
+    """
+    return lp_pool("lp_pool3d", 3, x, norm_type, kernel_size, stride, ceil_mode)
+
+
+def lp_pool(
+    who: Any,
+    axes: int,
+    x: Any,
+    norm_type: float,
+    kernel_size: Size,
+    stride: Size | None,
+    ceil_mode: bool,
+) -> Any:
+    """The power means of windows; `who` is the function or layer that errors name."""
+    if not 0 < norm_type < math.inf:
+        raise ValueError(f"{who}: norm_type={norm_type}; pass a positive number")
+    powers = as_input(x) ** norm_type
+    count = math.prod(sizes_of(who, axes, "kernel_size", kernel_size, 1))
+    sums = avg_pool(who, axes, powers, kernel_size, stride, 0, ceil_mode, True) * count
+    is_zero = sums == 0
+    return np.where(is_zero, 0, np.where(is_zero, 1, sums) ** (1 / norm_type))
 
 
 def adaptive_avg_pool1d(x: Any, output_size: int | None) -> Tensor:
@@ -255,7 +420,7 @@ def adaptive_avg_pool1d(x: Any, output_size: int | None) -> Tensor:
     >>> tg.nn.adaptive_avg_pool1d(np.array([[1.0, 5.0, 3.0]]), 2)
     array([[3., 4.]])
     """
-    return _adaptive("adaptive_avg_pool1d", 1, x, output_size)
+    return adaptive_avg_pool("adaptive_avg_pool1d", 1, x, output_size)
 
 
 def adaptive_avg_pool2d(x: Any, output_size: int | Sequence[int | None] | None) -> Tensor:
@@ -267,12 +432,56 @@ def adaptive_avg_pool2d(x: Any, output_size: int | Sequence[int | None] | None) 
     >>> tg.nn.adaptive_avg_pool2d(np.arange(16.0).reshape(1, 4, 4), 1)
     array([[[7.5]]])
     """
-    return _adaptive("adaptive_avg_pool2d", 2, x, output_size)
+    return adaptive_avg_pool("adaptive_avg_pool2d", 2, x, output_size)
 
 
-def _adaptive(who: Any, axes: int, x: Any, output_size: Any) -> Any:
+def adaptive_avg_pool3d(x: Any, output_size: int | Sequence[int | None] | None) -> Tensor:
+    """Return the means of parts of volumes: `adaptive_avg_pool2d` along three axes.
+
+    >>> tg.nn.adaptive_avg_pool3d(np.arange(8.0).reshape(1, 2, 2, 2), (2, 1, 1)).ravel()
+    array([1.5, 5.5])
+    """
+    return adaptive_avg_pool("adaptive_avg_pool3d", 3, x, output_size)
+
+
+def adaptive_max_pool1d(x: Any, output_size: int | None, return_indices: bool = False) -> Any:
+    """Return the largest elements of parts of signals: `adaptive_max_pool2d` along one axis.
+
+    >>> tg.nn.adaptive_max_pool1d(np.array([[1.0, 5.0, 3.0]]), 2)
+    array([[5., 5.]])
+    """
+    return adaptive_max_pool("adaptive_max_pool1d", 1, x, output_size, return_indices)
+
+
+def adaptive_max_pool2d(
+    x: Any, output_size: int | Sequence[int | None] | None, return_indices: bool = False
+) -> Any:
+    """Return the largest elements of parts of images: those of `adaptive_avg_pool2d`.
+
+    The gradient goes to the first of equal elements. With `return_indices`, the result is a pair:
+    the elements, and their indices in the flattened image.
+
+    >>> tg.nn.adaptive_max_pool2d(np.arange(16.0).reshape(1, 4, 4), (1, 2))
+    array([[[13., 15.]]])
+    """
+    return adaptive_max_pool("adaptive_max_pool2d", 2, x, output_size, return_indices)
+
+
+def adaptive_max_pool3d(
+    x: Any, output_size: int | Sequence[int | None] | None, return_indices: bool = False
+) -> Any:
+    """Return the largest elements of parts of volumes: `adaptive_max_pool2d` along three axes.
+
+    >>> tg.nn.adaptive_max_pool3d(np.arange(8.0).reshape(1, 2, 2, 2), (2, 1, 1)).ravel()
+    array([3., 7.])
+    """
+    return adaptive_max_pool("adaptive_max_pool3d", 3, x, output_size, return_indices)
+
+
+def _adaptive(who: Any, axes: int, x: Any, output_size: Any) -> tuple[Any, list[int]]:
+    """The input as an array, and the number of parts along each axis."""
     x = as_input(x)
-    if x.ndim <= axes:
+    if x.ndim not in (axes + 1, axes + 2):
         raise ValueError(
             f"{who}: an input of shape {x.shape} needs {axes + 1} or {axes + 2} axes: channels "
             f"and {axes} of lengths, and before them samples"
@@ -284,147 +493,33 @@ def _adaptive(who: Any, axes: int, x: Any, output_size: Any) -> Any:
             f"{who}: output_size={output_size} for an input of shape {x.shape}; pass a positive "
             f"integer or None, or {axes} of them, and an input with elements"
         )
-    for axis, (m, n) in enumerate(zip(counts, sizes), -axes):
-        x = _means(x, axis, n if m is None else m)
+    return x, [n if m is None else m for m, n in zip(counts, sizes)]
+
+
+def adaptive_avg_pool(who: Any, axes: int, x: Any, output_size: Any) -> Any:
+    """The means of parts; `who` is the function or layer that errors name."""
+    return means_of_parts(*_adaptive(who, axes, x, output_size))
+
+
+def means_of_parts(x: Any, counts: Sequence[int]) -> Any:
+    """The means of so many parts along each of the last axes."""
+    for axis, m in enumerate(counts, -len(counts)):
+        columns = np.moveaxis(x, axis, -1)
+        parts = zip(*_parts(x.shape[axis], m))
+        means = [np.mean(columns[..., start:stop], axis=-1) for start, stop in parts]
+        x = np.stack(means, axis=axis)
     return x
 
 
-def _means(x: Any, axis: int, m: int) -> Any:
-    """The means of m parts along an axis."""
-    n, x = x.shape[axis], np.moveaxis(x, axis, -1)
-    parts = [x[..., i * n // m : -((i + 1) * -n // m)] for i in range(m)]
-    return np.stack([np.mean(part, axis=-1) for part in parts], axis=axis)
-
-
-# -- as layers
-
-
-_OPTIONS = "stride", "padding", "dilation", "ceil_mode", "count_include_pad"
-
-
-class _Pool(Module):
-    axes: ClassVar[int]
-
-    def __init__(self, kernel_size: Size, stride: Size | None, padding: Size) -> None:
-        self.kernel_size = kernel_size
-        self.stride = kernel_size if stride is None else stride
-        self.padding = padding
-        windows_of(type(self).__name__, self.axes, kernel_size, self.stride, padding, 1)
-
-    def __repr__(self) -> str:
-        options = {name: vars(self)[name] for name in _OPTIONS if name in vars(self)}
-        if self.stride == self.kernel_size:
-            options["stride"] = None
-        return called(self, self.kernel_size, **options)
-
-
-class _MaxPool(_Pool):
-    def __init__(
-        self,
-        kernel_size: Size,
-        stride: Size | None = None,
-        padding: Size = 0,
-        dilation: Size = 1,
-        ceil_mode: bool = False,
-    ) -> None:
-        super().__init__(kernel_size, stride, padding)
-        self.dilation = dilation
-        self.ceil_mode = ceil_mode
-
-    def __call__(self, x: Any) -> Tensor:
-        """Return the largest element in each window."""
-        sizes = self.kernel_size, self.stride, self.padding, self.dilation
-        return _max_pool(self, self.axes, x, *sizes, self.ceil_mode)
-
-
-class MaxPool1d(_MaxPool):
-    """A layer that computes `max_pool1d`.
-
-    >>> tg.nn.MaxPool1d(2)(np.ones((5, 3, 8))).shape
-    (5, 3, 4)
-    """
-
-    axes = 1
-
-
-class MaxPool2d(_MaxPool):
-    """A layer that computes `max_pool2d`.
-
-    >>> tg.nn.MaxPool2d(3, stride=2, padding=1)(np.ones((5, 3, 8, 8))).shape
-    (5, 3, 4, 4)
-    """
-
-    axes = 2
-
-
-class _AvgPool(_Pool):
-    def __init__(
-        self,
-        kernel_size: Size,
-        stride: Size | None = None,
-        padding: Size = 0,
-        ceil_mode: bool = False,
-        count_include_pad: bool = True,
-    ) -> None:
-        super().__init__(kernel_size, stride, padding)
-        self.ceil_mode = ceil_mode
-        self.count_include_pad = count_include_pad
-
-    def __call__(self, x: Any) -> Tensor:
-        """Return the mean of each window."""
-        sizes = self.kernel_size, self.stride, self.padding
-        return _avg_pool(self, self.axes, x, *sizes, self.ceil_mode, self.count_include_pad)
-
-
-class AvgPool1d(_AvgPool):
-    """A layer that computes `avg_pool1d`.
-
-    >>> tg.nn.AvgPool1d(2)(np.ones((5, 3, 8))).shape
-    (5, 3, 4)
-    """
-
-    axes = 1
-
-
-class AvgPool2d(_AvgPool):
-    """A layer that computes `avg_pool2d`.
-
-    >>> tg.nn.AvgPool2d(2)(np.ones((5, 3, 8, 8))).shape
-    (5, 3, 4, 4)
-    """
-
-    axes = 2
-
-
-class _AdaptiveAvgPool(Module):
-    axes: ClassVar[int]
-
-    def __init__(self, output_size: int | Sequence[int | None] | None) -> None:
-        self.output_size = output_size
-
-    def __call__(self, x: Any) -> Tensor:
-        """Return the means of the parts."""
-        return _adaptive(self, self.axes, x, self.output_size)
-
-    def __repr__(self) -> str:
-        return called(self, self.output_size)
-
-
-class AdaptiveAvgPool1d(_AdaptiveAvgPool):
-    """A layer that computes `adaptive_avg_pool1d`.
-
-    >>> tg.nn.AdaptiveAvgPool1d(1)(np.ones((5, 3, 8))).shape
-    (5, 3, 1)
-    """
-
-    axes = 1
-
-
-class AdaptiveAvgPool2d(_AdaptiveAvgPool):
-    """A layer that computes `adaptive_avg_pool2d`.
-
-    >>> tg.nn.AdaptiveAvgPool2d((1, None))(np.ones((5, 3, 8, 8))).shape
-    (5, 3, 1, 8)
-    """
-
-    axes = 2
+def adaptive_max_pool(
+    who: Any, axes: int, x: Any, output_size: Any, return_indices: bool = False
+) -> Any:
+    """The largest elements of parts; `who` is the function or layer that errors name."""
+    x, counts = _adaptive(who, axes, x, output_size)
+    places = []
+    for n, m in zip(x.shape[-axes:], counts):
+        start, stop = _parts(n, m)
+        steps = np.arange(np.max(stop - start))
+        places.append(np.minimum(np.add.outer(start, steps), stop[:, np.newaxis] - 1))
+    y, index = _first_largest(x, places)
+    return (y, index) if return_indices else y

@@ -5,9 +5,11 @@ import numpy as np
 import tensorgrad as tg
 from tensorgrad import nn
 
-from .row import Op, distinct, halfway, reals
+from .row import Domain, Op, distinct, halfway, nonzero, positive, reals
 
 wide = distinct._replace(values=tuple(k / 16 for k in range(-80, 81)))
+# Places in and outside of an image, not those of its elements.
+places = Domain(tuple(k / 32 for k in (-41, -27, -17, 5, 15, 21, 29, 37)))
 
 ROWS = [
     # -- convolution
@@ -39,6 +41,25 @@ ROWS = [
     Op("max_pool1d", lambda x: nn.max_pool1d(x, 2), distinct, shapes=[(1, 5), (2, 1, 4), (0, 2, 2)], analytic=False),
     Op("max_pool2d 3, stride 2, padding 1, squared", lambda x: nn.max_pool2d(x, 3, 2, 1) ** 2, distinct, shapes=[(1, 4, 5)], analytic=False),
     Op("max_pool2d dilation, ceil", lambda x: nn.max_pool2d(x, 2, 2, 0, (2, 1), True), wide, shapes=[(1, 2, 5, 6)], analytic=False),
+    Op("max_pool3d", lambda x: nn.max_pool3d(x, (1, 2, 2), 1), distinct, shapes=[(1, 2, 2, 3)], analytic=False),
+    Op("max_pool2d with indices", lambda x: nn.max_pool2d(x, 2, 1, 1, 1, False, True)[0] ** 2, distinct, shapes=[(1, 3, 4), (0, 1, 2, 2)], analytic=False),
+    Op("adaptive_max_pool2d", lambda x: nn.adaptive_max_pool2d(x, (2, None)) ** 2, distinct, shapes=[(1, 3, 2), (2, 1, 2, 2)], analytic=False),
+    Op("max_unpool1d", lambda x: nn.max_unpool1d(x, [[0, 3]], 2), reals, shapes=[(1, 2)]),
+    Op("max_unpool2d", lambda x: nn.max_unpool2d(x, [[[3, 1], [8, 12]]], 2, 2, 0, (4, 5)) ** 2, reals, shapes=[(1, 2, 2)]),
+    Op("avg_pool3d", lambda x: nn.avg_pool3d(x, (1, 2, 2), 1), reals, shapes=[(1, 1, 2, 2, 3)]),
+    Op("lp_pool1d", lambda x: nn.lp_pool1d(x, 2, 2, 1), nonzero, shapes=[(1, 4)], analytic=False),
+    Op("lp_pool2d", lambda x: nn.lp_pool2d(x, 3, 2), positive, shapes=[(1, 2, 4)]),
+    Op("adaptive_avg_pool3d", lambda x: nn.adaptive_avg_pool3d(x, (1, 2, None)), reals, shapes=[(1, 2, 3, 1)]),
+    # -- sampling
+    Op("interpolate nearest", lambda x: nn.interpolate(x, (2, 5)) ** 2, reals, shapes=[(1, 1, 3, 2)]),
+    Op("interpolate linear", lambda x: nn.interpolate(x, scale_factor=1.5, mode="linear") ** 2, reals, shapes=[(1, 2, 4), (0, 1, 2)]),
+    Op("interpolate bicubic", lambda x: nn.interpolate(x, (3, 4), mode="bicubic", align_corners=True), reals, shapes=[(1, 1, 2, 3)]),
+    Op("interpolate area", lambda x: nn.interpolate(x, 2, mode="area"), reals, shapes=[(1, 1, 3)]),
+    Op("affine_grid", lambda theta: nn.affine_grid(theta, (2, 1, 2, 3)) ** 2, reals, shapes=[(2, 2, 3)]),
+    Op("grid_sample", nn.grid_sample, reals, places, shapes=[((1, 2, 3, 4), (1, 2, 1, 2)), ((2, 1, 2, 2, 2), (2, 1, 1, 2, 3))], analytic=False),
+    Op("grid_sample bicubic", lambda x, grid: nn.grid_sample(x, grid, "bicubic", "border"), reals, places, shapes=[((1, 1, 3, 3), (1, 1, 2, 2))], analytic=False),
+    Op("grid_sample reflection", lambda x, grid: nn.grid_sample(x, grid, "bilinear", "reflection", True), reals, places, shapes=[((1, 1, 3, 4), (1, 1, 2, 2))], analytic=False),
+    Op("grid_sample nearest", lambda x: nn.grid_sample(x, [[[[0.3, -0.4], [1.5, 0.0]]]], "nearest"), reals, shapes=[(1, 2, 3, 4)]),
     Op("avg_pool1d", lambda x: nn.avg_pool1d(x, 2, 1), reals, shapes=[(1, 5), (0, 2, 2)]),
     Op("avg_pool2d padding, ceil", lambda x: nn.avg_pool2d(x, 3, 2, 1, True), reals, shapes=[(1, 4, 5)]),
     Op("avg_pool2d padding not counted", lambda x: nn.avg_pool2d(x, 2, 2, 1, count_include_pad=False), reals, shapes=[(1, 2, 3)]),
