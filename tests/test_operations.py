@@ -409,6 +409,27 @@ def complex_numbers(op: Op, shapes: tuple[Shape, ...]) -> None:
     assert_allclose(total, numeric, rtol=1e-5, atol=1e-5)
 
 
+def complex_samples(op: Op) -> list[Any]:
+    return [] if op.name in RAGGED else complex_shapes(op)
+
+
+@law(complex_samples, one_row_in=8)
+def vmap_of_complex_numbers(op: Op, shapes: tuple[Shape, ...]) -> None:
+    rng = np.random.default_rng(6)
+    samples = [op.draw_complex(rng, shapes) for _ in range(3)]
+    try:
+        expected = np.stack([np.asarray(op.fun(*sample)) for sample in samples])
+    except (TypeError, np.exceptions.ComplexWarning):
+        return
+    seed, everything = random_like(rng, expected[0]), tuple(range(len(shapes)))
+    together = [np.stack(arrays) for arrays in zip(*samples, strict=True)]
+    assert_near(tg.vmap(op.fun)(*together), expected)
+    gradient = tg.grad(lambda *xs: dot(seed, op.fun(*xs)), everything)
+    each = zip(*(gradient(*sample) for sample in samples), strict=True)
+    for actual, wanted in zip(tg.vmap(gradient)(*together), each, strict=True):
+        assert_near(actual, np.stack(wanted))
+
+
 def test_what_the_law_of_complex_numbers_leaves_out_is_in_the_table() -> None:
     names = {name for name in NOT_COMPLEX.keys() | ONCE_BY_COMPLEX if "scipy" not in name}
     assert names <= {op.name for op in OPERATIONS}
