@@ -29,8 +29,8 @@ ROWS = [
     Op("conv_transpose3d", lambda x, w: nn.conv_transpose3d(x, w, None, 2) ** 2, reals, reals, shapes=[((1, 1, 1, 1, 2), (1, 1, 2, 2, 2))]),
     Op("Conv1d circular", lambda x, w, b: _with(nn.Conv1d(1, 2, 3, padding=1, padding_mode="circular", rng=0), w, b)(x), reals, reals, reals, shapes=[((2, 1, 3), (2, 1, 3), (2,))]),
     # -- padding and rearrangement
-    Op("pad", lambda x: nn.pad(x, (1, -1, 0, 2), value=0.5), reals, shapes=[(2, 3), (2, 1, 3)]),
-    Op("pad reflect", lambda x: nn.pad(x, (2, 1), "reflect") ** 2, reals, shapes=[(2, 3)]),
+    Op("nn.pad", lambda x: nn.pad(x, (1, -1, 0, 2), value=0.5), reals, shapes=[(2, 3), (2, 1, 3)]),
+    Op("nn.pad reflect", lambda x: nn.pad(x, (2, 1), "reflect") ** 2, reals, shapes=[(2, 3)]),
     Op("unfold", lambda x: nn.unfold(x, (2, 1), 1, (1, 0), 2), reals, shapes=[(2, 1, 3, 2), (1, 2, 3), (0, 1, 2, 2)]),
     Op("fold", lambda x: nn.fold(x, (2, 3), 2, 1, 1, (2, 1)), reals, shapes=[(1, 8, 8), (4, 8), (0, 4, 8)]),
     Op("unfold squared", lambda x: nn.unfold(x, 2) ** 2, reals, shapes=[(1, 3, 3)]),
