@@ -100,18 +100,15 @@ def gradcheck(
         if failed.any():
             if not raise_exception:
                 return False
-            worst = np.unravel_index(np.argmax(error), error.shape)
-            x, y = arguments[i], plainly(*points)
-            index, part = _located(x, int(worst[1]))
-            row, y_part = _located(y, int(worst[0]))
-            element = np.ravel_multi_index(row, y.shape) if row else 0
+            row, column = (int(k) for k in np.unravel_index(np.argmax(error), error.shape))
             raise GradcheckError(
-                f"gradcheck: input {i} at index {index}{part}, output element {element}{y_part}: "
-                f"analytic {analytic[worst]:.10g}, numeric {numeric[worst]:.10g} "
+                f"gradcheck: input {i} at {_located(arguments[i], column)}, output at "
+                f"{_located(plainly(*points), row)}: "
+                f"analytic {analytic[row, column]:.10g}, numeric {numeric[row, column]:.10g} "
                 f"({failed.sum()} of {failed.size} derivatives disagree)"
                 + (
-                    _kinks(with_checked, points, checked.index(i), int(worst[1]), eps)
-                    or _triangle(analytic, numeric, x)
+                    _kinks(with_checked, points, checked.index(i), column, eps)
+                    or _triangle(analytic, numeric, arguments[i])
                     or _choice(with_checked, points, method)
                 )
             )
@@ -127,13 +124,13 @@ def _parts(a: Array) -> Array:
     return a.view(np.finfo(a.dtype).dtype) if a.dtype.kind == "c" else a
 
 
-def _located(a: Array, k: int) -> tuple[tuple[int, ...], str]:
+def _located(a: Array, k: int) -> str:
     """The index of the element that number k of `_parts` belongs to, and the name of the part."""
     part = ""
     if a.dtype.kind == "c":
         k, imaginary = divmod(k, 2)
         part = ", imaginary part" if imaginary else ", real part"
-    return tuple(int(i) for i in np.unravel_index(k, a.shape)), part
+    return f"index {tuple(int(i) for i in np.unravel_index(k, a.shape))}{part}"
 
 
 def _moved(x: Array, k: int, step: float) -> Array:

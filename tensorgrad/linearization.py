@@ -166,8 +166,7 @@ class Linearized:
         ]
 
     def gradient(self) -> Any:
-        """The gradient of the sum of the results, which are real; or, of holomorphic functions,
-        the complex derivative."""
+        """The gradient of the sum of the results; of a holomorphic function, its derivative."""
         for y in self.results:
             if self.holomorphic and y.dtype.kind != "c":
                 raise TypeError(
