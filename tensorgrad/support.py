@@ -9,7 +9,7 @@ from inspect import isclass, ismodule
 
 import numpy as np
 
-from . import nn, special
+from . import nn, solvers, special
 from .engine.registry import COMPOSITES, CONSTANTS, IN_PLACE, RULES
 from .engine.tensor import Tensor
 from .engine.typing import Function
@@ -113,7 +113,7 @@ def about(name: str) -> str:
     numpy.ceil: piecewise constant: the result requires no grad
     """
     known = _known()
-    for short, long in {"np": "numpy", "tg": "tensorgrad", "scipy": "tensorgrad"}.items():
+    for short, long in FULL_NAMES.items():
         name = long + name.removeprefix(short) if name.startswith(f"{short}.") else name
     found = [text for full, text in known.items() if f".{full}".endswith(f".{name}")]
     if found:
@@ -123,7 +123,8 @@ def about(name: str) -> str:
     ends = {full.rpartition(".")[2]: full for full in known}
     close = [ends[match] for match in difflib.get_close_matches(end, ends)]
     raise LookupError(
-        f"no function of numpy, tensorgrad.nn or tensorgrad.special is called {name!r}"
+        "no function of numpy, tensorgrad.nn, tensorgrad.solvers or tensorgrad.special is called "
+        f"{name!r}"
         + (f"; here it is {cure.removeprefix('# ')}" if cure else "")
         + (f"; similar names: {', '.join(close)}" if close and not cure else "")
     )
@@ -147,16 +148,22 @@ def _known() -> dict[str, str]:
         for method in METHODS if isinstance(fun, np.ufunc) and kind == "differentiable" else ():
             if getattr(np.ufunc, method) in COMPOSITES or getattr(fun, method) in RULES:
                 descriptions[f"numpy.{name}.{method}"] = f"numpy.{name}.{method}: differentiable"
-    for module in nn, special:
-        for name in dir(module):
+    for module in nn, solvers, special:
+        for name in module.__all__ if module is solvers else dir(module):
             if name.islower() and not name.startswith("_"):
-                note = f"; {NEEDS_SCIPY}" if module is special and special.needs_scipy(name) else ""
+                needs = module is solvers or (module is special and special.needs_scipy(name))
+                note = f"; {NEEDS_SCIPY}" if needs else ""
                 descriptions[f"{module.__name__}.{name}"] = (
                     f"{module.__name__}.{name}: differentiable{note}"
                 )
     return descriptions
 
 
+# What the beginning of a name stands for.
+FULL_NAMES = {
+    "np": "numpy", "tg": "tensorgrad", "scipy.integrate": "tensorgrad.solvers",
+    "scipy.optimize": "tensorgrad.solvers", "scipy": "tensorgrad",
+}  # fmt: skip
 NEEDS_SCIPY = "it needs SciPy: python -m pip install scipy"
 METHODS = "outer", "reduce", "accumulate", "reduceat", "at"
 

@@ -186,3 +186,11 @@ def test_messages_name_what_the_user_called() -> None:
     seen = []
     tg.grad(lambda v: (seen.append(str(v._node)), v.sum())[1])(np.ones(3))
     assert seen[0].startswith("argument (shape (3,)")
+
+
+@pytest.mark.parametrize(
+    "name", ["scipy.optimize.root", "scipy.integrate.quad", "tg.solvers.odeint"]
+)
+def test_solvers_are_found_by_scipys_names(name: str) -> None:
+    found = support.about(name)
+    assert found.startswith(f"tensorgrad.solvers.{name.rpartition('.')[2]}: differentiable; ")
