@@ -172,6 +172,30 @@ def _flat(problem: Problem, function: Callable[[Flat], Any]) -> Training:
     return Training(function(program), lambda: program.weights)
 
 
+def multiply_adds() -> Engine:
+    """A step's multiply-adds on registers alone: no processor core is faster than that."""
+    from . import limits
+
+    def training(problem):
+        widths = [problem.weights[0].shape[1], *map(len, problem.weights[1::2])]
+        function = limits.multiply_adds(widths, problem.batch, problem.weights[0].dtype)
+        return Training(lambda *_: function(), list)
+
+    return Engine(training, equal=False)
+
+
+def memory() -> Engine:
+    """Reading and writing the parameters, and what the optimizer keeps of each, once."""
+    from . import limits
+
+    def training(problem):
+        parts = initial(problem, np.asarray)
+        function = limits.memory(sum(array.nbytes for part in parts for array in part))
+        return Training(lambda *_: function(), list)
+
+    return Engine(training, equal=False)
+
+
 def by_hand() -> Engine:
     def training(problem):
         state, k = initial(problem, np.copy), 0
@@ -508,6 +532,8 @@ ENGINES: dict[str, Callable[[], Engine]] = {
     "tensorgrad native scan": functools.partial(tensorgrad_scan, "llvm"),
     "flat program": flat,
     "matrix products": products,
+    "multiply-adds": multiply_adds,
+    "memory": memory,
     "NumPy by hand": by_hand,
     "PyTorch": pytorch,
     "PyTorch nn, optim": pytorch_modules,
