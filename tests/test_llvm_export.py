@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import tensorgrad as tg
+from tensorgrad.compiler.ir import PACKAGE
 from tensorgrad.errors import TraceError
 
 from .depth import one_in
@@ -184,9 +185,22 @@ def test_indices_are_checked(tmp_path: Path) -> None:
     assert status == 0
     assert_same(results, [table.numpy()[[4, 0]]])
     header = (tmp_path / "f.h").read_text()
-    assert "0, or 1 if a check fails, as of an index (test_llvm_export.py:" in header
+    assert "0, or 1 if a check fails, such as of an index (test_llvm_export.py:" in header
     for outside in (5, -6):
         assert called_in_c(tmp_path, plan, [np.array([0, outside])], like)[0] == 1
+
+
+@needs_cc
+def test_decisions_are_those_of_the_traced_call(tmp_path: Path) -> None:
+    """Code of the library may decide by an element; where it decides otherwise, 1 is returned."""
+    names: dict[str, Any] = {}
+    decides = "def f(x):\n    return x + 1 if x[0] > 0 else x"
+    exec(compile(decides, PACKAGE + "decides.py", "exec"), names)
+    plan = tg.compile(names["f"]).lower(np.ones(2))
+    for x, expected in ((np.array([0.5, -1.0]), 0), (np.array([-0.5, 1.0]), 1)):
+        status, results = called_in_c(tmp_path, plan, [x], [x])
+        assert status == expected
+        assert status or np.array_equal(results[0], x + 1)
 
 
 @needs_cc
@@ -322,8 +336,8 @@ def test_what_cannot_be_exported(tmp_path: Path) -> None:
     cases: list[tuple[Any, Any, str]] = [
         (np.linalg.inv, x, r"inv at .* cannot become native code: native code does not know it"),
         (tg.nn.Dropout(0.5, rng=0), x, r"random numbers are drawn.*call eval\(\)"),
-        (tg.nn.BatchNorm1d(3), x, r"an array is changed.*call eval\(\)"),
-        (lambda x: tg.cond(x[0, 0] > 0, np.sin, np.cos, x), x, "cannot"),
+        (tg.nn.BatchNorm1d(3), x, r"an array from outside is changed.*call eval\(\)"),
+        (lambda x: tg.cond(x[0, 0] > 0, np.sin, np.cos, x), x, "cond at .* cannot become"),
         (sets_gradients, x, "sets gradients"),
         (np.sin, x.T.copy().T[:, :2], "does not lie by rows"),
         (np.abs, x + 1j, "x0? is of complex128"),

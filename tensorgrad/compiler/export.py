@@ -224,7 +224,7 @@ class _Header:
         yield "Arrays lie by rows, and do not overlap."
         if exported.checks:
             where = ", ".join(map(os.path.basename, exported.checks))
-            yield f"The function returns 0, or 1 if a check fails, as of an index ({where}):"
+            yield f"The function returns 0, or 1 if a check fails, such as of an index ({where}):"
             yield "the results are undefined then."
         yield from self._about_memory()
         called = ", ".join(exported.calls)

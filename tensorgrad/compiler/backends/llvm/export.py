@@ -87,7 +87,7 @@ def export(
     values = [*program.inputs, *program.outputs]
     with runtime.made_for(target):
         body = bodies.body("body", calls, [*values, *block.firsts])
-    checks = dict.fromkeys(c.location for c in calls if isinstance(c.fun, Check))
+    checks = dict.fromkeys(c.location for c in calls if isinstance(c.fun, (Check, Guard)))
     _add_function(bodies.module, name, body, len(values), block, bool(checks))
     scratch = _settle(bodies.module, threads)
     code, assembly = runtime.compiled_for(bodies.module, target)
@@ -120,13 +120,7 @@ def _require_forward(call: Call) -> None:
     if isinstance(call.fun, Draw):
         what, cure = "random numbers are drawn", "or draw them outside and pass them"
     elif any(v.storage.home == "state" for v in call.changes):
-        what, cure = "an array is changed that the function neither makes nor returns", "or return"
-        cure += " the new one"
-    elif isinstance(call.fun, Guard):
-        raise TraceError(
-            f"export: {call.location}: what is computed depends on an element, which cannot be "
-            "exported: use np.where"
-        )
+        what, cure = "an array from outside is changed", "or return the new one"
     else:
         return
     raise TraceError(
