@@ -106,6 +106,8 @@ SCHEDULES: dict[str, Callable[[Any, Any], Any]] = {
     "exponential": lambda s, o: s.ExponentialLR(o, 0.9),
     "cosine": lambda s, o: s.CosineAnnealingLR(o, 15),
     "cosine to": lambda s, o: s.CosineAnnealingLR(o, T_max=40, eta_min=0.01),
+    "restarts": lambda s, o: s.CosineAnnealingWarmRestarts(o, 7),
+    "longer and longer": lambda s, o: s.CosineAnnealingWarmRestarts(o, 3, T_mult=2, eta_min=0.01),
     "warm-up": lambda s, o: s.LinearLR(o),
     "warm-up of 20": lambda s, o: s.LinearLR(o, 0.01, 0.5, 20),
     "lambda": lambda s, o: s.LambdaLR(o, lambda t: 1 / (1 + t)),

@@ -85,6 +85,7 @@ from .convolution_layers import (
     ConvTranspose2d,
     ConvTranspose3d,
 )
+from .ctc import ctc_loss
 from .distances import cdist, pdist
 from .dropout import (
     AlphaDropout,
@@ -391,6 +392,7 @@ __all__ = [
     "cosine_embedding_loss",
     "cosine_similarity",
     "cross_entropy",
+    "ctc_loss",
     "dropout",
     "dropout1d",
     "dropout2d",

@@ -57,7 +57,7 @@ def _sigmoid(x: Any) -> Any:
     return np.tanh(0.5 * x) * 0.5 + 0.5  # precise, and it never overflows or warns
 
 
-def _walk(step: Function, start: Any, xs: Any, reverse: bool = False) -> tuple[Any, list[Any]]:
+def run_steps(step: Function, start: Any, xs: Any, reverse: bool = False) -> tuple[Any, list[Any]]:
     """Return the state after the last step, and what else the steps returned, stacked.
 
     `step(state, items)` gets an item of each of the xs; with `reverse`, the last one comes first.
@@ -97,7 +97,7 @@ def _rnn_back(g: Any, out: Any, _x: Any, h: Any, weight: Any, rectify: bool = Fa
         share = masked(back, slope) if rectify else back * slope
         return share @ weight, share
 
-    (back,), (share,) = _walk(step, (np.zeros_like(h),), (g, slope), reverse=True)
+    (back,), (share,) = run_steps(step, (np.zeros_like(h),), (g, slope), reverse=True)
     return share, back, _rows(share).mT @ _rows(_before(h, states))
 
 
@@ -112,7 +112,7 @@ def rnn_walk(x: Any, h: Any, weight: Any, rectify: bool = False) -> Any:
         h = np.maximum(h, 0) if rectify else np.tanh(h)
         return h, h
 
-    return tuple(_walk(step, (h,), (x,))[1])
+    return tuple(run_steps(step, (h,), (x,))[1])
 
 
 def _gru_back(g: Any, out: Any, x: Any, h: Any, weight: Any, bias: Any) -> Any:
@@ -131,7 +131,7 @@ def _gru_back(g: Any, out: Any, x: Any, h: Any, weight: Any, bias: Any) -> Any:
         share = (total[:, None] * slopes).reshape(x.shape[1:])
         return total * z + share @ weight, total
 
-    (back,), (total,) = _walk(step, (np.zeros_like(h),), (g, z, slopes), reverse=True)
+    (back,), (total,) = run_steps(step, (np.zeros_like(h),), (g, z, slopes), reverse=True)
     share = _rows((total[:, :, None] * slopes).reshape(x.shape))
     x_share = np.concatenate([share[:, : -h.shape[1]], _rows(total * new)], -1).reshape(x.shape)
     return x_share, back, share.mT @ _rows(before), share
@@ -155,7 +155,7 @@ def gru_walk(x: Any, h: Any, weight: Any, bias: Any) -> Any:
         h = n + gates[:, size:] * (h - n)
         return h, h
 
-    return tuple(_walk(step, (h,), np.split(x, [2 * size], -1))[1])
+    return tuple(run_steps(step, (h,), np.split(x, [2 * size], -1))[1])
 
 
 def _lstm_back(g: Any, out: Any, x: Any, h: Any, c: Any, weight: Any) -> Any:
@@ -176,7 +176,7 @@ def _lstm_back(g: Any, out: Any, x: Any, h: Any, c: Any, weight: Any) -> Any:
         return share @ weight, back_c * f, share
 
     start, xs = (np.zeros_like(h), np.zeros_like(c)), (gh, gc, by_cell, f, slopes)
-    (back_h, back_c), (share,) = _walk(step, start, xs, reverse=True)
+    (back_h, back_c), (share,) = run_steps(step, start, xs, reverse=True)
     return share, back_h, back_c, _rows(share).mT @ _rows(before_h)
 
 
@@ -200,7 +200,7 @@ def lstm_walk(x: Any, h: Any, c: Any, weight: Any) -> Any:
         h = gates[:, 3 * size :] * np.tanh(c)
         return h, c, h, c
 
-    return tuple(_walk(step, (h, c), (x * slope,))[1])
+    return tuple(run_steps(step, (h, c), (x * slope,))[1])
 
 
 # -- base classes of cells and layers

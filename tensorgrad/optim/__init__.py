@@ -25,15 +25,16 @@ from .base import Optimizer
 from .clipping import clip_grad_norm, clip_grad_value
 from .lbfgs import LBFGS
 from .optimizers import SGD, Adagrad, Adam, AdamW, Lion, RMSprop
+from .plateau import ReduceLROnPlateau
 from .schedules import (
     CosineAnnealingLR,
+    CosineAnnealingWarmRestarts,
     ExponentialLR,
     LambdaLR,
     LinearLR,
     LRScheduler,
     MultiStepLR,
     OneCycleLR,
-    ReduceLROnPlateau,
     SequentialLR,
     StepLR,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "CosineAnnealingLR",
+    "CosineAnnealingWarmRestarts",
     "ExponentialLR",
     "ExponentialMovingAverage",
     "LRScheduler",

@@ -15,13 +15,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from ..engine.interpreter import Tracing
-from ..engine.modes import mode, plain
+from ..engine.modes import mode
 from ..engine.registry import shown_as
 from ..guide import guide
 from .base import Optimizer
 
 
-class _Schedule:
+class Schedule:
     """The checks and the saved state that all schedules share."""
 
     read_once: ClassVar[tuple[str, ...]] = ()
@@ -116,7 +116,7 @@ def _copies(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @guide
-class LRScheduler(_Schedule):
+class LRScheduler(Schedule):
     """The base class of schedules that are functions of the number of steps.
 
     A subclass defines `_lr(base, t)`: the learning rate after `t` steps, if it is `base` at first.
@@ -328,6 +328,46 @@ class CosineAnnealingLR(LRScheduler):
         return _cosine(base, self.eta_min, t / self.T_max)
 
 
+class CosineAnnealingWarmRestarts(LRScheduler):
+    """The learning rate falls along a cosine to `eta_min`, and starts again, several times.
+
+    The first fall takes `T_0` steps, and each other one `T_mult` times as many as the last.
+    Loshchilov and Hutter, SGDR: Stochastic gradient descent with warm restarts, 2017.
+
+    >>> optimizer = tg.optim.SGD([tg.Tensor(1.0, requires_grad=True)], lr=1.0)
+    >>> schedule = tg.optim.CosineAnnealingWarmRestarts(optimizer, T_0=2, T_mult=2)
+    >>> rates = []
+    >>> for _ in range(6):
+    ...     schedule.step()
+    ...     rates += schedule.get_last_lr()
+    >>> [round(rate, 2) for rate in rates]
+    [0.5, 1.0, 0.85, 0.5, 0.15, 1.0]
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        T_0: int,  # noqa: N803
+        T_mult: int = 1,  # noqa: N803
+        eta_min: float = 0.0,
+    ) -> None:
+        self._require(
+            T_0 >= 1 and T_mult >= 1 and int(T_0) == T_0 and T_mult == int(T_mult),
+            f"T_0 {T_0} and T_mult {T_mult} must be integers of at least 1",
+        )
+        self.T_0, self.T_mult, self.eta_min = T_0, T_mult, eta_min
+        super().__init__(optimizer)
+
+    def _lr(self, base: float, t: int) -> float:
+        length = self.T_0
+        if self.T_mult == 1:
+            t %= length
+        while t >= length:
+            t -= length
+            length *= self.T_mult
+        return _cosine(base, self.eta_min, t / length)
+
+
 def _cosine(start: float, end: float, fraction: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * fraction)) / 2
 
@@ -520,86 +560,3 @@ class SequentialLR(LRScheduler):
 
     def _write(self) -> None:
         self._current()._write()
-
-
-class ReduceLROnPlateau(_Schedule):
-    """Multiply the learning rate by `factor` if a metric has not improved for `patience` steps.
-
-    To improve is to fall with `mode="min"`, and to rise with `"max"`, by more than `threshold`:
-    with `threshold_mode="rel"`, that is a fraction of the absolute value of the best metric so far,
-    with `"abs"`, a difference. The `cooldown` steps after a reduction do not count. The learning
-    rate stays at or above `min_lr`, a number or a list with one for each group. A reduction by
-    `eps` or less is not made.
-
-    >>> optimizer = tg.optim.SGD([tg.Tensor(1.0, requires_grad=True)], lr=1.0)
-    >>> schedule = tg.optim.ReduceLROnPlateau(optimizer, patience=1)
-    >>> for loss in (3.0, 2.0, 2.0, 2.0):
-    ...     schedule.step(loss)
-    >>> schedule.get_last_lr()
-    [0.1]
-    """
-
-    read_once = ("min_lr",)
-
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        mode: Literal["min", "max"] = "min",
-        factor: float = 0.1,
-        patience: int = 10,
-        threshold: float = 1e-4,
-        threshold_mode: Literal["rel", "abs"] = "rel",
-        cooldown: int = 0,
-        min_lr: float | Sequence[float] = 0.0,
-        eps: float = 1e-8,
-    ) -> None:
-        self._require_optimizer(optimizer)
-        self._require(0 <= factor < 1, f"factor {factor} must be from 0 to below 1")
-        self._require(mode in ("min", "max"), f'mode {mode!r} must be "min" or "max"')
-        self._require(
-            threshold_mode in ("rel", "abs"),
-            f'threshold_mode {threshold_mode!r} must be "rel" or "abs"',
-        )
-        self.optimizer = optimizer
-        self.min_lrs = [*min_lr] if isinstance(min_lr, Sequence) else [min_lr]
-        self._for_each("min_lr", self.min_lrs)
-        self.mode, self.factor, self.patience = mode, factor, patience
-        self.threshold, self.threshold_mode = threshold, threshold_mode
-        self.cooldown, self.eps = cooldown, eps
-        self.best = math.inf if mode == "min" else -math.inf
-        self.last_epoch = self.num_bad_epochs = self.cooldown_counter = 0
-
-    def _better(self, metric: float) -> bool:
-        if math.isinf(self.best):  # a fraction of infinity would be no margin
-            return metric < self.best if self.mode == "min" else metric > self.best
-        margin = self.threshold * (abs(self.best) if self.threshold_mode == "rel" else 1)
-        return metric < self.best - margin if self.mode == "min" else metric > self.best + margin
-
-    def step(self, metrics: Any) -> None:
-        """Take the metric of an epoch, a number or a tensor of one, and reduce if it is time."""
-        self._each_time(plain(metrics))
-
-    def _advance(self, metrics: Any) -> None:
-        metric = float(metrics.item() if hasattr(metrics, "item") else metrics)
-        self.last_epoch += 1
-        if self._better(metric):
-            self.best, self.num_bad_epochs = metric, 0
-        else:
-            self.num_bad_epochs += 1
-        if self.cooldown_counter > 0:
-            self.cooldown_counter -= 1
-            self.num_bad_epochs = 0
-        if self.num_bad_epochs > self.patience:
-            self._reduce()
-            self.cooldown_counter, self.num_bad_epochs = self.cooldown, 0
-
-    def _reduce(self) -> None:
-        floors = self._for_each("min_lr", self.min_lrs)
-        for group, floor in zip(self.optimizer.param_groups, floors):
-            lr = max(group["lr"] * self.factor, floor)
-            if group["lr"] - lr > self.eps:
-                group["lr"] = lr
-
-    def get_last_lr(self) -> list[float]:
-        """The learning rates, one for each group."""
-        return self._group_lrs()
