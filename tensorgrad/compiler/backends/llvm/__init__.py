@@ -4,7 +4,7 @@ It needs the library llvmlite, which is imported when a program is first compile
 
     kernels      what native code computes in one go: loop nests and products
     bodies       what a call computes for each index
-    lowering     calls of a program become kernels
+    lowering     calls of a program become kernels, some of them first expanded to other calls
     registers    registers of any dtype
     nests        a loop nest becomes LLVM's code
     products     and so does a product of matrices

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeAlias
 
@@ -32,7 +32,12 @@ _NUMBERS: Mapping[Function, np.ufunc] = {
     operator.add: np.add, operator.sub: np.subtract, operator.mul: np.multiply,
     operator.truediv: np.divide, operator.gt: np.greater, power: np.power, math.sqrt: np.sqrt,
 }  # fmt: skip
-_REDUCED = frozenset({np.add, np.multiply, np.maximum, np.minimum})
+_REDUCED = frozenset({np.add, np.multiply, np.maximum, np.minimum, np.logaddexp})
+_ACCUMULATED: Mapping[Function, np.ufunc] = {
+    np.cumsum: np.add, np.ndarray.cumsum: np.add, np.cumprod: np.multiply,
+    np.ndarray.cumprod: np.multiply,
+}  # fmt: skip
+_OF_BOOLS: Mapping[Function, np.ufunc] = {np.logical_or: np.maximum, np.logical_and: np.minimum}
 _ERRORS = frozenset({"ignore", "warn"})  # of NumPy's settings, those that let native code run
 
 
@@ -49,33 +54,39 @@ class Unknown(Exception):  # noqa: N818 (no error: the call stays as it is)
     """Native code does not know how to make a call; the message says why."""
 
 
-class Indexed(NamedTuple):
-    """Elements of a value that indices choose along one of its axes, of a size.
+class Index(NamedTuple):
+    """Indices that choose elements along an axis of a size, `step` elements of memory apart.
 
-    They are `step` elements of memory apart. The strides are those of the other axes, and of the
-    indices, along the axes of a nest.
+    The strides of the indices are those along the axes of a nest.
     """
 
     value: Value
     strides: tuple[int, ...]
-    chosen: Value
-    chosen_strides: tuple[int, ...]
     size: int
     step: int
-    axis: int  # which of them that is
+    axis: int
+
+    @property
+    def place(self) -> Place:
+        """Where the indices lie."""
+        return Place(self.value.storage, self.value.offset, self.strides, self.value.dtype)
+
+
+class Indexed(NamedTuple):
+    """Elements of a value that indices choose along some of its axes.
+
+    The strides are those of the other axes, along the axes of a nest.
+    """
+
+    value: Value
+    strides: tuple[int, ...]
+    indices: tuple[Index, ...]
     clips: bool = False
 
     @property
     def place(self) -> Place:
         """Where the elements lie: anywhere in the value."""
         return Place(self.value.storage, self.value.offset, (), self.value.dtype)
-
-    @property
-    def chosen_place(self) -> Place:
-        """Where the indices lie."""
-        return Place(
-            self.chosen.storage, self.chosen.offset, self.chosen_strides, self.chosen.dtype
-        )
 
 
 class Body(NamedTuple):
@@ -92,6 +103,7 @@ class Body(NamedTuple):
     reduce: np.ufunc | None = None
     axes: tuple[int, ...] = ()
     scatter: Indexed | None = None  # of the target, with which `reduce` combines the result
+    sequence: int | None = None  # an axis along which an index needs the result of the one before
 
     @property
     def reads(self) -> list[Value]:
@@ -99,7 +111,7 @@ class Body(NamedTuple):
         found: list[Value] = []
         for a in (*self.operands, self.scatter):
             if isinstance(a, Indexed):
-                found += [a.value, a.chosen]
+                found += [a.value, *(index.value for index in a.indices)]
             elif isinstance(a, Value) and number_of(a) is None:
                 found.append(a)
         return found
@@ -160,6 +172,8 @@ def part_of(call: Call) -> Product | Guard | Check | Draw | list[Body]:
         raise Unknown("floating-point errors are not ignored")
     if op_of(call.fun).pattern == "join":
         return [*map(_checked, _joined(call))]
+    if call.fun in _ACCUMULATED or name_of(call.fun).endswith(".accumulate"):
+        return [*map(_checked, _accumulated(call))]
     product = _product(call)
     return [body_of(call)] if product is None else product
 
@@ -183,7 +197,7 @@ def _checked(body: Body) -> Body:
         raise Unknown(f"native code does not know it for {body.dtypes[0]}")
     if not math.prod(body.shape):
         raise Unknown("there are no elements")
-    if _reads_what_it_writes(body):
+    if body.sequence is None and _reads_what_it_writes(body):
         raise Unknown("it reads elements that it writes for other indices")
     return body
 
@@ -210,7 +224,7 @@ def _found(call: Call) -> Body:
     fun, args = call.fun, call.args
     if fun is assign_at:
         return _assignment(call)
-    if isinstance(fun, np.ufunc) or fun in _NUMBERS:
+    if (isinstance(fun, np.ufunc) and fun.signature is None) or fun in _NUMBERS:
         return _elementwise(call, _NUMBERS.get(fun, fun))
     owner = getattr(fun, "__self__", None)
     if isinstance(owner, np.ufunc) and name_of(fun).endswith(".at"):
@@ -220,8 +234,8 @@ def _found(call: Call) -> Body:
     (result,) = call.results
     if fun is getitem and not values_in(args[1]):
         return _copy(_part(*args), result)
-    if fun in (np.take, np.ndarray.take, getitem):
-        return _taken(call, result)
+    if fun in _MAKERS:
+        return _MAKERS[fun](call, result)
     if isinstance(owner, np.ufunc) and name_of(fun).endswith(".reduce"):
         return _reduction(call, owner)
     pattern = op_of(fun).pattern
@@ -243,10 +257,27 @@ def _found(call: Call) -> Body:
         x, y = args
         if x.dtype == y.dtype == result.dtype:
             return Body(x.shape, np.multiply, (x, y), (x.dtype,) * 3, result, np.add, (0,))
+    if pattern == "product" and len(args) == 2 and not call.kwargs.keys() - {"order"}:
+        return _small_product(call, result)
     if pattern == "select" and len(args) == 3 and not call.kwargs:
         dtypes = (np.dtype(bool), result.dtype, result.dtype, result.dtype)
         return Body(result.shape, np.where, args, dtypes, result)
     raise Unknown("native code does not know it")
+
+
+def _clipped(call: Call, result: Value) -> Body:
+    given = dict(zip(("a", "a_min", "a_max"), call.args)) | {**call.kwargs}
+    least, most = given.pop("a_min", None), given.pop("a_max", None)
+    least, most = given.pop("min", least), given.pop("max", most)
+    x = given.pop("a")
+    if any(v is not None for v in given.values()) or not all(
+        bound is None or fits(bound, result.dtype) for bound in (least, most)
+    ):
+        raise Unknown("native code does not know it with such arguments")
+    bounds = [bound for bound in (least, most) if bound is not None]
+    fun = np.clip if len(bounds) > 1 else np.maximum if most is None else np.minimum
+    operands = (x, *bounds)
+    return Body(result.shape, fun, operands, (result.dtype,) * (len(operands) + 1), result)
 
 
 def _joined(call: Call) -> list[Body]:
@@ -292,6 +323,25 @@ def _contracted(call: Call, result: Value) -> Body:
     return Body(shape, fun, operands, dtypes, result, np.add if axes else None, axes)
 
 
+def _small_product(call: Call, result: Value) -> Body:
+    """A product of two matrices, or of vectors, of any dtypes, if it is small."""
+    x, y = call.args
+    if not all(isinstance(v, Value) and 0 < v.ndim < 3 for v in (x, y)):
+        raise Unknown("native code does not know it with such arguments")
+    if call.fun is np.inner and y.ndim == 2:
+        y = y.transposed()
+    labels = "mk"[2 - x.ndim :], "kn"[: y.ndim]
+    kept = [k for term in labels for k in term if k != "k"]
+    order = [*kept, "k"]
+    sizes = {k: n for term, v in zip(labels, (x, y)) for k, n in zip(term, v.shape)}
+    shape = tuple(sizes[k] for k in order)
+    if math.prod(shape) > 1 << 14:
+        raise Unknown("it is a large product of numbers of such dtypes")
+    operands = [_along(v, term, order) for v, term in zip((x, y), labels)]
+    dtypes = (result.dtype,) * 3
+    return Body(shape, np.multiply, operands, dtypes, result, np.add, (len(kept),))
+
+
 def _terms(args: Sequence[Any]) -> tuple[list[Labels], list[Any], Labels]:
     """The labels of each array's axes, the arrays, and the labels of the result's axes."""
     if isinstance(args[0], str):
@@ -329,43 +379,69 @@ def _check(call: Call) -> Check:
 
 
 def _taken(call: Call, result: Value) -> Body:
-    """Elements that an array of indices chooses along one axis."""
+    """Elements that arrays of indices choose: one along an axis, or some along the first axes."""
     given: dict[str, Any] = {"axis": None, "out": None, "mode": "raise"}
     x, index, *others = call.args
     given |= dict(zip(("axis", "out", "mode"), others)) | {**call.kwargs}
+    if given["out"] is not None or given["mode"] == "wrap":
+        raise Unknown("native code does not know it with such arguments")
     axis = given["axis"]
     if call.fun is getitem:
-        axis, index = 0, index[0] if isinstance(index, tuple) and len(index) == 1 else index
-    elif axis is None and x.ndim != 1:
+        return _copy(_chosen(x, index if isinstance(index, tuple) else (index,)), result)
+    if axis is None and x.ndim != 1:
         if not x.is_c_contiguous:
             raise Unknown("it chooses elements of an array that is not contiguous")
         x = replace(x, shape=(x.size,), strides=(x.itemsize,))
-    axis = (axis or 0) % max(x.ndim, 1)
-    if not _is_index(index) or given["out"] is not None or given["mode"] == "wrap":
-        raise Unknown("it chooses elements by something other than one array of integers")
-    if not x.ndim or not x.shape[axis]:
+    return _copy(
+        _chosen(x, (index,), (axis or 0) % max(x.ndim, 1), given["mode"] == "clip"), result
+    )
+
+
+def _chosen(x: Value, indices: Sequence[Any], axis: int = 0, clips: bool = False) -> Indexed:
+    """The elements that indices, broadcast to one shape, choose along the axes from one on."""
+    if not indices or not all(map(_is_index, indices)) or len(indices) > x.ndim:
+        raise Unknown("it chooses elements by something other than arrays of integers")
+    stop = axis + len(indices)
+    if not all(x.shape[axis:stop]):
         raise Unknown("there are no elements")
-    steps, chosen = _strides(x), _strides(index)
-    strides = (*steps[:axis], *[0] * index.ndim, *steps[axis + 1 :])
-    along = (*[0] * axis, *chosen, *[0] * (x.ndim - axis - 1))
-    clips = given["mode"] == "clip"
-    source = Indexed(x, strides, index, along, x.shape[axis], steps[axis], axis, clips)
-    return _copy(source, result)
+    steps, shape = _strides(x), np.broadcast_shapes(*(index.shape for index in indices))
+    if len(indices) > 1 and min(steps) < 0:
+        raise Unknown("it chooses elements of an array whose axes are reversed")
+    before, after = (0,) * axis, (0,) * (x.ndim - stop)
+    found = [
+        Index(i, (*before, *place_of(i, shape).strides, *after), x.shape[k], steps[k], k)
+        for k, i in enumerate(indices, axis)
+    ]
+    return Indexed(x, (*steps[:axis], *(0 for _ in shape), *steps[stop:]), tuple(found), clips)
+
+
+def _taken_along(call: Call, result: Value) -> Body:
+    """For each index, the element in its own row along an axis."""
+    given = {"axis": -1} | dict(zip(("arr", "indices", "axis"), call.args)) | {**call.kwargs}
+    x, index, axis = given["arr"], given["indices"], given["axis"]
+    if axis is None or not _is_index(index) or index.ndim != x.ndim or not x.size:
+        raise Unknown("native code does not know it with such arguments")
+    axis, steps = axis % x.ndim, _strides(x)
+    chosen = Index(index, place_of(index, result.shape).strides, x.shape[axis], steps[axis], axis)
+    return _copy(Indexed(x, (*steps[:axis], 0, *steps[axis + 1 :]), (chosen,)), result)
 
 
 def _scattered(call: Call, fun: np.ufunc) -> Body:
-    """`fun.at(target, index, value)` for one array of indices, of the first axis."""
+    """`fun.at(target, index, value)` for arrays of indices, of the first axes."""
     target, index, value = call.args
-    index = index[0] if isinstance(index, tuple) and len(index) == 1 else index
-    if fun not in (np.add, np.subtract) or not _is_index(index) or not target.size:
-        raise Unknown("it chooses elements by something other than one array of integers")
-    steps = _strides(target)
-    strides = (*[0] * index.ndim, *steps[1:])
-    along = (*_strides(index), *[0] * (target.ndim - 1))
-    place = Indexed(target, strides, index, along, target.shape[0], steps[0], 0)
-    shape = (*index.shape, *target.shape[1:])
+    if fun not in (np.add, np.subtract):
+        raise Unknown("native code does not know it")
+    place = _chosen(target, index if isinstance(index, tuple) else (index,))
+    count = len(place.indices)
+    shape = np.broadcast_shapes(*(i.value.shape for i in place.indices))
     dtypes = (target.dtype, target.dtype)
-    return Body(shape, None, (value,), dtypes, target, fun, scatter=place)
+    return Body((*shape, *target.shape[count:]), None, (value,), dtypes, target, fun, scatter=place)
+
+
+_MAKERS: Mapping[Function, Callable[[Call, Value], Body]] = {
+    np.clip: _clipped, np.ndarray.clip: _clipped, np.take_along_axis: _taken_along,
+    np.take: _taken, np.ndarray.take: _taken, getitem: _taken,
+}  # fmt: skip
 
 
 def _is_index(index: Any) -> bool:
@@ -382,7 +458,7 @@ def _copy(source: Any, target: Value) -> Body:
 
 
 def _elementwise(call: Call, fun: Any) -> Body:
-    if fun.nout != 1 or fun.signature is not None or call.kwargs.keys() - {"out", "dtype"}:
+    if fun.nout != 1 or call.kwargs.keys() - {"out", "dtype"}:
         raise Unknown("native code does not know it")
     args = call.args[: fun.nin]
     try:
@@ -426,6 +502,8 @@ def _reduction(call: Call, fun: np.ufunc) -> Body:
     dtype, _keepdims = given.pop("dtype") or result.dtype, given.pop("keepdims")
     starts_low = fun is np.maximum and given.get("initial") == -np.inf  # as without any
     given["initial"] = None if starts_low else given.get("initial")
+    if result.dtype.kind == "b":
+        fun = _OF_BOOLS.get(fun, fun)
     if fun not in _REDUCED or any(v is not None for v in given.values()):
         raise Unknown("native code does not know it")
     if not isinstance(x, Value) or dtype != result.dtype:
@@ -433,6 +511,34 @@ def _reduction(call: Call, fun: np.ufunc) -> Body:
     axes = range(x.ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
     dtypes = (result.dtype, result.dtype)
     return Body(x.shape, None, (x,), dtypes, result, fun, tuple(i % x.ndim for i in axes if x.ndim))
+
+
+def _accumulated(call: Call) -> list[Body]:
+    """The first elements, and then a function of the result so far and the next element."""
+    owner = getattr(call.fun, "__self__", None)
+    fun = _ACCUMULATED.get(call.fun, owner)
+    given = {"axis": 0 if isinstance(owner, np.ufunc) else None, "dtype": None, "out": None}
+    given |= dict(zip(("a", "axis", "dtype", "out"), call.args)) | {**call.kwargs}
+    x, axis = given.pop("a", given.pop("array", None)), given.pop("axis")
+    if len(call.results) != 1 or given.pop("out") is not None or not isinstance(x, Value):
+        raise Unknown("native code does not know it with such arguments")
+    (result,) = call.results
+    dtype = given.pop("dtype")
+    if given or (dtype is not None and dtype != result.dtype) or (axis is None and x.ndim != 1):
+        raise Unknown("native code does not know it with such arguments")
+    axis = (axis or 0) % x.ndim
+    if not x.size:
+        raise Unknown("there are no elements")
+
+    def part(v: Value, start: int | None, stop: int | None) -> Value:
+        return _part(v, (*[slice(None)] * axis, slice(start, stop)))
+
+    first = _copy(part(x, 0, 1), part(result, 0, 1))
+    if x.shape[axis] == 1:
+        return [first]
+    target, operands = part(result, 1, None), (part(result, 0, -1), part(x, 1, None))
+    dtypes = (result.dtype,) * 3
+    return [first, Body(target.shape, fun, operands, dtypes, target, sequence=axis)]
 
 
 def _product(call: Call) -> Product | None:

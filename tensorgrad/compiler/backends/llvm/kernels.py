@@ -131,11 +131,15 @@ Instruction = Load | Gather | Number | Cast | Operation
 
 
 class Nest(functions.Kernel):
-    """A loop nest over a shape; all indices are independent but for the reductions."""
+    """A loop nest over a shape; all indices are independent but for the reductions.
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
+    Along the axis `sequence`, if there is one, each index comes after the one before.
+    """
+
+    def __init__(self, shape: tuple[int, ...], sequence: int | None = None) -> None:
         super().__init__([])
         self.shape = shape
+        self.sequence = sequence
         self.pointers: list[Value] = []
         self.instructions: list[Instruction] = []
         self.stores: list[Store] = []
@@ -171,7 +175,7 @@ class Nest(functions.Kernel):
     def key(self) -> Hashable:
         """What decides its code."""
         code = (*self.instructions, *self.stores, *self.reductions, *self.scatters)
-        return "nest", self.shape, tuple((type(part), part) for part in code)
+        return "nest", self.shape, self.sequence, tuple((type(part), part) for part in code)
 
     @property
     def operations(self) -> int:

@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 
 from ....engine.registry import name_of
+from ....engine.typing import Function
 from ...functions import assign_at
 from ...ir import Call, Program, Storage, Value
 from ...ops import op_of
 from .bodies import (
     Body,
+    Index,
     Indexed,
     Place,
     Unknown,
@@ -27,6 +29,7 @@ from .bodies import (
     place_of,
     target_place,
 )
+from .expansions import expanded
 from .kernels import (
     KERNELS,
     Access,
@@ -50,6 +53,7 @@ from .kernels import (
 )
 from .windows import contraction_of
 
+_INDEX = np.dtype(np.int64)
 LONGEST = 48  # instructions that end a nest: the time to compile one grows with their square
 
 
@@ -57,7 +61,8 @@ def lower(program: Program) -> Program:
     """The program with kernels in place of calls, as far as native code knows how."""
     lowering = _Lowering(program)
     for call in program.calls:
-        lowering.add(call)
+        for part in expanded(call):
+            lowering.add(part)
     return program._replace(calls=lowering.calls(), remarks=(*program.remarks, *lowering.remarks))
 
 
@@ -201,8 +206,10 @@ class _Lowering:
         """Put what a call computes into the nests where it saves most, or into new ones."""
         for body in bodies:
             for a in (*body.operands, body.scatter):
-                if isinstance(a, Indexed) and not a.clips:
-                    check = bounds_check(a.chosen, a.size, a.axis, call)
+                if not isinstance(a, Indexed) or a.clips:
+                    continue
+                for index in a.indices:
+                    check = bounds_check(index.value, index.size, index.axis, call)
                     self._append(_Item(call, check), check.loaded, ())
                     self._floor = self._fence = len(self._items)
         first = max(self._earliest(body.reads, [body.target]) for body in bodies)
@@ -222,9 +229,11 @@ class _Lowering:
         if body.reduce is None and body.shape:
             first = max(first, self._fence)
         for number in self._nests.get(body.shape, ())[-4:]:
-            if number >= first and _Builder(self._items[number]).fits(body):
+            nest = self._items[number].kernel
+            alike = isinstance(nest, Nest) and nest.sequence == body.sequence
+            if alike and number >= first and _Builder(self._items[number]).fits(body):
                 return number
-        self._items.append(_Item(call, Nest(body.shape), []))
+        self._items.append(_Item(call, Nest(body.shape, body.sequence), []))
         self._nests.setdefault(body.shape, []).append(len(self._items) - 1)
         return len(self._items) - 1
 
@@ -309,7 +318,7 @@ class _Builder:
         for a in (*body.operands, body.scatter):
             pairs: list[tuple[Place, Value]] = []
             if isinstance(a, Indexed):
-                pairs = [(a.place, a.value), (a.chosen_place, a.chosen)]
+                pairs = [(a.place, a.value), *((index.place, index.value) for index in a.indices)]
             elif isinstance(a, Value):
                 pairs = [(place_of(a, body.shape), a)]
             for place, v in pairs:
@@ -337,9 +346,9 @@ class _Builder:
         register = self._cast(register, target.dtype)
         if body.scatter is not None and body.reduce is not None:
             s = body.scatter
-            index = self._index(s)
+            chosen = self._chosen(s)
             access = Access(pointer, target.dtype, s.strides)
-            scatter = Scatter(access, register, index, s.size, s.step, body.reduce)
+            scatter = Scatter(access, register, *chosen, body.reduce)
             self._nest.scatters.append(scatter)
         elif body.reduce is not None:
             self._nest.reductions.append(Reduction(access, register, body.reduce, body.axes))
@@ -348,10 +357,36 @@ class _Builder:
             self.item.registers[place] = register
         self.item.written[place] = target
 
-    def _index(self, indexed: Indexed) -> int:
-        """The register with an index."""
-        register = self._loaded(indexed.chosen_place, indexed.chosen)
-        return self._cast(register, np.dtype(np.int64))
+    def _chosen(self, indexed: Indexed) -> tuple[int, int, int]:
+        """The register with an index, and the size and the step of the axis that it belongs to.
+
+        Several indices are one of an axis that has all elements, which it counts from the start.
+        """
+        registers = [
+            self._cast(self._loaded(index.place, index.value), _INDEX) for index in indexed.indices
+        ]
+        if len(registers) == 1:
+            (index,) = indexed.indices
+            return registers[0], index.size, index.step
+        offsets = [*map(self._offset, registers, indexed.indices)]
+        total, *others = offsets
+        for offset in others:
+            total = self._register(Operation(np.add, (total, offset), _INDEX))
+        return total, 1 + sum((index.size - 1) * index.step for index in indexed.indices), 1
+
+    def _offset(self, register: int, index: Index) -> int:
+        """The register with the elements of memory before that of an index."""
+
+        def number(n: int) -> int:
+            return self._register(Number(np.asarray(n, _INDEX).tobytes(), _INDEX))
+
+        def operation(fun: Function, *registers: int, dtype: DType = _INDEX) -> int:
+            return self._register(Operation(fun, registers, dtype))
+
+        negative = operation(np.less, register, number(0), dtype=np.dtype(bool))
+        from_end = operation(np.add, register, number(index.size))
+        register = operation(np.where, negative, from_end, register)
+        return operation(np.multiply, register, number(index.step))
 
     def _loaded(self, place: Place, v: Value) -> int:
         """The register with what lies at a place."""
@@ -365,7 +400,7 @@ class _Builder:
     def _operand(self, a: Any, dtype: DType, shape: tuple[int, ...]) -> int:
         if isinstance(a, Indexed):
             access = Access(self._pointer(a.value), a.value.dtype, a.strides)
-            gather = Gather(access, self._index(a), a.size, a.step, a.clips)
+            gather = Gather(access, *self._chosen(a), a.clips)
             self.item.read[a.place] = a.value
             return self._cast(self._register(gather), dtype)
         number = number_of(a)

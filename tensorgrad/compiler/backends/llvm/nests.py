@@ -30,7 +30,8 @@ def _order(nest: Nest) -> list[int]:
         stores = [abs(s.access.strides[axis]) * s.access.dtype.itemsize for s in nest.stores]
         return -sum(steps) - sum(stores)
 
-    return sorted((i for i, n in enumerate(nest.shape) if n > 1), key=weight)
+    axes = (i for i, n in enumerate(nest.shape) if n > 1)
+    return sorted(axes, key=lambda i: (i != nest.sequence, weight(i)))
 
 
 class _Emitter:
@@ -42,8 +43,11 @@ class _Emitter:
         sizes = [nest.shape[i] for i in order]
         steps = [[a.strides[i] for a in accesses] for i in order]  # by axis
         reduced = [[i in r.axes for r in nest.reductions] for i in order]
+        in_sequence = bool(order) and order[0] == nest.sequence
         i = len(sizes) - 1
-        while i > 0:  # two axes are one if every access goes on from row to row without a gap
+        while (
+            i > in_sequence
+        ):  # two axes are one if every access goes on from row to row without a gap
             joins = all(outer == inner * sizes[i] for outer, inner in zip(steps[i - 1], steps[i]))
             if joins and reduced[i - 1] == reduced[i]:
                 sizes[i - 1 : i + 1] = [sizes[i - 1] * sizes[i]]
@@ -58,6 +62,8 @@ class _Emitter:
         itemsizes = [self._dtype(i).itemsize for i in range(len(nest.instructions))]
         vectors = _VECTORS if not self._indexed else 1
         self._lanes = vectors * target().vector_bytes // max(4, *itemsizes)
+        if in_sequence and len(sizes) == 1:
+            self._lanes = 1
 
     @property
     def _indexed(self) -> bool:

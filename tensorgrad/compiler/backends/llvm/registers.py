@@ -18,7 +18,7 @@ from .lanes import constant
 from .loops import vector_type
 
 _ORDERED = frozenset({
-    np.maximum, np.minimum, np.less, np.less_equal, np.greater, np.greater_equal,
+    np.maximum, np.minimum, np.clip, np.less, np.less_equal, np.greater, np.greater_equal,
 })  # fmt: skip
 # They do the same to integers of each size, and but for the order, with or without a sign.
 _INTEGER = _ORDERED | {
@@ -65,7 +65,7 @@ def emit(
     highest = constant(operands[0].type, 1 << (8 * dtype.itemsize - 1))
     turned = [builder.xor(operand, highest) for operand in operands]
     result = functions.emit(builder, fun, *turned)
-    return builder.xor(result, highest) if fun in (np.maximum, np.minimum) else result
+    return builder.xor(result, highest) if fun in (np.maximum, np.minimum, np.clip) else result
 
 
 def cast(builder: ir.IRBuilder, value: ir.Value, old: DType, new: DType) -> ir.Value:
