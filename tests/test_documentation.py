@@ -108,6 +108,20 @@ def test_names_in_the_text_exist(page: Path) -> None:
         resolve(re.sub(r"^tg\b", "tensorgrad", name))
 
 
+def test_the_functions_listed_under_pytorchs_names_are_all_there_is_of_them() -> None:
+    text = (DOCS / "from-pytorch.md").read_text(encoding="utf-8")
+    section = text.partition("## `torch.nn.functional`")[2].partition("\n## ")[0]
+    same, others = section.split("The others:")
+    rows = re.findall(r"^\| [a-z, ]+ \| (`.+) \|$", same, re.MULTILINE)
+    names = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert len(names) == len({*names}) > 90
+    assert [name for name in names if name not in tg.nn.__all__] == []
+    absent = [
+        n for row in re.findall(r"^\| (.+?) \|", others, re.M) for n in re.findall(r"`(\w+)", row)
+    ]
+    assert len(absent) > 15 and not {*absent} & {*tg.nn.__all__}
+
+
 def test_every_example_is_described() -> None:
     files = (ROOT / "tensorgrad" / "examples").glob("[!_]*.py")
     table = (DOCS / "examples.md").read_text(encoding="utf-8")
