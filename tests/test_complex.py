@@ -299,11 +299,30 @@ def test_vectors_up_to_their_phase(f: Any) -> None:
     assert tg.gradcheck(lambda a: np.abs(f(a)), A)
 
 
-def test_a_phase_that_is_not_determined_has_no_derivative() -> None:
-    u = lambda a: np.linalg.svd(a, full_matrices=False)[0][0, 0]  # noqa: E731
-    wide = A.T[:2]  # LAPACK first makes it lower triangular
-    assert np.isnan(tg.grad(lambda a: np.imag(u(a)))(wide)).any()
-    assert np.isfinite(tg.grad(lambda a: np.abs(u(a)))(wide)).all()
+def parts_of(results: Any) -> Any:
+    return np.concatenate([np.ravel(part) for part in results])
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (4, 3), (6, 2), (3, 4), (2, 6), (2, 3, 2)])
+def test_singular_vectors_with_the_phase_of_lapack(shape: Any) -> None:
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=shape) + 1j * rng.normal(size=shape)
+    assert tg.gradcheck(lambda a: parts_of(np.linalg.svd(a, full_matrices=False)), a)
+
+
+@pytest.mark.parametrize("f", [np.linalg.eigh, lambda a: np.linalg.eigh(a, "U"), np.linalg.qr])
+def test_other_vectors_with_the_phase_of_lapack(f: Any) -> None:
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(2, 3, 3)) + 1j * rng.normal(size=(2, 3, 3))
+    assert tg.gradcheck(lambda a: parts_of(f(a)), a)
+
+
+@pytest.mark.parametrize(
+    "last", [lambda a: np.linalg.qr(a, "complete")[0][0, 3], lambda a: np.linalg.svd(a)[0][0, 3]]
+)
+def test_a_phase_that_is_not_determined_has_no_derivative(last: Any) -> None:
+    assert np.isnan(tg.grad(lambda a: np.imag(last(a)))(A)).any()
+    assert np.isfinite(tg.grad(lambda a: np.abs(last(a)))(A)).all()
 
 
 # -- parameters

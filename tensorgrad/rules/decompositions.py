@@ -6,8 +6,8 @@ transposes that are adjoints for complex matrices.
 
 Some derivatives do not exist, such as that of an eigenvector of a repeated eigenvalue. They are NaN
 where the loss uses the eigenvector, and 0 where it does not: eigenvalues alone always have a
-derivative. Complex vectors have a phase, which LAPACK chooses: mostly so that one component is
-real, and then they have a derivative. Else it is NaN where the loss depends on the phase.
+derivative. Complex vectors have a phase, which LAPACK chooses: where that makes a certain component
+real, they have a derivative. Else it is NaN where the loss depends on the phase.
 """
 
 import math
@@ -47,21 +47,28 @@ def _pairs(used: Any) -> Any:
     return (used[..., None, :] | used[..., :, None]) & different
 
 
-def _phased(g: Any, v: Any, along: Any) -> Any:
-    """The cotangent of complex vectors, the columns of v, whose components determine their phases.
+def _phased(g: Any, v: Any, along: Any, fixed: Any) -> Any:
+    """The cotangent of complex vectors, the columns of v, each with a component that stays real.
 
-    The largest of the real components stays real. `along` has the part of g along each vector.
+    `fixed` has True at that component, and `along` the part of g along each vector. If no component
+    fixes the phase, the cotangent is NaN, unless the loss does not depend on the phase.
     """
     if v.dtype.kind != "c" or not v.shape[-1]:
         return g
-    real = np.imag(v) == 0
-    size = np.where(real, np.absolute(v), -1)
-    largest = np.argmax(size, axis=-2)[..., None, :] == np.arange(v.shape[-2])[:, None]
+    precision = np.finfo(v.dtype).eps
+    component = np.sum(np.where(fixed, v, 0), axis=-2, keepdims=True)
+    size = np.absolute(component)
+    known = (size > precision**0.5) & (np.absolute(np.imag(component)) < 64 * precision)
     turning = np.imag(along)
-    rounding = np.finfo(v.dtype).eps ** 0.5 * np.sum(np.absolute(g), axis=-2, keepdims=True)
-    unknown = ~np.any(real, axis=-2, keepdims=True)
-    turning = np.where(unknown, np.where(np.absolute(turning) > rounding, np.nan, 0), turning)
-    return g - np.where(largest, 1j * turning / np.where(largest, v, 1), 0)
+    rounding = precision**0.5 * np.sum(np.absolute(g), axis=-2, keepdims=True)
+    lost = np.where(np.absolute(turning) > rounding, np.nan, 0)
+    turn = np.where(known, turning / np.where(known, np.real(component), 1), lost)
+    return g - 1j * np.where(fixed | np.isnan(turn), turn, 0)
+
+
+def _row(v: Any, i: int) -> Any:
+    """A mask of one row of a matrix."""
+    return (np.arange(v.shape[-2]) == i)[:, None]
 
 
 # -- inverses and linear equations
@@ -400,10 +407,12 @@ def _cholesky(a: Any, *, upper: bool = False) -> Any:
     return cholesky(mirrored(a, "U" if upper else "L"), upper)
 
 
-def _eigh_back(g: Any, out: Any, _a: Any, _uplo: Any) -> Any:
+def _eigh_back(g: Any, out: Any, _a: Any, uplo: Any) -> Any:
     (gw, gv), (w, v) = g, out
     used = np.any(gv != 0, axis=-2)
-    x = v.mT @ _phased(gv, v, np.sum(gv * v, axis=-2, keepdims=True))
+    along = np.sum(gv * v, axis=-2, keepdims=True)
+    first = 0 if uplo in "lL" else v.shape[-1] - 1  # LAPACK leaves this unit vector as it is
+    x = v.mT @ _phased(gv, v, along, _row(v, first))
     skew = (x - _adjoint(x)) / 2
     turned = _divided(skew, w[..., None, :] - w[..., :, None], _pairs(used))
     return conjugated(v) @ (_eye(v) * gw[..., None, :] + turned) @ v.mT
@@ -443,7 +452,10 @@ def _eig_back(g: Any, out: Any, _a: Any) -> Any:
     (gw, gv), (w, v) = g, out
     # LAPACK scales each vector to length 1, with a factor that makes its largest component real.
     along = np.sum(gv * v, axis=-2, keepdims=True)
-    across = _phased(gv - np.conjugate(v) * np.real(along), v, along)
+    across = gv - np.conjugate(v) * np.real(along)
+    if v.dtype.kind == "c" and v.shape[-1]:
+        largest = np.argmax(np.absolute(v), axis=-2)[..., None, :]
+        across = _phased(across, v, along, np.arange(v.shape[-2])[:, None] == largest)
     pairs = _pairs(np.any(gv != 0, axis=-2))
     turned = _divided(v.mT @ across, w[..., None, :] - w[..., :, None], pairs)
     return np.linalg.solve(v.mT, (_eye(v) * gw[..., None, :] + turned) @ v.mT)
@@ -478,7 +490,7 @@ def _completed(g: Any, q: Any, count: int) -> Any:
             f"{q.shape} are not unique, so a loss that uses them has no derivative: "
             "pass full_matrices=False to svd, or mode='reduced' to qr"
         )
-    g_others = _phased(g_others, others, _along(others, g_others))
+    g_others = _phased(g_others, others, _along(others, g_others), False)
     return g[..., :count] - others @ (_adjoint(g_others) @ first)
 
 
@@ -494,7 +506,8 @@ def _svd_back(g: Any, out: Any, _a: Any, _full_matrices: bool) -> Any:
     u, v = u[..., :count], v[..., :count]
     if u.dtype.kind == "c":  # a pair of vectors has one phase
         pair, g_pair = np.concatenate([u, v], -2), np.concatenate([gu, gv], -2)
-        g_pair = _phased(g_pair, pair, _along(pair, g_pair))
+        fixed = _row(pair, m if m >= n else 0)  # LAPACK leaves a unit vector on the shorter side
+        g_pair = _phased(g_pair, pair, _along(pair, g_pair), fixed)
         gu, gv = g_pair[..., :m, :], g_pair[..., m:, :]
     used = np.any((gu != 0), axis=-2) | np.any((gv != 0), axis=-2)
     along_u, along_v = _adjoint(u) @ gu, _adjoint(v) @ gv

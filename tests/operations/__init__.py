@@ -56,7 +56,6 @@ CONSTANT = constants.ROWS
 NOT_COMPLEX = {
     "unique_values": "NumPy finds them by their hashes, in no order",
     "svd": "the last column of a whole basis has any phase: test_complex.py has what is unique",
-    "svd full_matrices": "so has each pair of vectors of a wide matrix",
     "qr complete": "so has the last column of a whole basis",
     "logsumexp axes": "the empty maximum is a complex infinity, and its difference to itself NaN",
     "psi": "its derivative is a polygamma function, which SciPy has for real numbers alone",
