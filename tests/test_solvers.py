@@ -1,5 +1,6 @@
 """Solvers: derivatives against closed forms and against central differences of SciPy's results."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -278,6 +279,24 @@ def test_a_changed_parameter_is_an_error() -> None:
         np.sum(x).backward()
 
 
+def test_without_tensors_the_function_may_be_any_pythons() -> None:
+    found = solvers.minimize(lambda x: math.cosh(x[0] - 1), [0.0], jac="2-point")
+    assert_allclose(found.x, 1, atol=1e-4)
+    found = solvers.least_squares(lambda x: [math.sinh(x[0] - 1)], [0.0], "2-point")
+    assert_allclose(found.x, 1, atol=1e-4)
+    assert_allclose(solvers.root_scalar(math.sin, bracket=(3, 4)).root, np.pi)
+
+
+def test_a_start_may_be_tracked_and_gets_no_gradient() -> None:
+    a, start = leaf(4.0), leaf(1.0)
+    f = lambda x, a: x**2 - a  # noqa: E731
+    x = solvers.root(f, [start], a).x[0]
+    y = solvers.root_scalar(f, a, bracket=(start, 5.0)).root
+    (x + y).backward()
+    assert_allclose(a.grad, 0.5)
+    assert start.grad is None
+
+
 # -- refusals
 
 
@@ -306,6 +325,10 @@ REFUSALS: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
     ),
     "no such linear solver": (
         lambda a: solvers.root(no_root, 1.0, a, linear_solver="lu").x, ValueError, "'lu'"  # type: ignore[arg-type]
+    ),
+    "a function that returns its gradient": (
+        lambda a: solvers.minimize(lambda x, a: (a * x @ x, a * x), [1.0], a, jac=True).x,
+        ValueError, "value alone",
     ),
     "no such loss": (
         lambda a: solvers.least_squares(no_root, 1.0, args=(a,), loss="l1").x, ValueError, "'l1'"

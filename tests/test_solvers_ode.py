@@ -1,5 +1,6 @@
 """Initial value problems and integrals: derivatives against closed forms and differences."""
 
+import math
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -317,6 +318,17 @@ def test_without_tensors_the_result_is_scipys() -> None:
         assert_allclose(found[name], expected[name])
     assert_allclose(found.t_events[0], expected.t_events[0])
     assert_allclose(found.sol(0.3), expected.sol(0.3))
+
+
+def test_without_tensors_the_function_may_be_any_pythons() -> None:
+    def slope(t: float, y: Any) -> Any:
+        found = np.empty(1)
+        found[0] = math.cos(t) * y[0]
+        return found
+
+    y = solvers.solve_ivp(slope, (0, 1), [1.0], **TIGHT).y
+    assert_allclose(y[0, -1], np.exp(np.sin(1)), rtol=1e-6)
+    assert_allclose(solvers.quad(math.sin, 0, 1)[0], 1 - np.cos(1))
 
 
 def test_a_given_jacobian_and_no_gradient_of_times_that_have_none() -> None:

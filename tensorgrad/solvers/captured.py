@@ -82,9 +82,10 @@ class Captured:
             raise
 
     def find_sources(self, *arrays: Any) -> None:
-        """Add the nodes that a call uses from outside to the sources."""
+        """Add the nodes that a call with plain arrays uses from outside to the sources."""
         if mode.get().recording:
-            found = Recording(self, arrays).sources
+            start = now()
+            found = sources_of([self(*arrays)], start)
             self.sources += [node for node in found if node not in self.sources]
 
 

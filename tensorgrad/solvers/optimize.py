@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..engine.modes import no_grad, plain
-from ..engine.tensor import Tensor
+from ..engine.tensor import Tensor, asarray
 from ..engine.typing import Array, Function
 from ..errors import OR_DETACH, NoRuleError, optional
 from ..transforms import grad, hessian, hvp, value_and_grad
@@ -63,7 +63,8 @@ def root(
     The linear system of the derivative is solved with the whole Jacobian, or with products alone:
     `linear_solver="gmres"`, or `"cg"` if the Jacobian is symmetric and definite. A LinAlgError says
     if it is singular. If SciPy has failed, `success` is False, and the derivative raises a
-    GraphError. In a `vmap`, samples are solved one by one. Needs SciPy.
+    GraphError. In a `vmap`, samples are solved one by one, and fields without derivatives are those
+    of one sample. Needs SciPy.
 
     >>> circle_and_line = lambda x, r: np.stack([x[0] ** 2 + x[1] ** 2 - r**2, x[0] - x[1]])
     >>> tg.jacobian(lambda r: tg.solvers.root(circle_and_line, [1.0, 1.0], r).x)(2.0)
@@ -72,11 +73,12 @@ def root(
 
     def solve(x0: Any, args: Any) -> Any:
         f = Captured("root", fun, args)
-        given = f.jacobian if jac is None and method in _ROOT_WITH_JACOBIAN else jac
-        if jac is not None and callable(jac):
-            given = Captured("root", jac, args).values
+        given = _users("root", jac, args)
+        if jac is None and method.lower() in _ROOT_WITH_JACOBIAN:
+            given = f.jacobian
+        start = plain(asarray(x0))
         with no_grad():
-            found = _scipy("root").root(f.values, plain(x0), method=method, jac=given, **options)
+            found = _scipy("root").root(f.values, start, method=method, jac=given, **options)
         return found, {"x": solution(f, found.x, linear_solver, _failure(found))}
 
     return _updated(*of_samples("root", solve, x0, args))
@@ -108,12 +110,12 @@ def root_scalar(
 
     def solve(args: Any, bracket: Any, x0: Any, x1: Any) -> Any:
         g = Captured("root_scalar", f, args)
-        derivatives = [*map(_user_number("root_scalar", args), (fprime, fprime2))]
+        derivatives = [_users("root_scalar", given, args) for given in (fprime, fprime2)]
         if method in ("newton", "halley") and fprime is None:
             derivatives[0] = _number_of(grad(g))
         if method == "halley" and fprime2 is None:
             derivatives[1] = _number_of(grad(grad(g)))
-        ends = bracket if bracket is None else [*map(float, plain(bracket))]
+        ends = bracket if bracket is None else [float(plain(x)) for x in bracket]
         with no_grad():
             found = _scipy("root_scalar").root_scalar(
                 g.number, (), method, ends, *derivatives, *map(plain, (x0, x1)), **options
@@ -123,10 +125,6 @@ def root_scalar(
         return found, {"root": x if isinstance(x, Tensor) else found.root}
 
     return _updated(*of_samples("root_scalar", solve, args, bracket, x0, x1))
-
-
-def _user_number(name: str, args: Any) -> Callable[[Any], Any]:
-    return lambda given: Captured(name, given, args).number if callable(given) else given
 
 
 def _number_of(f: Function) -> Function:
@@ -163,9 +161,9 @@ def fixed_point(
         f = Captured("fixed_point", func, args)
         with no_grad():
             x = _scipy("fixed_point").fixed_point(
-                f.values, plain(x0), xtol=xtol, maxiter=maxiter, method=method
+                f.values, plain(asarray(x0)), xtol=xtol, maxiter=maxiter, method=method
             )
-        equations = Captured("fixed_point", lambda x, *args: func(x, *args) - x, args)
+        equations = Captured("fixed_point", lambda x, *args: asarray(func(x, *args)) - x, args)
         equations.uses_tensors |= f.uses_tensors
         return None, {"x": solution(equations, np.asarray(x, float), linear_solver)}
 
@@ -195,8 +193,8 @@ def minimize(
     methods that use them, unless you pass SciPy's `jac`, `hess` or `hessp`. The derivatives are
     those of the point where the gradient is zero; so the Hessian must not be singular there.
     Variables at a bound stay there. With `constraints`, a NoRuleError is raised if there would be a
-    derivative. For the rest, see
-    `root`; here `linear_solver="cg"` fits, as a Hessian is symmetric. Needs SciPy.
+    derivative. For the rest, see `root`; here `linear_solver="cg"` fits, as a Hessian is symmetric.
+    Needs SciPy.
 
     >>> cost = lambda x, a: np.sum((x - a) ** 2) + x[0] ** 2
     >>> tg.jacobian(lambda a: tg.solvers.minimize(cost, np.zeros(2), a).x)(np.array([1.0, 2.0]))
@@ -207,8 +205,8 @@ def minimize(
 
     def solve(x0: Any, args: Any) -> Any:
         f = Captured("minimize", fun, args)
-        users = _user_values("minimize", args)
-        given = {"jac": users(jac), "hess": users(hess), "hessp": users(hessp)}
+        users = {"jac": jac, "hess": hess, "hessp": hessp}
+        given = {name: _users("minimize", users[name], args) for name in users}
         value: Function = f.number
         if jac is None and known not in _WITHOUT_GRADIENT:
             value, given["jac"] = _value_and_gradient(f), True
@@ -219,7 +217,7 @@ def minimize(
                 given["hessp"] = _plain_of(lambda x, v: hvp(f, (x,), (v,)))
         with no_grad():
             found = _scipy("minimize").minimize(
-                value, plain(x0), method=method, bounds=bounds, constraints=constraints,
+                value, plain(asarray(x0)), method=method, bounds=bounds, constraints=constraints,
                 **given, **options,
             )  # fmt: skip
         pairs = bounds is not None and not hasattr(bounds, "lb")
@@ -267,15 +265,16 @@ def least_squares(
         fun = lambda x, *args: plain_fun(x, *args, **keywords)  # noqa: E731
 
     def cost(x: Any, *args: Any) -> Any:
-        z = (fun(x, *args) / f_scale) ** 2
+        z = (asarray(fun(x, *args)) / f_scale) ** 2
         return f_scale**2 * np.sum(_LOSSES[loss](z)) / 2
 
     def solve(x0: Any, args: Any) -> Any:
         f = Captured("least_squares", fun, args)
-        given = f.jacobian if jac is None else _user_values("least_squares", args)(jac)
+        given = f.jacobian if jac is None else _users("least_squares", jac, args)
+        start = plain(asarray(x0))
         with no_grad():
             found = _scipy("least_squares").least_squares(
-                f.values, plain(x0), given, bounds, loss=loss, f_scale=f_scale, **options
+                f.values, start, given, bounds, loss=loss, f_scale=f_scale, **options
             )
         total = Captured("least_squares", cost, args)
         x = _stationary(total, cost, args, found, bounds, linear_solver)
@@ -294,6 +293,9 @@ def _stationary(
     lower and an upper one.
     """
     x = found.x
+    f.find_sources(x)
+    if not f.sources:
+        return asarray(x) if f.uses_tensors else x
     fixed = np.zeros(x.shape, bool)
     if bounds is not None:
         low, high = (bounds.lb, bounds.ub) if hasattr(bounds, "lb") else bounds
@@ -304,14 +306,14 @@ def _stationary(
         g = grad(fun)(y, *args)
         return np.where(fixed, y - x, g) if np.any(fixed) else g
 
-    equations = Captured(f.name, gradient, args)
-    equations.uses_tensors |= f.uses_tensors
-    return solution(equations, x, linear_solver, _failure(found))
+    return solution(Captured(f.name, gradient, args), x, linear_solver, _failure(found))
 
 
-def _user_values(name: str, args: Any) -> Callable[[Any], Any]:
+def _users(name: str, given: Any, args: Any) -> Any:
     """What SciPy gets for a derivative that the user passes: its values, if it is a function."""
-    return lambda given: Captured(name, given, args).values if callable(given) else given
+    if given is True:
+        raise ValueError(f"{name}: the function must return its value alone, not a derivative, too")
+    return Captured(name, given, args).values if callable(given) else given
 
 
 def _plain_of(f: Function) -> Function:
