@@ -99,7 +99,7 @@ def value_and_pullback(op: Op, shapes: tuple[Shape, ...], dtype: Any) -> None:
     assert_replays_agree(differentiated(op.fun), calls)
 
 
-@law(lambda op: [] if op.name in NOT_COMPLEX else at_a_small_shape(op), one_row_in=12)
+@law(lambda op: [] if op.name in NOT_COMPLEX else at_a_small_shape(op), one_row_in=24)
 def complex_value_and_pullback(op: Op, shapes: tuple[Shape, ...]) -> None:
     """The same of complex numbers, where NumPy takes them."""
     calls = []

@@ -366,7 +366,7 @@ def complex_shapes(op: Op) -> list[Any]:
     return [] if op.name in NOT_COMPLEX else at_each_shape(op)
 
 
-@law(complex_shapes, one_row_in=2)
+@law(complex_shapes, one_row_in=4)
 def complex_numbers(op: Op, shapes: tuple[Shape, ...]) -> None:
     """Value, gradient, forward derivative and second derivative by complex arguments.
 
@@ -413,7 +413,7 @@ def complex_samples(op: Op) -> list[Any]:
     return [] if op.name in RAGGED else complex_shapes(op)
 
 
-@law(complex_samples, one_row_in=8)
+@law(complex_samples, one_row_in=16)
 def vmap_of_complex_numbers(op: Op, shapes: tuple[Shape, ...]) -> None:
     rng = np.random.default_rng(6)
     samples = [op.draw_complex(rng, shapes) for _ in range(3)]
