@@ -4,6 +4,7 @@ import importlib.util
 import itertools
 import math
 import re
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -161,6 +162,30 @@ def test_states_are_saved_on_time(
     assert (history, number) == (expected[0], expected[2])
     for name, array in expected[1].items():
         assert_array_equal(state[name], array, name)
+
+
+def test_ctrl_c_waits_for_the_steps_at_once(
+    tmp_path: Any, at_once: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then the state is saved, from which the training goes on as if nothing had happened."""
+    monkeypatch.setattr(stacks, "MOMENT", 10.0)
+    expected, state, number = trained(batches())
+    go_on = Compiled.go_on
+
+    def interrupted(self: Any, plan: Any, arrays: Any, results: Any, done: Any) -> None:
+        if len(arrays[0]) > 3:
+            signal.raise_signal(signal.SIGINT)
+        go_on(self, plan, arrays, results, done)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Compiled, "go_on", interrupted)
+        history, *_ = trained(batches(), checkpoint=tmp_path)
+    assert history.stopped == "interrupt"
+    assert at_once[-1] >= 3
+    history, same_state, same_number = trained(batches(), checkpoint=tmp_path)
+    assert (history, same_number) == (expected, number)
+    for name, array in state.items():
+        assert_array_equal(same_state[name], array, name)
 
 
 @pytest.mark.parametrize(

@@ -98,8 +98,10 @@ def fit(
     - `checkpoint_every`: when to save: a number of steps, or a `datetime.timedelta`; by default
       after each epoch. A state is also saved at the end and on Ctrl-C.
 
-    Ctrl-C ends the training after the current step (or before it, while it is being compiled), and
-    `fit` returns the history so far; a second Ctrl-C interrupts the step. If the loss or a gradient
+    Batches of `tg.data.batches` are taken many at once by one call of a compiled program, for some
+    hundredths of a second, with the same results. Ctrl-C ends the training after the current step,
+    or after those taken at once (or before it, while it is being compiled), and `fit` returns the
+    history so far; a second Ctrl-C interrupts the step. If the loss or a gradient
     is not finite, the step is not taken, and an AnomalyError names it and the first operation that
     went wrong. Arguments that do not fit together raise ValueError or TypeError before the first
     step.
