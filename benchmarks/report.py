@@ -44,6 +44,15 @@ NAMES = {
     "memory": "the parameters, read and written once",
 }
 DRAWN = ("NumPy by hand", "JAX jit", "PyTorch compiled", "PyTorch", "MyGrad", "HIPS autograd")
+# The engines of the benchmark `digits`.
+LEARNERS = {
+    "tensorgrad": "`tg.fit`",
+    "scikit-learn": "scikit-learn's `MLPClassifier`",
+    "PyTorch": "PyTorch",
+    "PyTorch compiled": "`torch.compile`",
+    "JAX jit": "`jax.jit`",
+    "JAX scan": "`lax.scan`",
+}
 DISTRIBUTIONS = {
     "numpy": "NumPy",
     "torch": "PyTorch",
@@ -180,6 +189,30 @@ def optimizers(results: Results) -> str:
     )
 
 
+def digits(results: Results) -> str:
+    """A training from a cold start, over that of tensorgrad."""
+    engines = {row["engine"]: row for row in results.rows("digits")}
+    ours = engines["tensorgrad"]
+    columns = {"training": "the training", "process": "with imports"}
+    return table(
+        ["engine", *columns.values(), "epochs"],
+        (
+            [
+                NAMES.get(name, name),
+                *(short(row[c] / ours[c]) for c in columns),
+                f"{row['epochs']:g}",
+            ]
+            for name, row in engines.items()
+        ),
+    )
+
+
+def digits_seconds(results: Results) -> str:
+    """The seconds of a training from a cold start."""
+    (seconds,) = (r["training"] for r in results.rows("digits") if r["engine"] == "tensorgrad")
+    return short(seconds)
+
+
 def scalar(results: Results) -> str:
     """The tensor engine against the scalar one, for growing widths."""
     rows = [
@@ -213,6 +246,8 @@ PARTS: dict[str, Callable[[Results], str]] = {
     "operations": operations,
     "derivatives": derivatives,
     "optimizers": optimizers,
+    "digits": digits,
+    "digits_seconds": digits_seconds,
     "scalar": scalar,
     "scalar_ratio": scalar_ratio,
     "small_pytorch": _ratio(SMALL, "PyTorch"),
