@@ -198,7 +198,7 @@ def digits(results: Results) -> str:
         ["engine", *columns.values(), "epochs"],
         (
             [
-                NAMES.get(name, name),
+                LEARNERS[name],
                 *(short(row[c] / ours[c]) for c in columns),
                 f"{row['epochs']:g}",
             ]
