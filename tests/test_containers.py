@@ -124,6 +124,10 @@ def test_a_list_of_modules_is_a_list() -> None:
     assert list(reversed(layers)) == [a, c, b]
     with pytest.raises(TypeError, match="ModuleList: an item must be a Module, not function"):
         layers.append(lambda x: x)
+    with pytest.raises(TypeError, match="ModuleList: needs a list of items, not one Linear"):
+        nn.ModuleList(a)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="ModuleDict: needs a dict of items, not one Linear"):
+        nn.ModuleDict(a)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="not the class Linear"):
         nn.ModuleList([nn.Linear])
     with pytest.raises(TypeError, match="ModuleList cannot be called"):

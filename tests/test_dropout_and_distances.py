@@ -201,6 +201,7 @@ def test_distances_of_blocks_and_of_points_far_from_zero(monkeypatch: pytest.Mon
         (lambda: nn.embedding_bag([[1]], EYE, None, "min"), ValueError, "'min'"),
         (lambda: nn.embedding_bag([[1]], EYE, None, "max", [[1]]), ValueError, "for mode="),
         (lambda: nn.embedding_bag([[1]], EYE, None, "sum", [1]), ValueError, r"\(1,\)"),
+        (lambda: nn.EmbeddingBag(3, 2, "min"), ValueError, "EmbeddingBag: mode must be .* 'min'"),  # type: ignore[arg-type]
         (lambda: nn.cdist(np.ones(3), np.ones((2, 3))), ValueError, r"cdist: shapes \(3,\)"),
         (lambda: nn.cdist(np.ones((2, 2)), np.ones((2, 3))), ValueError, r"\(2, 3\); they"),
         (lambda: nn.cdist(np.ones((2, 2)), np.ones((2, 2)), -1), ValueError, "p=-1"),

@@ -72,6 +72,11 @@ class _Holder(Module):
     def _checked(self, value: Any) -> Any:
         raise NotImplementedError
 
+    def _require_iterable(self, values: Any, what: str) -> None:
+        if not isinstance(values, Iterable):
+            name = type(self).__name__
+            raise TypeError(f"{name}: needs {what} of items, not one {type(values).__name__}")
+
 
 class _OfModules(_Holder):
     def _checked(self, value: Any) -> Module:
@@ -96,6 +101,7 @@ class _List(_Holder, MutableSequence[Any]):
     """A list whose items are named by their indices."""
 
     def __init__(self, values: Iterable[Any] = ()) -> None:
+        self._require_iterable(values, "a list")
         self.items_held = [self._checked(value) for value in values]
 
     def __len__(self) -> int:
@@ -134,6 +140,7 @@ class _Dict(_Holder, MutableMapping[str, Any]):
     __hash__ = Module.__hash__
 
     def __init__(self, values: Mapping[str, Any] | Iterable[tuple[str, Any]] = ()) -> None:
+        self._require_iterable(values, "a dict")
         self.items_held: dict[str, Any] = {}
         self.update(values)
 

@@ -129,6 +129,7 @@ def embedding_bag(
            [3., 4.]])
     """
     index = as_input(plain(index))
+    _require_mode("embedding_bag", mode)
     _require_bag(index, offsets, mode, per_sample_weights)
     if padding_idx is not None:
         padding_idx = range(len(weight))[padding_idx]
@@ -153,9 +154,12 @@ def embedding_bag(
     return total / np.maximum(np.sum(used, axis=1), 1).astype(rows.dtype)
 
 
-def _require_bag(index: Any, offsets: Any, mode: str, per_sample_weights: Any) -> None:
+def _require_mode(name: str, mode: str) -> None:
     if mode not in ("sum", "mean", "max"):
-        raise ValueError(f'embedding_bag: mode must be "sum", "mean" or "max", not {mode!r}')
+        raise ValueError(f'{name}: mode must be "sum", "mean" or "max", not {mode!r}')
+
+
+def _require_bag(index: Any, offsets: Any, mode: str, per_sample_weights: Any) -> None:
     if index.ndim != (2 if offsets is None else 1):
         raise ValueError(
             f"embedding_bag: an index of shape {index.shape}; it must be (bags, n), or (n,) "
@@ -210,6 +214,7 @@ class EmbeddingBag(Module):
         dtype: DTypeLike = np.float64,
         rng: RNG = None,
     ) -> None:
+        _require_mode("EmbeddingBag", mode)
         self.mode: BagMode = mode
         self.include_last_offset = include_last_offset
         table = Embedding(num_embeddings, embedding_dim, padding_idx, dtype, rng)
