@@ -410,6 +410,14 @@ def test_a_parameter_that_only_later_times_use_must_be_an_argument() -> None:
     assert_allclose([early.grad, late.grad], -np.exp(-0.75) * np.ones(2), rtol=1e-3)
 
 
+def test_a_function_that_has_changed_since_is_an_error() -> None:
+    k, state = leaf(0.5), {"factor": 1.0}
+    y = solvers.solve_ivp(lambda _t, y: -k * state["factor"] * y, (0, 1), [1.0]).y
+    state["factor"] = 1.01
+    with pytest.raises(tg.GraphError, match="computed something else before"):
+        np.sum(y).backward()
+
+
 def test_odeint_that_fails_raises() -> None:
     with pytest.raises(RuntimeError, match="odeint: "):
         solvers.odeint(lambda y, _t: y**2, 1.0, np.array([0.0, 2.0]), method="RK45")

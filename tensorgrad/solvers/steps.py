@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from ..engine.modes import plain
 from ..engine.typing import Array
+from ..errors import GraphError
 from ..mapping import vmap
 from .captured import Captured, Recording
 
 _MAX_DENSE = 16  # unknowns; with more, products with Jacobians take less time than the Jacobians
+_SAME = 1e-6  # relative difference of slopes, which one call for all stages may round differently
 
 
 def recorded_at(f: Captured, t: Array, y: Array) -> Recording | None:
@@ -147,6 +150,7 @@ class Stages:
         self.t = np.array(steps.t)[:-1, None] + self.h[:, None] * tableau.c[:rows]
         k = np.array(steps.k)[:, :rows] if steps.k else np.zeros((0, rows, self.ends.shape[1]))
         self.y = self.ends[:-1, None] + self.a @ k
+        self._slopes = k[:, : tableau.stages]
         self.located: tuple[Array, Array] | None = None
         if steps.k and steps.t_eval is not None:
             step, x = steps.located()
@@ -154,8 +158,21 @@ class Stages:
 
     @functools.cached_property
     def together(self) -> Recording | None:
-        """A recorded call of f for all stages at once, None if f decides by values."""
-        return recorded_at(self.f, self.t.ravel(), self.y.reshape(-1, self.y.shape[-1]))
+        """A recorded call of f for all stages at once, None if f decides by values.
+
+        Raises a GraphError if f now has other values than when the steps were taken.
+        """
+        call = recorded_at(self.f, self.t.ravel(), self.y.reshape(-1, self.y.shape[-1]))
+        if call is not None:
+            before = self._slopes
+            now = plain(call.y).reshape(self.y.shape)[:, : before.shape[1]]
+            scale = np.max(np.abs(before), initial=0)
+            if not np.allclose(now, before, _SAME, _SAME * scale, equal_nan=True):
+                raise GraphError(
+                    f"{self.f.name}: the function computed something else before: what it uses "
+                    "must not change until the derivative is computed, nor be random"
+                )
+        return call
 
     @functools.cached_property
     def jacobians(self) -> Array | None:
