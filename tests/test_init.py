@@ -112,11 +112,10 @@ def test_a_parameter_keeps_its_dtype_place_and_generator() -> None:
         init.zeros_(w * 2)
 
 
-@pytest.mark.parametrize("wrong", [np.ones((2, 2)), 3.0])
-def test_what_is_no_tensor_is_refused(wrong: Any) -> None:
+def test_an_array_is_refused() -> None:
     for f in init.uniform_, init.zeros_, init.eye_, init.orthogonal_, init.kaiming_uniform_:
-        with pytest.raises(TypeError, match="needs a tensor to write into, not a"):
-            f(wrong)  # type: ignore[operator]
+        with pytest.raises(TypeError, match="needs a tensor to write into, not a ndarray"):
+            f(np.ones((2, 2)))  # type: ignore[operator]
 
 
 def test_gains_are_pytorchs() -> None:

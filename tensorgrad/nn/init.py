@@ -45,14 +45,10 @@ def __dir__() -> list[str]:
     return __all__
 
 
-def _shape(tensor: Any) -> tuple[int, ...]:
+def _write(tensor: Tensor, elements: Any) -> Tensor:
     if not isinstance(tensor, Tensor):
         raise TypeError(f"tg.nn.init: needs a tensor to write into, not a {type(tensor).__name__}")
-    return tensor.shape
-
-
-def _write(tensor: Tensor, elements: Any) -> Tensor:
-    tensor.data = np.broadcast_to(elements, _shape(tensor))
+    tensor.data = np.broadcast_to(elements, tensor.shape)
     return tensor
 
 
@@ -71,7 +67,7 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: RNG = No
     True
     """
     _require(a <= b, "uniform_", f"a={a} is greater than b={b}")
-    return _write(tensor, np.random.default_rng(generator).uniform(a, b, _shape(tensor)))
+    return _write(tensor, np.random.default_rng(generator).uniform(a, b, tensor.shape))
 
 
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: RNG = None) -> Tensor:
@@ -81,7 +77,7 @@ def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: RNG 
     (2,)
     """
     _require(std >= 0, "normal_", f"std={std} is negative")
-    return _write(tensor, np.random.default_rng(generator).normal(mean, std, _shape(tensor)))
+    return _write(tensor, np.random.default_rng(generator).normal(mean, std, tensor.shape))
 
 
 def trunc_normal_(
@@ -104,7 +100,7 @@ def trunc_normal_(
     low, high = (a - mean) / std, (b - mean) / std
     side = -1.0 if low > 0 else 1.0  # the right tail as the left one, where probabilities are exact
     left, right = special.ndtr(np.array(sorted([side * low, side * high])))
-    drawn = np.random.default_rng(generator).uniform(left, right, _shape(tensor))
+    drawn = np.random.default_rng(generator).uniform(left, right, tensor.shape)
     return _write(tensor, np.clip(mean + std * side * special.ndtri(drawn), a, b))
 
 
@@ -142,10 +138,8 @@ def eye_(tensor: Tensor) -> Tensor:
     Tensor([[1., 0., 0.],
             [0., 1., 0.]])
     """
-    _require(
-        len(_shape(tensor)) == 2, "eye_", f"a tensor of shape {_shape(tensor)}; it must be a matrix"
-    )
-    rows, columns = _shape(tensor)
+    _require(tensor.ndim == 2, "eye_", f"a tensor of shape {tensor.shape}; it must be a matrix")
+    rows, columns = tensor.shape
     return _write(tensor, np.eye(rows, columns))
 
 
@@ -159,7 +153,7 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     <BLANKLINE>
             [[0., 0., 0.]]])
     """
-    shape = _shape(tensor)
+    shape = tensor.shape
     _require(
         3 <= len(shape) <= 5,
         "dirac_",
@@ -189,15 +183,15 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: RNG =
     Tensor([3, 3])
     """
     _require(
-        len(_shape(tensor)) == 2,
+        tensor.ndim == 2,
         "sparse_",
-        f"a tensor of shape {_shape(tensor)}; it must be a matrix",
+        f"a tensor of shape {tensor.shape}; it must be a matrix",
     )
     _require(0 <= sparsity <= 1, "sparse_", f"sparsity={sparsity} is not from 0 to 1")
     rng = np.random.default_rng(generator)
-    elements = rng.normal(0, std, _shape(tensor))
+    elements = rng.normal(0, std, tensor.shape)
     zeros = math.ceil(sparsity * len(elements))
-    order = rng.permuted(np.tile(np.arange(len(elements))[:, None], _shape(tensor)[1]), axis=0)
+    order = rng.permuted(np.tile(np.arange(len(elements))[:, None], tensor.shape[1]), axis=0)
     np.put_along_axis(elements, order[:zeros], 0, axis=0)
     return _write(tensor, elements)
 
@@ -213,18 +207,18 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: RNG = None) -> Ten
     True
     """
     _require(
-        len(_shape(tensor)) >= 2,
+        tensor.ndim >= 2,
         "orthogonal_",
-        f"a tensor of shape {_shape(tensor)}; it needs 2 axes or more",
+        f"a tensor of shape {tensor.shape}; it needs 2 axes or more",
     )
     if not tensor.size:
         return tensor
-    rows = _shape(tensor)[0]
+    rows = tensor.shape[0]
     columns = tensor.size // rows
     drawn = np.random.default_rng(generator).normal(size=(max(rows, columns), min(rows, columns)))
     q, r = np.linalg.qr(drawn)
     q = q * np.sign(np.diagonal(r))  # uniform among all such matrices: Mezzadri, 2007
-    return _write(tensor, gain * (q if rows >= columns else q.T).reshape(_shape(tensor)))
+    return _write(tensor, gain * (q if rows >= columns else q.T).reshape(tensor.shape))
 
 
 # -- by the number of inputs and outputs
@@ -258,12 +252,12 @@ def calculate_gain(nonlinearity: Nonlinearity, param: float | None = None) -> fl
 def _fans(name: str, tensor: Tensor) -> tuple[int, int]:
     """The numbers of inputs and of outputs of a neuron."""
     _require(
-        len(_shape(tensor)) >= 2,
+        tensor.ndim >= 2,
         name,
-        f"a tensor of shape {_shape(tensor)} has no fan in and fan out; it needs 2 axes or more",
+        f"a tensor of shape {tensor.shape} has no fan in and fan out; it needs 2 axes or more",
     )
-    kernel = math.prod(_shape(tensor)[2:])
-    return _shape(tensor)[1] * kernel, _shape(tensor)[0] * kernel
+    kernel = math.prod(tensor.shape[2:])
+    return tensor.shape[1] * kernel, tensor.shape[0] * kernel
 
 
 def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: RNG = None) -> Tensor:
