@@ -3,7 +3,8 @@
 To renew the figures in the README and in the documentation, install the extra `peers` and run, on a
 machine that does nothing else:
 
-    python -m benchmarks scalar peers derivatives optimizers digits --output benchmarks/results
+    python -m benchmarks scalar peers derivatives optimizers digits convolution \\
+        --output benchmarks/results
     python -m benchmarks.report
 """
 

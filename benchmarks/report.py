@@ -213,6 +213,25 @@ def digits_seconds(results: Results) -> str:
     return short(seconds)
 
 
+def convolutions(results: Results) -> str:
+    """Convolutions forward and backward, over the time of PyTorch's."""
+    micro: dict[str, dict[str, float]] = {}
+    for row in results.rows("convolution"):
+        micro.setdefault(row["work"], {})[row["engine"]] = row["microseconds"]
+    engines = {
+        "tensorgrad": "tensorgrad, not compiled",
+        "compiled": "compiled",
+        "native": "native code",
+    }
+    return table(
+        ["channels, images", *engines.values()],
+        (
+            [work, *(short(times[engine] / times["PyTorch"]) for engine in engines)]
+            for work, times in micro.items()
+        ),
+    )
+
+
 def scalar(results: Results) -> str:
     """The tensor engine against the scalar one, for growing widths."""
     rows = [
@@ -248,6 +267,7 @@ PARTS: dict[str, Callable[[Results], str]] = {
     "optimizers": optimizers,
     "digits": digits,
     "digits_seconds": digits_seconds,
+    "convolutions": convolutions,
     "scalar": scalar,
     "scalar_ratio": scalar_ratio,
     "small_pytorch": _ratio(SMALL, "PyTorch"),
