@@ -2,20 +2,23 @@
 
 It needs the library llvmlite, which is imported when a program is first compiled so.
 
-    kernels      what native code computes in one go: loop nests and products
-    bodies       what a call computes for each index
-    lowering     calls of a program become kernels, some of them first expanded to other calls
-    registers    registers of any dtype
-    nests        a loop nest becomes LLVM's code
-    products     and so does a product of matrices
-    contractions and a product along any axes, which windows finds
-    functions    and an element-wise function; elementary, trigonometry, normal, division and
-                 lanes are what it consists of
-    random       a NumPy generator's random numbers
-    loops        counted loops and vectors
-    segments     kernels, one after another, become a function that Python calls
-    runtime      the code runs on this processor
-    native       the back end itself, which the compiler asks
+    kernels       what native code computes in one go: loop nests and products
+    bodies        what a call computes for each index
+    expansions    some calls are first made of others
+    lowering      calls of a program become kernels
+    windows       products whose operands need no copy
+    registers     registers of any dtype
+    nests         a loop nest becomes LLVM's code
+    products      and so does a product of matrices
+    contractions  and a product along any axes
+    functions     and an element-wise function; elementary, trigonometry, normal, division and
+                  lanes are what it consists of
+    random        a NumPy generator's random numbers
+    loops         counted loops and vectors
+    segments      kernels, one after another, become a function that Python calls
+    failures      the checks of such a function, and the errors that they raise
+    runtime       the code runs on this processor
+    native        the back end itself, which the compiler asks
 """
 
 from __future__ import annotations
