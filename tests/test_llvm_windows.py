@@ -103,6 +103,28 @@ def test_a_copy_that_is_changed_is_no_view() -> None:
         return first, second, rows @ w
 
     x, w = np.arange(24.0).reshape(4, 3, 2), np.ones((4, 4))
+    assert_native_is(f, x, w)
+
+
+def test_a_copy_that_the_same_loop_changes_is_no_view() -> None:
+    """Pooling copies the first elements of windows, and takes the maximum with others in place."""
+    x, w = np.random.default_rng(0).normal(size=(8, 6, 4, 4)), np.ones((24, 5))
+
+    def f(x: Any, w: Any) -> Any:
+        rows = np.moveaxis(np.moveaxis(x, 1, 3).copy(), 3, 1)  # channels innermost in memory
+        return tg.nn.max_pool2d(rows, 2).reshape(8, -1) @ w, tg.nn.max_pool2d(x, 2)
+
+    assert_native_is(f, x, w)
+
+    def maximum(x: Any, w: Any) -> Any:
+        y = x[::2].copy()
+        np.maximum(y, x[1::2], out=y)
+        return y @ w
+
+    assert_native_is(maximum, x[0, 0] @ np.ones((4, 6)), np.ones((6, 5)))
+
+
+def assert_native_is(f: Any, x: Any, w: Any) -> None:
     native = tg.compile(f, backend="llvm")
     native(x, w)
     assert_same(native(x, w), f(x, w), roundings=4)

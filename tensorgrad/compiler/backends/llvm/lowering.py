@@ -25,6 +25,7 @@ from .bodies import (
     Unknown,
     body_of,
     number_of,
+    overlap,
     part_of,
     place_of,
     target_place,
@@ -99,7 +100,7 @@ class _Lowering:
         self._fence = 0  # nor do element-wise calls, unless they can use registers there
         self._nests: dict[tuple[int, ...], list[int]] = {}
         self._floats: set[Value] = set()
-        self._copies: dict[Storage, tuple[Value, int]] = {}  # of what, and the item that makes it
+        self._copies: dict[Storage, Value] = {}  # what whole storages are copies of
         self._products: dict[Storage, int] = {}  # the items that make them
         self._dropped: set[int] = set()  # the items that others do the work of
         self._reads = Counter(
@@ -157,13 +158,9 @@ class _Lowering:
         return kernel
 
     def _sources(self, call: Call) -> dict[Storage, Value]:
-        """What those operands of a call are copies of that nobody has changed since."""
-        found: dict[Storage, Value] = {}
-        for v in call.reads:
-            source, number = self._copies.get(v.storage, (None, 0))
-            if source is not None and not self._changed_since(number, source, v):
-                found[v.storage] = source
-        return found
+        """What the operands of a call are copies of."""
+        storages = (v.storage for v in call.reads)
+        return {s: self._copies[s] for s in storages if s in self._copies}
 
     def _changed_since(self, number: int, *values: Value) -> bool:
         """Whether an item after that of a number writes to values."""
@@ -190,6 +187,15 @@ class _Lowering:
         for values, is_write in ((reads, False), (writes, True)):
             for v in values:
                 self._uses.setdefault(v.storage, []).append((number, *v.bounds, is_write))
+                if is_write:
+                    self._forget_copies(v)
+
+    def _forget_copies(self, changed: Value) -> None:
+        """A value changes: what lies there, and copies of it, are no copies any more."""
+        self._copies.pop(changed.storage, None)
+        for storage, source in [*self._copies.items()]:
+            if overlap(source, changed):
+                del self._copies[storage]
 
     def _earliest(self, reads: Iterable[Value], writes: Iterable[Value]) -> int:
         """The number of the last item that what reads and writes so must not come before."""
@@ -222,7 +228,7 @@ class _Lowering:
                 first = number
             self._note(number, body.reads, [body.target])
             if _is_copy(body) and call.results and body.target.is_whole:
-                self._copies[body.target.storage] = body.operands[0], number
+                self._copies[body.target.storage] = body.operands[0]
 
     def _nest_for(self, call: Call, body: Body, first: int) -> int:
         """The number of a nest that can do a body, not before another item."""
