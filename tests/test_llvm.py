@@ -107,6 +107,19 @@ def test_a_long_chain_is_several_nests() -> None:
     assert plan.source.count('define internal void @"nest') == 2  # the last one, and the others
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32, np.bool_])
+@pytest.mark.parametrize("columns", [1, 3, 16, 20, 33, 70, 300])
+def test_reductions_of_columns(columns: int, dtype: Any) -> None:
+    """Registers collect those of a few columns; memory those of many."""
+
+    def reduced(x: Any) -> Any:
+        y = x + x
+        return np.max(y, 0), np.sum(y, 0), np.min(y, (0, 1)), np.max(y, 1), np.sum(y, 2), np.sum(y)
+
+    x = np.random.default_rng(0).integers(-9, 9, (4, 5, columns)).astype(dtype)
+    assert_same(tg.compile(reduced, backend="llvm")(x), reduced(x))
+
+
 def test_calls_that_are_not_native_are_named() -> None:
     f = tg.compile(lambda x: np.exp(np.linalg.inv(np.exp(x))), backend="llvm")
     x = np.array([[1.0, 0.0], [0.0, 2.0]])

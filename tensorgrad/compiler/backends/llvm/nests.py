@@ -14,6 +14,7 @@ from .registers import cast, emit as emit_function, kind, memory_kind
 from .runtime import target
 
 _PART = 256  # vectors that are added up by themselves: rounding errors do not grow with the number
+_UNROLLED = 64  # instructions for the last axis, up to which they are written without a loop
 _VECTORS = 2  # processor vectors that make one of the code: two chains of operations hide latency
 
 
@@ -58,6 +59,8 @@ class _Emitter:
         self._reduced = {
             id(r): [flags[k] for flags in reduced] for k, r in enumerate(nest.reductions)
         }
+        # By reduction, and start on the last axis.
+        self._totals: dict[tuple[int, int], ir.Value] = {}
         self._depths = self._depths_of_registers()
         itemsizes = [self._dtype(i).itemsize for i in range(len(nest.instructions))]
         vectors = _VECTORS if not self._indexed else 1
@@ -130,14 +133,49 @@ class _Emitter:
             return self._level(depth + 1, moved, registers, [*indices, index], values)
 
         values = [*collected, *begun]
+        if depth == last - 2:
+            self._begin_totals()
         if depth < last - 1:
             values = [*loop(self._builder, self._sizes[depth], 1, values, inside)]
+            if depth == last - 2:
+                self._end_totals(places, indices)
         else:
             values = [*self._innermost(places, registers, indices, values)]
         for r, value in zip(here, values[len(collected) :], strict=True):
             total = _across(self._builder, r, value)
             self._combine(r, 1, total, places[r.access], 0, indices)
         return values[: len(collected)]
+
+    def _begin_totals(self) -> None:
+        """Let registers have what reductions along the last axis but one combine, for a short last.
+
+        The code has allocated memory for them, which LLVM replaces by registers.
+        """
+        lanes, size = min(self._lanes, self._sizes[-1]), self._sizes[-1]
+        starts = range(0, size, lanes)
+        if len(starts) * len(self._nest.instructions) > _UNROLLED:
+            return
+        for r in self._nest.reductions:
+            if self._start(r) == len(self._sizes) and self._reduced[id(r)][-2]:
+                for start in starts:
+                    identity = _identity(r, min(lanes, size - start))
+                    with self._builder.goto_entry_block():
+                        total = self._builder.alloca(identity.type)
+                    total.type = ir.PointerType()  # llvmlite gives it a pointer type of its own
+                    self._builder.store(identity, total)
+                    self._totals[id(r), start] = total
+
+    def _end_totals(self, places: dict[Access, ir.Value], indices: list[ir.Value]) -> None:
+        """Write to memory what they have combined."""
+        lanes, size = min(self._lanes, self._sizes[-1]), self._sizes[-1]
+        reductions = {id(r): r for r in self._nest.reductions}
+        for (name, start), total in self._totals.items():
+            r, count = reductions[name], min(lanes, size - start)
+            value = self._builder.load(total, typ=kind(r.access.dtype, count))
+            stride = self._strides[r.access][-1]
+            place = self._moved(places[r.access], r.access, stride, INDEX(start))
+            self._combine(r, count, value, place, stride, indices)
+        self._totals.clear()
 
     def _moved(self, place: ir.Value, a: Access, stride: int, index: ir.Value) -> ir.Value:
         """A pointer so many steps further."""
@@ -168,6 +206,11 @@ class _Emitter:
                 for r, total, value in zip(self._collected, totals, parts, strict=True)
             ]
 
+        if self._totals:
+            for start in range(0, size, lanes):
+                count = min(lanes, size - start)
+                collected = self._block(count, INDEX(start), places, registers, indices, collected)
+            return collected
         done = whole // part * part if collected else 0
         collected = loop(builder, done, part, collected, sums_of_part)
         offset = INDEX(done)
@@ -217,7 +260,13 @@ class _Emitter:
             padded = _padded(self._builder, r, vector(r.register), lanes, full)
             grown.append(emit_function(self._builder, r.fun, r.access.dtype, [value, padded]))
         for r in self._nest.reductions:
-            if self._start(r) == last:
+            total = self._totals.get((id(r), index.constant)) if self._totals else None
+            if total is not None:
+                value = vector(r.register)
+                earlier = self._builder.load(total, typ=value.type)
+                value = emit_function(self._builder, r.fun, r.access.dtype, [earlier, value])
+                self._builder.store(value, total)
+            elif self._start(r) == last:
                 stride = self._strides[r.access][-1] if last else 0
                 place = self._moved(places[r.access], r.access, stride, index)
                 self._combine(r, lanes, vector(r.register), place, stride, indices)
