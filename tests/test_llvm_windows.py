@@ -33,6 +33,7 @@ CASES: list[tuple[tuple[int, ...], int, tuple[int, ...], dict[str, Any]]] = [
     ((2, 6, 12, 12), 33, (3, 3), {"padding": 1}),
     ((3, 1, 8, 8), 16, (3, 3), {"padding": 1}),
     ((3, 2, 5, 5), 4, (1, 1), {}),
+    ((3, 1, 6, 5), 5, (1, 1), {"stride": 2}),
     ((2, 3, 5, 5), 2, (3, 3), {}),
     ((90, 3, 16, 16), 5, (3, 3), {"padding": 2}),
     ((4, 3, 50), 7, (5,), {"stride": 3, "padding": 2}),
@@ -104,6 +105,11 @@ def test_a_copy_that_is_changed_is_no_view() -> None:
 
     x, w = np.arange(24.0).reshape(4, 3, 2), np.ones((4, 4))
     assert_native_is(f, x, w)
+
+
+def test_a_sum_of_one_term() -> None:
+    x, w = np.arange(24.0).reshape(4, 3, 2), np.arange(5.0)[np.newaxis]
+    assert_native_is(lambda x, w: np.reshape(x.T, (24, 1)) @ w, x, w)
 
 
 def test_a_copy_that_the_same_loop_changes_is_no_view() -> None:

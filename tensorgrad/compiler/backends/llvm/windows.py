@@ -84,10 +84,9 @@ def _contraction(
     if any(overlap(made.value, operand.value) for operand in (left, right)):
         return None
     stack = tuple(axis for axes in batch for axis in axes or ())
+    added = _joined(terms or [Axis(1, 0, 0, 0)])  # a sum of one term
     pointers = left.value, right.value, made.value
-    return Contraction(
-        _joined(stack), _joined(rows or ()), _joined(terms or ()), column, pointers, adds
-    )
+    return Contraction(_joined(stack), _joined(rows or ()), added, column, pointers, adds)
 
 
 def _operand(v: Value, source: Value | None) -> _Operand | None:
