@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 
 import tensorgrad as tg
 from tensorgrad import nn, optim
@@ -401,6 +401,27 @@ def test_gradients_that_are_not_finite_are_refused_in_each_call() -> None:
 @pytest.mark.parametrize("clip", CLIPS)
 def test_clipping(clip: str, dtype: Any) -> None:
     assert_steps_agree(*twins(NETS["MLP"], "mse sum", "SGD", clip=clip, dtype=dtype), steps=5)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3.5, math.inf])
+@pytest.mark.parametrize("scale", [1e-200, 0.0, 1.0, 1e200, 1.2e308])
+def test_norms_whose_powers_are_too_large(order: float, scale: float) -> None:
+    """Of the largest finite numbers, even the sum is infinite."""
+    p, q, g = leaf([1.0, 1.0]), leaf([1.0, 1.0, 1.0]), np.array([0.75, 1, 0, 0, -0.25])
+
+    @tg.compile
+    def norm(g: Any) -> Any:
+        p.grad, q.grad = g[:2], g[2:]
+        return optim.clip_grad_norm([p, q], 0.5, order, error_if_nonfinite=False)
+
+    size = np.linalg.norm(g, order)
+    with np.errstate(over="ignore"):
+        expected = scale * size
+    for _ in range(2):
+        assert_allclose(norm(g * scale), expected, rtol=1e-14)
+        if expected < math.inf:
+            clipped = np.concatenate([p.grad, q.grad])
+            assert_allclose(clipped, g * min(0.5 / size, scale), rtol=1e-5)
 
 
 @pytest.mark.parametrize(

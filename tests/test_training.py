@@ -545,6 +545,24 @@ def test_resumed_steps_are_compiled_as_before(
     assert_resumes(tmp_path, Run)
 
 
+def test_a_state_without_the_steps_expected_is_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As earlier versions saved it."""
+    with monkeypatch.context() as patch:
+        state_dict = compilation.CompiledStep.state_dict
+
+        def earlier(self: Any) -> Any:
+            state = state_dict(self)
+            del state["expected"]
+            return state
+
+        patch.setattr(compilation.CompiledStep, "state_dict", earlier)
+        Run(0).fit(epochs=2, checkpoint=tmp_path)
+    expected = Run(0).fit()
+    assert_equal(Run(1).fit(checkpoint=tmp_path), expected)
+
+
 def test_early_stopping_is_resumed(tmp_path: Path) -> None:
     """The best weights, and how long ago they were; and a training that has ended stays so."""
 

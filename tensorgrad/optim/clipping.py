@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..engine.graph import Node
-from ..engine.interpreter import Tracing
+from ..engine.interpreter import Requirement, Tracing
 from ..engine.modes import mode
 from ..engine.tensor import Tensor
 from ..engine.typing import Array
@@ -79,23 +79,49 @@ def _trace_clipping(
     error_if_nonfinite: bool,
 ) -> Any:
     """Record the same in the compiled program, which replaces the gradients."""
-    flat = [_sizes(g).astype(np.float64, copy=False).ravel(order="K") for g in gradients.values()]
+    sizes = [_sizes(g).ravel(order="K") for g in gradients.values()]
+    flat = [a.astype(np.float64, copy=False) for a in sizes]
     together: Any = np.concatenate(flat) if len(flat) > 1 else flat[0]
-    norm = np.zeros(())
-    with np.errstate(over="ignore"):
-        if norm_type == 2:
-            first = np.sqrt(together.dot(together))
-        else:
-            first = np.linalg.norm(together, norm_type) if together.size else norm
-
-    def check(first: Array, together: Array) -> None:
-        norm[...] = _checked_norm(float(first), together, norm_type, error_if_nonfinite)
-
-    trace.effect(check, first, together, writes=[norm])
-    scale = np.minimum(max_norm / (trace.state(norm) + 1e-6), 1.0)
+    overflows = norm_type not in (1, 2, math.inf) or (
+        norm_type == 2 and any(a.dtype.itemsize == 8 for a in sizes)
+    )
+    norm: Any = np.zeros(())
+    if together.size:
+        with np.errstate(over="ignore"):
+            norm = (_scaled_norm if overflows else _norm)(together, norm_type)
+    if error_if_nonfinite:
+        trace.effect(_FINITE, norm)
+    scale = np.minimum(max_norm / (norm + 1e-6), 1.0)
     for node, g in gradients.items():
         trace.set_grad(node, g * scale.astype(g.dtype))
-    return trace.state(norm)
+    return norm
+
+
+def _norm(x: Any, order: float) -> Any:
+    """The norm of a traced vector, by functions that native code knows."""
+    if order == 2:
+        return np.sqrt(x.dot(x))
+    sizes = np.absolute(x)
+    return np.max(sizes) if order == math.inf else np.sum(sizes**order) ** (1 / order)
+
+
+def _scaled_norm(x: Any, order: float) -> Any:
+    """The same, where powers of the elements can overflow: those of x / unit cannot."""
+    unit = np.minimum(np.maximum(np.max(np.absolute(x)), _LIMITS.tiny), _LIMITS.max)
+    return unit * _norm(x / unit, order)
+
+
+def _require_finite(norm: Any) -> None:
+    """Raise FloatingPointError unless the norm is finite."""
+    if not math.isfinite(norm):
+        raise FloatingPointError(
+            f"clip_grad_norm: the norm of the gradients is {float(norm)}; they were not changed: "
+            "find the cause with detect_anomaly(), or pass error_if_nonfinite=False"
+        )
+
+
+_FINITE = Requirement(_require_finite, lambda norm: abs(norm) < math.inf)
+_LIMITS = np.finfo(np.float64)
 
 
 def _checked_norm(norm: float, x: Array, order: float, error_if_nonfinite: bool) -> float:
@@ -104,11 +130,8 @@ def _checked_norm(norm: float, x: Array, order: float, error_if_nonfinite: bool)
         largest = float(np.max(np.absolute(x)))
         if not math.isinf(largest):
             norm = largest * float(np.linalg.norm(x / largest, order))
-    if error_if_nonfinite and not math.isfinite(norm):
-        raise FloatingPointError(
-            f"clip_grad_norm: the norm of the gradients is {norm}; they were not changed: find the "
-            "cause with detect_anomaly(), or pass error_if_nonfinite=False"
-        )
+    if error_if_nonfinite:
+        _require_finite(norm)
     return norm
 
 

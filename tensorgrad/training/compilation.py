@@ -76,7 +76,7 @@ class CompiledStep(Supervisor):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore a state that `state_dict` returned."""
         self._needed, self._missed = {**state["needed"]}, Counter(state["missed"])
-        self._expected = {**state["expected"]}
+        self._expected = {**state.get("expected", {})}  # checkpoints of earlier versions lack it
         self._plans, self._earlier = Counter(state["plans"]), Counter(state["plans"])
         self._gave_up = state["gave_up"]
 
@@ -113,7 +113,7 @@ class CompiledStep(Supervisor):
 
     def turns(self) -> Turns:
         """Return what decides about native code: how many steps of this shape are to come."""
-        return Turns(self._expected[self._key] if self._all_steps is not None else 0)
+        return Turns(self._expected.get(self._key, 0) if self._all_steps is not None else 0)
 
     def may_trace(self, key: Any) -> bool:
         """Return whether the step may be traced for batches of this signature."""
