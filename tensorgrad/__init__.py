@@ -47,6 +47,7 @@ from . import (
     nn,
     optim,
     rules,  # noqa: F401
+    scipy,
     solvers,
     special,
     storage,
@@ -151,6 +152,7 @@ __all__ = [
     "safe_where",
     "save",
     "scan",
+    "scipy",
     "solvers",
     "special",
     "stop_gradient",

@@ -28,7 +28,7 @@ LAYERS = [
     {"rules", "transforms", "checkpoint", "diagnostics", "samples"},
     {"bodies"},
     {"control_flow", "mapping"},
-    {"gradcheck", "nn", "array_api", "optim", "compiler", "solvers"},
+    {"gradcheck", "nn", "array_api", "optim", "compiler", "scipy", "solvers"},
     {"training", "support"},
     {"__init__"},
     {"__main__", "examples"},

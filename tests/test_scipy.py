@@ -1,0 +1,96 @@
+"""SciPy's functions on tensors: values against SciPy's own, errors, and what needs no SciPy."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from tensorgrad.scipy import linalg
+
+from .oracles import leaf
+
+scipy_linalg = pytest.importorskip("scipy.linalg")
+
+RNG = np.random.default_rng(0)
+A, B = RNG.normal(size=(4, 4)), RNG.normal(size=(4, 2))
+C = A + 1j * RNG.normal(size=(4, 4))
+POSITIVE = C @ C.conj().T
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "options"),
+    [
+        ("expm", (C,), {}),
+        ("expm", (np.eye(2, dtype=int),), {}),
+        ("logm", (C,), {}),
+        ("sqrtm", (POSITIVE,), {}),
+        ("sqrtm", (-np.eye(2),), {}),
+        ("solve_sylvester", (C, C[:2, :2], C[:, :2]), {}),
+        ("solve_continuous_lyapunov", (C, A), {}),
+        *(("solve_triangular", (C, B), {"trans": t, "lower": low, "unit_diagonal": low is unit})
+          for t in (0, 1, "C") for low in (True, False) for unit in (True, False)),
+        ("solve_triangular", (A, B[:, 0]), {}),
+        ("cholesky", (POSITIVE,), {"lower": True}),
+        ("cholesky", (POSITIVE,), {}),
+        *(("lu_factor", (a,), {}) for a in (C, A[:2], A[:, :3])),
+        *(("lu", (a,), {name: True}) for a in (C, A[:2], A[:, :3])
+          for name in ("permute_l", "p_indices", "check_finite")),
+        ("toeplitz", (C[0], A[1, :3]), {}),
+        ("toeplitz", (C[0],), {}),
+        ("block_diag", (A, [1.0, 2.0], 3.0, B), {}),
+        ("block_diag", (), {}),
+    ],
+)  # fmt: skip
+def test_values_are_scipys(name: str, args: Any, options: Any) -> None:
+    expected = getattr(scipy_linalg, name)(*args, **options)
+    options.pop("check_finite", None)
+    actual = getattr(linalg, name)(*args, **options)
+    parts = actual if isinstance(actual, tuple) else (actual,)
+    wanted = expected if isinstance(expected, tuple) else (expected,)
+    for found, part in zip(parts, wanted, strict=True):
+        assert found.dtype.kind == part.dtype.kind
+        assert_allclose(found, part, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("trans", [0, 1, 2])
+@pytest.mark.parametrize("lower", [True, False])
+def test_systems_are_solved_from_their_factors(trans: int, lower: bool) -> None:
+    for b in B, B[:, 0]:
+        x = linalg.lu_solve(scipy_linalg.lu_factor(C), b, trans)
+        assert_allclose(x, scipy_linalg.lu_solve(scipy_linalg.lu_factor(C), b, trans))
+        x = linalg.cho_solve(scipy_linalg.cho_factor(POSITIVE, lower), b)
+        assert_allclose(x, np.linalg.solve(POSITIVE, b), rtol=1e-9)
+
+
+def test_the_other_triangle_is_not_read() -> None:
+    a = leaf(np.array([[2.0, 1.0], [np.nan, 4.0]]))
+    x = linalg.solve_triangular(a, [4.0, 8.0])
+    assert_array_equal(x.data, [1, 2])
+    np.sum(x).backward()
+    assert a.grad is not None and a.grad[1, 0] == 0 and np.isfinite(a.grad).all()
+
+
+def test_logm_leaves_the_global_generator_alone() -> None:
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    linalg.logm(np.eye(3) + A[:3, :3] ** 2)
+    assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: linalg.expm(B), r"expm: pass square matrices, not shape \(4, 2\)"),
+        (lambda: linalg.sqrtm(np.ones(3)), r"sqrtm: pass square matrices, not shape \(3,\)"),
+        (lambda: linalg.lu(1.0), r"lu_factor: pass a matrix, not an array of shape \(\)"),
+        (lambda: linalg.solve_sylvester(A, A, B), r"do not match: \(4, 4\), \(4, 4\), \(4, 2\)"),
+        (lambda: linalg.solve_triangular(A, B, 3), "trans=3 must be 0, 1, 2, 'N', 'T' or 'C'"),
+        (lambda: linalg.solve_triangular(A, B[:3]), r"shapes \(4, 4\) and \(3, 2\) do not match"),
+        (lambda: linalg.toeplitz(A), r"toeplitz: pass vectors, not shapes \(4, 4\)"),
+        (lambda: linalg.block_diag(np.ones((2, 2, 2))), r"block_diag: .* shape \(2, 2, 2\)"),
+        (lambda: linalg.solve_triangular(np.zeros((2, 2)), [1.0, 2]), "singular matrix"),
+    ],
+)
+def test_errors_name_what_is_wrong(call: Any, message: str) -> None:
+    with pytest.raises((ValueError, np.linalg.LinAlgError), match=message):
+        call()
