@@ -265,7 +265,6 @@ CURES: dict[str, dict[str, str]] = {
         "pure_callback": "tg.differentiable(lambda g, out, x: g * np.cos(x))(np.sin)",
         "block_until_ready devices default_backend": _CPU,
         "Array": "tg.Tensor([1.0, 2.0])",
-        "scipy": "tg.special.erf(t)  # the special functions",
         "func deriv": "tg.grad(f)",
         "flatten": "t.reshape(len(t), -1)",
         "ravel_pytree flatten_util": "tg.ravel({'w': x})",

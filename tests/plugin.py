@@ -15,7 +15,13 @@ import pytest
 
 import tensorgrad
 
-NEED_SCIPY = ("tensorgrad.optim.lbfgs.LBFGS", "tensorgrad.solvers.", "solvers.md")
+NEED_SCIPY = (
+    "tensorgrad.optim.lbfgs.LBFGS",
+    "tensorgrad.solvers.",
+    "tensorgrad.scipy.linalg.",
+    "solvers.md",
+    "scipy.md",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -364,7 +364,9 @@ def lu(a: Any, permute_l: bool = False, p_indices: bool = False) -> tuple[Tensor
         return _rows(lower, np.argsort(order, axis=-1)), upper
     if p_indices:
         return np.argsort(order, axis=-1), lower, upper  # type: ignore[return-value]
-    permutation = (order[..., None] == np.arange(order.shape[-1])).astype(np.finfo(both.dtype).dtype)
+    permutation = (order[..., None] == np.arange(order.shape[-1])).astype(
+        np.finfo(both.dtype).dtype
+    )
     return permutation.mT, lower, upper
 
 
