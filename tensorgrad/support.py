@@ -9,7 +9,7 @@ from inspect import isclass, ismodule
 
 import numpy as np
 
-from . import nn, solvers, special
+from . import nn, scipy, solvers, special
 from .engine.registry import COMPOSITES, CONSTANTS, IN_PLACE, RULES
 from .engine.tensor import Tensor
 from .engine.typing import Function
@@ -123,8 +123,8 @@ def about(name: str) -> str:
     ends = {full.rpartition(".")[2]: full for full in known}
     close = [ends[match] for match in difflib.get_close_matches(end, ends)]
     raise LookupError(
-        "no function of numpy, tensorgrad.nn, tensorgrad.solvers or tensorgrad.special is called "
-        f"{name!r}"
+        "no function of numpy, tensorgrad.nn, tensorgrad.scipy, tensorgrad.solvers or "
+        f"tensorgrad.special is called {name!r}"
         + (f"; here it is {cure.removeprefix('# ')}" if cure else "")
         + (f"; similar names: {', '.join(close)}" if close and not cure else "")
     )
@@ -148,10 +148,11 @@ def _known() -> dict[str, str]:
         for method in METHODS if isinstance(fun, np.ufunc) and kind == "differentiable" else ():
             if getattr(np.ufunc, method) in COMPOSITES or getattr(fun, method) in RULES:
                 descriptions[f"numpy.{name}.{method}"] = f"numpy.{name}.{method}: differentiable"
-    for module in nn, solvers, special:
-        for name in module.__all__ if module is solvers else dir(module):
+    of_scipy = solvers, *(getattr(scipy, name) for name in scipy.__all__ if name != "special")
+    for module in nn, special, *of_scipy:
+        for name in module.__all__ if module in of_scipy else dir(module):
             if name.islower() and not name.startswith("_"):
-                needs = module is solvers or (module is special and special.needs_scipy(name))
+                needs = module in of_scipy or (module is special and special.needs_scipy(name))
                 note = f"; {NEEDS_SCIPY}" if needs else ""
                 descriptions[f"{module.__name__}.{name}"] = (
                     f"{module.__name__}.{name}: differentiable{note}"
@@ -162,7 +163,8 @@ def _known() -> dict[str, str]:
 # What the beginning of a name stands for.
 FULL_NAMES = {
     "np": "numpy", "tg": "tensorgrad", "scipy.integrate": "tensorgrad.solvers",
-    "scipy.optimize": "tensorgrad.solvers", "scipy": "tensorgrad",
+    "scipy.optimize": "tensorgrad.solvers", "scipy.special": "tensorgrad.special",
+    "scipy": "tensorgrad.scipy",
 }  # fmt: skip
 NEEDS_SCIPY = "it needs SciPy: python -m pip install scipy"
 METHODS = "outer", "reduce", "accumulate", "reduceat", "at"

@@ -164,7 +164,7 @@ def test_operations_have_the_names_of_public_functions() -> None:
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     places = [
         np, np.linalg, np.fft, np.lib.stride_tricks, np.ndarray, operator,
-        tg, tg.nn, tg.special,
+        tg, tg.nn, tg.special, tg.scipy.linalg,
     ]  # fmt: skip
     public = {name for place in places for name in dir(place) if not name.startswith("_")}
     public |= {f"{name}.{method}" for name in public for method in dir(np.ufunc)}
@@ -195,3 +195,8 @@ def test_messages_name_what_the_user_called() -> None:
 def test_solvers_are_found_by_scipys_names(name: str) -> None:
     found = support.about(name)
     assert found.startswith(f"tensorgrad.solvers.{name.rpartition('.')[2]}: differentiable; ")
+
+
+@pytest.mark.parametrize("name", ["scipy.linalg.expm", "tg.scipy.linalg.expm", "expm"])
+def test_scipys_functions_are_found_by_their_names(name: str) -> None:
+    assert support.about(name).startswith("tensorgrad.scipy.linalg.expm: differentiable; it needs")
