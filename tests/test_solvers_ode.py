@@ -410,12 +410,30 @@ def test_a_parameter_that_only_later_times_use_must_be_an_argument() -> None:
     assert_allclose([early.grad, late.grad], -np.exp(-0.75) * np.ones(2), rtol=1e-3)
 
 
-def test_a_function_that_has_changed_since_is_an_error() -> None:
+@pytest.mark.parametrize("count", [1, 20])
+@pytest.mark.parametrize("adjoint", ["discrete", "continuous"])
+def test_a_function_that_has_changed_since_is_an_error(adjoint: Any, count: int) -> None:
     k, state = leaf(0.5), {"factor": 1.0}
-    y = solvers.solve_ivp(lambda _t, y: -k * state["factor"] * y, (0, 1), [1.0]).y
+    f = lambda _t, y: -k * state["factor"] * y  # noqa: E731
+    found = solvers.solve_ivp(f, (0, 1), np.ones(count), adjoint=adjoint).y
+    integral = solvers.quad(lambda x: f(0, x), 0, 1)[0]
     state["factor"] = 1.01
-    with pytest.raises(tg.GraphError, match="computed something else before"):
-        np.sum(y).backward()
+    for y in (np.sum(found), integral):
+        with pytest.raises(tg.GraphError, match="computed something else before"):
+            y.backward()
+
+
+def test_the_callers_arrays_may_change_after_the_call() -> None:
+    k, start, times = leaf(0.5), np.ones(1), np.array([0.5, 1.0])
+    y = solvers.solve_ivp(decay, (0, 1), start, t_eval=times, args=(k,), **TIGHT).y[0, -1]
+    start[:], times[:] = 5.0, 0.1
+    y.backward()
+    assert_allclose(k.grad, -np.exp(-0.5), rtol=1e-6)
+
+
+def test_constant_limits_need_no_value_there() -> None:
+    f = lambda p: solvers.quad(lambda x: x**-p, 0, 1)[0]  # noqa: E731
+    assert_allclose(tg.grad(f)(0.5), 4)
 
 
 def test_odeint_that_fails_raises() -> None:

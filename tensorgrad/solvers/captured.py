@@ -19,8 +19,11 @@ from ..engine.tensor import Tensor, asarray
 from ..engine.typing import Array, Function
 from ..errors import GraphError
 from ..linearization import handle, push_tangents
+from ..mapping import vmap
 from ..transforms import jacobian
 from ..tree import flatten, is_stateful, leaves
+
+_SAME = 1e-6  # relative difference of values that may be the same, rounded differently
 
 
 class Captured:
@@ -43,12 +46,20 @@ class Captured:
         self.uses_tensors = bool(tensors)
         nodes = [a._node for a in tensors if mode.get().recording]
         self.sources: list[Node] = [*dict.fromkeys(node for node in nodes if node is not None)]
+        self._first_call: tuple[tuple[Any, ...], Array] | None = None
 
     def values(self, *arrays: Any) -> Array:
         """The value of the function at plain arrays, or numbers, as an array."""
         y = self.f(*arrays, *self.plain_args)
-        if type(y) is np.ndarray:
-            return y
+        if type(y) is not np.ndarray:
+            y = self._array_of(y)
+        if y.dtype.kind == "c":
+            as_real(self.name, y)
+        return y  # type: ignore[no-any-return]
+
+    def _array_of(self, y: Any) -> Array:
+        if y is None:
+            raise _returned_none(self.name)
         if isinstance(y, (list, tuple)):
             y = asarray(y) if holds_tensors(y) else np.asarray(y)
         if isinstance(y, Tensor):
@@ -63,7 +74,12 @@ class Captured:
 
     def number(self, *arrays: Any) -> float:
         """The value of a function that returns one element."""
-        return float(self.values(*arrays).item())
+        y = self.values(*arrays)
+        if y.size != 1:
+            raise ValueError(
+                f"{self.name}: the function must return one number, not an array of shape {y.shape}"
+            )
+        return float(y.item())
 
     def jacobian(self, *arrays: Any) -> Array:
         """The Jacobian by the last argument, as a plain array."""
@@ -75,7 +91,10 @@ class Captured:
     def __call__(self, *arrays: Any) -> Tensor:
         """The value of the function as a tensor, recorded by what is tracked."""
         try:
-            return asarray(self.f(*arrays, *self.args))
+            y = self.f(*arrays, *self.args)
+            if y is None:
+                raise _returned_none(self.name)
+            return as_real(self.name, y)
         except ValueError as error:
             if isinstance(error.__cause__, TypeError):  # `array[0] = tensor`: NumPy hides our error
                 error.add_note(f"{self.name}: {error.__cause__}")
@@ -85,15 +104,33 @@ class Captured:
         """Add the nodes that a call with plain arrays uses from outside to the sources."""
         if mode.get().recording:
             start = now()
-            found = sources_of([self(*arrays)], start)
+            y = self(*arrays)
+            found = sources_of([y], start)
             self.sources += [node for node in found if node not in self.sources]
+            self._first_call = arrays, plain(y)
+
+    def require_unchanged(self) -> None:
+        """Raise a GraphError if the call of `find_sources` has another value now."""
+        if self._first_call is not None:
+            arrays, before = self._first_call
+            with no_grad():
+                self.require_same(plain(self(*arrays)), before)
+
+    def require_same(self, now: Array, before: Array) -> None:
+        """Raise a GraphError if values of the function now are not those of before."""
+        scale = np.max(np.abs(before), initial=0)
+        if not np.allclose(now, before, _SAME, _SAME * scale, equal_nan=True):
+            raise GraphError(
+                f"{self.name}: the function computed something else before: what it uses must not "
+                "change until the derivative is computed, nor be random"
+            )
 
 
 class Recording:
     """A recorded call of a function, through which cotangents can be carried back many times."""
 
     def __init__(self, f: Captured, arrays: Sequence[Any]) -> None:
-        self._f = f
+        self._f, self.name = f, f.name
         self._recorded = any(isinstance(a, Tensor) for a in arrays)
         inputs = [fresh(as_real(f.name, a)) for a in arrays]
         self._ends: list[Any] = [x._node for x in inputs]
@@ -108,6 +145,16 @@ class Recording:
     def pull(self, g: Any) -> Any:
         """The cotangent of the last argument, from that of the result."""
         return self._carried(g, self._ends[-1:])[0]
+
+    def jacobian(self) -> Array:
+        """The Jacobian by the last argument, as a plain matrix."""
+        units = np.eye(self.y.size).reshape(-1, *self.y.shape)
+        with no_grad():
+            try:
+                rows = plain(vmap(self.pull)(units))
+            except NotBatchedError:
+                rows = np.stack([*map(self.pull, units)])
+        return np.reshape(rows, (self.y.size, -1))
 
     def pull_to_sources(self, g: Any) -> list[Any]:
         """The cotangents of the sources of the function, from that of the result."""
@@ -208,10 +255,14 @@ def as_real(name: str, a: Any) -> Tensor:
     t = asarray(a)
     if t.dtype.kind == "c":
         raise TypeError(
-            f"{name}: only real numbers are supported, not {t.dtype}: pass the real and the "
-            "imaginary part"
+            f"{name}: only real numbers are supported, not {t.dtype}: pass and return the real and "
+            "the imaginary part as two numbers"
         )
     return t if t.dtype.kind == "f" else asarray(t, float)
+
+
+def _returned_none(name: str) -> TypeError:
+    return TypeError(f"{name}: the function returned None: write `return` before its result")
 
 
 def _of_all(results: Sequence[Any]) -> Any:

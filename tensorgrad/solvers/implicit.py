@@ -6,7 +6,6 @@ has taken. One cotangent of x takes one linear system with the transposed Jacobi
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
@@ -40,69 +39,77 @@ def solution(
             f'{name}: linear_solver must be "dense", "cg" or "gmres", not {linear_solver!r}'
         )
     equations.find_sources(x)
+    if not equations.sources:
+        return _result(equations, x)
+    at_x = Recording(equations, [x])  # kept: what the function reads may change before the pullback
+    if at_x.y.size != x.size:
+        raise ValueError(
+            f"{name}: the function must return as many equations as there are unknowns, {x.size}, "
+            f"not an array of shape {at_x.y.shape}"
+        )
 
     def pullback(g: Any, out: Any, *_sources: Any) -> list[Any]:
         (x, *_), total = out, g[0] + g[1]
         if failure is not None:
-            _require_solved(equations, plain(x), failure)
-        is_dense = linear_solver == "dense"
-        if not is_dense:
+            _require_solved(at_x, plain(x), failure)
+        if linear_solver != "dense":
             require_one(total)
-        with contextlib.nullcontext() if is_recorded(g, out) else no_grad():
-            solve = _solve_dense if is_dense else _solve_iteratively
-            weights = solve(equations, x, total, linear_solver)
-        return Recording(equations, [x]).pull_to_sources(-weights)
+        if is_recorded(g, out):
+            weights = _recorded_weights(equations, at_x, x, total, linear_solver)
+            return Recording(equations, [x]).pull_to_sources(-weights)
+        return at_x.pull_to_sources(-_weights(at_x, total, linear_solver))
 
     call = Call(name, equations.sources, [])
-    (result,) = call.results([x], [x], [], pullback)
-    if equations.uses_tensors and not isinstance(result, Tensor):
-        return tensor_of(result, None)
-    return result
+    return _result(equations, call.results([x], [x], [], pullback)[0])
 
 
-def _require_solved(f: Captured, x: Array, failure: str) -> None:
+def _result(equations: Captured, x: Any) -> Any:
+    """A solution, as a tensor if the equations use tensors."""
+    return tensor_of(x, None) if equations.uses_tensors and not isinstance(x, Tensor) else x
+
+
+def _require_solved(at_x: Recording, x: Array, failure: str) -> None:
     """Raise a GraphError unless a step of Newton's method would hardly change x."""
-    with no_grad():
-        value = np.ravel(plain(f(x)))
     try:
-        step = np.linalg.solve(f.jacobian(x).reshape(x.size, x.size), value)
+        step = np.linalg.solve(at_x.jacobian(), np.ravel(plain(at_x.y)))
     except np.linalg.LinAlgError:
         step = np.array([np.inf])
     if not np.linalg.norm(step) <= _NEGLIGIBLE * (1 + np.linalg.norm(np.ravel(x))):
         raise GraphError(
-            f"{f.name}: there is no derivative, as the solver has failed: {failure}: start closer "
-            "to the solution, or pass another method or other tolerances"
+            f"{at_x.name}: there is no derivative, as the solver has failed: {failure}: start "
+            "closer to the solution, or pass another method or other tolerances"
         )
 
 
-def _solve_dense(f: Captured, x: Any, g: Any, _solver: LinearSolver) -> Any:
-    """The solution w of J^T w = g, for the Jacobian J of f at x, as one matrix."""
-    return _solve(f, np.reshape(jacobian(f)(x), (x.size, x.size)), g)
+def _weights(at_x: Recording, g: Any, solver: LinearSolver) -> Any:
+    """The solution w of J^T w = g, for the Jacobian J of a recorded call."""
+    if solver == "dense":
+        with no_grad():
+            return _solve(at_x.name, at_x.jacobian(), g)
+    return _krylov(at_x.name, at_x.pull, plain(g), solver)
 
 
-def _solve(f: Captured, jacobian: Any, g: Any) -> Any:
+def _recorded_weights(f: Captured, at_x: Recording, x: Any, g: Any, solver: LinearSolver) -> Any:
+    """The same, with derivatives of its own: w is a solution, too."""
+    if solver == "dense":
+        return _solve(f.name, np.reshape(jacobian(f)(x), (x.size, x.size)), g)
+
+    def residual(w: Any) -> Any:
+        return vjp(f, x)[1](w)[0] - g
+
+    return solution(Captured(f.name, residual), _weights(at_x, g, solver), solver)
+
+
+def _solve(name: str, jacobian: Any, g: Any) -> Any:
     """The solution w of J^T w = g, in the shape of g."""
     try:
         return np.reshape(np.linalg.solve(np.transpose(jacobian), np.reshape(g, (-1,))), g.shape)
     except np.linalg.LinAlgError as error:
         error.add_note(
-            f"{f.name}: the Jacobian at the solution is singular, so that the solution has no "
+            f"{name}: the Jacobian at the solution is singular, so that the solution has no "
             "derivative: it is not isolated, or it is a multiple root"
         )
         raise
-
-
-def _solve_iteratively(f: Captured, x: Any, g: Any, solver: LinearSolver) -> Any:
-    """The same, with products by J^T alone; as it is a solution itself, it has derivatives."""
-    at_x = Recording(f, [plain(x)])
-    weights = _krylov(f.name, at_x.pull, plain(g), solver)
-    if not is_recorded([x, g]):
-        return weights
-
-    def residual(w: Any) -> Any:
-        return vjp(f, x)[1](w)[0] - g
-
-    return solution(Captured(f.name, residual), weights, solver)
 
 
 def _krylov(name: str, product: Callable[[Array], Array], g: Array, solver: LinearSolver) -> Array:

@@ -173,7 +173,7 @@ class _Problem:
     """
 
     def __init__(self, fun: Function, operands: Sequence[Tensor], args: Any) -> None:
-        start, t0, t1, *t_eval = (np.asarray(plain(a), float) for a in operands)
+        start, t0, t1, *t_eval = (np.array(plain(a), float) for a in operands)
         self.t0, self.t1 = float(t0), float(t1)
         self.t_eval = t_eval[0] if t_eval else None
         self.start, self.shape, self.args = np.ravel(start), start.shape, args
@@ -289,6 +289,7 @@ class _Derivatives:
             raise GraphError(
                 f"solve_ivp: there is no derivative, as the solver has failed: {self.failure}"
             )
+        self.problem.f.require_unchanged()
         return args[len(self.problem.f.sources) :]
 
     def _pull_to_times(self, g: Array, of_start: Array) -> list[Any]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..bodies import Call, is_recorded
 from ..engine.modes import no_grad, plain
+from ..engine.operands import any_tracked
 from ..engine.tensor import Tensor, asarray
 from ..engine.typing import Array, Function
 from ..errors import OR_DETACH, NoRuleError, optional
@@ -57,13 +58,19 @@ def _integral(f: Captured, limits: list[Any], value: Array, options: Any) -> Any
     """The integral of a function, numbers or vectors, with its derivatives."""
     f.find_sources(_inside(*(float(plain(x)) for x in limits)))
 
+    are_tracked = [any_tracked([x]) for x in limits]
+
     def pullback(g: Any, _out: Any, *args: Any) -> list[Any]:
+        f.require_unchanged()
         a, b = args[len(f.sources) :]
         recorded = is_recorded(g, [a, b])
         g = g[0]
         require_one(g)
         with contextlib.nullcontext() if recorded else no_grad():
-            of_a, of_b = (_of_limit(f, x, g) for x in (a, b))
+            of_a, of_b = (
+                _of_limit(f, x, g) if tracked else np.zeros(())
+                for x, tracked in zip((a, b), are_tracked)
+            )
 
         def derivative(x: Any) -> Any:
             parts = Recording(f, [x]).pull_to_sources(g)

@@ -11,12 +11,10 @@ import numpy as np
 
 from ..engine.modes import plain
 from ..engine.typing import Array
-from ..errors import GraphError
 from ..mapping import vmap
 from .captured import Captured, Recording
 
 _MAX_DENSE = 16  # unknowns; with more, products with Jacobians take less time than the Jacobians
-_SAME = 1e-6  # relative difference of slopes, which one call for all stages may round differently
 
 
 def recorded_at(f: Captured, t: Array, y: Array) -> Recording | None:
@@ -165,13 +163,7 @@ class Stages:
         call = recorded_at(self.f, self.t.ravel(), self.y.reshape(-1, self.y.shape[-1]))
         if call is not None:
             before = self._slopes
-            now = plain(call.y).reshape(self.y.shape)[:, : before.shape[1]]
-            scale = np.max(np.abs(before), initial=0)
-            if not np.allclose(now, before, _SAME, _SAME * scale, equal_nan=True):
-                raise GraphError(
-                    f"{self.f.name}: the function computed something else before: what it uses "
-                    "must not change until the derivative is computed, nor be random"
-                )
+            self.f.require_same(plain(call.y).reshape(self.y.shape)[:, : before.shape[1]], before)
         return call
 
     @functools.cached_property
