@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
@@ -16,7 +16,7 @@ from .engine.randomness import Generators, running
 from .engine.tensor import Tensor, asarray
 from .engine.variable import tensor_of
 from .linearization import parameter_name
-from .tree import MismatchError, flatten, flatten_up_to, require_arrays
+from .tree import MismatchError, TreeDef, flatten, flatten_up_to, require_arrays
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -50,99 +50,90 @@ def vmap(f: F, in_axes: Any = 0, out_axes: Any = 0) -> F:
     @functools.wraps(f)
     def mapped(*args: Any, **kwargs: Any) -> Any:
         leaves, structure = flatten((args, kwargs))
-        axes = [
-            *_spread(in_axes, args, "in_axes", "the arguments"),
-            *[0] * (len(leaves) - len(flatten(args)[0])),
-        ]
-        samples = [_Samples(x, axis) for x, axis in zip(leaves, axes, strict=True)]
-        level = Level(_count(samples, lambda i: _shown(f, structure.paths()[i])), now())
+        of_args, of_kwargs = structure.children
+        axes = _spread(in_axes, args, of_args, "in_axes", "the arguments")
+        axes += [0] * of_kwargs.num_leaves
+        count = _count(leaves, axes, lambda i: _shown(f, structure.paths()[i]))
+        level = Level(count, now())
         token = running.set((*running.get(), level))
         try:
-            given, by_name = structure.unflatten(sample.of(level) for sample in samples)
-            results, y_structure = flatten(f(*given, **by_name))
+            given, by_name = structure.unflatten(
+                [x if axis is None else _samples(x, axis, level) for x, axis in zip(leaves, axes)]
+            )
+            tree = f(*given, **by_name)
+            results, y_structure = flatten(tree)
         finally:
             running.reset(token)
             level.ended = True
         keep = any(isinstance(x, Tensor) for x in leaves)
         require_arrays(results, y_structure, "vmap", "output{}".format, "leave it out")
-        axes = _spread(out_axes, y_structure.unflatten(results), "out_axes", "the output")
-        for i, (y, axis) in enumerate(zip(results, axes, strict=True)):
+        axes = _spread(out_axes, tree, y_structure, "out_axes", "the output")
+        for i, (y, axis) in enumerate(zip(results, axes)):
             if axis is None and level in levels_of(plain(y)):
                 raise ValueError(
                     f"vmap: out_axes is None for output{y_structure.paths()[i]}, but each sample "
                     "has a value of its own: name the axis for the samples"
                 )
         return y_structure.unflatten(
-            _result(y, axis, level, keep) for y, axis in zip(results, axes, strict=True)
+            [_result(y, axis, level, keep) for y, axis in zip(results, axes)]
         )
 
     return mapped  # type: ignore[return-value]
 
 
-class _Samples(NamedTuple):
-    """An argument's leaf, which has the samples along an axis, or is the same for all."""
+def _samples(value: Any, axis: int, level: Level) -> Any:
+    """What `f` gets for an argument's leaf that has the samples along an axis."""
+    if isinstance(value, np.random.Generator):
+        return Generators(level, value)
+    x = asarray(value)
+    if x.requires_grad:
+        return enter(x, level, normalize_axis_index(axis, x.ndim))
+    return tensor_of(enter(plain(x), level, axis), None)
 
-    value: Any
-    axis: int | None
 
-    def of(self, level: Level) -> Any:
-        """What `f` gets for it."""
-        if self.axis is None:
-            return self.value
-        if isinstance(self.value, np.random.Generator):
-            return Generators(level, self.value)
-        x = asarray(self.value)
-        if x.requires_grad:
-            return enter(x, level, normalize_axis_index(self.axis, x.ndim))
-        return tensor_of(enter(plain(x), level, self.axis), None)
-
-    def number(self, path: Callable[[], str]) -> int | None:
-        """How many samples there are; None, if it does not say. `path` names it in errors."""
-        if self.axis is None or isinstance(self.value, np.random.Generator):
-            return None
-        shape = np.shape(self.value)
-        if not -len(shape) <= self.axis < len(shape):
+def _count(leaves: list[Any], axes: list[int | None], path: Callable[[int], str]) -> int:
+    """How many samples the arguments have; `path(i)` names a leaf in errors."""
+    counts: dict[int, int] = {}  # by the leaf's position
+    for i, (value, axis) in enumerate(zip(leaves, axes)):
+        if axis is None or isinstance(value, np.random.Generator):
+            continue
+        shape = np.shape(value)
+        if not -len(shape) <= axis < len(shape):
             what = f"has shape {shape}" if shape else "is a number"
             raise ValueError(
-                f"vmap: {path()} {what}, without an axis {self.axis} of samples: pass None for "
-                "it in in_axes, if it is the same for all"
+                f"vmap: {path(i)} {what}, without an axis {axis} of samples: pass None for it in "
+                "in_axes, if it is the same for all"
             )
-        return int(shape[self.axis])
-
-
-def _count(samples: list[_Samples], path: Callable[[int], str]) -> int:
-    """How many samples the arguments have; `path(i)` names a leaf in errors."""
-    counts = [sample.number(functools.partial(path, i)) for i, sample in enumerate(samples)]
-    different = {n for n in counts if n is not None}
+        counts[i] = shape[axis]
+    different = {*counts.values()}
     if len(different) > 1:
-        told = ", ".join(
-            f"{path(i)} has {n} along axis {samples[i].axis}"
-            for i, n in enumerate(counts)
-            if n is not None
-        )
+        told = ", ".join(f"{path(i)} has {n} along axis {axes[i]}" for i, n in counts.items())
         raise ValueError(f"vmap: the arguments differ in their number of samples: {told}")
     if not different:
         raise ValueError("vmap: no argument has samples: in_axes must name an axis of an array")
     return different.pop()
 
 
-def _spread(axes: Any, tree: Any, name: str, own: str) -> list[int | None]:
+def _spread(axes: Any, tree: Any, structure: TreeDef, name: str, own: str) -> list[int | None]:
     """The axis of each leaf of a tree, from a tree of axes that starts like it."""
-    if isinstance(axes, list) and isinstance(tree, tuple):
+    if type(axes) is int:
+        return [axes] * structure.num_leaves
+    if isinstance(axes, list) and structure.kind is tuple:
         axes = tuple(axes)
-    found, structure = flatten(axes, lambda a: a is None)
+    found, start = flatten(axes, lambda a: a is None)
     for axis in found:
         if not (axis is None or (isinstance(axis, (int, np.integer)) and type(axis) is not bool)):
             raise TypeError(f"vmap: {name} must hold numbers of axes and None, not {axis!r}")
-    try:
-        parts = flatten_up_to(structure, tree)
-    except MismatchError as error:
-        raise ValueError(f"vmap: {name} must start like {own}: {error.told(name, own)}") from None
-    return [axis for axis, part in zip(found, parts, strict=True) for _ in range(_leaves(part))]
-
-
-def _leaves(tree: Any) -> int:
-    return len(flatten(tree)[0])
+    if start.is_flat and start.kind is structure.kind is tuple and start.keys == structure.keys:
+        counts = [child.num_leaves for child in structure.children]  # nearly always
+    else:
+        try:
+            parts = flatten_up_to(start, tree)
+        except MismatchError as error:
+            told = error.told(name, own)
+            raise ValueError(f"vmap: {name} must start like {own}: {told}") from None
+        counts = [len(flatten(part)[0]) for part in parts]
+    return [axis for axis, count in zip(found, counts) for _ in range(count)]
 
 
 def _shown(f: Any, path: str) -> str:

@@ -135,7 +135,7 @@ def _shares(together: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) 
 
 def _as_like(total: Any, parent: Node, name: str) -> Any:
     """Return a sum of cotangents as an array of the dtype of the parent."""
-    if type(total) is not _ndarray:
+    if type(total) is not _ndarray and type(total) is not Batch:
         total = as_array(total, name)
     return total if total.dtype is parent.dtype else total.astype(parent.dtype)
 
@@ -145,11 +145,13 @@ def _arrived(contribution: Any, parent: Node, plain: bool, name: str) -> Any:
 
     Cotangents of samples are summed where the graph leads out of a `vmap`.
     """
-    if type(contribution) is not Batch and (plain or not hasattr(contribution, "shape")):
-        contribution = as_array(getattr(contribution, "_array", contribution), name)
-    array = getattr(contribution, "_array", contribution)
-    if type(array) is _ndarray:
-        return contribution
+    array = contribution
+    if type(contribution) is not Batch:
+        if plain or not hasattr(contribution, "shape"):
+            contribution = as_array(getattr(contribution, "_array", contribution), name)
+        array = getattr(contribution, "_array", contribution)
+        if type(array) is _ndarray:
+            return contribution
     for level in levels_of(array):
         if level.ended and level not in getattr(parent, "levels", ()):
             contribution = level.sum(contribution)

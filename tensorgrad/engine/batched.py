@@ -43,17 +43,33 @@ def _matmul(level: Level, x: Any, y: Any, **options: Any) -> Any:
         raise NotBatchedError("axes of a product")
     row, column = ndim_of(x) == 1, ndim_of(y) == 1
     if not level.owns(y) and ndim_of(y) <= 2 and (row or ndim_of(x) == 2):
-        return level.batch(
-            np.matmul(x.arrays, y, **options)
-        )  # one product of matrices for all samples
+        arrays = x.arrays  # one product of matrices for all samples
+        if type(arrays) is type(y) is np.ndarray and arrays.ndim == 2 and not options:
+            return level.batch(arrays.dot(y))  # in a third of the time, if they are small
+        return level.batch(np.matmul(arrays, y, **options))
     x = x[None, :] if row else x
     y = y[:, None] if column else y
     x, y = level.aligned([x, y])
-    inner_is_1 = x.shape[-1] == 1 == y.shape[-2]
-    # NumPy multiplies stacks of columns by rows four times faster element by element.
-    out = x * y if inner_is_1 and not options else np.matmul(x, y, **options)
+    if x.shape[-1] == 1 == y.shape[-2] and not options.keys() - {"order"}:
+        out = _outer(x[..., 0], y[..., 0, :])
+    else:
+        out = np.matmul(x, y, **options)
     out = out[..., 0, :] if row else out
     return level.batch(out[..., 0] if column else out)
+
+
+def outer(x: Any, y: Any) -> Any:
+    """Return the outer product of a vector and the last axis of `y`."""
+    if type(x) is type(y) is Batch and x.level is y.level and x.ndim == y.ndim == 1:
+        return x.level.batch(_outer(x.arrays, y.arrays))
+    return x[:, None] * y[..., None, :]
+
+
+def _outer(x: Any, y: Any) -> Any:
+    """The outer products of stacked vectors, which `np.matmul` would compute slowly."""
+    if type(x) is type(y) is np.ndarray and x.ndim == y.ndim == 2 and x.dtype.kind == "f":
+        return np.einsum("ni,nj->nij", x, y)  # two thirds of the time of a multiplication
+    return x[..., :, None] * y[..., None, :]
 
 
 def _dot(level: Level, x: Any, y: Any) -> Any:

@@ -20,6 +20,7 @@ from .registry import IN_PLACE, name_of, rule, rule_of, shown_as
 from .typing import F, Function
 
 _ALL = slice(None)
+_PLAIN = frozenset({np.ndarray, bool, int, float, complex, type(None)})  # no batch, no tensor
 _BASIC = frozenset({int, slice, type(None), type(...)})  # parts of an index that are no arrays
 
 
@@ -56,14 +57,20 @@ class Level:
         The arrays get new axes after that of the samples: as many axes as the value with the most
         axes has, and at least `ndim`.
         """
-        ndim = max(ndim, *map(ndim_of, values)) + 1
-        aligned = []
+        aligned: list[Any] = []
         for value in values:
             if type(value) is Batch and value.level is self:
                 value = value.arrays
-                if value.ndim != ndim:
-                    value = value.reshape(len(value), *(1,) * (ndim - value.ndim), *value.shape[1:])
+                own = value.ndim - 1
+            else:
+                own = ndim_of(value)
             aligned.append(value)
+            if own > ndim:
+                ndim = own
+        for i, value in enumerate(values):
+            a = aligned[i]
+            if a is not value and a.ndim <= ndim:
+                aligned[i] = a.reshape(len(a), *(1,) * (ndim + 1 - a.ndim), *a.shape[1:])
         return aligned
 
     def stacked(self, value: Any) -> Any:
@@ -197,7 +204,7 @@ class Batch(NDArrayOperatorsMixin):
             if kind is Batch:
                 if a.level.serial > level.serial:
                     level = a.level
-            elif kind is not np.ndarray and _is_tensor(a):
+            elif kind not in _PLAIN and _is_tensor(a):
                 return NotImplemented
         if method == "__call__" and not kwargs:
             if ufunc.signature is None:
@@ -237,9 +244,9 @@ def _is_tensor(value: Any) -> bool:
 def ndim_of(value: Any) -> int:
     """Return `np.ndim`, in a fraction of the time for arrays."""
     kind = type(value)
-    if kind is Batch:
-        return value.arrays.ndim - 1  # type: ignore[no-any-return]
-    return value.ndim if kind is np.ndarray else np.ndim(value)
+    if kind is np.ndarray or kind is Batch:
+        return value.ndim  # type: ignore[no-any-return]
+    return 0 if kind in _PLAIN else np.ndim(value)
 
 
 # -- levels
@@ -254,8 +261,12 @@ def levels_of(array: Any) -> Iterator[Level]:
 
 def level_of(values: Iterable[Any]) -> Level:
     """Return the innermost level of the batches among values, and in lists and tuples of them."""
-    levels = {batch.level for batch in _batches(values)}
-    return max(levels, key=operator.attrgetter("serial"))
+    batches = _batches(values)
+    level = next(batches).level
+    for batch in batches:
+        if batch.level.serial > level.serial:
+            level = batch.level
+    return level
 
 
 def _batches(values: Iterable[Any]) -> Iterator[Batch]:
@@ -291,7 +302,8 @@ def leave(x: Any, level: Level, axis: int) -> Any:
     """Make the samples of a level an axis of an array: the inverse of `enter`."""
     if _is_tensor(x):
         return x.__array_function__(leave, (), (x, level, axis), {})
-    axis = normalize_axis_index(axis, np.ndim(x) + 1)
+    if axis:
+        axis = normalize_axis_index(axis, ndim_of(x) + 1)
     if type(x) is Batch and x.level.serial > level.serial:
         return x.level.batch(leave(x.arrays, level, axis + 1))
     arrays = level.stacked(x)

@@ -135,15 +135,15 @@ def _record(
         saved = out if reads.out_is_read else tuple([spec_of(o) for o in out])
         node = node_of((), np.dtype(float), rule, parents, arrays, kwargs, saved)
     else:
-        is_plain = type(out) is _ndarray
-        if not is_plain:
+        kind = type(out)
+        if kind is not _ndarray and kind is not Batch:
             out = as_array(out, rule.name)
         dtype = out.dtype
         if dtype.kind not in "fc":
             return _wrap(out, rule.name)
         saved = out if reads.out_is_read else None
         node = node_of(out.shape, dtype, rule, parents, arrays, kwargs, saved)
-        if not is_plain:
+        if kind is not _ndarray:
             note_levels(node, out)
     frame: Any = sys._getframe(3)  # what called the method that called `apply`
     code = frame.f_code

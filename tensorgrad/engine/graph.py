@@ -25,7 +25,7 @@ _by_serial = operator.attrgetter("serial")
 def note_levels(node: Node, array: Any) -> None:
     """Note of which batches the output of a node is one."""
     if type(array) is Batch:
-        node.levels = frozenset(levels_of(array))
+        node.levels = tuple(levels_of(array))
 
 
 class Node(Spec):

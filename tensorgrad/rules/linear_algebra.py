@@ -16,6 +16,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from ..engine.arrays import Spec
+from ..engine.batched import outer
 from ..engine.custom import differentiable
 from ..engine.dispatch import apply
 from ..engine.modes import plain
@@ -52,7 +53,7 @@ def _matmul_left(g: Any, _z: Any, _x: Any, y: Any) -> Any:
 
 def _matmul_right(g: Any, _z: Any, x: Any, _y: Any) -> Any:
     if x.ndim == 1:
-        return g[..., None] * x if _y.ndim == 1 else x[:, None] * g[..., None, :]
+        return g[..., None] * x if _y.ndim == 1 else outer(x, g)
     if _y.ndim == 1:
         return _matvec(x.mT, g)
     if _y.ndim == 2:  # one product instead of a stack of products and its sum
