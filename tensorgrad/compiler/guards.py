@@ -119,7 +119,7 @@ class Guards:
         layers = [code for code in others if code.co_filename.startswith(f"{PACKAGE}nn")]
         self._of_layers = {name for code in layers for name in code.co_names}
         self._lists_modules = any(
-            "vars" in c.co_names for c in layers if os.path.basename(c.co_filename) == "module.py"
+            "vars" in c.co_names for c in layers if os.path.basename(c.co_filename) == "contents.py"
         )
         foreign = [code for code in others if not code.co_filename.startswith(PACKAGE)]
         self._of_libraries = {

@@ -19,4 +19,6 @@ ROWS = [
     Op("scaled_dot_product_attention causal", lambda q, k, v: nn.scaled_dot_product_attention(q, k, v, is_causal=True), reals, reals, reals, shapes=[((2, 2), (3, 2), (3, 1))], analytic=False),
     Op("scaled_dot_product_attention grouped", lambda q, k: nn.scaled_dot_product_attention(q, k, k, enable_gqa=True), reals, reals, shapes=[((4, 2, 1), (2, 2, 1))], analytic=False),
     Op("scaled_dot_product_attention by a mask", lambda q, m: nn.scaled_dot_product_attention(q, q, q, m), reals, reals, shapes=[((3, 2), (3, 3)), ((2, 1, 2), (1, 1))], analytic=False),
+    Op("ctc_loss", lambda x: nn.ctc_loss(nn.log_softmax(x), [1, 2], 3, 2), reals, shapes=[(3, 3)], analytic=False),
+    Op("ctc_loss of a batch", lambda x: nn.ctc_loss(nn.log_softmax(x), [[1, 1], [2, 0]], [4, 2], [2, 1], reduction="none"), reals, shapes=[(4, 2, 3)], analytic=False),
 ]  # fmt: skip
