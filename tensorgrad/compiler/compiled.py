@@ -458,7 +458,8 @@ class Compiled:
         """Call the function with each item of the arrays in turn; return the results, stacked.
 
         The arrays, or nested lists, tuples and dicts of them, have the calls along their first
-        axis; so do the results. Between the calls no Python is run but that of schedules.
+        axis; so do the results. Between the calls no Python is run but that of schedules; in native
+        code, the learning rates of many calls are computed before the first of them.
 
         >>> total = tg.Tensor(0.0)
         >>> @tg.compile

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -141,6 +142,31 @@ class Requirement:
     def __call__(self, *arrays: Any) -> None:
         """Check the arrays."""
         self.check(*arrays)
+
+
+class Timetable(ABC):
+    """An effect that is known ahead, as nothing that a program computes decides what it writes.
+
+    It is called as an `effect` without arguments. Native code makes many steps without it: it reads
+    what they would write from arrays.
+    """
+
+    __name__ = "timetable"
+
+    @abstractmethod
+    def ahead(self, count: int) -> Sequence[Array | None] | None:
+        """Return what so many calls would write: one number for each call, for each array in turn.
+
+        For arrays that stay as they are, None; and None where it is not known.
+        """
+
+    @abstractmethod
+    def advance(self, count: int) -> None:
+        """Do what so many calls do."""
+
+    def __call__(self) -> None:
+        """Make one call."""
+        self.advance(1)
 
 
 eager = Interpreter()

@@ -309,6 +309,19 @@ class Optimizer:
             found += [array for flat in flats for array in flat.step_arrays.first(count)]
         return found
 
+    def _arrays_ahead(self, changes: Sequence[Options]) -> list[Array | None]:
+        """What these arrays would hold in many steps; None for those that stay as they are.
+
+        For each group, the options that change are arrays with a number for each step.
+        """
+        found: list[Array | None] = []
+        for group, flats, changed in zip(self.param_groups, self._flats, changes, strict=True):
+            options = {**group, **changed}
+            constants = self._constant_coefficients(options)
+            for flat in flats:
+                found += flat.step_arrays.ahead(options, constants)
+        return found
+
     def _refresh(self) -> None:
         """Write what follows from changed options into the arrays that compiled steps read."""
         for group in self.param_groups:

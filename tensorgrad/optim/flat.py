@@ -329,6 +329,17 @@ class StepArrays:
         """The arrays of so many coefficients, and those of the options."""
         return [*self.constants[:count], *itertools.chain(*self.options.values())]
 
+    def ahead(self, options: Mapping[str, Any], constants: Sequence[Any]) -> list[Array | None]:
+        """What `write` would write to the arrays of `first` in many steps; None where they stay.
+
+        What changes is an array with a number for each step.
+        """
+        numbers = [*constants, *itertools.chain(*(_tuple(options[name]) for name in self.options))]
+        return [
+            number.astype(array.dtype) if isinstance(number, np.ndarray) else None
+            for array, number in zip(self.first(len(constants)), numbers, strict=True)
+        ]
+
     def numbers(self, trace: Tracing) -> dict[str, Any]:
         """The options as numbers that a trace computes with."""
         numbers = {name: tuple(map(trace.number, a)) for name, a in self.options.items()}

@@ -9,14 +9,18 @@ from the learning rate that the group has then.
 
 from __future__ import annotations
 
+import itertools
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-from ..engine.interpreter import Tracing
+import numpy as np
+
+from ..engine.interpreter import Timetable, Tracing
 from ..engine.modes import mode
 from ..engine.registry import shown_as
+from ..engine.typing import Array
 from ..guide import guide
 from .base import Optimizer
 
@@ -42,12 +46,16 @@ class Schedule:
         """Call `_advance`: now and, in a compiled function, at this point of each call."""
         interpreter = mode.get().interpreter
         if isinstance(interpreter, Tracing):
-            interpreter.effect(self._advance_traced, *args, writes=self.optimizer._arrays())
+            interpreter.effect(self._traced(), *args, writes=self.optimizer._arrays())
         else:
             self._advance(*args)
 
     def _advance(self, *args: Any) -> None:
         raise NotImplementedError
+
+    def _traced(self) -> Callable[..., None]:
+        """What a compiled program calls."""
+        return self._advance_traced
 
     @shown_as("schedule")
     def _advance_traced(self, *args: Any) -> None:
@@ -111,6 +119,40 @@ class Schedule:
         vars(self).update(_copies(state))
 
 
+class _Ahead(Timetable):
+    """The steps of a schedule that depends on their number alone."""
+
+    __name__ = "schedule"
+
+    def __init__(self, schedule: LRScheduler) -> None:
+        self._schedule = schedule
+
+    def ahead(self, count: int) -> Sequence[Array | None] | None:
+        """Return what the arrays of the optimizer would hold after each of so many steps."""
+        schedule = self._schedule
+        try:
+            schedule._follow()
+            first = schedule.last_epoch + 1
+            changes = [
+                {name: _columns(numbers) for name, numbers in options.items()}
+                for options in schedule._options_at(range(first, first + count))
+            ]
+            return schedule.optimizer._arrays_ahead(changes)
+        except Exception:  # steps one by one raise it at its time
+            return None
+
+    def advance(self, count: int) -> None:
+        """Take so many steps."""
+        self._schedule._advance_traced(count)
+
+
+def _columns(values: Sequence[Any]) -> Any:
+    """A vector of numbers; a tuple of vectors, of tuples."""
+    if isinstance(values[0], tuple):
+        return tuple(map(_columns, zip(*values, strict=True)))
+    return np.array(values, np.float64)
+
+
 def _copies(state: Mapping[str, Any]) -> dict[str, Any]:
     return {name: [*v] if isinstance(v, list) else v for name, v in state.items()}
 
@@ -144,6 +186,14 @@ class LRScheduler(Schedule):
         for group, lr in zip(self.optimizer.param_groups, self._last_lr, strict=True):
             group["lr"] = lr
 
+    def _options_at(self, times: Sequence[int]) -> list[dict[str, Sequence[Any]]]:
+        """The options of each group after these numbers of steps, unless something else sets any.
+
+        The schedule has followed what has set them until now.
+        """
+        rates = [self._lrs(self.base_lrs, t) for t in times]
+        return [{"lr": column} for column in zip(*rates, strict=True)]
+
     def _follow(self) -> None:
         """Where something else set a learning rate, or added a group, find the base for it."""
         rates, known = self._group_lrs(), len(self._last_lr)
@@ -169,9 +219,12 @@ class LRScheduler(Schedule):
         """Count one more step, or epoch, and set the learning rates of the next one."""
         self._each_time()
 
-    def _advance(self) -> None:
+    def _traced(self) -> Callable[..., None]:
+        return _Ahead(self)
+
+    def _advance(self, count: int = 1) -> None:
         self._follow()
-        self.last_epoch += 1
+        self.last_epoch += count
         self._last_lr = self._lrs(self.base_lrs, self.last_epoch)
         self._write()
 
@@ -192,7 +245,8 @@ class LRScheduler(Schedule):
 class LambdaLR(LRScheduler):
     """The first learning rate times `lr_lambda(t)`, where t is the number of steps.
 
-    `lr_lambda` can also be a list of functions, one for each group.
+    `lr_lambda` can also be a list of functions, one for each group. Nothing but t may decide what
+    they return: where steps are native code, they are called for many steps at once.
 
     >>> optimizer = tg.optim.SGD([tg.Tensor(1.0, requires_grad=True)], lr=1.0)
     >>> schedule = tg.optim.LambdaLR(optimizer, lambda t: 1 / (1 + t))
@@ -379,6 +433,13 @@ def _linear(start: float, end: float, fraction: float) -> float:
 _CURVES = {"cos": _cosine, "linear": _linear}
 
 
+def _with_momentum(group: Mapping[str, Any], momentum: float) -> dict[str, Any]:
+    """The option of a group that is its momentum."""
+    if "betas" in group:
+        return {"betas": (momentum, group["betas"][1])}
+    return {"momentum": momentum}
+
+
 class OneCycleLR(LRScheduler):
     """One cycle of `total_steps`: the learning rate rises to `max_lr` and falls to almost 0.
 
@@ -473,10 +534,16 @@ class OneCycleLR(LRScheduler):
         super()._write()
         momentum = self._at(self.last_epoch)[1]
         for group in self.optimizer.param_groups if self.cycle_momentum else ():
-            if "betas" in group:
-                group["betas"] = (momentum, group["betas"][1])
-            else:
-                group["momentum"] = momentum
+            for name, value in _with_momentum(group, momentum).items():
+                group[name] = value
+
+    def _options_at(self, times: Sequence[int]) -> list[dict[str, Sequence[Any]]]:
+        options = super()._options_at(times)
+        momenta = [self._at(t)[1] for t in times]
+        for group, own in zip(self.optimizer.param_groups, options if self.cycle_momentum else ()):
+            changes = [_with_momentum(group, momentum) for momentum in momenta]
+            own.update({name: [change[name] for change in changes] for name in changes[0]})
+        return options
 
 
 class SequentialLR(LRScheduler):
@@ -526,16 +593,42 @@ class SequentialLR(LRScheduler):
     def _current(self) -> LRScheduler:
         return self.schedulers[bisect_right(self.milestones, self.last_epoch)]
 
-    def _advance(self) -> None:
+    def _follow(self) -> None:
         current = self._current()
         current._follow()
         for schedule in self.schedulers:
             schedule._extend(current.base_lrs)
-        self.last_epoch += 1
-        if self.last_epoch in self.milestones:
+
+    def _advance(self, count: int = 1) -> None:
+        self._follow()
+        later = bisect_right(self.milestones, self.last_epoch)
+        milestone = [*self.milestones, math.inf][later]
+        steps = int(min(count, milestone - self.last_epoch - 1))
+        if steps:
+            self._current()._advance(steps)
+            self.last_epoch += steps
+        if steps < count:
+            self.last_epoch += 1
             self._current()._restart()
-        else:
-            self._current()._advance()
+            if steps + 1 < count:
+                self._advance(count - steps - 1)
+
+    def _options_at(self, times: Sequence[int]) -> list[dict[str, Sequence[Any]]]:
+        current, start = self._current(), self.last_epoch
+        found: list[dict[str, list[Any]]] = [
+            {name: [] for name in group if name in ("lr", "momentum", "betas")}
+            for group in self.optimizer.param_groups
+        ]
+        last: list[Mapping[str, Any]] = [*self.optimizer.param_groups]
+        for i, part in itertools.groupby(times, lambda t: bisect_right(self.milestones, t)):
+            schedule = self.schedulers[i]
+            begin = start - current.last_epoch if schedule is current else self.milestones[i - 1]
+            local = [t - begin for t in part]
+            for k, options in enumerate(schedule._options_at(local)):
+                for name, column in found[k].items():
+                    column += options.get(name, [last[k][name]] * len(local))
+                last[k] = {name: column[-1] for name, column in found[k].items()}
+        return [{**options} for options in found]
 
     def get_last_lr(self) -> list[float]:
         """The learning rates that were set last, one for each group."""

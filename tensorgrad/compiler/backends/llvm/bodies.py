@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from ....engine.interpreter import Requirement
+from ....engine.interpreter import Requirement, Timetable
 from ....engine.registry import name_of
 from ....engine.typing import Function
 from ...functions import array_of, assign_at, getitem, power, spread
@@ -166,6 +166,8 @@ def part_of(call: Call) -> Product | Guard | Check | Draw | list[Body]:
         return _check(call)
     if call.kind == "guard" and registers.is_register(call.args[0].dtype):
         return Guard(call.args[0], call.args[1], [call])
+    if isinstance(call.fun, Timetable):
+        raise Unknown("it calls Python, in a loop once for many steps")
     if call.kind not in ("pure", "write"):
         raise Unknown("it calls Python")
     if call.errors and not _ERRORS.issuperset(call.errors.values()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,9 @@ from typing import Any
 
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
+from numpy.lib.stride_tricks import as_strided
 
+from ....engine.interpreter import Timetable
 from ....engine.typing import Array, Function
 from ....engine.views import owner_of
 from ...buffers import Buffers
@@ -40,9 +43,10 @@ class LLVM(NumpySource):
 
     def segments(self, code: Code, buffers: Buffers) -> list[Segment]:
         """One line for each run of kernels; the lines of NumPy for other calls."""
-        calls = _lowered(buffers.calls, code.variables())
+        calls = _timetables_last(_lowered(buffers.calls, code.variables()))
         runs = [[*run] for _, run in groupby(calls, _is_kernel)]
-        loops = all(_is_kernel(call) or call.kind == "view" for call in calls)
+        after = itertools.dropwhile(_is_kernel, calls)
+        loops = all(call.kind == "view" or isinstance(call.fun, Timetable) for call in after)
         addresses = _Addresses(buffers)
         roots = _roots(code, buffers, addresses)
         tested = _tested(code, runs, addresses)
@@ -71,12 +75,13 @@ class LLVM(NumpySource):
         """
         steps = super().loop(code, segments, loop)
         written = [segment for segment in segments if segment.lines]
-        if len(written) != 1 or loop.end or not isinstance(written[0], NativeSegment):
+        first = written[0] if written else None
+        if loop.end or not isinstance(first, NativeSegment) or first.loop is None:
             return steps
-        table = _table(code, written[0], loop) if written[0].loop else None
-        if table is None:
+        table, timetables = _table(code, first, loop), _timetables(written[1:])
+        if table is None or timetables is None:
             return steps
-        run = code.name(NativeLoop(written[0], *table), "native_loop")
+        run = code.name(NativeLoop(first, *table, timetables), "native_loop")
         return [
             *("try:", f"    {run}(arrays, results, done)"),
             *("finally:", "    i = start = done[0]"),
@@ -115,12 +120,42 @@ def _lowered(calls: Iterable[Call], inputs: Iterable[Value]) -> list[Call]:
         if call.kind == "view":
             views.append(call)
             continue
-        if not _is_kernel(call):
+        if not (_is_kernel(call) or isinstance(call.fun, Timetable)):
             repeated |= repeating(call.results)
             lowered += views
             views.clear()
         lowered.append(call)
     return lowered + views
+
+
+def _timetables_last(calls: Sequence[Call]) -> list[Call]:
+    """The calls, those of timetables after kernels that do without what they write."""
+    first, last = list[Call](), list[Call]()
+    for call in calls:
+        if isinstance(call.fun, Timetable):
+            last.append(call)
+            continue
+        used = {v.storage for v in (*call.reads, *call.results, *call.changes)}
+        written = {v.storage for other in last for v in other.writes}
+        if not used.isdisjoint(written) or not (_is_kernel(call) or call.kind == "view"):
+            first += last
+            last.clear()
+        first.append(call)
+    return first + last
+
+
+def _timetables(segments: Sequence[Segment]) -> list[tuple[Timetable, list[Array]]] | None:
+    """The timetables that segments consist of, and what they write, or None for other segments.
+
+    None, too, where two write to the same arrays, as neither is known ahead then.
+    """
+    calls = [call for segment in segments for call in segment.calls]
+    if not all(isinstance(call.fun, Timetable) for call in calls):
+        return None
+    written = [v.storage for call in calls for v in call.writes]
+    if len({*written}) < len(written):
+        return None
+    return [(call.fun, [v.array for v in call.writes]) for call in calls]
 
 
 def _is_kernel(call: Call) -> bool:
@@ -249,35 +284,66 @@ class NativeLoop:
         segment: NativeSegment,
         sources: Sequence[tuple[int, int]],
         copies: Sequence[tuple[int, Array]],
+        timetables: Sequence[tuple[Timetable, Sequence[Array]]],
     ) -> None:
         assert segment.loop is not None
         self._loop, self._locks = segment.loop, segment.locks
         self._arguments, self._failures = segment.function.arguments, segment.failures
         self._sources = [*zip(sources, segment.function.arguments, strict=True)]
-        self._copies = copies
+        self._copies = [(i, _repeated(array)) for i, array in copies]
+        self._timetables = [(t, [*map(_repeated, arrays)]) for t, arrays in timetables]
         owners = {id(owner): owner for owner in map(owner_of, segment.states)}
         self._states = [*owners.values()]
         self._count = 1  # steps that take a moment
 
     def __call__(self, arrays: Sequence[Array], results: Sequence[Array], done: list[int]) -> None:
-        """Make all steps from `done[0]` on, or none, and count them there."""
+        """Make steps from `done[0]` on, all that it can, and count them there."""
         if any(np.may_share_memory(a, state) for a in arrays for state in self._states):
             return
         given = [rows_laid_out((arrays, results)[which][i], v) for (which, i), v in self._sources]
-        for i, array in self._copies:
-            given += array, results[i]
         stop = len(arrays[0])
         while done[0] < stop:
-            count = min(self._count, stop - done[0])
+            start, count = done[0], min(self._count, stop - done[0])
             before = time.perf_counter()
-            with contextlib.ExitStack() as locked:
-                for lock in self._locks:
-                    locked.enter_context(lock)
-                made = self._loop(done[0], count, *given)
-            done[0] += made
-            if made < count:  # a check has failed, or a guard does not hold
-                step = [a[done[0], ...] for a in given[: len(self._arguments)]]
-                self._failures.raise_last(self._arguments, step)
+            ahead = self._ahead(count)
+            if ahead is None:
+                break
+            copies = [a for i, array in self._copies for a in (array, results[i][start:])]
+            self._make(count, [*(a[start:] for a in given), *ahead, *copies], done)
+            if done[0] < start + count:  # a check has failed, or a guard does not hold
+                self._failures.raise_last(self._arguments, [a[done[0], ...] for a in given])
                 break
             seconds = time.perf_counter() - before
             self._count = max(1, int(count * min(CHUNK / max(seconds, 1e-9), 64)))
+
+    def _ahead(self, count: int) -> list[Array] | None:
+        """What timetables would write in so many steps, and where, in pairs for the loop."""
+        pairs: list[Array] = []
+        for timetable, arrays in self._timetables:
+            columns = timetable.ahead(count)
+            if columns is None:
+                return None
+            for column, array in zip(columns, arrays, strict=True):
+                pairs += () if column is None else (column, array)
+        return pairs
+
+    def _make(self, count: int, given: Sequence[Array], done: list[int]) -> None:
+        """Make so many steps, or less, and count them."""
+        made: list[int] = []
+        try:
+            with contextlib.ExitStack() as locked:
+                for lock in self._locks:
+                    locked.enter_context(lock)
+                # In one step, which Ctrl-C cannot divide.
+                made.extend(itertools.starmap(self._loop, [(count, *given)]))
+        finally:
+            steps = sum(made)
+            done[0] += steps
+            if steps:
+                for timetable, _ in self._timetables:
+                    timetable.advance(steps)
+
+
+def _repeated(array: Array) -> Array:
+    """An array all of whose rows are the same array."""
+    return as_strided(array[np.newaxis], strides=(0, *array.strides))

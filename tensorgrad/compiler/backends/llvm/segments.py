@@ -215,24 +215,22 @@ class Module(Bodies):
         builder.ret(_reference(builder, True))
 
     def _add_loop(self, name: str, body: ir.Function) -> None:
-        """Add `name(start, count, *arrays)`, which makes steps, and returns how many.
+        """Add `name(count, *arrays)`, which makes steps, and returns how many.
 
         It ends early before a step whose guards do not hold, or in one whose check fails. For each
-        argument there is an array with those of all steps. Then come pairs for the copies that a
-        step ends with: an array, and one in C order with its copies of all steps.
+        argument there is an array with those of all steps. Then come pairs of arrays for the copies
+        that a step ends with, from a row of the first one to a row of the second. The rows of one
+        are all the same: its stride is 0, and that of the other the size of a row.
         """
         builder, given = runtime.builtin_function(self.module, name)
-        objects = [builder.load(at(builder, given, 8 * i), typ=_POINTER) for i in range(2)]
-        start, count = [
-            runtime.c_api(builder, "PyLong_AsSsize_t", INDEX, number) for number in objects
-        ]
-        size = len(body.args)
-        rows = [_Rows(builder, at(builder, given, 8 * i)) for i in range(2, 2 + size)]
-        pairs = at(builder, given, 8 * (2 + size))
-        copies = builder.lshr(builder.sub(builder.function.args[2], INDEX(2 + size)), INDEX(1))
+        number = builder.load(given, typ=_POINTER)
+        count = runtime.c_api(builder, "PyLong_AsSsize_t", INDEX, number)
+        size = 1 + len(body.args)
+        rows = [_Rows(builder, at(builder, given, 8 * i)) for i in range(1, size)]
+        pairs = at(builder, given, 8 * size)
+        copies = builder.lshr(builder.sub(builder.function.args[2], INDEX(size)), INDEX(1))
 
-        def step(done: ir.Value) -> ir.Value:
-            index = builder.add(start, done)
+        def step(index: ir.Value) -> ir.Value:
             status = builder.call(body, [row.at(index) for row in rows])
             goes_on = _is(builder, status, DONE)
             with builder.if_then(goes_on):
@@ -370,15 +368,15 @@ class _Rows:
 
 
 def _write_copy(builder: ir.IRBuilder, pairs: ir.Value, k: ir.Value, step: ir.Value) -> ir.Value:
-    """Write the copy of an array to a row of the other one of a pair; go on then."""
+    """Write the copy of a row of an array to a row of the other one of a pair; go on then."""
     pair = builder.gep(pairs, [builder.mul(k, INDEX(16))], source_etype=_BYTE)
-    source = _field(builder, builder.load(pair, typ=_POINTER), _DATA)
-    target = _Rows(builder, at(builder, pair, 8))
+    source, target = _Rows(builder, pair), _Rows(builder, at(builder, pair, 8))
+    size = builder.or_(source.stride, target.stride)
     never = ir.IntType(1)(0)  # volatile
     kind = ir.FunctionType(ir.VoidType(), [_POINTER, _POINTER, INDEX, never.type])
     name = "llvm.memcpy.p0.p0.i64"
     memcpy = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
-    builder.call(memcpy, [target.at(step), source, target.stride, never])
+    builder.call(memcpy, [target.at(step), source.at(step), size, never])
     return ir.IntType(1)(1)
 
 
