@@ -491,6 +491,22 @@ def test_numbers_out_of_range_are_refused() -> None:
         nn.cosine_embedding_loss(leaf(X), X, [0, 1])
 
 
+def test_arrays_that_are_no_vectors_of_one_length_are_refused() -> None:
+    calls = {
+        r"pairwise_distance: arrays of shapes \(\), \(\)": lambda: nn.pairwise_distance(1.0, 2.0),
+        r"pairwise_distance: .*\(2,\), \(3,\); pass vectors, whose shapes broadcast": (
+            lambda: nn.pairwise_distance([1.0, 2.0], [1.0, 2.0, 3.0])
+        ),
+        r"triplet_margin_loss: arrays of shapes \(2, 2\), \(3,\)": (
+            lambda: nn.triplet_margin_loss(np.ones((2, 2)), np.ones(3), 1.0)
+        ),
+        "cosine_similarity: axis 1 is out of bounds": lambda: nn.cosine_similarity([1.0], [2.0]),
+    }
+    for message, call in calls.items():
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
 def test_cosine_similarity_broadcasts_before_it_takes_norms() -> None:
     got = nn.cosine_similarity(np.ones((1, 2)), np.ones((2, 2)), axis=0)
     assert_allclose(got, [1, 1])

@@ -118,6 +118,7 @@ def test_layers_of_pooling_and_sampling_are_compiled() -> None:
         (lambda: nn.grid_sample(np.ones((1, 1, 2, 2, 2)), np.ones((1, 2, 2, 2, 3)), "bicubic"),
          "mode='bicubic' is for images"),
         (lambda: nn.max_unpool2d(IMAGE, np.zeros(3, int), 2), "indices of shape (3,)"),
+        (lambda: nn.interpolate(IMAGE, 2.5), "size=2.5; pass an integer of at least 1, or 2 of"),  # type: ignore[arg-type]
         (lambda: nn.MaxUnpool2d(2)(IMAGE, IMAGE.astype(int), (8, 10)), "differ from (10, 10) by"),
         (lambda: nn.max_pool1d(np.ones((1, 2)), 2, 1, 1, 3, False, True), "no element but padding"),
         (lambda: nn.lp_pool1d(np.ones((1, 3)), 0, 2), "norm_type=0; pass a positive number"),
@@ -127,6 +128,26 @@ def test_layers_of_pooling_and_sampling_are_compiled() -> None:
 def test_errors_name_the_operation_the_shapes_and_the_cure(call: Any, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         call()
+
+
+@pytest.mark.parametrize("wrong", [-1, 4])
+def test_unpooling_refuses_indices_that_there_are_not(wrong: int) -> None:
+    indices = np.array([[[[wrong]]]])
+    with pytest.raises(
+        IndexError, match=rf"max_unpool2d: indices .* {wrong} for sizes of \(2, 2\)"
+    ):
+        nn.max_unpool2d(np.ones((1, 1, 1, 1)), indices, 2)
+    with pytest.raises(IndexError, match=f"MaxUnpool2d.*: indices .* to {wrong}"):
+        tg.compile(nn.MaxUnpool2d(2))(np.ones((1, 1, 1, 1)), indices)
+    with pytest.raises(TypeError, match="indices of dtype float64; they must be integers"):
+        nn.max_unpool2d(np.ones((1, 1, 1, 1)), indices * 1.0, 2)
+
+
+def test_integers_are_interpolated_in_float64() -> None:
+    x = np.array([[[[0, 255, 3]]]], np.uint8)
+    for mode in "bilinear", "bicubic":
+        y = nn.interpolate(x, (1, 7), mode=mode)
+        assert_allclose(y, nn.interpolate(x * 1.0, (1, 7), mode=mode), rtol=1e-12, strict=True)
 
 
 @pytest.mark.parametrize(

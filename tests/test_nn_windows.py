@@ -87,6 +87,11 @@ def test_shuffles_undo_each_other() -> None:
         (lambda: nn.pad(np.ones(3), (1, 1), "edge"), "mode='edge'; pass one of 'constant', 'ref"),
         (lambda: nn.ZeroPad2d((1, 2, 3)), "ZeroPad2d: padding=(1, 2, 3); pass an integer, or 4"),
         (lambda: nn.ZeroPad1d(1)(IMAGE), "ZeroPad1d((1, 1)): an input of shape (1, 2, 5, 5)"),
+        (lambda: nn.pad(IMAGE, 1), "pad: pad=1 for an input of shape (1, 2, 5, 5); pass two"),  # type: ignore[arg-type]
+        (lambda: nn.pad(IMAGE, (0.5, 1)), "pad: pad=(0.5, 1) for an input"),  # type: ignore[arg-type]
+        (lambda: nn.pad(IMAGE, (0, 0, -8, 2)), "pad=(0, 0, -8, 2) removes more than an input of"),
+        (lambda: nn.Conv2d(2, 1, 2.5), "Conv2d(2, 1): kernel_size=2.5; pass an integer of at"),  # type: ignore[arg-type]
+        (lambda: nn.ConvTranspose1d(2, 1, 3, padding="same"), "padding='same'; pass integers"),
         (lambda: nn.unfold(np.ones(3), 2), "unfold: an input of shape (3,)"),
         (lambda: nn.Unfold(6)(IMAGE), "smaller than one window of (6, 6)"),
         (lambda: nn.fold(np.ones((3, 4)), 3, 2), "(n, a multiple of 4, 4)"),

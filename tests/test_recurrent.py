@@ -331,6 +331,24 @@ def test_packed_sequences_are_pytorchs(kind: str) -> None:
     assert_allclose(mine.grad, t.grad, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_states_do_not_grow_over_the_padding(bidirectional: bool) -> None:
+    net = nn.RNN(1, 1, nonlinearity="relu", bidirectional=bidirectional, rng=0)
+    for weight in net.parameters():
+        weight.data = np.full(weight.shape, 9.0)
+    gradients = []
+    for length in 2, 400:  # 9.0**400 would be infinite
+        y, last = net(np.ones((length, 1, 1)), lengths=[2])
+        net.zero_grad()
+        (np.sum(y) + np.sum(last)).backward()
+        gradients.append([p.grad for p in net.parameters()])
+    assert_allclose(
+        np.concatenate([g.ravel() for g in gradients[1]]),
+        np.concatenate([g.ravel() for g in gradients[0]]),
+        rtol=1e-12,
+    )
+
+
 def test_lengths_are_compiled_batched_and_differentiated_twice() -> None:
     net = nn.GRU(2, 2, bidirectional=True, rng=0)
     x = np.random.default_rng(0).normal(size=(3, 2, 2))
@@ -354,7 +372,7 @@ def test_lengths_are_compiled_batched_and_differentiated_twice() -> None:
 @pytest.mark.parametrize(
     ("x", "lengths", "message"),
     [
-        (np.ones((3, 2, 2)), [3], r"of shape \(1,\)"),
+        (np.ones((3, 2, 2)), [3], r"of shape \(1,\) .* integers of shape \(2,\)"),
         (np.ones((3, 2, 2)), [3.0, 1.0], "dtype float64; they must be integers"),
         (np.ones((3, 2)), [3, 1], "one for each sequence of a batch"),
         (np.ones((3, 2, 2)), [4, 1], "from 1 to 4; they must be from 1 to 3"),

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
 
 from .. import special
 from ..data import RNG
@@ -427,7 +428,8 @@ def glu(x: Any, axis: int = -1) -> Tensor:
     array([0.5, 2. ])
     """
     x = as_input(x)
-    if x.ndim == 0 or x.shape[axis] % 2:
+    axis = normalize_axis_index(axis, x.ndim, "glu")
+    if x.shape[axis] % 2:
         raise ValueError(f"glu: axis {axis} of shape {x.shape} must have an even length")
     a: Any
     a, b = np.split(x, 2, axis)

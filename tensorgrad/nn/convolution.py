@@ -426,6 +426,8 @@ def transposed_windows(
 ) -> Windows:
     """The windows in the output of a transposed convolution."""
     windows = windows_of(who, axes, kernel, stride, padding, dilation)
+    if isinstance(padding, str):
+        raise ValueError(f"{who}: padding={padding!r}; pass integers")
     more = sizes_of(who, axes, "output_padding", output_padding, 0)
     if any(e >= max(s, d) for e, s, d in zip(more, windows.stride, windows.dilation)):
         raise ValueError(

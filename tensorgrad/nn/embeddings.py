@@ -28,26 +28,35 @@ def embedding(index: Any, weight: Any, padding_idx: int | None = None) -> Tensor
     array([[[1., 2.],
             [5., 6.]]])
     """
+    return _looked_up("embedding", index, weight, padding_idx)
+
+
+def _looked_up(name: str, index: Any, weight: Any, padding_idx: int | None) -> Any:
     index = as_input(plain(index))
     if index.dtype.kind not in "iu":
-        raise TypeError(f"embedding: an index of dtype {index.dtype}; it must be of integers")
+        raise TypeError(f"{name}: an index of dtype {index.dtype}; it must be of integers")
     if np.ndim(weight) != 2:
         raise ValueError(
-            f"embedding: a weight of shape {np.shape(weight)}; it must be of shape (count, size)"
+            f"{name}: a weight of shape {np.shape(weight)}; it must be of shape (count, size)"
         )
     count = len(weight)
 
     def check(index: Any) -> None:
         if not within(index, count):
             raise IndexError(
-                f"embedding: an index from {index.min()} to {index.max()} into {count} rows"
+                f"{name}: an index from {index.min()} to {index.max()} into {count} rows"
             )
 
     requirement = Requirement(check, lambda i: (i >= 0) & (i < count))
     current_mode.get().interpreter.effect(requirement, index)
-    if padding_idx is not None:
-        padding_idx = range(count)[padding_idx]
-    return _rows_at(weight, index, padding_idx)
+    return _rows_at(weight, index, _row(name, padding_idx, count))
+
+
+def _row(name: str, padding_idx: int | None, count: int) -> int | None:
+    """The row of the padding, counted from the start."""
+    if padding_idx is None or -count <= padding_idx < count:
+        return padding_idx if padding_idx is None else padding_idx % count
+    raise IndexError(f"{name}: padding_idx={padding_idx} is not one of {count} rows")
 
 
 def _rows_at_back(g: Any, _y: Any, _weight: Any, index: Any, padding_idx: int | None) -> Any:
@@ -83,10 +92,9 @@ class Embedding(Module):
         rng: RNG = None,
     ) -> None:
         rows = np.random.default_rng(rng).normal(size=(num_embeddings, embedding_dim))
+        self.padding_idx = _row(type(self).__name__, padding_idx, num_embeddings)
         if padding_idx is not None:
-            padding_idx = range(num_embeddings)[padding_idx]
             rows[padding_idx] = 0
-        self.padding_idx = padding_idx
         self.weight = Tensor(rows, dtype, requires_grad=True)
 
     def __call__(self, index: Any) -> Tensor:
@@ -131,15 +139,13 @@ def embedding_bag(
     index = as_input(plain(index))
     _require_mode("embedding_bag", mode)
     _require_bag(index, offsets, mode, per_sample_weights)
-    if padding_idx is not None:
-        padding_idx = range(len(weight))[padding_idx]
     used = np.ones_like(index, bool)
     if offsets is not None:
         positions, used = _positions(len(index), np.asarray(plain(offsets)), include_last_offset)
         index = index[positions]
+    rows = _looked_up("embedding_bag", index, weight, padding_idx)
     if padding_idx is not None:
-        used = used & (index != padding_idx)
-    rows: Any = embedding(index, weight, padding_idx)
+        used = used & (index != _row("embedding_bag", padding_idx, len(weight)))
     used = used[..., None]
     if per_sample_weights is not None:
         weights = as_input(per_sample_weights, rows.dtype)

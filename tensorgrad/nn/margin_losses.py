@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
 
 from ..data import check_classes
 from ..engine.interpreter import Requirement
@@ -184,6 +185,22 @@ def multilabel_soft_margin_loss(
 # -- distances of vectors, and angles between them
 
 
+def _vectors(name: str, *arrays: Any) -> list[Any]:
+    """Arrays of vectors that broadcast; or raise a ValueError."""
+    arrays = tuple(map(as_input, arrays))
+    shapes = [x.shape for x in arrays]
+    try:
+        np.broadcast_shapes(*shapes)
+    except ValueError:
+        shapes.append(())
+    if () in shapes:
+        raise ValueError(
+            f"{name}: arrays of shapes {', '.join([str(x.shape) for x in arrays])}; pass vectors, "
+            "whose shapes broadcast"
+        )
+    return [*arrays]
+
+
 @guided
 def pairwise_distance(
     x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepdims: bool = False
@@ -196,8 +213,8 @@ def pairwise_distance(
     >>> tg.nn.pairwise_distance(np.array([[3.0, 0.0], [0.0, 0.0]]), np.array([0.0, 4.0]), eps=0)
     array([5., 4.])
     """
-    difference = as_input(x1) - as_input(x2) + eps
-    return np.linalg.norm(difference, p, axis=-1, keepdims=keepdims)
+    x1, x2 = _vectors("pairwise_distance", x1, x2)
+    return np.linalg.norm(x1 - x2 + eps, p, axis=-1, keepdims=keepdims)
 
 
 def triplet_margin_loss(
@@ -224,6 +241,7 @@ def triplet_margin_loss(
     def distance(x1: Any, x2: Any) -> Any:
         return pairwise_distance(x1, x2, p, eps)
 
+    anchor, positive, negative = _vectors("triplet_margin_loss", anchor, positive, negative)
     return triplet_margin_with_distance_loss(
         anchor, positive, negative, distance, margin, swap, reduction
     )
@@ -262,7 +280,8 @@ def cosine_similarity(x1: Any, x2: Any, axis: int = 1, eps: float = 1e-8) -> Ten
     >>> tg.nn.cosine_similarity(np.array([[1.0, 0.0], [0.0, 0.0]]), np.array([[2.0, 2.0]]))
     array([0.70710678, 0.        ])
     """
-    x1, x2 = np.broadcast_arrays(as_input(x1), as_input(x2))
+    x1, x2 = np.broadcast_arrays(*_vectors("cosine_similarity", x1, x2))
+    axis = normalize_axis_index(axis, x1.ndim, "cosine_similarity")
     norms = [np.maximum(np.linalg.norm(x, axis=axis, keepdims=True), eps) for x in (x1, x2)]
     return np.sum((x1 / norms[0]) * (x2 / norms[1]), axis=axis)
 

@@ -5,7 +5,6 @@ Names, parameters and their order are PyTorch's.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -37,14 +36,18 @@ def pad(x: Any, pad: Sequence[int], mode: str = "constant", value: float = 0.0) 
 def padded(who: Any, x: Any, pad: Sequence[int], mode: str, value: float = 0.0) -> Any:
     """Pad an array; `who` is the function or layer that errors name."""
     x = as_input(x)
-    pads = [*map(operator.index, pad)]
-    if len(pads) % 2 or len(pads) > 2 * x.ndim:
-        raise ValueError(
-            f"{who}: pad={tuple(pad)} for an input of shape {x.shape}; pass two integers for each "
-            "axis to pad, the last axis first"
-        )
-    check_mode(who, "mode", mode, MODES)
+    pads: list[Any] = [pad] if np.ndim(pad) == 0 else [*pad]
+    are_whole = all(hasattr(amount, "__index__") for amount in pads)
     pairs = list(zip(pads[::2], pads[1::2]))[::-1]
+    sizes = x.shape[x.ndim - len(pairs) :]
+    if len(pads) % 2 or len(pads) > 2 * x.ndim or not are_whole:
+        raise ValueError(
+            f"{who}: pad={pad} for an input of shape {x.shape}; pass two integers for each axis to "
+            "pad, the last axis first"
+        )
+    if any(n + sum(pair) < 0 for n, pair in zip(sizes, pairs)):
+        raise ValueError(f"{who}: pad={pad} removes more than an input of shape {x.shape} has")
+    check_mode(who, "mode", mode, MODES)
     widths = [(0, 0)] * (x.ndim - len(pairs)) + [(max(0, a), max(0, b)) for a, b in pairs]
     options = {"constant_values": value} if mode == "constant" else {}
     y: Any = np.pad(x, widths, MODES[mode], **options)  # type: ignore[call-overload]

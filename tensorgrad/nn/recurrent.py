@@ -227,8 +227,13 @@ class _Recurrent(Module):
         self.hidden_size = hidden_size
         self.bias = bias
 
-    def walk(self, x: Any, start: Any, w_ih: Any, w_hh: Any, b_ih: Any = 0, b_hh: Any = 0) -> Any:
-        """Return the states after each step of `x`, whose shape is (length, batch, features)."""
+    def walk(
+        self, x: Any, start: Any, steps: Any, w_ih: Any, w_hh: Any, b_ih: Any = 0, b_hh: Any = 0
+    ) -> Any:
+        """Return the states after each step of `x`, whose shape is (length, batch, features).
+
+        Where `steps` says that a sequence has ended, states are not used.
+        """
         raise NotImplementedError
 
     def _names(self, suffix: str) -> list[str]:
@@ -293,7 +298,7 @@ class _Cell(_Recurrent):
             )
         shape = (*x.shape[:-1], self.hidden_size)
         start = [h.reshape(-1, self.hidden_size) for h in self._start(hx, shape, weights[0].dtype)]
-        ends = self.walk(x.reshape(1, -1, self.input_size), start, *weights)
+        ends = self.walk(x.reshape(1, -1, self.input_size), start, None, *weights)
         ends = tuple([states.reshape(shape) for states in ends])
         return ends if self.states > 1 else ends[0]
 
@@ -375,7 +380,7 @@ class _Layers(_Recurrent):
         if single or lengths.shape != (batch,) or lengths.dtype.kind not in "iu":
             raise ValueError(
                 f"{self}: lengths of shape {lengths.shape} and dtype {lengths.dtype}; they must be "
-                "integers, one for each sequence of a batch"
+                f"integers of shape ({batch},), one for each sequence of a batch"
             )
 
         def check(lengths: Any) -> None:
@@ -401,7 +406,7 @@ class _Layers(_Recurrent):
                 flipped = _flipped if steps is None else steps.flipped
                 ordered = flipped if suffix.endswith("_reverse") else identity
                 before = [h[len(ends)] for h in start]
-                states = self.walk(ordered(x), before, *self._weights(suffix))
+                states = self.walk(ordered(x), before, steps, *self._weights(suffix))
                 ends.append([s[-1] if steps is None else steps.last(s) for s in states])
                 outputs.append(ordered(states[0]))
             x = cut(np.concatenate(outputs, -1) if len(outputs) > 1 else outputs[0])
@@ -419,9 +424,14 @@ class _RNN(_Recurrent):
     gates = 1
     nonlinearity: str
 
-    def walk(self, x: Any, start: Any, w_ih: Any, w_hh: Any, b_ih: Any = 0, b_hh: Any = 0) -> Any:
+    def walk(
+        self, x: Any, start: Any, steps: Any, w_ih: Any, w_hh: Any, b_ih: Any = 0, b_hh: Any = 0
+    ) -> Any:
         (h,), rectify = start, self.nonlinearity == "relu"
-        return rnn_walk(_projected(x, w_ih, b_ih + b_hh), h, w_hh, rectify)
+        x = _projected(x, w_ih, b_ih + b_hh)
+        if rectify and steps is not None:  # over the padding, states might grow without bound
+            x = steps.cut(x, -np.inf)
+        return rnn_walk(x, h, w_hh, rectify)
 
 
 def _check_nonlinearity(name: str, nonlinearity: str) -> None:
@@ -432,7 +442,9 @@ def _check_nonlinearity(name: str, nonlinearity: str) -> None:
 class _GRU(_Recurrent):
     gates = 3
 
-    def walk(self, x: Any, start: Any, w_ih: Any, w_hh: Any, b_ih: Any = 0, b_hh: Any = 0) -> Any:
+    def walk(
+        self, x: Any, start: Any, _steps: Any, w_ih: Any, w_hh: Any, b_ih: Any = 0, b_hh: Any = 0
+    ) -> Any:
         (h,) = start
         return gru_walk(_projected(x, w_ih, b_ih), h, w_hh, b_hh)
 
@@ -441,7 +453,9 @@ class _LSTM(_Recurrent):
     gates = 4
     states = 2
 
-    def walk(self, x: Any, start: Any, w_ih: Any, w_hh: Any, b_ih: Any = 0, b_hh: Any = 0) -> Any:
+    def walk(
+        self, x: Any, start: Any, _steps: Any, w_ih: Any, w_hh: Any, b_ih: Any = 0, b_hh: Any = 0
+    ) -> Any:
         h, c = start
         return lstm_walk(_projected(x, w_ih, b_ih + b_hh), h, c, w_hh)
 

@@ -83,7 +83,8 @@ def _resampled(x: Any, axis: int, taps: Sequence[Any]) -> Any:
     for index, weight in taps:
         part = np.take(x, index, axis)
         if weight is not None:
-            part = part * weight.astype(floating(x.dtype)).reshape(-1, *[1] * (-axis - 1))
+            weight = weight if x.dtype.kind in "biu" else weight.astype(x.dtype)
+            part = part * weight.reshape(-1, *[1] * (-axis - 1))
         parts.append(part)
     return sum(parts[1:], parts[0])
 

@@ -20,9 +20,9 @@ class Steps:
         self._are_there = step <= self._last
         self._flipped = np.where(self._are_there, self._last - step, step)
 
-    def cut(self, x: Any) -> Any:
-        """Zeros in place of what comes after the last steps."""
-        return np.where(self._are_there, x, 0)
+    def cut(self, x: Any, value: float = 0) -> Any:
+        """This value in place of what comes after the last steps."""
+        return np.where(self._are_there, x, value)
 
     def flipped(self, x: Any) -> Any:
         """Each sequence from its last step to its first one."""

@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from ..data import within
+from ..engine.interpreter import Requirement
+from ..engine.modes import mode, plain
 from ..engine.tensor import Tensor
 from .module import as_input
 from .windows import Size, windows_of
@@ -86,12 +89,14 @@ def max_unpool(
     output_size: Sequence[int] | None,
 ) -> Any:
     """Elements at their places; `who` is the function or layer that errors name."""
-    x, indices = as_input(x), as_input(indices)
+    x, indices = as_input(x), as_input(plain(indices))
     if x.ndim not in (axes + 1, axes + 2) or x.shape != indices.shape:
         raise ValueError(
             f"{who}: an input of shape {x.shape} and indices of shape {indices.shape}; both must "
             f"have the shape that max_pool{axes}d returned"
         )
+    if indices.dtype.kind not in "iu":
+        raise TypeError(f"{who}: indices of dtype {indices.dtype}; they must be integers")
     stride = kernel_size if stride is None else stride
     windows = windows_of(who, axes, kernel_size, stride, padding, 1)
     sizes = windows.inputs(x.shape[-axes:])
@@ -104,8 +109,18 @@ def max_unpool(
                 f"less than the strides {windows.stride}"
             )
         sizes = wanted
-    lead = x.shape[:-axes]
+    lead, count = x.shape[:-axes], math.prod(sizes)
+
+    def check(indices: Any) -> None:
+        if not within(indices, count):
+            raise IndexError(
+                f"{who}: indices from {indices.min()} to {indices.max()} for sizes of {sizes}; "
+                "pass the parameters of max pooling, and as output_size the sizes of its input"
+            )
+
+    requirement = Requirement(check, lambda i: (i >= 0) & (i < count))
+    mode.get().interpreter.effect(requirement, indices)
     flat = *lead, math.prod(x.shape[-axes:])
-    y = np.zeros_like(x, shape=(*lead, math.prod(sizes)))
+    y = np.zeros_like(x, shape=(*lead, count))
     np.put_along_axis(y, indices.reshape(flat), x.reshape(flat), -1)
     return y.reshape(*lead, *sizes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import operator
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -84,7 +83,8 @@ class Windows(NamedTuple):
 def sizes_of(who: Any, count: int, name: str, value: Any, least: int) -> tuple[int, ...]:
     """The parameter of this name as `count` integers of at least `least`, from one or several."""
     values = (value,) * count if np.ndim(value) == 0 else tuple(value)
-    if len(values) != count or min(map(operator.index, values)) < least:
+    are_whole = all(hasattr(value, "__index__") for value in values)
+    if len(values) != count or not are_whole or min(values) < least:
         raise ValueError(
             f"{who}: {name}={value!r}; pass an integer of at least {least}, or {count} of them"
         )
