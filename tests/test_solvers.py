@@ -361,6 +361,13 @@ REFUSALS: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
     "no such loss": (
         lambda a: solvers.least_squares(no_root, 1.0, args=(a,), loss="l1").x, ValueError, "'l1'"
     ),
+    "too few equations": (
+        lambda a: solvers.root(lambda x, a: x[:1] - a, [1.0, 1.0], a, "krylov").x,
+        ValueError, "as many equations",
+    ),
+    "complex start": (
+        lambda a: solvers.root(no_root, [1j], a).x, TypeError, "real numbers"
+    ),
     "no function": (lambda a: solvers.root(3, 1.0, a).x, TypeError, "a function first"),  # type: ignore[arg-type]
     "the wrong symmetric solver": (
         lambda a: solvers.root(

@@ -377,6 +377,24 @@ REFUSALS: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
     "complex": (
         lambda k: solvers.solve_ivp(decay, (0, 2), [1j], args=(k,)).y, TypeError, "imaginary part"
     ),
+    "complex slopes": (lambda k: solve(lambda _t, y, k: 1j * k * y, k), TypeError, "real numbers"),
+    "no result": (lambda k: solve(lambda _t, _y, _k: None, k), TypeError, "returned None"),
+    "one time": (
+        lambda k: solvers.solve_ivp(decay, 2.0, [1.0], args=(k,)).y, ValueError, "two times"
+    ),
+    "samples without times": (
+        lambda k: tg.vmap(lambda k: solve(decay, k))(np.stack([k, k])), ValueError, "pass t_eval"
+    ),
+    "odeint of one time": (lambda k: solvers.odeint(decay, k, [0.0]), ValueError, r"shape \(1,\)"),
+    "arguments of SciPy's odeint": (
+        lambda k: solvers.odeint(decay, k, [0, 1], hmax=0.1), TypeError, "use max_step="
+    ),
+    "complex integrand": (
+        lambda k: solvers.quad(lambda x: np.exp(1j * k * x), 0, 1)[0], TypeError, "real numbers"
+    ),
+    "an integrand of vectors": (
+        lambda k: solvers.quad(lambda x: x * np.stack([k, k]), 0, 1)[0], ValueError, "one number"
+    ),
     "array of tensors": (
         lambda k: solve(lambda _t, y, k: np.array([k * y[0]]), k), TypeError, "numpy.stack"
     ),
@@ -434,6 +452,13 @@ def test_the_callers_arrays_may_change_after_the_call() -> None:
 def test_constant_limits_need_no_value_there() -> None:
     f = lambda p: solvers.quad(lambda x: x**-p, 0, 1)[0]  # noqa: E731
     assert_allclose(tg.grad(f)(0.5), 4)
+
+
+def test_args_may_be_a_list_as_in_scipy_or_a_single_argument() -> None:
+    k = leaf(0.5)
+    for args in ([k], (k,), k):
+        y = solvers.solve_ivp(decay, (0, 1), [1.0], t_eval=[1.0], args=args).y
+        assert_allclose(y.data, np.exp(-0.5), rtol=1e-3)
 
 
 def test_odeint_that_fails_raises() -> None:

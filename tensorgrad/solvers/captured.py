@@ -58,8 +58,6 @@ class Captured:
         return y  # type: ignore[no-any-return]
 
     def _array_of(self, y: Any) -> Array:
-        if y is None:
-            raise _returned_none(self.name)
         if isinstance(y, (list, tuple)):
             y = asarray(y) if holds_tensors(y) else np.asarray(y)
         if isinstance(y, Tensor):
@@ -70,7 +68,7 @@ class Captured:
                     f"{self.name}: in a vmap, the function must get what differs from sample to "
                     "sample as an argument: pass it in args=, not from outside"
                 )
-        return np.asarray(y)
+        return np.asarray(returned(self.name, y))
 
     def number(self, *arrays: Any) -> float:
         """The value of a function that returns one element."""
@@ -91,10 +89,7 @@ class Captured:
     def __call__(self, *arrays: Any) -> Tensor:
         """The value of the function as a tensor, recorded by what is tracked."""
         try:
-            y = self.f(*arrays, *self.args)
-            if y is None:
-                raise _returned_none(self.name)
-            return as_real(self.name, y)
+            return as_real(self.name, returned(self.name, self.f(*arrays, *self.args)))
         except ValueError as error:
             if isinstance(error.__cause__, TypeError):  # `array[0] = tensor`: NumPy hides our error
                 error.add_note(f"{self.name}: {error.__cause__}")
@@ -261,8 +256,11 @@ def as_real(name: str, a: Any) -> Tensor:
     return t if t.dtype.kind == "f" else asarray(t, float)
 
 
-def _returned_none(name: str) -> TypeError:
-    return TypeError(f"{name}: the function returned None: write `return` before its result")
+def returned(name: str, y: Any) -> Any:
+    """What a function has returned; raise TypeError if that is None."""
+    if y is None:
+        raise TypeError(f"{name}: the function returned None: write `return` before its result")
+    return y
 
 
 def _of_all(results: Sequence[Any]) -> Any:

@@ -14,13 +14,29 @@ from ..engine.operands import any_tracked
 from ..engine.tensor import Tensor, asarray
 from ..engine.typing import Array, Function
 from ..errors import OR_DETACH, GraphError, NoRuleError, optional
+from ..tree import leaves
 from . import adjoints, tangents
-from .captured import Captured, Recording, as_real, of_samples, require_one
+from .captured import (
+    Captured,
+    Recording,
+    as_real,
+    is_batched,
+    of_samples,
+    require_one,
+    returned,
+)
 from .steps import Stages, Steps, Tableau, recorder, replayed
 
 Adjoint: TypeAlias = Literal["discrete", "continuous"]
 _WITH_JACOBIAN = ("Radau", "BDF", "LSODA")
 _METHODS = ("RK23", "RK45", "DOP853", *_WITH_JACOBIAN)
+_INSTEAD = {  # of arguments of SciPy's odeint
+    "h0": "first_step=",
+    "hmax": "max_step=",
+    "hmin": "min_step=",
+    "Dfun": "jac=, a function of the time, the state and args",
+    "full_output": "solvers.solve_ivp, whose result has more fields",
+}
 _OF_DERIVATIVES = ("rtol", "atol", "max_step")  # options that hold for their equations, too
 
 
@@ -76,7 +92,7 @@ def solve_ivp(
     adjoint = adjoint or ("discrete" if has_steps else "continuous")
 
     def solve(y0: Any, t_span: Any, t_eval: Any, args: Any) -> Any:
-        times = [*t_span] if t_eval is None else [*t_span, t_eval]
+        times = _times(t_span, t_eval)
         operands = [as_real("solve_ivp", a) for a in (y0, *times)]
         problem = _Problem(fun, operands, args)
         if problem.is_tracked:
@@ -90,7 +106,13 @@ def solve_ivp(
             fields["t"] = operands[3][: len(found.t)]
         return found, fields
 
-    found, fields = of_samples("solve_ivp", solve, y0, t_span, t_eval, () if args is None else args)
+    args = () if args is None else tuple(args) if isinstance(args, list) else args
+    if t_eval is None and is_batched(*leaves((y0, t_span, args))):
+        raise ValueError(
+            "solve_ivp: in a vmap, pass t_eval=, the times of the results: without it, each sample "
+            "has times of its own"
+        )
+    found, fields = of_samples("solve_ivp", solve, y0, t_span, t_eval, args)
     found.update(fields)
     return found
 
@@ -120,7 +142,16 @@ def odeint(
     >>> np.round(tg.jacobian(f)(0.5), 5)  # t exp(rate t)
     array([0.     , 1.64872, 5.43656])
     """
+    for name in options.keys() & _INSTEAD:
+        raise TypeError(f"odeint: instead of {name}=, use {_INSTEAD[name]}")
+    shape = as_real("odeint", t).shape
+    if len(shape) != 1 or shape[0] < 2:
+        raise ValueError(
+            "odeint: t must be a vector of two times or more, the first of which is that of y0, "
+            f"not an array of shape {shape}"
+        )
     fun = func if tfirst else lambda t, y, *args: func(y, t, *args)
+    args = args if isinstance(args, tuple) else (args,)
     found = solve_ivp(
         fun, (t[0], t[-1]), y0, method, t, args=args, adjoint=adjoint, rtol=rtol, atol=atol,
         **options,
@@ -132,6 +163,17 @@ def odeint(
 
 def _scipy() -> Any:
     return optional("scipy.integrate", "solvers.solve_ivp")
+
+
+def _times(t_span: Any, t_eval: Any) -> list[Any]:
+    """The two ends of the time and, if there are any, the times of the results."""
+    try:
+        start, end = t_span
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"solve_ivp: t_span must be two times, (start, end), not {t_span!r}"
+        ) from None
+    return [start, end] if t_eval is None else [start, end, t_eval]
 
 
 def _method(method: Any) -> Any:
@@ -227,7 +269,7 @@ def _on_vectors(fun: Function, shape: tuple[int, ...]) -> Function:
     """The function of vectors, for a function of states of a shape."""
 
     def on_vectors(t: Any, y: Any, *args: Any) -> Any:
-        slope = asarray(fun(t, np.reshape(y, shape), *args))
+        slope = asarray(returned("solve_ivp", fun(t, np.reshape(y, shape), *args)))
         if slope.shape != shape:
             raise ValueError(
                 f"solve_ivp: the function must return the shape of y0, {shape}, not {slope.shape}"

@@ -12,7 +12,7 @@ from ..engine.tensor import Tensor, asarray
 from ..engine.typing import Array, Function
 from ..errors import OR_DETACH, NoRuleError, optional
 from ..transforms import grad, hessian, hvp, value_and_grad
-from .captured import Captured, of_samples
+from .captured import Captured, as_real, of_samples
 from .implicit import LinearSolver, solution
 
 # What SciPy's methods take of derivatives.
@@ -33,6 +33,11 @@ _LOSSES: dict[str, Function] = {
 
 def _scipy(name: str) -> Any:
     return optional("scipy.optimize", f"solvers.{name}")
+
+
+def _start(name: str, x0: Any) -> Array:
+    """Where an iteration starts, as a plain array."""
+    return plain(as_real(name, x0))  # type: ignore[no-any-return]
 
 
 def _failure(result: Any) -> str | None:
@@ -76,7 +81,7 @@ def root(
         given = _users("root", jac, args)
         if jac is None and method.lower() in _ROOT_WITH_JACOBIAN:
             given = f.jacobian
-        start = plain(asarray(x0))
+        start = _start("root", x0)
         with no_grad():
             found = _scipy("root").root(f.values, start, method=method, jac=given, **options)
         return found, {"x": solution(f, found.x, linear_solver, _failure(found))}
@@ -115,10 +120,11 @@ def root_scalar(
             derivatives[0] = _number_of(grad(g))
         if method == "halley" and fprime2 is None:
             derivatives[1] = _number_of(grad(grad(g)))
-        ends = bracket if bracket is None else [float(plain(x)) for x in bracket]
+        ends = bracket if bracket is None else [float(_start("root_scalar", x)) for x in bracket]
+        starts = [x if x is None else _start("root_scalar", x) for x in (x0, x1)]
         with no_grad():
             found = _scipy("root_scalar").root_scalar(
-                g.number, (), method, ends, *derivatives, *map(plain, (x0, x1)), **options
+                g.number, (), method, ends, *derivatives, *starts, **options
             )
         failure = None if found.converged else str(found.flag)
         x = solution(g, np.asarray(found.root), failure=failure)
@@ -161,7 +167,7 @@ def fixed_point(
         f = Captured("fixed_point", func, args)
         with no_grad():
             x = _scipy("fixed_point").fixed_point(
-                f.values, plain(asarray(x0)), xtol=xtol, maxiter=maxiter, method=method
+                f.values, _start("fixed_point", x0), xtol=xtol, maxiter=maxiter, method=method
             )
         equations = Captured("fixed_point", lambda x, *args: asarray(func(x, *args)) - x, args)
         equations.uses_tensors |= f.uses_tensors
@@ -204,7 +210,7 @@ def minimize(
     known = "" if method is None or callable(method) else method.lower()
 
     def solve(x0: Any, args: Any) -> Any:
-        f = Captured("minimize", fun, args)
+        f, start = Captured("minimize", fun, args), _start("minimize", x0)
         users = {"jac": jac, "hess": hess, "hessp": hessp}
         given = {name: _users("minimize", users[name], args) for name in users}
         value: Function = f.number
@@ -217,7 +223,7 @@ def minimize(
                 given["hessp"] = _plain_of(lambda x, v: hvp(f, (x,), (v,)))
         with no_grad():
             found = _scipy("minimize").minimize(
-                value, plain(asarray(x0)), method=method, bounds=bounds, constraints=constraints,
+                value, start, method=method, bounds=bounds, constraints=constraints,
                 **given, **options,
             )  # fmt: skip
         pairs = bounds is not None and not hasattr(bounds, "lb")
@@ -271,7 +277,7 @@ def least_squares(
     def solve(x0: Any, args: Any) -> Any:
         f = Captured("least_squares", fun, args)
         given = f.jacobian if jac is None else _users("least_squares", jac, args)
-        start = plain(asarray(x0))
+        start = _start("least_squares", x0)
         with no_grad():
             found = _scipy("least_squares").least_squares(
                 f.values, start, given, bounds, loss=loss, f_scale=f_scale, **options
