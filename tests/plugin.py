@@ -18,7 +18,7 @@ import tensorgrad
 NEED_SCIPY = (
     "tensorgrad.optim.lbfgs.LBFGS",
     "tensorgrad.solvers.",
-    "tensorgrad.scipy.linalg.",
+    "tensorgrad.scipy.",
     "solvers.md",
     "scipy.md",
 )
