@@ -15,6 +15,7 @@ from .engine.modes import mode, plain
 from .engine.randomness import Generators, running
 from .engine.tensor import Tensor, asarray
 from .engine.variable import tensor_of
+from .engine.views import owner_of
 from .linearization import parameter_name
 from .tree import MismatchError, TreeDef, flatten, flatten_up_to, require_arrays
 
@@ -58,7 +59,7 @@ def vmap(f: F, in_axes: Any = 0, out_axes: Any = 0) -> F:
         token = running.set((*running.get(), level))
         try:
             given, by_name = structure.unflatten(
-                [x if axis is None else _samples(x, axis, level) for x, axis in zip(leaves, axes)]
+                [_given(x, axis, level) for x, axis in zip(leaves, axes)]
             )
             tree = f(*given, **by_name)
             results, y_structure = flatten(tree)
@@ -69,20 +70,18 @@ def vmap(f: F, in_axes: Any = 0, out_axes: Any = 0) -> F:
         require_arrays(results, y_structure, "vmap", "output{}".format, "leave it out")
         axes = _spread(out_axes, tree, y_structure, "out_axes", "the output")
         for i, (y, axis) in enumerate(zip(results, axes)):
-            if axis is None and level in levels_of(plain(y)):
-                raise ValueError(
-                    f"vmap: out_axes is None for output{y_structure.paths()[i]}, but each sample "
-                    "has a value of its own: name the axis for the samples"
-                )
-        return y_structure.unflatten(
-            [_result(y, axis, level, keep) for y, axis in zip(results, axes)]
-        )
+            _require_axis(y, axis, level, y_structure, i)
+        results = [_result(y, axis, level, keep) for y, axis in zip(results, axes)]
+        return y_structure.unflatten(results if keep else _apart(results, leaves))
 
     return mapped  # type: ignore[return-value]
 
 
-def _samples(value: Any, axis: int, level: Level) -> Any:
-    """What `f` gets for an argument's leaf that has the samples along an axis."""
+def _given(value: Any, axis: int | None, level: Level) -> Any:
+    """What `f` gets for an argument's leaf that has the samples along an axis, or for all."""
+    if axis is None:  # an array as a tensor, so that writes to it stay inside
+        is_array = type(value) is np.ndarray and value.dtype.kind in "fciub"
+        return tensor_of(value, None) if is_array else value
     if isinstance(value, np.random.Generator):
         return Generators(level, value)
     x = asarray(value)
@@ -144,9 +143,36 @@ def _shown(f: Any, path: str) -> str:
     return parameter_name(f, int(index)) + rest
 
 
+def _require_axis(y: Any, axis: int | None, level: Level, structure: TreeDef, i: int) -> None:
+    """Raise a ValueError if a result, the leaf `i`, cannot have its samples along an axis."""
+    if axis is None and level in levels_of(plain(y)):
+        raise ValueError(
+            f"vmap: out_axes is None for output{structure.paths()[i]}, but each sample has a value "
+            "of its own: name the axis for the samples"
+        )
+    if axis and not -(ndim := np.ndim(y) + 1) <= axis < ndim:
+        raise ValueError(
+            f"vmap: out_axes is {axis} for output{structure.paths()[i]}, but with the samples it "
+            f"has {ndim} axes: name one from {-ndim} to {ndim - 1}"
+        )
+
+
 def _result(y: Any, axis: int | None, level: Level, keep: bool) -> Any:
     """A result with its samples along an axis: a tensor if it is tracked, or with `keep`."""
     if isinstance(y, Tensor) and y.requires_grad and mode.get().recording:
         return y if axis is None else leave(y, level, axis)
     y = plain(y) if axis is None else leave(plain(y), level, axis)
     return tensor_of(y, None) if keep else y
+
+
+def _apart(results: list[Any], arguments: list[Any]) -> list[Any]:
+    """The results, copied where they share memory: with arguments, each other or themselves."""
+    owners = {id(owner_of(x)) for x in arguments if type(x) is np.ndarray}
+    apart = []
+    for y in results:
+        if type(y) is np.ndarray:
+            if not y.flags.writeable or id(owner_of(y)) in owners:
+                y = y.copy()
+            owners.add(id(owner_of(y)))
+        apart.append(y)
+    return apart

@@ -65,6 +65,7 @@ def test_an_output_that_all_samples_share_has_no_axis_with_none() -> None:
         (lambda: tg.vmap(loss, None)(W, X, Y), "no argument has samples"),
         (lambda: tg.vmap(loss, "a")(W, X, Y), "must hold numbers of axes and None, not 'a'"),
         (lambda: tg.vmap(lambda x: x, 0, None)(X), "each sample has a value of its own"),
+        (lambda: tg.vmap(lambda x: x, 0, 2)(X), "out_axes is 2 for output, but with the samples"),
         (lambda: tg.vmap(lambda x: [x], 0, (0, 0))(X), "out_axes must start like the output"),
         (lambda: tg.vmap(lambda _: "text")(X), "output is a str, not an array"),
         (lambda: tg.vmap(lambda x, *, k: x * k)(X, k=Y[:2]), "k has 2 along axis 0"),
@@ -73,6 +74,8 @@ def test_an_output_that_all_samples_share_has_no_axis_with_none() -> None:
         (lambda: tg.vmap(lambda x: x * float(x[0]))(X), "a Python number"),
         (lambda: tg.vmap(lambda x: np.asarray(x))(X), "a plain array of it"),
         (lambda: tg.vmap(lambda x: x[x > 0])(X), "arrays of different shapes"),
+        (lambda: tg.vmap(np.matmul)(Y, Y), "matmul: takes arrays of one axis at least"),
+        (lambda: tg.vmap(np.matmul)(X, Y), "not of shapes (3,) and ()"),
     ],
 )
 def test_errors_name_the_cause_and_the_cure(call: Callable[[], Any], message: str) -> None:
@@ -225,6 +228,47 @@ def test_writes_into_arrays_and_their_views(f: Callable[..., Any], axes: Any) ->
         assert_allclose(gradients[1], np.stack([g for _, g in expected]))
     assert_array_equal(x, kept[0])
     assert_array_equal(y, kept[1])
+
+
+@pytest.mark.parametrize("axes", [0, (0, None)])
+def test_writes_stay_inside_also_where_arguments_are_plain_arrays(axes: Any) -> None:
+    def f(x: Any, w: Any) -> Any:
+        w[0] = x[1]
+        w *= np.sum(x)
+        return w
+
+    w = X * 2 if axes == 0 else W
+    each = [f(x, (w if axes else w[i]).copy()) for i, x in enumerate(X)]
+    kept = w.copy()
+    assert_allclose(tg.vmap(f, axes)(X, w), each)
+    assert_array_equal(w, kept)
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: x,
+        lambda x: x.T[::-1],
+        lambda _: W,
+        lambda _: 1.0,
+        tg.grad(np.sum),
+        lambda x: tg.jvp(lambda y: y, (x,), (x,)),
+        lambda x: [x + 1] * 2,
+    ],
+)
+def test_results_can_be_written_and_share_no_memory(f: Callable[..., Any]) -> None:
+    x = X.copy()
+    results = tg.tree.leaves(tg.vmap(f)(x))
+    for i, y in enumerate(results):
+        y[...] = i  # fails for an array that cannot be written
+    assert all((y == i).all() for i, y in enumerate(results))
+    assert_array_equal(x, X)
+
+
+def test_what_print_shows_of_samples() -> None:
+    shown = []
+    tg.vmap(lambda x: shown.append(str(x)) or x)(X)
+    assert shown == ["Tensor(<5 samples of shape (3,)>, dtype=float64)"]
 
 
 # -- modules, random numbers, compiled functions

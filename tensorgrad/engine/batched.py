@@ -41,6 +41,11 @@ def _owned(level: Level, x: Any, *others: Any) -> Batch:
 def _matmul(level: Level, x: Any, y: Any, **options: Any) -> Any:
     if not options.keys() <= {"order", "dtype", "casting"}:
         raise NotBatchedError("axes of a product")
+    if not (ndim_of(x) and ndim_of(y)):
+        raise ValueError(
+            f"matmul: takes arrays of one axis at least, not of shapes {np.shape(x)} and "
+            f"{np.shape(y)}: use numpy.multiply"
+        )
     row, column = ndim_of(x) == 1, ndim_of(y) == 1
     if not level.owns(y) and ndim_of(y) <= 2 and (row or ndim_of(x) == 2):
         arrays = x.arrays  # one product of matrices for all samples

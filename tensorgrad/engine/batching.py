@@ -168,6 +168,9 @@ class Batch(NDArrayOperatorsMixin):
     def __len__(self) -> int:
         return self.shape[0]
 
+    def __repr__(self) -> str:
+        return f"array(<{len(self.arrays)} samples of shape {self.shape}>, dtype={self.dtype})"
+
     def as_array(self) -> Batch:
         """Return the batch itself, which is an array for the engine."""
         return self
