@@ -11,7 +11,7 @@ import functools
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from opcode import opmap
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
@@ -423,16 +423,35 @@ _SOLVER_OF = {name: cure or name for names, cure in _SOLVERS.items() for name in
 
 
 def instead_of_scipy(frame: FrameType | None) -> str:
-    """Return a sentence that names the solver here, if SciPy's one calls this frame; else ""."""
+    """Return a sentence that names the function here, if SciPy's calls this frame; else ""."""
     found = ""
     while frame is not None:
         module, name = frame.f_globals.get("__name__", ""), frame.f_code.co_name
-        if module.startswith("tensorgrad.solvers."):  # which calls SciPy's itself
+        if module.startswith(("tensorgrad.solvers.", "tensorgrad.scipy.")):  # which call SciPy's
             return ""
-        if module.startswith("scipy.") and name in _SOLVER_OF:
-            found = f"Instead of SciPy's {name}, call tensorgrad.solvers.{_SOLVER_OF[name]}. "
+        if module.startswith("scipy."):
+            if name in _SOLVER_OF:
+                here = f"solvers.{_SOLVER_OF[name]}"
+            else:
+                here = _of_scipy(name, frame.f_locals)
+            found = f"Instead of SciPy's {name}, call tensorgrad.{here}. " if here else found
         frame = frame.f_back
     return found
+
+
+def _of_scipy(name: str, held: Mapping[str, Any]) -> str:
+    """The name in `tensorgrad.scipy` of a function or method with these local variables; or ""."""
+    namespace = importlib.import_module("tensorgrad.scipy")
+    owner = held.get("self")
+    kind = getattr(owner, "name", type(owner).__name__.removesuffix("_gen"))
+    wrapped = getattr(held.get("f"), "__name__", "")  # by one of SciPy's decorators
+    for part in namespace.__all__:
+        module = getattr(namespace, part)
+        for public in name, wrapped, kind:
+            if public in module.__all__:
+                method = f".{name}" if hasattr(getattr(module, public), name) else ""
+                return f"scipy.{part}.{public}{method}"
+    return ""
 
 
 def guided(fun: F) -> F:
@@ -515,11 +534,17 @@ def of_module(module: str) -> Callable[[str], NoReturn]:
     return absent
 
 
+_NAMESPACES = (
+    "", ".nn", ".optim", ".data", ".training", ".special", ".solvers", ".scipy.linalg",
+    ".scipy.stats",
+)  # fmt: skip
+
+
 def _cure(module: str, name: str) -> str | None:
     tables = {where: dict(cures(where)) for where in CURES if where.startswith("tensorgrad")}
     if name in tables.get(module, ()):
         return tables[module][name]
-    for namespace in "", ".nn", ".optim", ".data", ".training", ".special", ".solvers":
+    for namespace in _NAMESPACES:
         other = f"tensorgrad{namespace}"
         if other != module and name in importlib.import_module(other).__all__:
             return f"tg{namespace}.{name}"

@@ -53,8 +53,8 @@ _SCIPYS = (
     "digamma", "erf", "erfc", "erfcinv", "erfcx", "erfi", "erfinv", "exp1", "exp10", "expi", "expn",
     "gamma", "gammainc", "gammaincc", "gammainccinv", "gammaincinv", "gammaln", "i0", "i0e", "i1",
     "i1e", "iv", "ive", "j0", "j1", "jv", "k0", "k0e", "k1", "k1e", "kn", "kv", "kve", "log_ndtr",
-    "loggamma", "ndtr", "ndtri", "ndtri_exp", "poch", "psi", "rgamma", "shichi", "sici", "y0", "y1",
-    "yn", "yv",
+    "loggamma", "ndtr", "ndtri", "ndtri_exp", "poch", "psi", "rgamma", "shichi", "sici", "stdtr",
+    "stdtrit", "y0", "y1", "yn", "yv",
 )  # fmt: skip
 
 

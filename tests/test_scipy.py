@@ -1,11 +1,13 @@
 """SciPy's functions on tensors: values against SciPy's own, errors, and what needs no SciPy."""
 
+import importlib
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+import tensorgrad as tg
 from tensorgrad.scipy import linalg
 
 from .oracles import leaf
@@ -94,3 +96,30 @@ def test_logm_leaves_the_global_generator_alone() -> None:
 def test_errors_name_what_is_wrong(call: Any, message: str) -> None:
     with pytest.raises((ValueError, np.linalg.LinAlgError), match=message):
         call()
+
+
+def own(name: str) -> Any:
+    return importlib.import_module(f"scipy.{name}")
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda t: own("linalg").expm(t), "linalg.expm"),
+        (lambda t: own("linalg").solve_triangular(t, t), "linalg.solve_triangular"),
+        (lambda t: own("linalg").block_diag(t, t), "linalg.block_diag"),
+        (lambda t: own("stats").norm.logpdf(t, 1.0), "stats.norm.logpdf"),
+        (lambda t: own("stats").norm(t, 1.0).cdf(1.0), "stats.norm.cdf"),
+        (lambda t: own("stats").poisson.logpmf(1, t), "stats.poisson.logpmf"),
+        (lambda t: own("stats").multivariate_normal.logpdf(t[0], cov=t),
+         "stats.multivariate_normal.logpdf"),
+    ],
+)  # fmt: skip
+def test_scipys_own_functions_refuse_tensors_and_name_ours(call: Any, name: str) -> None:
+    with pytest.raises(TypeError, match=f"Instead of SciPy's .* call tensorgrad.scipy.{name}. "):
+        call(leaf(np.eye(2) + 1))
+
+
+def test_missing_names_say_where_the_function_is() -> None:
+    with pytest.raises(AttributeError, match=r"use tg\.scipy\.linalg\.expm$"):
+        _ = tg.expm  # type: ignore[attr-defined]

@@ -132,6 +132,16 @@ rule("betaincinv", None, None, lambda g, z, a, b, _p: g / _betainc_slope(a, b, z
 rule("betainccinv", None, None, lambda g, z, a, b, _p: -g / _betainc_slope(a, b, z))
 
 
+def _t_density(df: Any, x: Any) -> Any:
+    """The density of Student's t distribution, the derivative of stdtr: DLMF 8.17.1."""
+    power = (df + 1) / 2 * np.log1p(x * x / df) + 0.5 * np.log(df)
+    return np.exp(-power - sp.betaln(df / 2, 0.5))
+
+
+rule("stdtr", None, lambda g, _y, df, x: g * _t_density(df, x))
+rule("stdtrit", None, lambda g, y, df, _p: g / _t_density(df, y))
+
+
 # -- exponentials, and their integrals (DLMF 6.2 and 8.19.13)
 
 rule("expm1", lambda g, y, _x: g * (y + 1))

@@ -4,6 +4,6 @@
 """
 
 from .. import special
-from . import linalg
+from . import linalg, stats
 
-__all__ = ["linalg", "special"]
+__all__ = ["linalg", "special", "stats"]

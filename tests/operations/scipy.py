@@ -1,14 +1,17 @@
-"""SciPy's functions on tensors: linear algebra."""
+"""SciPy's functions on tensors: linear algebra, and distributions."""
 
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
-from tensorgrad.scipy import linalg as la
+from tensorgrad.scipy import linalg as la, stats as st
 
+from .decompositions import row
 from .row import *
+from .special import probabilities
 
+SCIPY = find_spec("scipy") is not None
 SQUARE: list[Any] = [(2, 2), (1, 1), (2, 3, 3), (0, 2, 2)]
 SYSTEMS: list[Any] = [((3, 3), (3,)), ((2, 2), (2, 3)), ((2, 2, 2), (2, 1)), ((1, 1), (2, 1, 2))]
 
@@ -29,7 +32,7 @@ def positive_definite(a: Any) -> Any:
 
 # SciPy's Schur decomposition loses the small imaginary parts of the complex step: not analytic.
 ROWS: list[Op] = []
-if find_spec("scipy"):
+if SCIPY:
     ROWS += [
         Op("expm", la.expm, reals, shapes=SQUARE),
         Op("logm", lambda a: la.logm(regular(a)), reals, shapes=SQUARE, analytic=False),
@@ -47,11 +50,11 @@ if find_spec("scipy"):
                regular(a), b, "T", lower=True, unit_diagonal=True), reals, reals, shapes=SYSTEMS),
         Op("solve_triangular adjoint", lambda a, b: la.solve_triangular(regular(a), b, 2),
            reals, reals, shapes=SYSTEMS[:2], analytic=False),
-        Op("scipy cholesky", lambda a: la.cholesky(positive_definite(a)), reals, shapes=SQUARE,
+        row("scipy cholesky", lambda a: la.cholesky(positive_definite(a)), reals, shapes=SQUARE,
            analytic=False),
-        Op("cho_solve", lambda a, b: la.cho_solve(la.cho_factor(positive_definite(a)), b),
+        row("cho_solve", lambda a, b: la.cho_solve(la.cho_factor(positive_definite(a)), b),
            reals, reals, shapes=SYSTEMS, analytic=False),
-        Op("cho_solve lower",
+        row("cho_solve lower",
            lambda a, b: la.cho_solve(la.cho_factor(positive_definite(a), lower=True), b),
            reals, reals, shapes=SYSTEMS[:2], analytic=False),
         Op("lu_factor", lambda a: la.lu_factor(shuffled(a))[0], reals,
@@ -67,3 +70,75 @@ ROWS += [
     Op("toeplitz symmetric", la.toeplitz, reals, shapes=[(3,), (1,)], analytic=False),
     Op("block_diag", la.block_diag, reals, reals, shapes=[((2, 1), (3,)), ((), (2, 2))]),
 ]
+
+
+def tails(family: Any, *parameters: Any) -> Any:
+    """The functions of a family that are no densities, as a function of points between 0 and 1."""
+    methods = [family.cdf, family.sf, family.logcdf, family.logsf]
+
+    def of_points(x: Any) -> Any:
+        values = [method(x, *parameters) for method in methods]
+        if hasattr(family, "ppf"):
+            values.append(family.ppf(x, *parameters))
+        return np.stack(values)
+
+    return of_points
+
+
+def of_probability(family: Any, k: Any, *parameters: Any) -> Any:
+    """The functions of a discrete family at points, as a function of its last parameter."""
+    methods = [family.logpmf, family.cdf, family.sf, family.logcdf, family.logsf]
+    return lambda p: np.stack([method(k, *parameters, p, 0) for method in methods])
+
+
+inner = Domain(grid(1 / 8, 7 / 8, 1 / 8))
+POINTS: list[Any] = [(), (2, 3), (0,)]
+NO_SCIPY = ["norm", "logistic", "cauchy", "gumbel_r", "gumbel_l"]
+ROWS += [
+    *(Op(f"{name}.logpdf", getattr(st, name).logpdf, reals, reals, positive, analytic=False,
+         shapes=[((), (), ()), ((3,), (2, 3), (2, 1))]) for name in NO_SCIPY),
+    Op("laplace.logpdf", lambda x, s: st.laplace.logpdf(x, 0, s), nonzero, positive,
+       analytic=False, shapes=[((2, 1), (3,))]),
+    Op("uniform.logpdf", lambda x, s: st.uniform.logpdf(x, -0.125, s * 5.0), probabilities, positive,
+       analytic=False, shapes=[((2, 1), (3,))]),
+    Op("expon.logpdf", lambda x, s: st.expon.logpdf(x, scale=s), positive, positive,
+       analytic=False, shapes=[((2, 1), (3,))]),
+    Op("beta.logpdf", st.beta.logpdf, probabilities, positive, positive, analytic=False,
+       shapes=[((), (), ()), ((3,), (2, 3), (2, 1))]),
+    *(Op(f"{name}.logpdf", lambda x, a, s, name=name: getattr(st, name).logpdf(x, a, -0.125, s),
+         positive, positive, positive, analytic=False, shapes=[((3,), (2, 3), (2, 1))])
+      for name in ("t", "gamma", "chi2", "lognorm", "weibull_min")),
+    *(Op(f"{name} tails", tails(getattr(st, name), *parameters), inner, shapes=POINTS,
+         analytic=False)
+      for name, *parameters in (
+          *((name, 0.125, 2.0) for name in NO_SCIPY), ("expon",), ("uniform", -1.0, 3.0),
+          ("lognorm", 0.75), ("weibull_min", 1.5),
+      )),
+    Op("laplace tails", tails(st.laplace), Domain((0.125, 0.375, 0.625, 0.875)), shapes=POINTS,
+       analytic=False),
+    *(Op(f"{name} of p", of_probability(getattr(st, name), k), inner,
+         shapes=[(), (2, 3)], analytic=False)
+      for name, k in (("geom", [1, 2, 4]), ("bernoulli", [0, 0, 0.0]))),
+    Op("bernoulli.logpmf", lambda p: st.bernoulli.logpmf([0, 1, 0], p), probabilities,
+       shapes=[(), (2, 3)], analytic=False),
+    *(Op(f"{name}.logpmf", lambda n, p, f=family: f.logpmf([0, 1, 3], n + 4, p),
+         positive, probabilities, shapes=[((2, 3), (3,))], analytic=False)
+      for name, family in (("binom", st.binom), ("nbinom", st.nbinom))),
+    Op("poisson.logpmf", lambda mu: st.poisson.logpmf([0, 1, 4], mu), positive,
+       shapes=[(), (2, 3)], analytic=False),
+    row("multivariate_normal.logpdf",
+       lambda x, m, a: st.multivariate_normal.logpdf(x, m, positive_definite(a)),
+       reals, reals, reals, shapes=[((4, 2), (2,), (2, 2)), ((3,), (2, 3), (2, 3, 3))],
+       analytic=False),
+    Op("dirichlet.logpdf", lambda x, a: st.dirichlet.logpdf(x / np.sum(x, axis=0), a), positive,
+       positive, shapes=[((3,), (3,)), ((2, 4), (2,))], analytic=False),
+]  # fmt: skip
+if SCIPY:
+    ROWS += [
+        *(Op(f"{name} tails", tails(getattr(st, name), *parameters), inner, shapes=POINTS,
+             analytic=False)
+          for name, *parameters in (("t", 3.0), ("gamma", 1.5), ("chi2", 3.0), ("beta", 2.0, 1.5))),
+        *(Op(f"{name} of p", of_probability(getattr(st, name), [0, 1, 3], *parameters), inner,
+             shapes=[(), (2, 3)], analytic=False)
+          for name, *parameters in (("poisson",), ("binom", 5), ("nbinom", 2.5))),
+    ]  # fmt: skip

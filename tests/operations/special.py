@@ -121,6 +121,7 @@ if SCIPY:
             sp.betainc, sp.betaincc, sp.betaincinv, sp.betainccinv,
         )),
         *(Op(f"scipy {f.__name__}", lambda x, f=f: f([2, 0.5, 3], x), probabilities, shapes=[(), (2, 3)], analytic=False) for f in (
-            sp.gammaincinv, sp.gammainccinv,
+            sp.gammaincinv, sp.gammainccinv, sp.stdtrit,
         )),
+        Op("scipy stdtr", lambda x: sp.stdtr([2, 0.5, 3], x), reals, shapes=[(), (2, 3)], analytic=False),
     ]  # fmt: skip
