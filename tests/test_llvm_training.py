@@ -203,11 +203,32 @@ def test_a_rate_that_is_set_is_followed() -> None:
     assert_same(rates_where_another_is_set("llvm"), rates_where_another_is_set("numpy"))
 
 
+def test_schedules_of_two_optimizers_and_gradients_of_parts(in_loops: list[int]) -> None:
+    """What comes after a schedule, and does not read its rates, may come before it."""
+    nets = [tg.MLP(2, [3, 2], rng=seed) for seed in range(2)]
+    optimizers = [tg.optim.Adam(net.parameters()) for net in nets]
+    schedules = [exponential(optimizer) for optimizer in optimizers]
+
+    @functools.partial(tg.compile, backend="llvm")
+    def step(x: Any) -> None:
+        for net, optimizer, schedule in zip(nets, optimizers, schedules, strict=True):
+            optimizer.zero_grad()
+            for part in x[:2], x[2:]:
+                np.mean((net(part) - 1) ** 2).backward()
+            optimizer.step()
+            schedule.step()
+
+    step.scan(np.random.default_rng(0).normal(size=(8, 4, 2)))
+    assert in_loops == [7]
+    assert [schedule.last_epoch for schedule in schedules] == [8, 8]
+
+
 # -- fit
 
 
+@pytest.mark.parametrize("make", one_in(len(OPTIMIZERS), OPTIMIZERS))
 def test_fit_takes_all_of_its_options_into_the_loop(
-    in_loops: list[int], monkeypatch: pytest.MonkeyPatch
+    make: str, in_loops: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Losses, outputs for metrics, clipping, dropout, statistics of batches, and a schedule."""
     monkeypatch.setenv("TENSORGRAD_BACKEND", "llvm")
@@ -217,11 +238,11 @@ def test_fit_takes_all_of_its_options_into_the_loop(
         tg.nn.Linear(2, 8, rng=0), tg.nn.BatchNorm1d(8), tg.nn.Tanh(),
         tg.nn.Dropout(0.2, rng=1), tg.nn.Linear(8, 2, rng=2),
     )  # fmt: skip
-    optimizer = tg.optim.AdamW(model.parameters(), lr=0.05)
+    optimizer = OPTIMIZERS[make](model.parameters())
     tg.fit(
         model, tg.nn.cross_entropy, tg.data.batches((x, y), 8, shuffle=True, rng=1),
         optimizer=optimizer, epochs=5, progress=False, metrics=[tg.training.accuracy], clip=0.5,
-        schedule=tg.optim.OneCycleLR(optimizer, 0.05, 30), schedule_every="step",
+        schedule=tg.optim.CosineAnnealingLR(optimizer, 30), schedule_every="step",
     )  # fmt: skip
     # Of 30 steps, one is traced, one finds the pace, and one begins each stack.
     assert sum(in_loops) == 24
