@@ -289,7 +289,7 @@ CURES: dict[str, dict[str, str]] = {
         "functional F": "tg.nn.softmax(t, axis=1)  # functions are in tg.nn itself",
         "Parameter": _PARAMETER,
         "initializers": "w.data = rng.normal(0, 0.02, size=w.shape)",
-        "utils": "tg.optim.clip_grad_norm(net.parameters(), 1.0)",
+        "utils": "tg.optim.clip_grad_norm(net.parameters(), 1.0)  # and tg.nn.pad_sequence",
         "pack_padded_sequence pad_packed_sequence pack_sequence PackedSequence": (
             "tg.nn.LSTM(3, 4)(np.ones((5, 2, 3)), lengths=[5, 3])"
         ),
@@ -298,7 +298,9 @@ CURES: dict[str, dict[str, str]] = {
         "tanh": "np.tanh(t)",
         "swish": "tg.nn.silu(t)",
         "logsigmoid": "tg.nn.log_sigmoid(t)",
-        "rrelu RReLU": "tg.nn.leaky_relu(t, 0.2)  # with a slope that you draw",
+        "FractionalMaxPool2d FractionalMaxPool3d fractional_max_pool2d fractional_max_pool3d": (
+            "tg.nn.AdaptiveMaxPool2d(1)  # whose windows are fixed"
+        ),
         "upsample upsample_nearest upsample_bilinear": "tg.nn.interpolate(t, scale_factor=2)",
         "multi_head_attention_forward": "tg.nn.MultiheadAttention(4, num_heads=2)",
         "linear_cross_entropy": "tg.nn.cross_entropy(net(x), np.zeros(12, int))",
@@ -308,7 +310,6 @@ CURES: dict[str, dict[str, str]] = {
         "Buffer": "net.register_buffer('mean', np.zeros(3))",
         "SyncBatchNorm": "tg.nn.BatchNorm2d(3)",
         "normalize": "t / np.linalg.norm(t, axis=1, keepdims=True)",
-        "Unflatten": "t.reshape(2, 3, 2, 2)",
         "DataParallel": _CPU,
         "CrossEntropyLoss": _LOSS.format("cross_entropy"),
         "CTCLoss": "tg.nn.ctc_loss  # a function of log_probs, targets and their lengths",

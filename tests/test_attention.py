@@ -339,6 +339,14 @@ def test_a_transformer_is_its_encoder_and_its_decoder() -> None:
     assert isinstance(own.encoder, nn.Identity)
 
 
+def test_the_mask_of_later_steps_is_that_of_is_causal() -> None:
+    net = nn.Transformer(4, 2, 1, 1, 3, batch_first=True, rng=0).eval()
+    src, tgt = values(2, 3, 4), values(2, 4, 4, seed=1)
+    mask = net.generate_square_subsequent_mask(4, np.float32)
+    assert mask.dtype == np.float32
+    assert_allclose(net(src, tgt, tgt_mask=mask), net(src, tgt, tgt_is_causal=True), rtol=1e-12)
+
+
 def test_a_transformer_of_pytorchs_weights() -> None:
     torch = pytest.importorskip("torch")
     options: Any = {"dim_feedforward": 3, "batch_first": True, "dropout": 0.0}

@@ -78,6 +78,24 @@ def test_alpha_dropout_scales_as_pytorchs() -> None:
     assert_allclose(np.unique(ours), np.unique(theirs.numpy()), rtol=1e-12)
 
 
+# -- rrelu
+
+
+def test_slopes_are_random_in_training_alone() -> None:
+    x = -np.ones((2, 1000))
+    layer = nn.RReLU(0.25, 0.75, rng=0)
+    slopes = -layer(x)
+    assert 0.25 <= np.min(slopes) < 0.26
+    assert 0.74 < np.max(slopes) <= 0.75
+    assert_allclose(layer.eval()(x), -0.5 * np.ones((2, 1000)), rtol=1e-15)
+    assert_array_equal(nn.rrelu(-x, training=True), -x)
+    compiled = tg.compile(lambda x: nn.rrelu(x, 0.25, 0.75, True, rng))
+    rng = np.random.default_rng(0)
+    assert_array_equal(compiled(x), -slopes)
+    with pytest.raises(ValueError, match=r"rrelu: lower=1 is greater than upper=0\.5"):
+        nn.rrelu(x, 1, 0.5)
+
+
 # -- gumbel_softmax
 
 
@@ -142,6 +160,23 @@ def test_a_bag_of_nothing_is_zero_and_finite() -> None:
         assert_array_equal(y.data, 0)
 
 
+@pytest.mark.parametrize("kind", ["Embedding", "EmbeddingBag"])
+def test_vectors_that_are_trained_already(kind: str) -> None:
+    make, rows = getattr(nn, kind).from_pretrained, np.arange(6.0).reshape(3, 2)
+    frozen, index = make(rows.astype(np.float32), padding_idx=-1), np.array([[1]])
+    assert frozen.parameters() == []
+    assert [*frozen.state_dict()] == ["weight"]
+    assert frozen.padding_idx == 2
+    assert_array_equal(frozen(index).numpy().ravel(), np.float32([2, 3]), strict=True)
+    trained = make(rows, freeze=False)
+    np.sum(trained(index)).backward()
+    assert_array_equal(trained.weight.grad, [[0, 0], [1, 1], [0, 0]])
+    with pytest.raises(ValueError, match=rf"{kind}\.from_pretrained: vectors of shape \(3,\)"):
+        make(np.ones(3))
+    with pytest.raises(IndexError, match=rf"{kind}\.from_pretrained: padding_idx=3 is not one"):
+        make(rows, padding_idx=3)
+
+
 # -- distances
 
 
@@ -197,7 +232,6 @@ def test_distances_of_blocks_and_of_points_far_from_zero(monkeypatch: pytest.Mon
         (lambda: nn.embedding_bag([[1]], np.ones((2, 2)), [0]), ValueError, r"shape \(1, 1\)"),
         (lambda: nn.embedding_bag([[2]], np.ones((2, 2))), IndexError, "_bag: .* 2 into 2 rows"),
         (lambda: nn.embedding_bag([[1]], EYE, padding_idx=3), IndexError, "padding_idx=3 is not"),
-        (lambda: nn.Embedding(3, 2, 3), IndexError, "Embedding: padding_idx=3 .* 3 rows"),
         (lambda: nn.glu(np.ones(4), axis=1), IndexError, "glu: axis 1 is out of bounds"),
         (lambda: nn.embedding_bag([1], np.ones((2, 2)), [1]), ValueError, r"offsets \[1\] of 1"),
         (lambda: nn.embedding_bag([1], np.ones((2, 2)), [0, 2]), ValueError, "at most 1"),

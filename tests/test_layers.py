@@ -252,6 +252,13 @@ def test_dtypes(dtype: Any) -> None:
     assert nn.Embedding(3, 2, **d)([1]).dtype == dtype
 
 
+def test_an_axis_is_divided_as_pytorch_does() -> None:
+    x = np.arange(24.0).reshape(2, 6, 2)
+    assert_array_equal(nn.Unflatten(1, (2, -1))(x), x.reshape(2, 2, 3, 2))
+    assert_array_equal(nn.Unflatten(-2, [3, 2])(x), x.reshape(2, 3, 2, 2))
+    assert_array_equal(nn.Flatten(1, 2)(nn.Unflatten(1, (6, 1))(x)), x)
+
+
 # -- convolution and pooling
 
 
@@ -542,13 +549,17 @@ IMAGE = np.ones((1, 2, 5, 5))
         (lambda: nn.GELU("foo"), ValueError, "approximate must be .* not 'foo'"),
         (lambda: nn.Linear(3, 4)(IMAGE), ValueError, r"Linear\(3, 4\): .*\(3,\)"),
         (lambda: nn.Dropout(1.5), ValueError, "Dropout: p=1.5 is not a probability"),
+        (lambda: nn.Unflatten(1, (2, 2))(np.ones((2, 6))), ValueError,
+         r"Unflatten\(1, \(2, 2\)\): an input of shape \(2, 6\)"),
+        (lambda: nn.Unflatten(1, (-1, 4))(np.ones((2, 6))), ValueError, r"axis 1 cannot be"),
+        (lambda: nn.Unflatten(2, (2, 3))(np.ones((2, 6))), IndexError, r"Unflatten.*axis 2 is out"),
         (lambda: nn.Flatten(2)(np.ones((2, 3))), ValueError, r"Flatten.*shape \(2, 3\)"),
         (lambda: nn.Embedding(3, 2)([0.5]), TypeError, "float64"),
         (lambda: nn.Embedding(3, 2)([True]), TypeError, "bool; it must be of integers"),
         (lambda: nn.MLP(3, 4), TypeError, r"sizes of the layers as a list: \[4\], not 4"),
         (lambda: nn.Embedding(3, 2)([0, 3]), IndexError, "from 0 to 3 into 3 rows"),
         (lambda: nn.Embedding(3, 2)(-1), IndexError, "from -1 to -1 into 3 rows"),
-        (lambda: nn.Embedding(3, 2, padding_idx=3), IndexError, "range"),
+        (lambda: nn.Embedding(3, 2, padding_idx=3), IndexError, "padding_idx=3 is not one of 3 rows"),
     ],
 )  # fmt: skip
 def test_errors_name_the_layer_the_shapes_and_the_cure(call: Any, error: Any, message: str) -> None:
@@ -568,6 +579,8 @@ def test_errors_name_the_layer_the_shapes_and_the_cure(call: Any, error: Any, me
         "AvgPool1d(3, count_include_pad=False)",
         "AdaptiveAvgPool2d((1, None))",
         "Flatten()",
+        "Unflatten(1, (2, 3))",
+        "RReLU(upper=0.5)",
         "Flatten(end_dim=2)",
         "Embedding(5, 2, padding_idx=4)",
         "GELU(approximate='tanh')",

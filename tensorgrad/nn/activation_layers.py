@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import DTypeLike
 
+from ..data import RNG
 from ..engine.tensor import Tensor
 from . import activations
 from .module import Module, as_input, called
@@ -108,6 +109,28 @@ class LogSoftmax(_Activation):
     def __call__(self, x: Any) -> Tensor:
         """Return `log_softmax(x, axis=dim)`."""
         return activations.log_softmax(as_input(x), self.dim)
+
+
+class RReLU(Module):
+    """A layer that computes `rrelu`, with random slopes in training.
+
+    `rng` is a NumPy Generator, which several layers may share, or a seed.
+
+    >>> tg.nn.RReLU(0.25, 0.5).eval()(np.array([-1.0, 2.0]))
+    array([-0.375,  2.   ])
+    """
+
+    def __init__(self, lower: float = 1 / 8, upper: float = 1 / 3, rng: RNG = None) -> None:
+        self.lower = lower
+        self.upper = upper
+        self.rng = np.random.default_rng(rng)
+
+    def __call__(self, x: Any) -> Tensor:
+        """Return `rrelu(x, lower, upper)`."""
+        return activations.rrelu(x, self.lower, self.upper, self.training, self.rng)
+
+    def __repr__(self) -> str:
+        return called(self, lower=self.lower, upper=self.upper)
 
 
 class Softmax(_Activation):

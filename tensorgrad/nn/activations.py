@@ -93,6 +93,27 @@ def leaky_relu(x: Any, negative_slope: float = 0.01) -> Tensor:
     return np.maximum(x, 0) + negative_slope * np.minimum(x, 0)
 
 
+def rrelu(
+    x: Any, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, rng: RNG = None
+) -> Tensor:
+    """Return `leaky_relu` with a slope of (lower + upper) / 2; in training, with random slopes.
+
+    With `training`, each element has a slope that is uniform in the range `lower` to `upper`. `rng`
+    is a NumPy Generator, which advances, or a seed. Xu and others, Empirical Evaluation of
+    Rectified Activations in Convolutional Network, 2015. Raises ValueError for an empty range.
+
+    >>> tg.nn.rrelu(np.array([-1.0, 2.0]), 0.25, 0.5)
+    array([-0.375,  2.   ])
+    """
+    if not lower <= upper:
+        raise ValueError(f"rrelu: lower={lower} is greater than upper={upper}")
+    x = as_input(x)
+    if not training:
+        return leaky_relu(x, (lower + upper) / 2)
+    slopes = lower + (upper - lower) * draw_uniform(rng, x.shape, np.float64)
+    return x * np.where(plain(x) > 0, 1, slopes).astype(floating(x.dtype))
+
+
 def _hardtanh_back(g: Any, _y: Any, x: Any, min_val: float = -1.0, max_val: float = 1.0) -> Any:
     return masked(g, (x > min_val) & (x < max_val))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Self, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -97,12 +97,35 @@ class Embedding(Module):
             rows[padding_idx] = 0
         self.weight = Tensor(rows, dtype, requires_grad=True)
 
+    @classmethod
+    def from_pretrained(
+        cls, embeddings: Any, freeze: bool = True, padding_idx: int | None = None
+    ) -> Self:
+        """Return a table with these vectors, shape (count, size), not trained if `freeze`.
+
+        >>> tg.nn.Embedding.from_pretrained([[1.0, 2.0], [3.0, 4.0]])([1])
+        Tensor([[3., 4.]])
+        """
+        return _pretrained(cls(1, 1), embeddings, freeze, padding_idx)
+
     def __call__(self, index: Any) -> Tensor:
         """Return the vectors for an array or list of integers."""
         return embedding(index, self.weight, self.padding_idx)
 
     def __repr__(self) -> str:
         return called(self, *self.weight.shape, padding_idx=self.padding_idx)
+
+
+T = TypeVar("T", bound="Embedding | EmbeddingBag")
+
+
+def _pretrained(table: T, embeddings: Any, freeze: bool, padding_idx: int | None) -> T:
+    rows, name = as_input(plain(embeddings)), f"{type(table).__name__}.from_pretrained"
+    if rows.ndim != 2:
+        raise ValueError(f"{name}: vectors of shape {rows.shape}; they must be (count, size)")
+    table.padding_idx = _row(name, padding_idx, len(rows))
+    table.weight = Tensor(rows, requires_grad=not freeze)
+    return table
 
 
 # -- bags
@@ -225,6 +248,23 @@ class EmbeddingBag(Module):
         self.include_last_offset = include_last_offset
         table = Embedding(num_embeddings, embedding_dim, padding_idx, dtype, rng)
         self.padding_idx, self.weight = table.padding_idx, table.weight
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        embeddings: Any,
+        freeze: bool = True,
+        mode: BagMode = "mean",
+        include_last_offset: bool = False,
+        padding_idx: int | None = None,
+    ) -> Self:
+        """Return a layer with these vectors, shape (count, size), not trained if `freeze`.
+
+        >>> tg.nn.EmbeddingBag.from_pretrained([[1.0, 2.0], [3.0, 4.0]])([[0, 1]])
+        Tensor([[2., 3.]])
+        """
+        layer = cls(1, 1, mode, include_last_offset)
+        return _pretrained(layer, embeddings, freeze, padding_idx)
 
     def __call__(self, index: Any, offsets: Any = None, per_sample_weights: Any = None) -> Tensor:
         """Return a vector for each bag."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
 from numpy.typing import DTypeLike
 
 from .. import scalar
@@ -361,3 +362,31 @@ class Flatten(Module):
 
     def __repr__(self) -> str:
         return called(self, start_dim=self.start_dim, end_dim=self.end_dim)
+
+
+class Unflatten(Module):
+    """A layer that divides the axis `dim` into axes of the sizes `unflattened_size`.
+
+    >>> tg.nn.Unflatten(1, (3, 4, 4))(np.ones((5, 48))).shape
+    (5, 3, 4, 4)
+    """
+
+    def __init__(self, dim: int, unflattened_size: Sequence[int]) -> None:
+        self.dim = dim
+        self.unflattened_size = tuple(unflattened_size)
+
+    def __call__(self, x: Any) -> Tensor:
+        """Return `x` with more axes; one of the sizes may be -1, which is what is left."""
+        x = as_input(x)
+        axis = normalize_axis_index(self.dim, x.ndim, str(self))
+        count, known = x.shape[axis], math.prod(n for n in self.unflattened_size if n != -1)
+        is_open = self.unflattened_size.count(-1) == 1
+        if known < 1 or (count % known if is_open else count != known):
+            raise ValueError(
+                f"{self}: an input of shape {x.shape}, whose axis {self.dim} cannot be divided "
+                "into these sizes"
+            )
+        return x.reshape(*x.shape[:axis], *self.unflattened_size, *x.shape[axis + 1 :])
+
+    def __repr__(self) -> str:
+        return called(self, self.dim, self.unflattened_size)

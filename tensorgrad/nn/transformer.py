@@ -312,3 +312,13 @@ class Transformer(Module):
         memory = self.encoder(src, src_mask, src_key_padding_mask, src_is_causal)
         masks = tgt_mask, memory_mask, tgt_key_padding_mask, memory_key_padding_mask
         return self.decoder(tgt, memory, *masks, tgt_is_causal, memory_is_causal)
+
+    @staticmethod
+    def generate_square_subsequent_mask(size: int, dtype: DTypeLike = np.float64) -> Any:
+        """Return the mask with which step i attends to steps 0 to i: -inf for the others, and 0.
+
+        >>> tg.nn.Transformer.generate_square_subsequent_mask(2)
+        array([[  0., -inf],
+               [  0.,   0.]])
+        """
+        return np.triu(np.full((size, size), -np.inf, dtype), 1)

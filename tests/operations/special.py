@@ -29,6 +29,7 @@ ROWS = [
     Op("softshrink", nn.softshrink, halfway, shapes=POINTS, analytic=False),
     Op("prelu", lambda x, w: nn.prelu(x, w), nonzero, reals, shapes=[((2, 3), (3,)), ((4,), ())], analytic=False),
     Op("glu", nn.glu, reals, shapes=[(3, 4)]),
+    Op("rrelu", lambda x: nn.rrelu(x, 0.25, 0.75, training=True, rng=1), nonzero, shapes=[(3, 2), (0,)]),
     Op("gumbel_softmax", lambda x: nn.gumbel_softmax(x, 0.5, axis=0, rng=1), reals, shapes=[(3, 2), (0,)]),
     Op("softmin", nn.softmin, reals, shapes=[(3, 4)]),
     Op("relu6", lambda x: nn.relu6(x * 8), halfway, shapes=POINTS, analytic=False),
