@@ -559,7 +559,7 @@ IMAGE = np.ones((1, 2, 5, 5))
         (lambda: nn.MLP(3, 4), TypeError, r"sizes of the layers as a list: \[4\], not 4"),
         (lambda: nn.Embedding(3, 2)([0, 3]), IndexError, "from 0 to 3 into 3 rows"),
         (lambda: nn.Embedding(3, 2)(-1), IndexError, "from -1 to -1 into 3 rows"),
-        (lambda: nn.Embedding(3, 2, padding_idx=3), IndexError, "padding_idx=3 is not one of 3 rows"),
+        (lambda: nn.Embedding(3, 2, padding_idx=3), IndexError, "Embedding: padding_idx=3 is not"),
     ],
 )  # fmt: skip
 def test_errors_name_the_layer_the_shapes_and_the_cure(call: Any, error: Any, message: str) -> None:
