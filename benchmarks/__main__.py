@@ -25,6 +25,7 @@ BENCHMARKS = {
     "scalar": "the tensor engine against the scalar one, for growing batch and width",
     "peers": "training steps, and small and long operations, in tensorgrad and in other libraries",
     "derivatives": "grad, jacobian and hessian of small functions, and in other libraries",
+    "vmap": "the gradient of each sample, over that of the whole batch, and in other libraries",
     "layers": "training steps with LSTM, convolutions and attention, and in other libraries",
     "optimizers": "one step of Adam over 6 and 60 parameters, by hand, and in PyTorch",
     "digits": "training a classifier from a cold start, and in other libraries",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from .timing import (
 
 TOLERANCE = 1e-10  # all compute in float64
 PER_SAMPLE = "gradient of each sample"
+NETWORKS = (((2, 16, 16, 1), 100), ((64, 128, 10), 64))  # widths, batch
 
 
 class Engine(NamedTuple):
@@ -55,7 +56,8 @@ def _nested(fun: Callable[[Any], Any], a: Any) -> Any:
     return {key: fun(part) for key, part in a.items()} if isinstance(a, dict) else fun(a)
 
 
-def _leaves(a: Any) -> list[Any]:
+def leaves(a: Any) -> list[Any]:
+    """The arrays of a result: those of a dict in the order of its keys."""
     return [a[key] for key in sorted(a)] if isinstance(a, dict) else [a]
 
 
@@ -225,34 +227,43 @@ def _energy(np: Any) -> Callable[..., Any]:
     return lambda y, a: np.sum(end(y, a) ** 2)
 
 
+def _layers(normal: Callable[..., Any], *widths: int) -> dict[str, Any]:
+    return {
+        name: part
+        for i, (m, n) in enumerate(itertools.pairwise(widths), 1)
+        for name, part in ((f"w{i}", normal((m, n)) / m**0.5), (f"b{i}", normal(n)))
+    }
+
+
+def network_problem(widths: Sequence[int], count: int, transform: str) -> Problem:
+    """A derivative of the loss of a network by its parameters, for a batch of `count` samples."""
+    normal = np.random.default_rng(0).standard_normal
+    x, t = normal((count, widths[0])), normal((count, widths[-1]))
+    name = f"loss of {'-'.join(map(str, widths))}, batch {count}"
+    return Problem(name, transform, _loss, (_layers(normal, *widths), x, t))
+
+
 def _problems() -> Iterator[Problem]:
     rng = np.random.default_rng(0)
     normal = rng.standard_normal
-
-    def layers(*widths: int) -> dict[str, Any]:
-        return {
-            name: part
-            for i, (m, n) in enumerate(itertools.pairwise(widths), 1)
-            for name, part in ((f"w{i}", normal((m, n)) / m**0.5), (f"b{i}", normal(n)))
-        }
 
     for n in (2, 10, 100):
         x, v = normal(n), normal(n)
         for transform, args in (("grad", (x,)), ("hvp", (x, v)), ("hessian", (x,))):
             yield Problem(f"Rosenbrock, {n}", transform, _rosenbrock, args)
-    yield Problem("loss of a network 2-16-1", "grad", _loss, (layers(2, 16, 1), *_data(normal, 2)))
-    yield Problem("loss of 8-64-1", "grad", _loss, (layers(8, 64, 1), *_data(normal, 8)))
-    for widths, count in (((2, 16, 16, 1), 100), ((64, 128, 10), 64)):
-        x, t = normal((count, widths[0])), normal((count, widths[-1]))
+    yield Problem(
+        "loss of a network 2-16-1", "grad", _loss, (_layers(normal, 2, 16, 1), *_data(normal, 2))
+    )
+    yield Problem("loss of 8-64-1", "grad", _loss, (_layers(normal, 8, 64, 1), *_data(normal, 8)))
+    for widths, count in NETWORKS:
         for transform in ("grad", PER_SAMPLE):
-            name = f"loss of {'-'.join(map(str, widths))}, batch {count}"
-            yield Problem(name, transform, _loss, (layers(*widths), x, t))
+            yield network_problem(widths, count, transform)
     for widths, transform in (
         ((5, 8, 5), "jacobian"),
         ((20, 40, 100), "wide jacobian"),
         ((100, 40, 20), "jacobian"),
     ):
-        net = functools.partial(_of_inputs, layers(*widths))
+        net = functools.partial(_of_inputs, _layers(normal, *widths))
         name = f"network {'-'.join(map(str, widths))}"
         yield Problem(name, transform, net, (normal(widths[0]),))
     yield Problem("tanh(x) exp(-x²), a number", "grad", _bump, (0.3,))
@@ -295,9 +306,9 @@ def run(quick: bool, output: Path) -> None:
                 continue
             note(f"checking {problem} by {name}")
             calls[name] = problem.prepare(engine)
-        expected = _leaves(calls["tensorgrad"]())
+        expected = leaves(calls["tensorgrad"]())
         for name, call in calls.items():
-            for got, value in zip(_leaves(call()), expected, strict=True):
+            for got, value in zip(leaves(call()), expected, strict=True):
                 require_equal(f"{problem} by {name}", got, value, TOLERANCE)
         compare(
             table,
