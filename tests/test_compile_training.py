@@ -404,7 +404,7 @@ def test_clipping(clip: str, dtype: Any) -> None:
 
 
 @pytest.mark.parametrize("order", [1, 2, 3.5, math.inf])
-@pytest.mark.parametrize("scale", [1e-200, 0.0, 1.0, 1e200, 1.2e308])
+@pytest.mark.parametrize("scale", one_in(2, [1e200, 1e-200, 1.2e308, 0.0, 1.0]))
 def test_norms_whose_powers_are_too_large(order: float, scale: float) -> None:
     """Of the largest finite numbers, even the sum is infinite."""
     p, q, g = leaf([1.0, 1.0]), leaf([1.0, 1.0, 1.0]), np.array([0.75, 1, 0, 0, -0.25])

@@ -68,7 +68,7 @@ OTHERS += [{"schedule": schedule} | (ALL if i % 2 else {}) for i, schedule in en
     ("optimizer", "options"),
     [*itertools.product(OPTIMIZERS, OTHERS)]
     if FULL
-    else [*zip(itertools.cycle(OPTIMIZERS), OTHERS)],
+    else [*zip(itertools.cycle(OPTIMIZERS), OTHERS)][::3],
 )
 def test_steps_are_one_native_loop(
     optimizer: str, options: Any, dtype: Any, in_loops: list[int]
@@ -149,7 +149,7 @@ def assert_as_numpys_program(*args: Any, **options: Any) -> str:
     return error
 
 
-@pytest.mark.parametrize("make", one_in(2, [sgd, tg.optim.AdamW, tg.optim.Lion]))
+@pytest.mark.parametrize("make", one_in(3, [sgd, tg.optim.AdamW, tg.optim.Lion]))
 @pytest.mark.parametrize("schedule", [in_turns, one_cycle, by_groups])
 def test_long_schedules(
     schedule: Any, make: Any, in_loops: list[int], monkeypatch: pytest.MonkeyPatch
@@ -165,7 +165,7 @@ def test_a_schedule_that_ends_raises_at_its_step(in_loops: list[int]) -> None:
     assert 0 < sum(in_loops) <= 40
 
 
-@pytest.mark.parametrize("bad", [0, 1, 5])
+@pytest.mark.parametrize("bad", one_in(2, [5, 0, 1]))
 def test_a_step_that_fails_takes_no_step_of_the_schedule(bad: int) -> None:
     with np.errstate(invalid="ignore"):
         error = assert_as_numpys_program(8, [exponential], sgd, bad=bad)
