@@ -537,7 +537,7 @@ def of_module(module: str) -> Callable[[str], NoReturn]:
 
 _NAMESPACES = (
     "", ".nn", ".optim", ".data", ".training", ".special", ".solvers", ".scipy.linalg",
-    ".scipy.stats",
+    ".scipy.signal", ".scipy.stats",
 )  # fmt: skip
 
 

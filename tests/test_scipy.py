@@ -8,7 +8,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import tensorgrad as tg
-from tensorgrad.scipy import linalg
+from tensorgrad.scipy import linalg, signal
 
 from .oracles import leaf
 
@@ -108,6 +108,7 @@ def own(name: str) -> Any:
         (lambda t: own("linalg").expm(t), "linalg.expm"),
         (lambda t: own("linalg").solve_triangular(t, t), "linalg.solve_triangular"),
         (lambda t: own("linalg").block_diag(t, t), "linalg.block_diag"),
+        (lambda t: own("signal").lfilter(t[0], t[0], t), "signal.lfilter"),
         (lambda t: own("stats").norm.logpdf(t, 1.0), "stats.norm.logpdf"),
         (lambda t: own("stats").norm(t, 1.0).cdf(1.0), "stats.norm.cdf"),
         (lambda t: own("stats").poisson.logpmf(1, t), "stats.poisson.logpmf"),
@@ -123,3 +124,33 @@ def test_scipys_own_functions_refuse_tensors_and_name_ours(call: Any, name: str)
 def test_missing_names_say_where_the_function_is() -> None:
     with pytest.raises(AttributeError, match=r"use tg\.scipy\.linalg\.expm$"):
         _ = tg.expm  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("mode", ["full", "same", "valid"])
+@pytest.mark.parametrize("name", ["convolve", "correlate", "fftconvolve"])
+def test_convolutions_are_scipys(name: str, mode: Any) -> None:
+    for x, y in (A, B), (C[0], A[0, :2]), (A[0, :3], C[0]):
+        expected = getattr(own("signal"), name)(x, y[: len(x)] if x.ndim > 1 else y, mode)
+        actual = getattr(signal, name)(x, y[: len(x)] if x.ndim > 1 else y, mode)
+        assert_allclose(actual, expected, atol=1e-12)
+
+
+def test_filters_are_scipys() -> None:
+    for b, a, x, axis in (A[0], C[1], B, 0), ([1.0, 2.0], 2.0, B, 1), (0.5, [2.0, 1.0], A[0], -1):
+        expected = own("signal").lfilter(np.atleast_1d(b), np.atleast_1d(a), x, axis)
+        assert_allclose(signal.lfilter(b, a, x, axis), expected)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: signal.convolve(A, B[0]), r"equally many axes, not shapes \(4, 4\) and \(2,\)"),
+        (lambda: signal.convolve([1.0], []), r"with elements .* \(1,\) and \(0,\)"),
+        (lambda: signal.convolve(A[:3], B, "valid"), r"shapes are \(3, 4\) and \(4, 2\)"),
+        (lambda: signal.convolve(A, A, "half"), "mode='half' must be 'full', 'same' or 'valid'"),  # type: ignore[arg-type]
+        (lambda: signal.lfilter([], 1.0, B), r"lfilter: .* not shapes \(0,\), \(1,\), \(4, 2\)"),
+    ],
+)
+def test_errors_of_signals_name_what_is_wrong(call: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()

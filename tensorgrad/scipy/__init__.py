@@ -4,6 +4,6 @@
 """
 
 from .. import special
-from . import linalg, stats
+from . import linalg, signal, stats
 
-__all__ = ["linalg", "special", "stats"]
+__all__ = ["linalg", "signal", "special", "stats"]

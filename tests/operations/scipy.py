@@ -1,11 +1,11 @@
-"""SciPy's functions on tensors: linear algebra, and distributions."""
+"""SciPy's functions on tensors: linear algebra, distributions and signals."""
 
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
-from tensorgrad.scipy import linalg as la, stats as st
+from tensorgrad.scipy import linalg as la, signal as sg, stats as st
 
 from .decompositions import row
 from .row import *
@@ -141,4 +141,20 @@ if SCIPY:
         *(Op(f"{name} of p", of_probability(getattr(st, name), [0, 1, 3], *parameters), inner,
              shapes=[(), (2, 3)], analytic=False)
           for name, *parameters in (("poisson",), ("binom", 5), ("nbinom", 2.5))),
+    ]  # fmt: skip
+
+    LENGTHS: list[Any] = [((4,), (2,)), ((2,), (3,)), ((3, 2), (2, 2)), ((1,), (1,))]
+    FILTERS: list[Any] = [((2,), (3,), (4,)), ((3,), (1,), (2, 3)), ((1,), (2,), (1,))]
+    ROWS += [
+        Op("scipy convolve", sg.convolve, reals, reals, shapes=LENGTHS),
+        Op("scipy convolve same", lambda x, y: sg.convolve(x, y, "same", "direct"), reals, reals,
+           shapes=LENGTHS),
+        Op("scipy convolve valid", lambda x, y: sg.convolve(x, y, "valid", "direct"), reals, reals,
+           shapes=LENGTHS),
+        Op("scipy correlate", sg.correlate, reals, reals, shapes=LENGTHS, analytic=False),
+        Op("fftconvolve", sg.fftconvolve, reals, reals, shapes=LENGTHS[:3], analytic=False),
+        Op("lfilter", lambda b, a, x: sg.lfilter(b, a + 4, x), reals, reals, reals,
+           shapes=FILTERS),
+        Op("lfilter axis", lambda b, x: sg.lfilter(b, [2.0, 0.5], x, axis=0), reals, reals,
+           shapes=[((2,), (3, 2))]),
     ]  # fmt: skip
