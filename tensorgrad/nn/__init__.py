@@ -70,6 +70,7 @@ from .attention import (
     MultiheadAttention,
     scaled_dot_product_attention,
 )
+from .class_losses import cross_entropy, nll_loss
 from .containers import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
 from .convolution import (
     conv1d,
@@ -118,13 +119,11 @@ from .layers import (
 from .losses import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
-    cross_entropy,
     gaussian_nll_loss,
     huber_loss,
     kl_div,
     l1_loss,
     mse_loss,
-    nll_loss,
     poisson_nll_loss,
     smooth_l1_loss,
 )

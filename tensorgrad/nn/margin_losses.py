@@ -16,7 +16,8 @@ from ..engine.modes import mode, plain
 from ..engine.tensor import Tensor
 from ..guide import guided
 from .activations import log_sigmoid, relu, softplus
-from .losses import Reduction, class_weight, pair_of, reduced
+from .class_losses import class_weight
+from .losses import Reduction, pair_of, reduced
 from .module import as_input
 
 # -- two classes, and ranks
