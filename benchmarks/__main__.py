@@ -3,7 +3,7 @@
 To renew the figures in the README and in the documentation, install the extra `peers` and run, on a
 machine that does nothing else:
 
-    python -m benchmarks scalar peers derivatives optimizers digits convolution \\
+    python -m benchmarks scalar peers derivatives vmap optimizers digits convolution \\
         --output benchmarks/results
     python -m benchmarks.report
 """

@@ -174,6 +174,28 @@ def derivatives(results: Results) -> str:
     )
 
 
+def samples(results: Results) -> str:
+    """The gradient of each sample: the time, and its ratio to the gradient of the whole batch."""
+    engines = {
+        "native": "tensorgrad, native code",
+        "compiled": "tensorgrad, compiled",
+        "tensorgrad": "tensorgrad, not compiled",
+        "JAX jit": "`jax.jit`",
+        "JAX": "JAX, not compiled",
+        "torch.func": "`torch.func`",
+        "HIPS autograd": "HIPS autograd, a loop",
+        "memory": "writing as many numbers",
+    }
+    cells: dict[str, list[str]] = {name: [] for name in engines}
+    works: dict[str, None] = {}
+    for row in results.rows("vmap"):
+        each, whole = row["gradient of each sample"], row["gradient of the batch"]
+        works[row["network"].removeprefix("loss of ")] = None
+        ratio = "" if whole is None else f" ({short(each / whole)})"
+        cells[row["engine"]].append(short(each) + ratio)
+    return table(["", *works], ([text, *cells[name]] for name, text in engines.items()))
+
+
 def optimizers(results: Results) -> str:
     """A step of Adam, over the same step by hand on one vector."""
     ratios = {
@@ -264,6 +286,7 @@ PARTS: dict[str, Callable[[Results], str]] = {
     "scan": scan,
     "operations": operations,
     "derivatives": derivatives,
+    "samples": samples,
     "optimizers": optimizers,
     "digits": digits,
     "digits_seconds": digits_seconds,
