@@ -174,9 +174,13 @@ class Linearized:
                     f"number, not {y.dtype}"
                 )
             if not self.holomorphic and y.dtype.kind != "f":
+                cure = (
+                    ": make it real, say by numpy.abs, or use tensorgrad.grad with "
+                    "holomorphic=True if it is analytic"
+                )
                 raise TypeError(
                     f"{self.name}: the function must return a real float, not {y.dtype}"
-                    + (": pass holomorphic=True if it is analytic" if y.dtype.kind == "c" else "")
+                    + (cure if y.dtype.kind == "c" else "")
                 )
         gradients = self.pull([ones(y.shape, y.dtype) for y in self.results])
         return self.of_primals([*map(conjugated, gradients)] if self.holomorphic else gradients)

@@ -22,7 +22,7 @@ from .engine.tensor import Tensor
 from .engine.typing import Array, Function
 from .guide import guided
 from .linearization import Linearized, Selection
-from .tree import flatten, map as tree_map, require_arrays
+from .tree import flatten, leaves, map as tree_map, require_arrays
 
 Direction = Literal["reverse", "forward"]
 P = ParamSpec("P")
@@ -421,7 +421,13 @@ def hessian(
 
     @functools.wraps(f)
     def gradient(*args: P.args, **kwargs: P.kwargs) -> Any:
-        return _gradient("hessian", f, by, args, kwargs)[1]
+        found = _gradient("hessian", f, by, args, kwargs)[1]
+        if any(g.dtype.kind == "c" for g in leaves(found)):
+            raise TypeError(
+                "hessian: only real arguments have a Hessian: take it by the real and the "
+                "imaginary part, or use tensorgrad.hvp"
+            )
+        return found
 
     return _jacobian("hessian", gradient, by)
 

@@ -325,6 +325,19 @@ def test_a_start_may_be_tracked_and_gets_no_gradient() -> None:
     assert start.grad is None
 
 
+def test_a_guard_leaves_arrays_of_scipys_c_code_writeable() -> None:
+    a, seen = leaf(2.0), []
+
+    def f(x: Any) -> Any:
+        seen.append(x)
+        return x**2 - a
+
+    with tg.guard():
+        np.sum(solvers.root(f, [1.0]).x).backward()
+    assert all(x.flags.writeable for x in seen if isinstance(x, np.ndarray))
+    assert_allclose(a.grad, 1 / np.sqrt(8))
+
+
 # -- refusals
 
 

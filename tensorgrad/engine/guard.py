@@ -74,7 +74,8 @@ def _lock(array: Array) -> None:
     with _changing:
         count, closed = _held.get(id(views[0]), (0, []))
         for view in views:
-            if is_writeable(view):
+            is_foreign = view.base is None and not view.flags.owndata  # would remain read-only
+            if is_writeable(view) and not is_foreign:
                 view.flags.writeable = False
                 closed.append(view)
         _held[id(views[0])] = count + 1, closed

@@ -223,7 +223,10 @@ class Tensor(Variable, NumpyMethods):
             )
         if gradient is None:
             if self.dtype.kind == "c":
-                raise TypeError("backward: a complex output needs a gradient, or take numpy.real")
+                raise TypeError(
+                    "backward: a complex output needs a gradient: make it real, say by numpy.abs, "
+                    "or pass one"
+                )
             if self.size != 1:
                 raise ValueError(
                     f"backward: an output of shape {self.shape} needs a gradient of that shape; "
