@@ -448,7 +448,7 @@ def _of_scipy(name: str, held: Mapping[str, Any]) -> str:
     wrapped = getattr(held.get("f"), "__name__", "")  # by one of SciPy's decorators
     for part in namespace.__all__:
         module = getattr(namespace, part)
-        for public in name, wrapped, kind:
+        for public in name.strip("_"), wrapped, kind:
             if public in module.__all__:
                 method = f".{name}" if hasattr(getattr(module, public), name) else ""
                 return f"scipy.{part}.{public}{method}"
@@ -537,7 +537,7 @@ def of_module(module: str) -> Callable[[str], NoReturn]:
 
 _NAMESPACES = (
     "", ".nn", ".optim", ".data", ".training", ".special", ".solvers", ".scipy.linalg",
-    ".scipy.signal", ".scipy.stats",
+    ".scipy.signal", ".scipy.sparse", ".scipy.stats",
 )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import tensorgrad as tg
-from tensorgrad.scipy import linalg, signal
+from tensorgrad.scipy import linalg, signal, sparse
 
 from .oracles import leaf
 
@@ -108,6 +108,7 @@ def own(name: str) -> Any:
         (lambda t: own("linalg").expm(t), "linalg.expm"),
         (lambda t: own("linalg").solve_triangular(t, t), "linalg.solve_triangular"),
         (lambda t: own("linalg").block_diag(t, t), "linalg.block_diag"),
+        (lambda t: own("sparse").csr_array(np.eye(2)) @ t, "sparse.matmul"),
         (lambda t: own("signal").lfilter(t[0], t[0], t), "signal.lfilter"),
         (lambda t: own("stats").norm.logpdf(t, 1.0), "stats.norm.logpdf"),
         (lambda t: own("stats").norm(t, 1.0).cdf(1.0), "stats.norm.cdf"),
@@ -154,3 +155,22 @@ def test_filters_are_scipys() -> None:
 def test_errors_of_signals_name_what_is_wrong(call: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_sparse_products_of_all_formats() -> None:
+    dense = A * (A > 0)
+    for kind in "csr_array", "coo_array", "csc_matrix", "bsr_array":
+        matrix = getattr(own("sparse"), kind)(dense)
+        for x in B, B[:, 0]:
+            assert_allclose(sparse.matmul(matrix, x), dense @ x)
+            assert_allclose(sparse.matmul(x.T, matrix), x.T @ dense)
+
+
+def test_errors_of_sparse_products() -> None:
+    matrix = own("sparse").csr_array(A)
+    with pytest.raises(TypeError, match=r"must be a sparse matrix of SciPy's, .* not ndarray and"):
+        sparse.matmul(A, B)
+    with pytest.raises(ValueError, match=r"sparse.matmul: shapes \(4, 4\) and \(3,\) do not"):
+        sparse.matmul(matrix, np.ones(3))
+    with pytest.raises(tg.PrecedenceError, match=r"call tensorgrad\.scipy\.sparse\.matmul, or"):
+        leaf(A) @ matrix

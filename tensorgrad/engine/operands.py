@@ -175,10 +175,12 @@ def precedence_error(fun: Function, operand: Any) -> PrecedenceError:
     """Return the error for an operand whose class takes precedence, but has no result."""
     kind = type(operand)
     cure = "x.todense()" if hasattr(kind, "todense") else "numpy.asarray(x)"
+    product = fun is np.matmul and kind.__module__.startswith("scipy.sparse")
+    instead = "call tensorgrad.scipy.sparse.matmul, or " if product else ""
     return PrecedenceError(
         f"{name_of(fun)}: {kind.__module__}.{kind.__qualname__} takes precedence over a tensor, "
-        f"but has no result for this call: convert it to a plain array with {cure}, or write the "
-        "operation and its derivative with tensorgrad.differentiable"
+        f"but has no result for this call: {instead}convert it to a plain array with {cure}, or "
+        "write the operation and its derivative with tensorgrad.differentiable"
     )
 
 

@@ -4,6 +4,6 @@
 """
 
 from .. import special
-from . import linalg, signal, stats
+from . import linalg, signal, sparse, stats
 
-__all__ = ["linalg", "signal", "special", "stats"]
+__all__ = ["linalg", "signal", "sparse", "special", "stats"]

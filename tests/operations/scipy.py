@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tensorgrad.scipy import linalg as la, signal as sg, stats as st
+from tensorgrad.scipy import linalg as la, signal as sg, sparse, stats as st
 
 from .decompositions import row
 from .row import *
@@ -158,3 +158,11 @@ if SCIPY:
         Op("lfilter axis", lambda b, x: sg.lfilter(b, [2.0, 0.5], x, axis=0), reals, reals,
            shapes=[((2,), (3, 2))]),
     ]  # fmt: skip
+
+    from scipy.sparse import csr_array
+
+    SPARSE = csr_array(np.array([[0.0, 2.0, 0.0], [1.0, 0.0, -3.0]]))
+    ROWS += [
+        Op("sparse @ x", lambda x: sparse.matmul(SPARSE, x), reals, shapes=[(3,), (3, 2)]),
+        Op("x @ sparse", lambda x: sparse.matmul(x, SPARSE), reals, shapes=[(2,), (4, 2)]),
+    ]
