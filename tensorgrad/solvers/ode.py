@@ -70,7 +70,7 @@ def solve_ivp(
 
     If SciPy has failed, `success` is False, and the derivative raises a GraphError. With
     `dense_output` and `events`, a NoRuleError is raised if there would be a derivative. In a
-    `vmap`, samples are solved one by one. Needs SciPy.
+    `vmap`, samples are solved one by one, and need `t_eval`. Needs SciPy.
 
     >>> decay = lambda t, y, k: -k * y
     >>> end = lambda k: tg.solvers.solve_ivp(decay, (0, 2), [1.0], args=(k,), rtol=1e-8).y[0, -1]
@@ -79,17 +79,8 @@ def solve_ivp(
     """
     if options.pop("vectorized", False):
         raise ValueError("solve_ivp: leave out vectorized=: the Jacobian needs no differences")
-    if adjoint not in (None, "discrete", "continuous"):
-        raise ValueError(f'solve_ivp: adjoint must be "discrete" or "continuous", not {adjoint!r}')
-    chosen = _method(method)
-    integrate = _scipy()
-    has_steps = issubclass(chosen, (integrate.RK23, integrate.RK45, integrate.DOP853))
-    if adjoint == "discrete" and not has_steps:
-        raise ValueError(
-            f'solve_ivp: adjoint="discrete" is for RK23, RK45 and DOP853, not {method!r}: use '
-            'adjoint="continuous"'
-        )
-    adjoint = adjoint or ("discrete" if has_steps else "continuous")
+    chosen_method = _method(method)
+    chosen_adjoint = _adjoint(adjoint, chosen_method)
 
     def solve(y0: Any, t_span: Any, t_eval: Any, args: Any) -> Any:
         times = _times(t_span, t_eval)
@@ -99,7 +90,7 @@ def solve_ivp(
             _require_values_only(dense_output, "dense_output=True", "pass the times in t_eval")
             _require_values_only(events, "events=", "find their times by solvers.root_scalar")
         kept = options | {"dense_output": dense_output, "events": _of_vectors(events, problem)}
-        found, y = problem.solve(operands, chosen, adjoint, kept)
+        found, y = problem.solve(operands, chosen_method, chosen_adjoint, kept)
         is_tensor = problem.users.uses_tensors or any(isinstance(a, Tensor) for a in (y0, *times))
         fields = {"y": asarray(y) if is_tensor else y}
         if t_eval is not None and isinstance(t_eval, Tensor):
@@ -187,6 +178,20 @@ def _method(method: Any) -> Any:
             f"OdeSolver, not {method!r}"
         )
     return getattr(integrate, method)
+
+
+def _adjoint(adjoint: Adjoint | None, method: Any) -> Adjoint:
+    """The adjoint of a method: the given one, or the default."""
+    if adjoint not in (None, "discrete", "continuous"):
+        raise ValueError(f'solve_ivp: adjoint must be "discrete" or "continuous", not {adjoint!r}')
+    integrate = _scipy()
+    has_steps = issubclass(method, (integrate.RK23, integrate.RK45, integrate.DOP853))
+    if adjoint == "discrete" and not has_steps:
+        raise ValueError(
+            'solve_ivp: adjoint="discrete" is for RK23, RK45 and DOP853, not '
+            f'{method.__name__}: use adjoint="continuous"'
+        )
+    return adjoint or ("discrete" if has_steps else "continuous")
 
 
 def _require_values_only(used: Any, what: str, cure: str) -> None:
