@@ -364,6 +364,16 @@ def test_average_pooling_counts_padding_but_not_what_lies_beyond_it() -> None:
     assert_allclose(y, [[2 / 4, 4 / 4, 3 / 4, 1 / 3]])
 
 
+def test_sums_of_windows_are_divided_by_another_number() -> None:
+    x = np.random.default_rng(0).normal(size=(2, 3, 4, 5))
+    for options in {"padding": 1}, {"ceil_mode": True, "count_include_pad": False}:
+        sums = nn.AvgPool2d(3, **options, divisor_override=1)(x)
+        assert_allclose(nn.avg_pool2d(x, 3, **options, divisor_override=-2), sums / -2, rtol=1e-12)
+    assert_allclose(nn.avg_pool2d(x, 2, divisor_override=4), nn.avg_pool2d(x, 2), rtol=1e-12)
+    with pytest.raises(ValueError, match=r"AvgPool3d\(2, .*\): divisor_override=0; pass another"):
+        nn.AvgPool3d(2, divisor_override=0)(np.ones((1, 2, 2, 2)))
+
+
 def test_float16_gradients_of_a_convolution_add_up_in_float32(monkeypatch: Any) -> None:
     monkeypatch.setattr(convolution, "_BLOCK", 1)
     weight = leaf([[[1.0]]], np.float16)
@@ -577,6 +587,7 @@ def test_errors_name_the_layer_the_shapes_and_the_cure(call: Any, error: Any, me
         "bias=False)",
         "MaxPool2d(3, stride=(2, 1), padding=1, dilation=2, ceil_mode=True)",
         "AvgPool1d(3, count_include_pad=False)",
+        "AvgPool2d(3, divisor_override=2)",
         "AdaptiveAvgPool2d((1, None))",
         "Flatten()",
         "Unflatten(1, (2, 3))",

@@ -87,7 +87,8 @@ class Module(Hooked):
     def forward(self, *_inputs: Any, **_options: Any) -> Any:
         """Return the output, as a call of the module does. A class defines this or `__call__`."""
         raise TypeError(
-            f"{type(self).__name__} cannot be called: define forward(self, x) in the class"
+            f"{type(self).__name__} cannot be called: define forward(self, x) in the class, "
+            "or call the modules in a list or dict one by one"
         )
 
     __call__ = forward

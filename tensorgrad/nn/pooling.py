@@ -211,10 +211,15 @@ def avg_pool(
     padding: Size,
     ceil_mode: bool,
     count_include_pad: bool,
+    divisor: int | None = None,
 ) -> Any:
     """The means of windows; `who` is the function or layer that errors name."""
     x, windows, extended = _checked(who, axes, x, kernel_size, stride, padding, 1, ceil_mode)
     sums = _window_sums(x, None, extended)
+    if divisor == 0:
+        raise ValueError(f"{who}: divisor_override=0; pass another number")
+    if divisor is not None:
+        return sums / divisor
     if extended == windows and (count_include_pad or not any(map(any, windows.padding))):
         return sums / math.prod(windows.kernel)
     ones = np.ones(x.shape[-axes:], x.dtype)
@@ -295,13 +300,14 @@ def avg_pool1d(
     padding: Size = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
+    divisor_override: int | None = None,
 ) -> Tensor:
     """Return the mean of each window of signals: `avg_pool2d` along one axis.
 
     >>> tg.nn.avg_pool1d(np.array([[1.0, 5.0, 2.0, 3.0]]), 2)
     array([[3. , 2.5]])
     """
-    parameters = kernel_size, stride, padding, ceil_mode, count_include_pad
+    parameters = kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
     return avg_pool("avg_pool1d", 1, x, *parameters)
 
 
@@ -312,11 +318,13 @@ def avg_pool2d(
     padding: Size = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
+    divisor_override: int | None = None,
 ) -> Tensor:
     """Return the mean of each window of images.
 
     Shapes and parameters are those of `max_pool2d`. Padding adds zeros, which are counted as
-    elements with `count_include_pad`.
+    elements with `count_include_pad`. The sums are divided by `divisor_override`, if it is passed,
+    instead of the number of elements.
 
     >>> tg.nn.avg_pool2d(np.arange(16.0).reshape(1, 4, 4), 2)
     array([[[ 2.5,  4.5],
@@ -325,7 +333,7 @@ def avg_pool2d(
     array([[[1., 1.],
             [1., 1.]]])
     """
-    parameters = kernel_size, stride, padding, ceil_mode, count_include_pad
+    parameters = kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
     return avg_pool("avg_pool2d", 2, x, *parameters)
 
 
@@ -336,13 +344,14 @@ def avg_pool3d(
     padding: Size = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
+    divisor_override: int | None = None,
 ) -> Tensor:
     """Return the mean of each window of volumes: `avg_pool2d` along three axes.
 
     >>> tg.nn.avg_pool3d(np.arange(16.0).reshape(1, 2, 2, 4), 2)
     array([[[[6.5, 8.5]]]])
     """
-    parameters = kernel_size, stride, padding, ceil_mode, count_include_pad
+    parameters = kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
     return avg_pool("avg_pool3d", 3, x, *parameters)
 
 

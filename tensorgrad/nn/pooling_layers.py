@@ -11,7 +11,8 @@ from .pooling import adaptive_avg_pool, adaptive_max_pool, avg_pool, lp_pool, ma
 from .unpooling import max_unpool
 from .windows import Size, windows_of
 
-_OPTIONS = "stride", "padding", "dilation", "return_indices", "ceil_mode", "count_include_pad"
+_WINDOWS = "stride", "padding", "dilation", "return_indices", "ceil_mode"
+_OPTIONS = *_WINDOWS, "count_include_pad", "divisor_override"
 
 
 class _Pool(Module):
@@ -93,15 +94,18 @@ class _AvgPool(_Pool):
         padding: Size = 0,
         ceil_mode: bool = False,
         count_include_pad: bool = True,
+        divisor_override: int | None = None,
     ) -> None:
         super().__init__(kernel_size, stride, padding)
         self.ceil_mode = ceil_mode
         self.count_include_pad = count_include_pad
+        self.divisor_override = divisor_override
 
     def __call__(self, x: Any) -> Tensor:
         """Return the mean of each window."""
         sizes = self.kernel_size, self.stride, self.padding
-        return avg_pool(self, self.axes, x, *sizes, self.ceil_mode, self.count_include_pad)
+        counted = self.ceil_mode, self.count_include_pad, self.divisor_override
+        return avg_pool(self, self.axes, x, *sizes, *counted)
 
 
 class AvgPool1d(_AvgPool):
