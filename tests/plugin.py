@@ -22,6 +22,7 @@ NEED_SCIPY = (
     "solvers.md",
     "scipy.md",
 )
+NEED_SKLEARN = ("estimators.md",)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -49,5 +50,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
         return (yield)
     if item.name.startswith(NEED_SCIPY):
         pytest.importorskip("scipy")
+    if item.name.startswith(NEED_SKLEARN):
+        pytest.importorskip("sklearn")
     with TemporaryDirectory() as folder, contextlib.chdir(folder):  # examples write files
         return (yield)

@@ -1,0 +1,13 @@
+"""Estimators for scikit-learn: networks that fit, predict and score as its own do.
+
+They work in pipelines, searches over parameters and cross-validation. scikit-learn must be
+installed.
+"""
+
+from ..errors import optional
+
+optional("sklearn", "tensorgrad.estimators")
+
+from .perceptrons import MLPClassifier, MLPRegressor  # noqa: E402
+
+__all__ = ["MLPClassifier", "MLPRegressor"]

@@ -1,0 +1,171 @@
+"""Compiled training steps of the estimators, kept for the next fit of the same kind."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain, pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..compiler import Compiled, Supervisor, Turns
+from ..compiler.passes import Pass, repeatable
+from ..engine.tensor import Tensor
+from ..engine.typing import Array
+from ..optim import Adam, Optimizer
+from ..optim.base import Number, Options, Parameters, State, arguments
+from .network import Network
+
+
+class Momentum(Optimizer):
+    """SGD with the learning rate in the velocity: v = momentum * v - lr * g, then p += v.
+
+    With a constant learning rate, it is `tg.optim.SGD`. With another, it is scikit-learn's.
+    """
+
+    vectors = ("velocity",)
+
+    def __init__(
+        self,
+        params: Parameters,
+        lr: float = 1e-3,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(**arguments(locals()))
+
+    def _coefficients(self, o: Options) -> Sequence[float]:
+        return o["lr"], o["momentum"]
+
+    def _update(
+        self, o: Options, p: Array, g: Array, s: Array, state: State,
+        lr: Array, momentum: Array,
+    ) -> None:  # fmt: skip
+        v = state("velocity")
+        v *= momentum
+        g *= lr
+        v -= g
+        if o["nesterov"]:
+            p += np.multiply(v, momentum, s)  # p = p + momentum * v - lr * g
+            p -= g
+        else:
+            p += v
+
+
+class AdamHat(Adam):
+    """Adam with the epsilon of the last formulas in section 2 of its paper, as scikit-learn's."""
+
+    def _coefficients_of_step(self, o: Options, n: Options, t: Number) -> Sequence[Number]:
+        _, lr = super()._coefficients_of_step(o, n, t)
+        return n["eps"], lr
+
+
+class Steps(Supervisor):
+    """Makes native code if it saves time for so many calls, so that each run decides alike."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def passes(self, passes: Sequence[Pass]) -> Sequence[Pass]:
+        """Return the passes of a program, none of which measures times."""
+        return repeatable(passes)
+
+    def turns(self) -> Turns:
+        """Return what decides about native code."""
+        return Turns(self._number)
+
+
+class Kind(NamedTuple):
+    """What a compiled step depends on."""
+
+    network: Network
+    dtype: str
+    solver: str
+    options: tuple[str, ...]  # of the solver, those that are not zero
+    is_weighted: bool
+    batch_sizes: tuple[int, int]  # of an epoch: the usual one and the last one
+    steps: int  # in all epochs
+
+
+class Trainer:
+    """The weights of a network, an optimizer, and their compiled step."""
+
+    def __init__(self, kind: Kind) -> None:
+        self.kind = kind
+        units, dtype = kind.network.units, kind.dtype
+        shapes = chain(pairwise(units), zip(units[1:]))
+        tensors = [Tensor(np.zeros(shape, dtype), requires_grad=True) for shape in shapes]
+        half = len(units) - 1
+        self._coefs, self._intercepts = tensors[:half], tensors[half:]
+        self._alpha = Tensor(np.zeros((), dtype))
+        solver = Momentum if kind.solver == "sgd" else AdamHat
+        self.optimizer: Optimizer = solver(tensors)
+        self._compiled: Any = Compiled(self._take, supervisor=Steps(kind.steps)).function()
+
+    def _take(self, x: Any, y: Any, *weight: Any) -> Any:
+        loss, shown = self.kind.network.losses(
+            self._coefs, self._intercepts, self._alpha, x, y, *weight
+        )
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return shown
+
+    def start(self, coefs: Sequence[Array], intercepts: Sequence[Array], alpha: float) -> None:
+        """Take over weights."""
+        for tensor, values in zip([*self._coefs, *self._intercepts], [*coefs, *intercepts]):
+            tensor.data[...] = values
+        self._alpha.data[...] = alpha
+
+    def start_optimizer(self, state: Mapping[str, Any] | None, options: Mapping[str, Any]) -> None:
+        """Continue from a state, or begin anew with options."""
+        if state is None:
+            # Zeros by name, so that the optimizer keeps the memory that the compiled step knows.
+            state = self.optimizer.state_dict()
+            for values in state["state"].values():
+                values.update({name: np.zeros_like(x) for name, x in values.items()})
+            for group in state["param_groups"]:
+                group.update(options)
+        self.optimizer.load_state_dict(state)
+
+    @property
+    def weights(self) -> tuple[list[Array], list[Array]]:
+        """The coefs and intercepts, which steps overwrite."""
+        return [w.data for w in self._coefs], [b.data for b in self._intercepts]
+
+    def run(self, arrays: Sequence[Array], batch_size: int) -> list[float]:
+        """Take a step for each batch of samples, in order; return the losses."""
+        n_samples = len(arrays[0])
+        whole = n_samples - n_samples % batch_size
+        losses: list[float] = []
+        if whole:
+            stacked = [a[:whole].reshape(-1, batch_size, *a.shape[1:]) for a in arrays]
+            losses += self._compiled.scan(*stacked).tolist()
+        if whole < n_samples:
+            losses.append(self._compiled(*[a[whole:] for a in arrays]).item())
+        return losses
+
+
+_kept: deque[Trainer] = deque(maxlen=8)
+_lock = threading.Lock()
+
+
+@contextmanager
+def borrowed(kind: Kind) -> Iterator[Trainer]:
+    """A trainer of this kind, which nobody else has meanwhile: one of an earlier fit, or a new one.
+
+    So a search over parameters, or a cross-validation, compiles one step.
+    """
+    with _lock:
+        trainer = next((t for t in _kept if t.kind == kind), None)
+        if trainer is not None:
+            _kept.remove(trainer)
+    trainer = trainer or Trainer(kind)
+    yield trainer
+    with _lock:
+        _kept.append(trainer)

@@ -1,0 +1,284 @@
+"""The estimators beside scikit-learn's, whose checks and tests they pass."""
+
+import os
+import pickle
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from .depth import FULL, full_run_only, one_in
+
+pytest.importorskip("sklearn")
+
+from sklearn import neural_network
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.datasets import load_digits
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.inspection import permutation_importance
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import estimator_checks_generator
+
+from tensorgrad.estimators import MLPClassifier, MLPRegressor
+from tensorgrad.estimators.trainers import Kind, borrowed
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+]
+
+
+# -- scikit-learn's own checks and tests
+
+
+CHECKED = [MLPClassifier(max_iter=20), MLPRegressor(max_iter=20)]
+CHECKS = [pair for estimator in CHECKED for pair in estimator_checks_generator(estimator)]
+
+
+def _name(value: Any) -> str | None:
+    return getattr(getattr(value, "func", None), "__name__", None)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("estimator", "check"), one_in(12, CHECKS), ids=_name)
+def test_scikit_learn_checks(estimator: Any, check: Any) -> None:
+    # Some checks compare scores, which takes more epochs than the quick ones.
+    check(clone(estimator).set_params(max_iter=100) if FULL else estimator)
+
+
+# They read private attributes of scikit-learn's class: its optimizer, and its backward pass.
+PRIVATE = {"test_gradient", "test_learning_rate_warmstart", "test_adaptive_learning_rate"}
+
+
+@full_run_only
+def test_scikit_learn_tests(tmp_path: Path) -> None:
+    path = Path(neural_network.__file__).parent / "tests" / "test_mlp.py"
+    if not path.is_file():
+        pytest.skip("scikit-learn is installed without its tests")
+    imports = "from sklearn.neural_network import MLP"
+    text = path.read_text(encoding="utf-8")
+    assert imports in text
+    (tmp_path / "test_theirs.py").write_text(
+        text.replace(imports, "from tensorgrad.estimators import MLP"), encoding="utf-8"
+    )
+    options = ["-q", "-rf", "-p", "no:cacheprovider", "-p", "sklearn.conftest", "-c", os.devnull]
+    command = [sys.executable, "-m", "pytest", *options, str(tmp_path / "test_theirs.py")]
+    out = subprocess.run(command, capture_output=True, text=True).stdout
+    assert {*re.findall(r"^FAILED \S+::(\w+)", out, re.M)} == PRIVATE, out
+    assert int(re.findall(r"(\d+) passed", out)[0]) > 40
+
+
+# -- the same trainings as scikit-learn's
+
+SGD = {"solver": "sgd", "learning_rate_init": 0.1}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "plain": {**SGD, "momentum": 0},
+    "nesterov": SGD,
+    "heavy ball": {**SGD, "nesterovs_momentum": False},
+    "invscaling": {**SGD, "learning_rate": "invscaling"},
+    "adaptive": {**SGD, "learning_rate": "adaptive", "tol": 0.5, "n_iter_no_change": 1},
+    "adam": {"beta_1": 0.8, "epsilon": 1e-4},
+    "lbfgs": {"solver": "lbfgs"},
+    "early stopping": {"early_stopping": True, "n_iter_no_change": 2},
+    "in order": {"shuffle": False},
+    "logistic": {"activation": "logistic", "alpha": 1.0},
+    "tanh": {"activation": "tanh", "hidden_layer_sizes": (7, 5)},
+    "identity": {"activation": "identity", "hidden_layer_sizes": ()},
+}
+
+
+def _data(n: int = 150) -> tuple[Any, Any]:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(n, 5))
+    return x, x[:, :3] + np.sin(3 * x[:, 1:4])
+
+
+def _targets(kind: str, y: Any) -> Any:
+    return {
+        "multiclass": np.array(["a", "b", "c"])[np.argmax(y, axis=1)],
+        "binary": np.where(y[:, 0] > 0, 7, -3),
+        "multilabel": (y > 0).astype(int),
+        "numbers": y[:, 0],
+        "several numbers": y,
+        "counts": np.floor(np.abs(y[:, 0])),
+    }[kind]
+
+
+def _pair(kind: str, **options: Any) -> tuple[Any, Any]:
+    options = {
+        "hidden_layer_sizes": (8,),
+        "max_iter": 6,
+        "batch_size": 40,
+        "random_state": 3,
+    } | options
+    if kind == "counts":
+        options["loss"] = "poisson"
+    is_class = kind in ("multiclass", "binary", "multilabel")
+    theirs = neural_network.MLPClassifier if is_class else neural_network.MLPRegressor
+    return theirs(**options), (MLPClassifier if is_class else MLPRegressor)(**options)
+
+
+def _require_same(theirs: Any, ours: Any, x: Any) -> None:
+    curves = [np.array([*getattr(e, "loss_curve_", []), e.loss_]) for e in (theirs, ours)]
+    np.testing.assert_allclose(curves[1], curves[0], rtol=1e-8)
+    assert ours.n_iter_ == theirs.n_iter_
+    assert ours.out_activation_ == theirs.out_activation_
+    for name in ("t_", "n_layers_", "n_outputs_"):
+        assert getattr(ours, name) == getattr(theirs, name), name
+    for mine, other in zip(ours.coefs_ + ours.intercepts_, theirs.coefs_ + theirs.intercepts_):
+        np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(
+        getattr(ours, "predict_proba", ours.predict)(x),
+        getattr(theirs, "predict_proba", theirs.predict)(x),
+        rtol=1e-5,
+    )
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_trainings_are_those_of_scikit_learn(variant: str, weighted: bool) -> None:
+    x, y = _data()
+    y = _targets("multiclass", y)
+    theirs, ours = _pair("multiclass", **VARIANTS[variant])
+    weight = np.arange(len(y)) % 3 + 0.5 if weighted else None
+    _require_same(theirs.fit(x, y, weight), ours.fit(x, y, weight), x)
+    assert [*ours.predict(x)] == [*theirs.predict(x)]
+
+
+@pytest.mark.parametrize("kind", ["binary", "multilabel", "numbers", "several numbers", "counts"])
+def test_targets_are_those_of_scikit_learn(kind: str) -> None:
+    x, y = _data()
+    y = _targets(kind, y)
+    theirs, ours = _pair(kind)
+    _require_same(theirs.fit(x, y), ours.fit(x, y), x)
+    assert ours.score(x, y) == pytest.approx(theirs.score(x, y))
+
+
+def test_partial_fit_continues_as_that_of_scikit_learn() -> None:
+    x, y = _data()
+    y = _targets("binary", y)
+    theirs, ours = _pair("binary")
+    for part in (slice(0, 50), slice(50, 150)):
+        theirs.partial_fit(x[part], y[part], classes=[-3, 7])
+        ours.partial_fit(x[part], y[part], classes=[-3, 7])
+        ours = pickle.loads(pickle.dumps(ours))
+    _require_same(theirs, ours, x)
+
+
+# -- what scikit-learn's has not, and the trainers that fits share
+
+
+def test_class_weights_are_weights_of_samples() -> None:
+    x, y = _data()
+    y = _targets("binary", y)
+    ours = _pair("binary")[1]
+    by_class = clone(ours).set_params(class_weight={-3: 4.0, 7: 0.5}).fit(x, y)
+    by_sample = clone(ours).fit(x, y, np.where(y == 7, 0.5, 4.0))
+    assert by_class.loss_curve_ == by_sample.loss_curve_
+    balanced = clone(ours).set_params(class_weight="balanced").fit(x, y)
+    assert balanced.loss_curve_ != clone(ours).fit(x, y).loss_curve_
+    with pytest.raises(ValueError, match="partial_fit cannot balance"):
+        balanced.partial_fit(x, y)
+
+
+@pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
+def test_float32_stays_and_sparse_samples_give_the_same(solver: str) -> None:
+    from scipy.sparse import csr_array
+
+    x, y = _data()
+    y = _targets("multiclass", y)
+    ours = _pair("multiclass", solver=solver)[1].fit(x, y)
+    sparse = clone(ours).fit(csr_array(x), y)
+    assert sparse.loss_ == ours.loss_
+    np.testing.assert_allclose(sparse.predict_proba(csr_array(x)), ours.predict_proba(x))
+    single = clone(ours).fit(x.astype(np.float32), y)
+    assert {w.dtype for w in single.coefs_} == {single.predict_proba(x.astype("f4")).dtype}
+    assert single.coefs_[0].dtype == np.float32
+    assert single.loss_ == pytest.approx(ours.loss_, rel=1e-2)
+
+
+def test_fits_that_share_a_trainer_do_not_share_weights() -> None:
+    x, y = _data()
+    y = _targets("multiclass", y)
+    first = _pair("multiclass")[1].fit(x, y)
+    before = [w.copy() for w in first.coefs_]
+    second = clone(first).set_params(alpha=1.0, learning_rate_init=0.1).fit(x, y)
+    assert all(map(np.array_equal, before, first.coefs_))
+    assert second.loss_ != first.loss_
+    assert clone(first).fit(x, y).loss_curve_ == first.loss_curve_
+    kind = Kind(first._network(5), "float64", "adam", ("lr", "betas", "eps"), False, (40, 30), 24)
+    with borrowed(kind) as one, borrowed(kind) as other:
+        assert one is not other
+    with borrowed(kind) as again:
+        assert again is other or again is one
+
+
+def test_callers_of_verbose_fits_see_the_progress(capsys: pytest.CaptureFixture[str]) -> None:
+    x, y = _data()
+    _pair("numbers", verbose=True, early_stopping=True, max_iter=2)[1].fit(x, y[:, 0])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(",")[0].partition(":")[0] for line in lines] == [
+        "Iteration 1",
+        "Validation score",
+        "Iteration 2",
+        "Validation score",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"solver": "rmsprop"}, "solver must be one of 'lbfgs', 'sgd', 'adam', not 'rmsprop'"),
+        ({"alpha": -1}, "alpha must be a number of at least 0, not -1"),
+        ({"max_iter": 0}, "max_iter must be an integer of at least 1, not 0"),
+        ({"batch_size": 1.5}, "batch_size must be one of 'auto' or an integer of at least 1"),
+        ({"momentum": 2}, "momentum must be a number from 0 to 1, not 2"),
+        ({"hidden_layer_sizes": (3, 0)}, "hidden_layer_sizes must be > 0"),
+        ({"class_weight": "even"}, "class_weight must be None, 'balanced' or a dict"),
+    ],
+)
+def test_wrong_parameters_are_named(options: dict[str, Any], message: str) -> None:
+    x, y = _data()
+    with pytest.raises(ValueError, match=f"^MLPClassifier: {re.escape(message)}"):
+        MLPClassifier(**options).fit(x, _targets("binary", y))
+
+
+def test_wrong_data_is_named() -> None:
+    x, y = _data()
+    with pytest.raises(ValueError, match="sample_weight must be a vector"):
+        MLPRegressor().fit(x, y[:, 0], sample_weight=np.ones((150, 1)))
+    with pytest.raises(ValueError, match="is for counts: y has the negative number"):
+        MLPRegressor("poisson").fit(x, y[:, 0])
+    with pytest.warns(ConvergenceWarning, match="lbfgs ended after 1 iterations before"):
+        MLPRegressor(solver="lbfgs", max_iter=1).fit(x, y)
+
+
+# -- inside of scikit-learn
+
+
+def test_pipelines_and_permutation_importance() -> None:
+    x, y = _data()
+    model = make_pipeline(
+        StandardScaler(), MLPRegressor("squared_error", (16,), solver="lbfgs", random_state=0)
+    )
+    model.fit(x, y[:, 0])
+    assert model.score(x, y[:, 0]) > 0.9
+    found = permutation_importance(model, x, y[:, 0], n_repeats=2, random_state=0).importances_mean
+    assert {*np.argsort(found)[-2:]} == {0, 1}
+
+
+@full_run_only
+def test_searches_in_two_processes_and_calibration() -> None:
+    x, y = load_digits(return_X_y=True)
+    model = MLPClassifier((30,), max_iter=20, learning_rate_init=0.01, random_state=0)
+    search = GridSearchCV(model, {"alpha": [1e-4, 100.0]}, n_jobs=2, cv=3).fit(x / 16, y)
+    assert search.best_params_ == {"alpha": 1e-4}
+    assert search.best_score_ > 0.9
+    calibrated = CalibratedClassifierCV(model, cv=3).fit(x / 16, y)
+    assert calibrated.score(x / 16, y) > 0.95
