@@ -33,8 +33,8 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
     dense: batch by batch, or with `solver="lbfgs"` all at once.
 
     >>> x, y = tg.data.moons(300, rng=0)
-    >>> model = MLPClassifier((16, 16), learning_rate_init=0.02, tol=0.01, random_state=0)
-    >>> model.fit(x, y).score(x, y) > 0.97
+    >>> model = MLPClassifier((16, 16), learning_rate_init=0.02, tol=1e-3, random_state=0)
+    >>> model.fit(x, y).score(x, y) > 0.95
     True
     >>> model.predict_proba(x[:5]).shape
     (5, 2)
