@@ -271,6 +271,17 @@ def test_what_print_shows_of_samples() -> None:
     assert shown == ["Tensor(<5 samples of shape (3,)>, dtype=float64)"]
 
 
+@pytest.mark.parametrize("f", [np.sort, lambda x: x[np.argmax(x)], lambda x: x[np.argsort(x)[:1]]])
+def test_an_index_of_the_inner_samples_and_a_cotangent_of_the_outer_ones(f: Any) -> None:
+    def gradient(x: Any, y: Any) -> Any:
+        return tg.grad(lambda x: np.sum(f(x) * y))(x)
+
+    xs = RNG.normal(size=(2, 5, 3))
+    got = tg.vmap(tg.vmap(gradient, (0, None)))(xs, Y[:2])
+    each = [[gradient(x, y) for x in of_y] for of_y, y in zip(xs, Y[:2], strict=True)]
+    assert_allclose(got, np.array(each))
+
+
 # -- modules, random numbers, compiled functions
 
 

@@ -308,8 +308,6 @@ def _getitem(level: Level, x: Any, index: Any) -> Any:
 
 
 def _setitem(level: Level, x: Any, index: Any, value: Any) -> None:
-    if not level.owns(x):
-        raise TypeError("vmap: cannot write a value for each sample into one array")
     where = _front(level, index)
     if level.owns(value):
         extra = value.ndim - (x.arrays[where].ndim - 1)

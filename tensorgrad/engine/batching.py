@@ -215,7 +215,7 @@ class Batch(NDArrayOperatorsMixin):
                 return tuple(map(level.batch, out)) if isinstance(out, tuple) else level.batch(out)
             if ufunc is np.matmul:
                 return AT_ONCE[ufunc](level, *inputs)
-        if method == "at" and not level.owns(inputs[0]):
+        if method == "at" and not level_of(inputs).owns(inputs[0]):  # an index may be a tuple
             raise NotBatchedError(_shared(f"{ufunc.__name__}.at"))
         return call(ufunc if method == "__call__" else getattr(ufunc, method), inputs, kwargs)
 
@@ -343,7 +343,7 @@ def call(fun: Function, args: Sequence[Any], kwargs: Mapping[str, Any], one: Any
     at_once = AT_ONCE.get(fun)
     if "out" in kwargs:
         return _write(level, fun, args, **kwargs)
-    if fun in IN_PLACE and at_once is None and not level.owns(args[0]):
+    if (fun in IN_PLACE or fun is operator.setitem) and not level.owns(args[0]):
         raise NotBatchedError(_shared(name_of(fun)))
     if kwargs and next(_batches(kwargs.values()), None) is not None:
         at_once = None
