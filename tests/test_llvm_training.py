@@ -20,6 +20,7 @@ native = pytest.importorskip("tensorgrad.compiler.backends.llvm.native")
 
 STEPS = 7
 ROUNDINGS = 1 << 16  # of 8 steps, some of which divide by a gradient's own size
+DTYPES = [np.float32, np.float32, np.float64, np.float64]
 
 
 @pytest.fixture
@@ -44,14 +45,17 @@ def batches(training: Training) -> tuple[Any, Any]:
     return np.stack(x), np.stack(t)
 
 
+def unstacked(results: Any, count: int) -> list[Any]:
+    return [tg.tree.map(lambda a, i=i: a[i, ...], results) for i in range(count)]
+
+
 def assert_one_loop(in_loops: list[int], optimizer: str, **options: Any) -> None:
     """A scan agrees with steps one by one, and all but the first step are those of one loop."""
     eager, compiled = twins(NETS["MLP"], "mse", optimizer, **options)
     expected = [eager.step(*eager.batch(i)) for i in range(STEPS)]
     found = tg.compile(compiled.step, backend="llvm").scan(*batches(compiled))
     assert in_loops == [STEPS - 1]
-    steps = [tg.tree.map(lambda a, i=i: a[i, ...], found) for i in range(STEPS)]
-    assert_same(steps, expected, "results ", ROUNDINGS)
+    assert_same(unstacked(found, STEPS), expected, "results ", ROUNDINGS)
     assert_same(compiled.everything(), eager.everything(), "state ", ROUNDINGS)
 
 
@@ -74,6 +78,21 @@ def test_steps_are_one_native_loop(
     optimizer: str, options: Any, dtype: Any, in_loops: list[int]
 ) -> None:
     assert_one_loop(in_loops, optimizer, dtype=dtype, **options)
+
+
+@pytest.mark.parametrize(("net", "dtype"), one_in(2, zip(NETS, itertools.cycle(DTYPES))))
+def test_networks(net: str, dtype: Any) -> None:
+    """What each of two steps leaves is the same, and what a loop of others does."""
+    loss = "cross entropy" if "Conv" in net else "mse"
+    eager, compiled = twins(NETS[net], loss, "SGD momentum", dtype=dtype)
+    step, rest = tg.compile(compiled.step, backend="llvm"), batches(compiled)
+    for i in range(2):
+        assert_same(step(*compiled.batch(i)), eager.step(*eager.batch(i)), "result ", 1 << 10)
+        assert_same(compiled.everything(), eager.everything(), f"after step {i} ", 1 << 10)
+    expected = [eager.step(*eager.batch(i)) for i in range(2, STEPS)]
+    found = step.scan(*(a[2:] for a in rest))
+    assert_same(unstacked(found, STEPS - 2), expected, "results ", ROUNDINGS)
+    assert_same(compiled.everything(), eager.everything(), "state ", ROUNDINGS)
 
 
 # -- schedules that native loops run through at once
