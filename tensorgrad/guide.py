@@ -450,7 +450,8 @@ def _of_scipy(name: str, held: Mapping[str, Any]) -> str:
         module = getattr(namespace, part)
         for public in name.strip("_"), wrapped, kind:
             if public in module.__all__:
-                method = f".{name}" if hasattr(getattr(module, public), name) else ""
+                is_method = hasattr(getattr(module, public), name) and not name.startswith("_")
+                method = f".{name}" if is_method else ""
                 return f"scipy.{part}.{public}{method}"
     return ""
 
@@ -536,8 +537,8 @@ def of_module(module: str) -> Callable[[str], NoReturn]:
 
 
 _NAMESPACES = (
-    "", ".nn", ".optim", ".data", ".training", ".special", ".solvers", ".scipy.linalg",
-    ".scipy.signal", ".scipy.sparse", ".scipy.stats",
+    "", ".nn", ".optim", ".data", ".training", ".special", ".solvers", ".scipy.interpolate",
+    ".scipy.linalg", ".scipy.signal", ".scipy.sparse", ".scipy.stats",
 )  # fmt: skip
 
 

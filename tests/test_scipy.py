@@ -8,7 +8,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import tensorgrad as tg
-from tensorgrad.scipy import linalg, signal, sparse
+from tensorgrad.scipy import interpolate, linalg, signal, sparse
 
 from .oracles import leaf
 
@@ -109,6 +109,7 @@ def own(name: str) -> Any:
         (lambda t: own("linalg").solve_triangular(t, t), "linalg.solve_triangular"),
         (lambda t: own("linalg").block_diag(t, t), "linalg.block_diag"),
         (lambda t: own("sparse").csr_array(np.eye(2)) @ t, "sparse.matmul"),
+        (lambda t: own("interpolate").CubicSpline([0, 1], t), "interpolate.CubicSpline"),
         (lambda t: own("signal").lfilter(t[0], t[0], t), "signal.lfilter"),
         (lambda t: own("stats").norm.logpdf(t, 1.0), "stats.norm.logpdf"),
         (lambda t: own("stats").norm(t, 1.0).cdf(1.0), "stats.norm.cdf"),
@@ -174,3 +175,28 @@ def test_errors_of_sparse_products() -> None:
         sparse.matmul(matrix, np.ones(3))
     with pytest.raises(tg.PrecedenceError, match=r"call tensorgrad\.scipy\.sparse\.matmul, or"):
         leaf(A) @ matrix
+
+
+@pytest.mark.parametrize("bc_type", ["not-a-knot", "natural", "clamped"])
+def test_splines_are_scipys(bc_type: str) -> None:
+    x, points = np.array([0.0, 0.5, 2.0, 3.0, 3.5]), np.linspace(-1, 5, 13)
+    for y in RNG.normal(size=5), RNG.normal(size=(5, 2, 3)):
+        ours = interpolate.CubicSpline(x, y, bc_type)
+        theirs = own("interpolate").CubicSpline(x, y, bc_type=bc_type)
+        for nu in range(5):
+            assert_allclose(ours(points, nu), theirs(points, nu), rtol=1e-9, atol=1e-9)
+        assert_allclose(ours(x[1]), y[1])
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ((A, A), r"n knots and n values, not shapes \(4, 4\), \(4, 4\)"),
+        (([0, 1], [1, 2]), "bc_type='not-a-knot' needs 4 points or more"),
+        (([0, 1, 1], [1, 2, 3], "natural"), "x must be increasing"),
+        (([0, 1], [1, 2], "periodic"), "'periodic' must be one of not-a-knot, natural, clamped"),
+    ],
+)
+def test_errors_of_splines_name_what_is_wrong(args: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        interpolate.CubicSpline(*args)

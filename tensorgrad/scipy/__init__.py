@@ -4,6 +4,6 @@
 """
 
 from .. import special
-from . import linalg, signal, sparse, stats
+from . import interpolate, linalg, signal, sparse, stats
 
-__all__ = ["linalg", "signal", "sparse", "special", "stats"]
+__all__ = ["interpolate", "linalg", "signal", "sparse", "special", "stats"]

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tensorgrad.scipy import linalg as la, signal as sg, sparse, stats as st
+from tensorgrad.scipy import interpolate, linalg as la, signal as sg, sparse, stats as st
 
 from .decompositions import row
 from .row import *
@@ -92,6 +92,18 @@ def of_probability(family: Any, k: Any, *parameters: Any) -> Any:
 
 
 inner = Domain(grid(1 / 8, 7 / 8, 1 / 8))
+
+
+def spline(bc_type: str) -> Any:
+    """A cubic spline by its knots, its values and the points."""
+
+    def values(h: Any, y: Any, t: Any) -> Any:
+        return interpolate.CubicSpline(np.cumsum(h), y, bc_type)(t)
+
+    return values
+
+
+KNOTS: list[Any] = [((4,), (4,), (2,)), ((5,), (5, 2), ())]
 POINTS: list[Any] = [(), (2, 3), (0,)]
 NO_SCIPY = ["norm", "logistic", "cauchy", "gumbel_r", "gumbel_l"]
 ROWS += [
@@ -133,6 +145,10 @@ ROWS += [
     Op("dirichlet.logpdf", lambda x, a: st.dirichlet.logpdf(x / np.sum(x, axis=0), a), positive,
        positive, shapes=[((3,), (3,)), ((2, 4), (2,))], analytic=False),
 ]  # fmt: skip
+ROWS += [
+    row(f"CubicSpline {bc_type}", spline(bc_type), positive, reals, halfway, shapes=KNOTS)
+    for bc_type in ("not-a-knot", "natural", "clamped")
+]
 if SCIPY:
     ROWS += [
         *(Op(f"{name} tails", tails(getattr(st, name), *parameters), inner, shapes=POINTS,
