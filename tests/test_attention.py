@@ -342,8 +342,9 @@ def test_a_transformer_is_its_encoder_and_its_decoder() -> None:
 def test_the_mask_of_later_steps_is_that_of_is_causal() -> None:
     net = nn.Transformer(4, 2, 1, 1, 3, batch_first=True, rng=0).eval()
     src, tgt = values(2, 3, 4), values(2, 4, 4, seed=1)
-    mask = net.generate_square_subsequent_mask(4, np.float32)
-    assert mask.dtype == np.float32
+    mask = net.generate_square_subsequent_mask(4)
+    assert net.astype(np.float32)(np.float32(src), np.float32(tgt), tgt_mask=mask).dtype == "f4"
+    assert net.generate_square_subsequent_mask(4, np.float16).dtype == np.float16
     y = net(src, tgt, tgt_mask=mask)
     assert_allclose(y.data, net(src, tgt, tgt_is_causal=True).data, rtol=1e-12)
 

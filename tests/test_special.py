@@ -532,3 +532,12 @@ def test_methods_and_keywords_of_scipys_ufuncs() -> None:
     assert_allclose(x.grad, [2 / np.sqrt(np.pi) * np.exp(-0.25), 0])
     with pytest.raises(tg.NoRuleError, match="agm has no derivative rule"):
         sp.agm(x, 1.0)
+
+
+@pytest.mark.parametrize("fun", [nn.hardshrink, nn.softshrink, lambda x: nn.threshold(x, 0.5, 0.0)])
+def test_what_is_not_a_number_remains(fun: Any) -> None:
+    x = tg.Tensor([np.nan, 0.25, np.inf], requires_grad=True)
+    y = fun(x)
+    y.backward(np.ones(3))
+    assert_array_equal(y.data, [np.nan, 0, np.inf])
+    assert_array_equal(x.grad, [1, 0, 1])

@@ -160,22 +160,22 @@ def hardswish(x: Any) -> Tensor:
 
 
 def _threshold_back(g: Any, _y: Any, x: Any, threshold: float, _value: float) -> Any:
-    return masked(g, x > threshold)
+    return masked(g, ~(x <= threshold))
 
 
 @differentiable(_threshold_back, form="elementwise")
 def threshold(x: Any, threshold: float, value: float) -> Tensor:
-    """Return `x` above the threshold, and `value` elsewhere, where the derivative is 0.
+    """Return `x` above the threshold, and `value` up to it, where the derivative is 0.
 
     >>> tg.nn.threshold(np.array([-1.0, 0.5, 2.0]), 0.5, 20.0)
     array([20., 20.,  2.])
     """
-    y: Any = np.where(x > threshold, x, value)
+    y: Any = np.where(x <= threshold, value, x)
     return y
 
 
 def _shrink_back(g: Any, _y: Any, x: Any, lambd: float = 0.5) -> Any:
-    return masked(g, np.absolute(x) > lambd)
+    return masked(g, ~(np.absolute(x) <= lambd))
 
 
 @differentiable(_shrink_back, form="elementwise")
@@ -185,7 +185,7 @@ def hardshrink(x: Any, lambd: float = 0.5) -> Tensor:
     >>> tg.nn.hardshrink(np.array([-1.0, 0.5, 2.0]))
     array([-1.,  0.,  2.])
     """
-    y: Any = np.where(np.absolute(x) > lambd, x, 0)
+    y: Any = np.where(np.absolute(x) <= lambd, 0, x)
     return y
 
 
@@ -198,7 +198,7 @@ def softshrink(x: Any, lambd: float = 0.5) -> Tensor:
     """
     if lambd < 0:
         raise ValueError(f"softshrink: lambd must be at least 0, not {lambd}")
-    y: Any = np.where(np.absolute(x) > lambd, x - np.copysign(lambd, x), 0)
+    y: Any = np.where(np.absolute(x) <= lambd, 0, x - np.copysign(lambd, x))
     return y
 
 

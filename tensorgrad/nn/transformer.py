@@ -314,11 +314,13 @@ class Transformer(Module):
         return self.decoder(tgt, memory, *masks, tgt_is_causal, memory_is_causal)
 
     @staticmethod
-    def generate_square_subsequent_mask(size: int, dtype: DTypeLike = np.float64) -> Any:
+    def generate_square_subsequent_mask(size: int, dtype: DTypeLike = np.float32) -> Any:
         """Return the mask with which step i attends to steps 0 to i: -inf for the others, and 0.
+
+        In float32, which holds both exactly, it changes the dtype of neither float32 nor float64.
 
         >>> tg.nn.Transformer.generate_square_subsequent_mask(2)
         array([[  0., -inf],
-               [  0.,   0.]])
+               [  0.,   0.]], dtype=float32)
         """
         return np.triu(np.full((size, size), -np.inf, dtype), 1)
