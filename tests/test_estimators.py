@@ -26,7 +26,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
-from tensorgrad.estimators import MLPClassifier, MLPRegressor
+import tensorgrad as tg
+from tensorgrad.estimators import MLPClassifier, MLPRegressor, NetClassifier, NetRegressor
 from tensorgrad.estimators.trainers import Kind, borrowed
 
 pytestmark = [
@@ -37,7 +38,10 @@ pytestmark = [
 # -- scikit-learn's own checks and tests
 
 
-CHECKED = [MLPClassifier(max_iter=20), MLPRegressor(max_iter=20)]
+CHECKED = [
+    estimator(max_iter=20)
+    for estimator in (MLPClassifier, MLPRegressor, NetClassifier, NetRegressor)
+]
 CHECKS = [pair for estimator in CHECKED for pair in estimator_checks_generator(estimator)]
 
 
@@ -257,6 +261,58 @@ def test_wrong_data_is_named() -> None:
         MLPRegressor("poisson").fit(x, y[:, 0])
     with pytest.warns(ConvergenceWarning, match="lbfgs ended after 1 iterations before"):
         MLPRegressor(solver="lbfgs", max_iter=1).fit(x, y)
+
+
+# -- modules as estimators
+
+
+def _small(n_features: int, n_outputs: int, rng: Any) -> tg.nn.Module:
+    sizes = [8, n_outputs]
+    return tg.MLP(n_features, sizes, activation="tanh", output_activation="linear", rng=rng)
+
+
+def _sgd(parameters: Any) -> tg.optim.Optimizer:
+    return tg.optim.SGD(parameters, lr=0.1)
+
+
+def test_modules_train_as_by_fit() -> None:
+    x, y = _data()
+    net = NetRegressor(_small, tg.nn.huber_loss, _sgd, batch_size=40, max_iter=3, random_state=5)
+    net.fit(x, y)
+    rng = np.random.default_rng(np.random.RandomState(5).randint(1 << 31))
+    module = _small(5, 3, rng)
+    batches = tg.data.batches((x, y), 40, shuffle=True, rng=rng)
+    optimizer = _sgd(module.parameters())
+    history = tg.fit(
+        module, tg.nn.huber_loss, batches, optimizer=optimizer, epochs=3, progress=False
+    )
+    assert net.history_["loss"] == history["loss"]
+    np.testing.assert_array_equal(net.predict(x), module(x).data)
+
+
+def test_each_fit_trains_a_copy_of_a_module() -> None:
+    x, y = _data()
+    y = _targets("multiclass", y)
+    module = _small(5, 3, 0)
+    before = [p.data.copy() for p in module.parameters()]
+    net = NetClassifier(module, max_iter=2, random_state=0).fit(x.astype(np.float32), y)
+    assert all(map(np.array_equal, before, [p.data for p in module.parameters()]))
+    assert {p.dtype for p in net.module_.parameters()} == {np.dtype(np.float32)}
+    assert not net.module_.training
+    assert {*net.predict(x)} <= {"a", "b", "c"}
+    np.testing.assert_allclose(net.predict_proba(x).sum(axis=1), 1, rtol=1e-6)
+    again = pickle.loads(pickle.dumps(net))
+    np.testing.assert_array_equal(again.predict_proba(x), net.predict_proba(x))
+
+
+def test_wrong_modules_are_named() -> None:
+    x, y = _data()
+    with pytest.raises(
+        ValueError, match=r"NetRegressor: module must be None, a tg\.nn\.Module, or"
+    ):
+        NetRegressor("mlp").fit(x, y)
+    with pytest.raises(TypeError, match=r"module must return a tg\.nn\.Module, not a list"):
+        NetRegressor(lambda *_: []).fit(x, y)
 
 
 # -- inside of scikit-learn

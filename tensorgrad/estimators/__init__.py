@@ -8,6 +8,7 @@ from ..errors import optional
 
 optional("sklearn", "tensorgrad.estimators")
 
+from .modules import NetClassifier, NetRegressor  # noqa: E402
 from .perceptrons import MLPClassifier, MLPRegressor  # noqa: E402
 
-__all__ = ["MLPClassifier", "MLPRegressor"]
+__all__ = ["MLPClassifier", "MLPRegressor", "NetClassifier", "NetRegressor"]
