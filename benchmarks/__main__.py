@@ -32,6 +32,7 @@ BENCHMARKS = {
     "convolution": "3x3 convolutions forward and backward, and in PyTorch",
     "compile": "how long compiling takes, for small and long programs, beside the calls themselves",
     "solvers": "the gradient of a fit of a differential equation, and in other libraries",
+    "estimators": "fits of a classifier and a regressor, and by scikit-learn",
     "memory": "a long chain of operations, memory during a long training, and peak memory",
 }
 
