@@ -646,6 +646,12 @@ def test_a_change_between_two_steps_is_honoured(action: str) -> None:
         test([action, "compiled", "eager", action], optimizer, False)
 
 
+def test_a_step_is_traced_again_where_a_compiled_one_left_its_gradients() -> None:
+    """They lie in memory of the optimizer, which the new program writes to."""
+    test = test_eager_and_compiled_steps_mix.hypothesis.inner_test  # type: ignore[attr-defined]
+    test(["zero_grad", "compiled", "decay"], "Adam", True)
+
+
 @pytest.mark.parametrize("accumulate", [False, True])
 @pytest.mark.parametrize("optimizer", one_in(2, ["SGD", "Adam", "RMSprop", "Lion"]))
 def test_a_step_leaves_the_gradients_of_a_compiled_one_alone(

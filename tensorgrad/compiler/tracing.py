@@ -383,7 +383,8 @@ class Trace(Recorder):
             if g is not None:
                 value = self._values.get(id(g))
                 if value is None:
-                    value = self._named(g, self._storage(owner_of(g), "input"))
+                    held = copied(g)  # as an argument is: what shares its memory now need not later
+                    value = self._named(held, self._storage(held, "input"))
                 self.earlier[node] = value
                 node.grad = Tracer(self, value)  # type: ignore[assignment]
         return node.grad
