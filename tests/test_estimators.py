@@ -21,6 +21,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.inspection import permutation_importance
+from sklearn.metrics import r2_score
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -313,6 +314,19 @@ def test_wrong_modules_are_named() -> None:
         NetRegressor("mlp").fit(x, y)
     with pytest.raises(TypeError, match=r"module must return a tg\.nn\.Module, not a list"):
         NetRegressor(lambda *_: []).fit(x, y)
+
+
+def test_r2_is_that_of_scikit_learn() -> None:
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=(20, 3))
+    y[:, 2] = 1.0  # constant
+    for found in (y + 0.1 * rng.normal(size=y.shape), y):
+        assert tg.training.r2(tg.Tensor(found), y) == pytest.approx(r2_score(y, found))
+        assert tg.training.r2(found[:, 0], y[:, 0]) == pytest.approx(r2_score(y[:, 0], found[:, 0]))
+    with pytest.raises(
+        ValueError, match=r"r2: a target of shape \(20,\) for a prediction of shape"
+    ):
+        tg.training.r2(y, y[:, 0])
 
 
 # -- inside of scikit-learn

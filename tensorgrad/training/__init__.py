@@ -3,11 +3,11 @@
 from typing import TYPE_CHECKING
 
 from ..guide import of_module
-from .evaluation import accuracy, evaluate
+from .evaluation import accuracy, evaluate, r2
 from .history import EarlyStopping, History
 from .loop import fit
 
-__all__ = ["EarlyStopping", "History", "accuracy", "evaluate", "fit"]
+__all__ = ["EarlyStopping", "History", "accuracy", "evaluate", "fit", "r2"]
 
 
 def __dir__() -> list[str]:

@@ -60,6 +60,29 @@ def accuracy(prediction: Any, target: Any) -> float:
     return float(np.mean(found == target))
 
 
+def r2(prediction: Any, target: Any) -> float:
+    """Return the score R²: 1 - sum((target - prediction)²) / sum((target - m)²).
+
+    m is the mean of the targets, whose shape (n,) or (n, outputs) is that of the predictions; of
+    several outputs, it is the mean. A constant target gives 1 if the prediction is exact, else 0.
+    It is no mean over samples: in `fit` and `evaluate`, which take the mean over batches, pass all
+    samples as one batch. Raises ValueError for different shapes, or fewer than two samples.
+
+    >>> tg.training.r2(np.array([1.0, 2.0, 4.0]), np.array([1.0, 2.0, 3.0]))
+    0.5
+    """
+    found, target = as_array(prediction), as_array(target)
+    if found.shape != target.shape or target.ndim not in (1, 2) or len(target) < 2:
+        raise ValueError(
+            f"r2: a target of shape {target.shape} for a prediction of shape {found.shape}: both "
+            "must have the same shape, (n,) or (n, outputs), with at least two samples"
+        )
+    rest = np.sum((target - found) ** 2, axis=0)
+    total = np.sum((target - np.mean(target, axis=0)) ** 2, axis=0)
+    share = np.divide(rest, total, out=np.asarray(rest > 0, float), where=total > 0)
+    return float(np.mean(1 - share))
+
+
 def as_array(value: Any) -> Any:
     """The array of a tensor or of anything that NumPy converts."""
     return plain(value) if isinstance(value, Tensor) else np.asarray(value)
