@@ -79,17 +79,20 @@ class Family:
         self._signature = inspect.Signature(order)
         self._name = type(self).__name__.strip("_").lower()
 
-    def _bound(self, method: str, args: Any, kwargs: Any) -> list[Any]:
-        """The shapes, the location and the scale that a call passes."""
+    def _bound(self, method: str, x: Any, args: Any, kwargs: Any) -> list[Any]:
+        """The point, the shapes, the location and the scale of a call, in one floating dtype."""
         try:
             bound = self._signature.bind(*args, **kwargs)
         except TypeError as error:
             raise TypeError(f"{self._name}.{method}: {error}, of {self._signature}") from None
         bound.apply_defaults()
-        return [
+        parameters = [
             a if isinstance(a, (int, float)) else operand(a, self._name)
             for a in bound.arguments.values()
         ]
+        values = [operand(x, self._name), *parameters]
+        dtype = np.result_type(*[v.dtype for v in values if hasattr(v, "dtype")], 1.0)
+        return [v if getattr(v, "dtype", dtype) == dtype else v.astype(dtype) for v in values]
 
     def _range(self, *shapes: Any) -> tuple[Any, ...]:
         """The shapes, with NaN for those outside of their range."""
@@ -151,9 +154,9 @@ class Continuous(Family):
     def _evaluate(
         self, method: str, x: Any, args: Any, kwargs: Any, below: float, above: float
     ) -> Any:
-        *given, loc, scale = self._bound(method, args, kwargs)
+        x, *given, loc, scale = self._bound(method, x, args, kwargs)
         shapes, scale = self._range(*given), within(scale, 0)
-        y = (operand(x, self._name) - loc) / scale
+        y = (x - loc) / scale
         fun, (low, high) = getattr(self, f"_{method}"), self.support
         if low == -math.inf:
             values = fun(y, *shapes)
@@ -179,8 +182,8 @@ class Continuous(Family):
     @_quiet
     def ppf(self, q: Any, *args: Any, **kwargs: Any) -> Tensor:
         """Return the point up to which there is the probability `q`: the inverse of `cdf`."""
-        *given, loc, scale = self._bound("ppf", args, kwargs)
-        shapes, q = self._range(*given), operand(q, self._name)
+        q, *given, loc, scale = self._bound("ppf", q, args, kwargs)
+        shapes = self._range(*given)
         q = np.where((q >= 0) & (q <= 1), q, math.nan) + _invalid(shapes)
         return self._ppf(q, *shapes) * within(scale, 0) + loc  # type: ignore[no-any-return]
 
@@ -200,9 +203,9 @@ class Discrete(Family):
     def _evaluate(
         self, method: str, x: Any, args: Any, kwargs: Any, below: float, above: float
     ) -> Any:
-        *given, loc = self._bound(method, args, kwargs)
+        x, *given, loc = self._bound(method, x, args, kwargs)
         shapes = self._range(*given)
-        moved = operand(x, self._name) - loc
+        moved = x - loc
         k = np.floor(moved)  # which has no derivative
         low, high = self._support(*shapes)
         under, over = k < low, k > high
