@@ -239,11 +239,16 @@ def test_reductions(shape: tuple[int, ...], dtype: Any) -> None:
             assert_same(compiled(x), f(x), roundings=64, least=1.0)
 
 
-def test_signs_of_zeros_and_numbers() -> None:
-    f = tg.compile(lambda x: (np.sum(x), x * -0.0, x + 0.0, np.maximum(x, -0.0)), backend="llvm")
-    x = np.array([-0.0, -0.0, -0.0])
-    for actual, expected in zip(f(x), (np.sum(x), x * -0.0, x + 0.0, np.maximum(x, -0.0))):
-        np.testing.assert_array_equal(np.signbit(actual), np.signbit(expected))
+@pytest.mark.parametrize("shape", [(3,), (2, 9), (9, 2), (2, 3, 17)])
+def test_signs_of_zeros_and_numbers(shape: tuple[int, ...]) -> None:
+    def f(x: Any) -> Any:
+        sums = *(np.sum(x, axis=i) for i in range(x.ndim)), np.sum(x), np.mean(x, axis=0)
+        return *sums, np.cumsum(x, axis=0), x * -0.0, x + 0.0, np.maximum(x, -0.0)
+
+    native, x = tg.compile(f, backend="llvm"), np.full(shape, -0.0)
+    for _ in range(2):
+        for actual, expected in zip(native(x), f(x), strict=True):
+            np.testing.assert_array_equal(np.signbit(actual), np.signbit(expected))
 
 
 # -- the table of operations

@@ -441,7 +441,7 @@ def _identity(r: Reduction, lanes: int) -> ir.Constant:
     """What a reduction of nothing is."""
     dtype, number = r.access.dtype, 0.0
     if r.fun is np.add:
-        number = -0.0 if dtype.kind == "f" else 0  # -0.0 + x is x for each x, also for -0.0
+        number = 0  # not -0.0: NumPy's sums of negative zeros are positive
     elif r.fun is np.multiply:
         number = 1
     else:
