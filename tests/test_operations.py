@@ -87,7 +87,7 @@ def gradient(op: Op, shapes: tuple[Shape, ...]) -> None:
             assert_allclose(x.grad, exact[i], rtol=1e-7, atol=1e-12 if op.analytic else 1e-7)
 
 
-@law(at_each_shape)
+@law(at_each_shape, one_row_in=2)
 def gradient_belongs_to_its_leaf(op: Op, shapes: tuple[Shape, ...]) -> None:
     """It has the leaf's dtype and shape, can be written to, and is nobody else's memory."""
     args, seed = draw(op, shapes)
@@ -102,7 +102,7 @@ def gradient_belongs_to_its_leaf(op: Op, shapes: tuple[Shape, ...]) -> None:
             assert not any(np.shares_memory(x.grad, other) for other in others)
 
 
-@law(at_each_shape)
+@law(at_each_shape, one_row_in=2)
 def nothing_is_written_to(op: Op, shapes: tuple[Shape, ...]) -> None:
     """Arguments and seed keep their bytes and their flags, also those that are shared."""
     args, seed = draw(op, shapes)
@@ -116,7 +116,7 @@ def nothing_is_written_to(op: Op, shapes: tuple[Shape, ...]) -> None:
         assert before == [(a.tobytes(), str(a.flags)) for a in everything]
 
 
-@law(at_each_shape)
+@law(at_each_shape, one_row_in=2)
 def float32_gradient_is_close_to_float64s(op: Op, shapes: tuple[Shape, ...]) -> None:
     args, seed = draw(op, shapes)
     tracked = range(len(args))
@@ -126,7 +126,7 @@ def float32_gradient_is_close_to_float64s(op: Op, shapes: tuple[Shape, ...]) -> 
     assert_same([x.grad for x in short], expected, roundings=1 << 10, least=1.0)
 
 
-@law(at_each_shape, one_row_in=2)
+@law(at_each_shape, one_row_in=3)
 def memory_layout_does_not_matter(op: Op, shapes: tuple[Shape, ...]) -> None:
     def read_only(a: Any) -> Any:
         a = a.copy()
@@ -161,7 +161,7 @@ def nested(x: Any) -> Any:
     return [nested(part) for part in x] if x.ndim else x
 
 
-@law(lambda op: at_each_shape(op) if len(op.domains) > 1 else [])
+@law(lambda op: at_each_shape(op) if len(op.domains) > 1 else [], one_row_in=4)
 def no_list_loses_its_gradient(op: Op, shapes: tuple[Shape, ...]) -> None:
     """A list of tensors in place of an array: the same value and gradients, or an error."""
     args = op.draw(np.random.default_rng(0), shapes)
@@ -202,7 +202,7 @@ def gradient_at_random_values(op: Op) -> None:
 # -- second derivatives, and the functional form
 
 
-@law(at_each_shape, one_row_in=2)
+@law(at_each_shape, one_row_in=3)
 def second_derivative(op: Op, shapes: tuple[Shape, ...]) -> None:
     """How the gradient along one random direction changes along another, against differences."""
     args, seed = draw(op, shapes)
@@ -226,7 +226,7 @@ def second_derivative(op: Op, shapes: tuple[Shape, ...]) -> None:
         assert_allclose(np.sum(actual * move), numeric, rtol=1e-6, atol=1e-6)
 
 
-@law(at_each_shape)
+@law(at_each_shape, one_row_in=2)
 def functional_gradient_equals_backwards(op: Op, shapes: tuple[Shape, ...]) -> None:
     args, seed = draw(op, shapes)
     value, pullback = tg.vjp(op.fun, *args)
@@ -238,7 +238,7 @@ def functional_gradient_equals_backwards(op: Op, shapes: tuple[Shape, ...]) -> N
 # -- forward derivatives, and many at once
 
 
-@law(at_each_shape)
+@law(at_each_shape, one_row_in=2)
 def jvp_and_vjp_are_adjoint(op: Op, shapes: tuple[Shape, ...]) -> None:
     args, seed = draw(op, shapes)
     rng = np.random.default_rng(3)
@@ -281,7 +281,7 @@ def of_samples(op: Op) -> list[Any]:
     return [] if op.name in RAGGED else at_each_shape(op)
 
 
-@law(of_samples)
+@law(of_samples, one_row_in=2)
 def vmap_equals_the_loop(op: Op, shapes: tuple[Shape, ...]) -> None:
     """The value, and the gradient of each sample, also where samples share an argument."""
     rng = np.random.default_rng(0)
