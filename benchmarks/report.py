@@ -153,25 +153,23 @@ def operations(results: Results) -> str:
     )
 
 
-def derivatives(results: Results) -> str:
-    """Derivatives of functions, over the time of the compiled derivative."""
-    micro: dict[str, dict[str, float]] = {}
-    for row in results.rows("derivatives"):
-        micro.setdefault(row["problem"], {})[row["engine"]] = row["microseconds"]
-    engines = {
-        "tensorgrad": "tensorgrad, not compiled",
-        "native": "native code",
-        "HIPS autograd": "HIPS autograd",
-        "JAX": "JAX, not compiled",
-        "JAX jit": "`jax.jit`",
-    }
-    return table(
-        ["derivative", *engines.values()],
-        (
-            [problem, *(short(times[engine] / times["compiled"]) for engine in engines)]
-            for problem, times in micro.items()
-        ),
-    )
+def _over(
+    benchmark: str, head: str, base: str, engines: dict[str, str]
+) -> Callable[[Results], str]:
+    """A part that is a table: the times of engines, over that of one of them, for each problem."""
+
+    def part(results: Results) -> str:
+        micro: dict[str, dict[str, float]] = {}
+        for row in results.rows(benchmark):
+            micro.setdefault(next(iter(row.values())), {})[row["engine"]] = row["microseconds"]
+        measured = [e for e in engines if any(e in times for times in micro.values())]
+        ratios = (
+            [p, *(short(t[e] / t[base]) if e in t else "" for e in measured)]
+            for p, t in micro.items()
+        )
+        return table([head, *(engines[e] for e in measured)], ratios)
+
+    return part
 
 
 def samples(results: Results) -> str:
@@ -235,25 +233,6 @@ def digits_seconds(results: Results) -> str:
     return short(seconds)
 
 
-def convolutions(results: Results) -> str:
-    """Convolutions forward and backward, over the time of PyTorch's."""
-    micro: dict[str, dict[str, float]] = {}
-    for row in results.rows("convolution"):
-        micro.setdefault(row["work"], {})[row["engine"]] = row["microseconds"]
-    engines = {
-        "tensorgrad": "tensorgrad, not compiled",
-        "compiled": "compiled",
-        "native": "native code",
-    }
-    return table(
-        ["channels, images", *engines.values()],
-        (
-            [work, *(short(times[engine] / times["PyTorch"]) for engine in engines)]
-            for work, times in micro.items()
-        ),
-    )
-
-
 def scalar(results: Results) -> str:
     """The tensor engine against the scalar one, for growing widths."""
     rows = [
@@ -285,12 +264,56 @@ PARTS: dict[str, Callable[[Results], str]] = {
     "training": training,
     "scan": scan,
     "operations": operations,
-    "derivatives": derivatives,
+    "derivatives": _over(
+        "derivatives",
+        "derivative",
+        "compiled",
+        {
+            "tensorgrad": "tensorgrad, not compiled",
+            "native": "native code",
+            "HIPS autograd": "HIPS autograd",
+            "JAX": "JAX, not compiled",
+            "JAX jit": "`jax.jit`",
+        },
+    ),
     "samples": samples,
     "optimizers": optimizers,
     "digits": digits,
     "digits_seconds": digits_seconds,
-    "convolutions": convolutions,
+    "convolutions": _over(
+        "convolution",
+        "channels, images",
+        "PyTorch",
+        {
+            "tensorgrad": "tensorgrad, not compiled",
+            "compiled": "compiled",
+            "native": "native code",
+        },
+    ),
+    "layers": _over(
+        "layers",
+        "layers",
+        "native",
+        {
+            "tensorgrad": "tensorgrad, not compiled",
+            "compiled": "compiled",
+            "PyTorch": "PyTorch",
+            "PyTorch compiled": "`torch.compile`",
+            "JAX jit": "`jax.jit`",
+        },
+    ),
+    "solvers": _over(
+        "solvers",
+        "fit",
+        "tensorgrad",
+        {
+            "SciPy, no gradient": "SciPy, without a gradient",
+            "continuous adjoint": "continuous adjoint",
+            "autograd": "HIPS autograd",
+            "JAX, jit": "`jax.jit`",
+            "torchdiffeq": "torchdiffeq",
+        },
+    ),
     "scalar": scalar,
     "scalar_ratio": scalar_ratio,
     "small_pytorch": _ratio(SMALL, "PyTorch"),

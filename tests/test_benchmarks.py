@@ -37,7 +37,7 @@ def test_figures_are_those_of_the_results(path: Path) -> None:
 def test_other_results_give_other_figures(tmp_path: Path) -> None:
     """Each file of results that the report reads counts."""
     names = "peers", "peers_operations", "derivatives", "optimizers", "scalar", "digits"
-    for name in (*names, "convolution", "vmap"):
+    for name in (*names, "convolution", "vmap", "layers", "solvers"):
         for path in COMMITTED:
             (tmp_path / path.name).write_bytes(path.read_bytes())
         content = json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))
