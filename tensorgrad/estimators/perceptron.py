@@ -12,7 +12,7 @@ from scipy.optimize import minimize
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state, shuffle
+from sklearn.utils import check_random_state, column_or_1d, shuffle
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..compiler import Compiled
@@ -51,6 +51,10 @@ RULES: dict[str, Rule] = {
     "epsilon": _POSITIVE,
     "n_iter_no_change": number("of at least 1", lambda x: x >= 1),
     "max_fun": integer(1),
+}
+_SAMPLES: dict[str, Any] = {  # what they may be
+    "accept_sparse": ["csr", "csc"],
+    "dtype": (np.float64, np.float32),
 }
 SMALLEST_RATE = 1e-6  # at which an adaptive learning rate ends the training
 DENSE = 1 << 22  # numbers of samples that are gathered at once
@@ -110,12 +114,15 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
         units = (n_features, *hidden, self.n_outputs_)
         return Network(units, self.activation, self.out_activation_)
 
+    def _samples_and_targets(self, x: Any, y: Any, first: bool, **options: Any) -> tuple[Any, Any]:
+        """The samples and the targets as scikit-learn checks them; a column is a vector."""
+        x, y = validate_data(self, x, y, **_SAMPLES, multi_output=True, reset=first, **options)
+        return x, column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
+
     def _outputs(self, x: Any) -> Array:
         """The activations of the last layer, of shape (n, outputs)."""
         check_is_fitted(self)
-        x = validate_data(
-            self, x, accept_sparse=["csr", "csc"], dtype=(np.float64, np.float32), reset=False
-        )
+        x = validate_data(self, x, **_SAMPLES, reset=False)
         return self._network(x.shape[1]).predict(self.coefs_, self.intercepts_, x)
 
     # -- lbfgs

@@ -8,12 +8,11 @@ import numpy as np
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.preprocessing import LabelBinarizer
-from sklearn.utils import column_or_1d
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import type_of_target, unique_labels
-from sklearn.utils.validation import validate_data
 
 from ..engine.typing import Array
+from ..optim.base import arguments
 from .checks import Rule, one_of, sample_weights, with_class_weights
 from .perceptron import RULES, Perceptron, is_stochastic
 
@@ -29,8 +28,8 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
     "balanced", which gives all classes the same total weight.
 
     Training steps are compiled, and kept for later fits of the same shape. They become native code
-    if llvmlite is installed, and if `max_iter` steps are enough to save time. Sparse samples become
-    dense: batch by batch, or with `solver="lbfgs"` all at once.
+    if llvmlite is installed, and if `max_iter` epochs are enough to save time. Sparse samples
+    become dense: batch by batch, or with `solver="lbfgs"` all at once.
 
     >>> x, y = tg.data.moons(300, rng=0)
     >>> model = MLPClassifier((16, 16), learning_rate_init=0.02, tol=1e-3, random_state=0)
@@ -76,30 +75,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         max_fun: int = 15000,
         class_weight: Any = None,
     ) -> None:
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.solver = solver
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.power_t = power_t
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.momentum = momentum
-        self.nesterovs_momentum = nesterovs_momentum
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.n_iter_no_change = n_iter_no_change
-        self.max_fun = max_fun
-        self.class_weight = class_weight
+        self.__dict__.update(arguments(locals()))
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPClassifier:  # noqa: N803
         """Fit to samples `X` of shape (n, features), and targets of shape (n,) or (n, labels)."""
@@ -165,17 +141,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
     def _validated(
         self, x: Any, y: Any, weight: Any, incremental: bool, first: bool
     ) -> tuple[Any, Array, Array | None]:
-        x, y = validate_data(
-            self,
-            x,
-            y,
-            accept_sparse=["csr", "csc"],
-            multi_output=True,
-            dtype=(np.float64, np.float32),
-            reset=first,
-        )
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
+        x, y = self._samples_and_targets(x, y, first)
         if not hasattr(self, "classes_") or not (self.warm_start or incremental):
             self._set_classes(y)
         else:
@@ -257,30 +223,7 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
         n_iter_no_change: float = 10,
         max_fun: int = 15000,
     ) -> None:
-        self.loss = loss
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.solver = solver
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.power_t = power_t
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.momentum = momentum
-        self.nesterovs_momentum = nesterovs_momentum
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.n_iter_no_change = n_iter_no_change
-        self.max_fun = max_fun
+        self.__dict__.update(arguments(locals()))
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:  # noqa: N803
         """Fit to samples `X` of shape (n, features), and targets of shape (n,) or (n, outputs)."""
@@ -306,18 +249,7 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
     def _validated(
         self, x: Any, y: Any, weight: Any, _incremental: bool, first: bool
     ) -> tuple[Any, Array, Array | None]:
-        x, y = validate_data(
-            self,
-            x,
-            y,
-            accept_sparse=["csr", "csc"],
-            multi_output=True,
-            y_numeric=True,
-            dtype=(np.float64, np.float32),
-            reset=first,
-        )
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
+        x, y = self._samples_and_targets(x, y, first, y_numeric=True)
         if self.loss == "poisson" and np.min(y) < 0:
             raise ValueError(
                 f'MLPRegressor: loss="poisson" is for counts: y has the negative number {np.min(y)}'
