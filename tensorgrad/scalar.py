@@ -26,6 +26,7 @@ _Operator: TypeAlias = "Callable[[Value, Any], Value]"
 
 
 def _operators(
+    symbol: str,
     fun: Callable[[Any, Any], Any],
     left: Callable[[Any, Any, Any], Any],
     right: Callable[[Any, Any, Any], Any],
@@ -37,17 +38,17 @@ def _operators(
         if isinstance(other, Value):
             y = other.data
             z = fun(x, y)
-            return Value(z, (self, other), (left(x, y, z), right(x, y, z)))
+            return Value(z, (self, other), (left(x, y, z), right(x, y, z)), (symbol,))
         if not isinstance(other, _NUMBERS):
             return NotImplemented  # an array then calls this for each of its elements
         z = fun(x, other)
-        return Value(z, (self,), (left(x, other, z),))
+        return Value(z, (self,), (left(x, other, z),), (symbol, other))
 
     def reflected(self: Value, other: Any) -> Any:
         if not isinstance(other, _NUMBERS):
             return NotImplemented
         z = fun(other, self.data)
-        return Value(z, (self,), (right(other, self.data, z),))
+        return Value(z, (self,), (right(other, self.data, z),), (other, symbol))
 
     return plain, reflected
 
@@ -61,7 +62,9 @@ def _power_exponent(x: Any, _p: Any, z: Any) -> Any:
 class Value:
     """A number that records how it was computed, and has a gradient.
 
-    A computed value holds its parents, and its derivative with respect to each of them.
+    A computed value holds its parents, its derivative with respect to each of them, and the
+    operation: its name, and the number beside it, as in `("**", 2)`. `label` is the name of a value
+    in drawings (`tensorgrad.viz.graph`).
 
     >>> from tensorgrad.scalar import Value
     >>> a, b = Value(2.0), Value(-3.0)
@@ -81,13 +84,19 @@ class Value:
     Value(data=11.0, grad=0)
     """
 
-    __slots__ = ("_parents", "_slopes", "data", "grad")
+    __slots__ = ("_parents", "_slopes", "data", "grad", "label", "operation")
 
     def __init__(
-        self, data: Any, parents: tuple[Value, ...] = (), slopes: tuple[Any, ...] = ()
+        self,
+        data: Any,
+        parents: tuple[Value, ...] = (),
+        slopes: tuple[Any, ...] = (),
+        operation: tuple[Any, ...] = (),
+        label: str = "",
     ) -> None:
         self.data = data
         self.grad: Any = 0
+        self.operation, self.label = operation, label
         self._parents = parents
         self._slopes = slopes
 
@@ -115,44 +124,45 @@ class Value:
                 if not uses[parent]:
                     ready.append(parent)
 
-    __add__, __radd__ = _operators(operator.add, lambda _x, _y, _z: 1, lambda _x, _y, _z: 1)
-    __sub__, __rsub__ = _operators(operator.sub, lambda _x, _y, _z: 1, lambda _x, _y, _z: -1)
-    __mul__, __rmul__ = _operators(operator.mul, lambda _x, y, _z: y, lambda x, _y, _z: x)
+    __add__, __radd__ = _operators("+", operator.add, lambda _x, _y, _z: 1, lambda _x, _y, _z: 1)
+    __sub__, __rsub__ = _operators("-", operator.sub, lambda _x, _y, _z: 1, lambda _x, _y, _z: -1)
+    __mul__, __rmul__ = _operators("*", operator.mul, lambda _x, y, _z: y, lambda x, _y, _z: x)
     __truediv__, __rtruediv__ = _operators(
+        "/",
         operator.truediv,
         lambda _x, y, z: type(z)(1) / y,  # a fraction stays one if y is an int
         lambda _x, y, z: -z / y,
     )
     __pow__, __rpow__ = _operators(
-        operator.pow, lambda x, p, _z: p * x ** (p - 1) if p else 0, _power_exponent
+        "**", operator.pow, lambda x, p, _z: p * x ** (p - 1) if p else 0, _power_exponent
     )
 
     def __neg__(self) -> Value:
-        return Value(-self.data, (self,), (-1,))
+        return Value(-self.data, (self,), (-1,), ("neg",))
 
     def exp(self) -> Value:
         """The exponential function."""
         y = math.exp(self.data)
-        return Value(y, (self,), (y,))
+        return Value(y, (self,), (y,), ("exp",))
 
     def log(self) -> Value:
         """The natural logarithm."""
-        return Value(math.log(self.data), (self,), (1 / self.data,))
+        return Value(math.log(self.data), (self,), (1 / self.data,), ("log",))
 
     def tanh(self) -> Value:
         """The hyperbolic tangent."""
         y = math.tanh(self.data)
-        return Value(y, (self,), (1 - y * y,))
+        return Value(y, (self,), (1 - y * y,), ("tanh",))
 
     def sigmoid(self) -> Value:
         """The logistic function, 1 / (1 + exp(-x))."""
         e = math.exp(-abs(self.data))  # cannot overflow
         y = (1 if self.data >= 0 else e) / (1 + e)
-        return Value(y, (self,), (y * (1 - y),))
+        return Value(y, (self,), (y * (1 - y),), ("sigmoid",))
 
     def relu(self) -> Value:
         """The larger of this value and 0; at 0 the derivative is 0."""
-        return Value(max(self.data, type(self.data)(0)), (self,), (int(self.data > 0),))
+        return Value(max(self.data, type(self.data)(0)), (self,), (int(self.data > 0),), ("relu",))
 
     def __repr__(self) -> str:
         return f"Value(data={self.data}, grad={self.grad})"
