@@ -53,6 +53,7 @@ from . import (
     storage,
     training,
     tree,
+    viz,
 )
 from .array_api import *  # noqa: F403
 from .array_api import (
@@ -160,6 +161,7 @@ __all__ = [
     "training",
     "tree",
     "value_and_grad",
+    "viz",
     "vjp",
     "vmap",
     "while_loop",

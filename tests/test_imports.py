@@ -29,6 +29,7 @@ LAYERS = [
     {"bodies"},
     {"control_flow", "mapping"},
     {"gradcheck", "nn", "array_api", "optim", "compiler", "scipy", "solvers"},
+    {"viz"},
     {"training", "support"},
     {"__init__", "estimators"},
     {"__main__", "examples"},

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from .. import viz
 from ..guide import guide
 from ..nn import Module
 
@@ -66,6 +67,13 @@ class History(dict[str, list[float]]):
     def last(self) -> dict[str, float]:
         """Return the row of the last epoch."""
         return {name: column[-1] for name, column in self.items()}
+
+    def plot(self, column: str = "loss", *, ax: Any = None) -> Any:
+        """Draw a column, and that of the validation, by epochs: see `tensorgrad.viz.history`.
+
+        Returns the axes of matplotlib, which it needs.
+        """
+        return viz.history(self, column, ax=ax)
 
     def __repr__(self) -> str:
         epochs = len(self.get("loss", []))

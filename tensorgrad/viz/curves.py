@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from .. import scalar
 from ..engine.modes import no_grad
 from ..engine.tensor import Tensor
 from ..errors import optional
 from ..nn import Module
-from ..scalar import MLP as ScalarMLP
 
 COLORS = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"
 MARKERS = "osD^vPX"
@@ -108,7 +108,7 @@ def _predicted(model: Any, points: Any, count: int) -> Any:
             finally:
                 for module in training:
                     module.training = True
-        elif isinstance(model, ScalarMLP):
+        elif isinstance(model, scalar.MLP):
             scores = [model(point).data for point in points.tolist()]
         else:
             scores = model(points)
@@ -143,19 +143,19 @@ def gradients(model: Module, *, ax: Any = None) -> Any:
     for i, ((_, g), size) in enumerate(zip(found, sizes, strict=True)):
         kind = _kind(size, usual)
         color, hatch = _OF_KIND[kind]
-        length = size if np.isfinite(size) else usual * RATIO
-        ax.barh(i, max(length, floor), color=color, hatch=hatch, alpha=0.5, edgecolor="black")
+        end = max(size if np.isfinite(size) else usual * RATIO, floor)
+        ax.barh(i, end, color=color, hatch=hatch, alpha=0.5, edgecolor="black")
         if np.isfinite(size):
-            ax.plot(
-                np.maximum(np.quantile(g, [0.1, 0.9]), floor), [i, i], color="black", marker="|"
-            )
+            tenths = np.maximum(np.quantile(g, [0.1, 0.9]), floor)
+            ax.plot(tenths, [i, i], color="black", marker="|")
+            end = max(end, tenths[1])
         if kind:
-            ax.annotate(f" {kind}", (max(length, floor), i), va="center")
+            ax.annotate(f"  {kind}", (end, i), va="center")
     ax.set_xscale("log")
     ax.set_yticks(range(len(found)), [name for name, _ in found])
     ax.invert_yaxis()
     ax.margins(x=0.25)
-    ax.set(xlabel="size of the gradient's elements: root mean square; smallest to largest tenth")
+    ax.set(xlabel="size of the gradient's elements\n(root mean square; smallest to largest tenth)")
     return ax
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from ..errors import optional
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 WIDTH = 80  # columns of the plain form
 FEW = 6  # elements: the values of larger arrays are not shown
@@ -60,8 +61,7 @@ def shown(value: Any) -> str:
         return f"of norm {np.linalg.norm(array.ravel()):.4g}"
     if array.ndim == 0:
         return f"{array[()]:.4g}"
-    text = np.array2string(array, precision=4, separator=", ", suppress_small=True)
-    return " ".join(text.split())
+    return str(np.vectorize(lambda x: float(f"{x:.4g}"))(array).tolist())
 
 
 class Graph:
@@ -87,6 +87,8 @@ class Graph:
 
         Pictures need the graphviz library and the program `dot`.
         """
+        from pathlib import Path  # it and shutil take a while to import
+
         path = Path(path)
         form = path.suffix.removeprefix(".").lower()
         if form == "txt":
@@ -102,6 +104,8 @@ class Graph:
         return path
 
     def _rendered(self, form: str) -> bytes:
+        import shutil
+
         digraph = self._digraph()
         if shutil.which("dot") is None:
             raise RuntimeError(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from ..engine.arrays import Spec
 from ..engine.graph import Node
-from ..engine.registry import PART
 from ..engine.tensor import Tensor
 from ..errors import GraphError
 from ..nn import relu, sigmoid
@@ -54,7 +56,7 @@ def explode(output: Any, names: Names | None = None) -> Any:
         )
     made: dict[Node, Any] = {}
     for node in recorded.nodes:
-        made[node] = _leaf(node, recorded) if node.rule is None else _again(node, made)
+        made[node] = _leaf(node, recorded) if node.rule is None else _again(node, made, recorded)
     result = made[output._node]
     return result[()] if isinstance(result, np.ndarray) and not result.ndim else result
 
@@ -71,16 +73,16 @@ def _leaf(node: Node, recorded: Recorded) -> Any:
     return values
 
 
-def _again(node: Node, made: dict[Node, Any]) -> Any:
+def _again(node: Node, made: dict[Node, Any], recorded: Recorded) -> Any:
     """The operation of a node, on arrays of Values."""
     rule, parents = node.rule, node.parents or ()
     assert rule is not None
-    if rule is PART:
-        raise TypeError(f"explode: {node.name} has several results, and no form in scalars")
     args = [
-        arg if i >= len(parents) or parents[i] is None else made[parents[i]]  # type: ignore[index]
-        for i, arg in enumerate(node.args)
+        arg if parent is None else made[parent]
+        for arg, parent in itertools.zip_longest(node.args, parents[: len(node.args)])
     ]
+    if any(isinstance(arg, Spec) for arg in args):
+        args = _with_the_unsaved(node, args, recorded)
     fun = _SCALAR.get(rule.fun, rule.fun)
     try:
         return np.asarray(fun(*args, **node.kwargs), object)
@@ -89,6 +91,27 @@ def _again(node: Node, made: dict[Node, Any]) -> Any:
             f"explode: {node.name} (called at {node.place}) has no form in scalars; the scalar "
             "engine has + - * / ** exp log tanh sigmoid relu, and sums and products of these"
         ) from error
+
+
+def _with_the_unsaved(node: Node, args: Sequence[Any], recorded: Recorded) -> list[Any]:
+    """The arguments of a sum or difference, with the array that was not saved: it is the rest."""
+    known = [recorded.values.get(parent) for parent in node.parents or () if parent is not None]
+    total, sign = recorded.values.get(node), _SIGNS.get(node.rule and node.rule.fun)
+    if total is None or sign is None or len(known) != 1 or known[0] is None:
+        raise GraphError(
+            f"explode: an array in {node} is not known, as no derivative reads it: make it a "
+            "tensor with requires_grad=True, and keep that"
+        )
+    rest = {
+        (False, 1): total - known[0],
+        (False, -1): known[0] - total,
+        (True, 1): total - known[0],
+        (True, -1): total + known[0],
+    }[isinstance(args[0], Spec), sign]
+    return [rest if isinstance(arg, Spec) else arg for arg in args]
+
+
+_SIGNS: dict[Any, int] = {np.add: 1, np.subtract: -1}  # of the second operand
 
 
 def _mapped(name: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import gc
 import itertools
 import math
@@ -48,9 +49,9 @@ def graph(output: Any, names: Names | None = None, *, collapse: bool | None = No
     >>> loss.backward()
     >>> print(drawing)
     sum, () = 1.509
-    └ power 2, (2,) = [0.58  , 0.9293]
-      └ tanh, (2,) = [ 0.7616, -0.964 ]
-        └ w, (2,) = [ 1., -2.], grad [ 0.6397, -0.1362]
+    └ square, (2,) = [0.58, 0.9293]
+      └ tanh, (2,) = [0.7616, -0.964]
+        └ w, (2,) = [1.0, -2.0], grad [0.6397, -0.1362]
     """
     if isinstance(output, Value):
         return Graph(_of_values(output, names))
@@ -104,7 +105,7 @@ class Recorded:
                 "parameter" if leaf else "operation",
                 [] if _is_call(node) else [_facts(node, self.values.get(node))],
                 parents,
-                lambda node=node: node.grad,
+                functools.partial(getattr, node, "grad"),
                 self._groups.get(node, ""),
                 os.path.basename(_call_of(node).place),
             )
@@ -173,12 +174,7 @@ def _named(names: Names, prefix: str = "") -> Iterable[tuple[int, str]]:
         for name, parameter in names.named_parameters():
             yield id(parameter._node), prefix + name
         return
-    if not isinstance(names, Mapping):
-        raise TypeError(
-            f"graph: names is a module, or a dict of tensors, arrays and modules by name, not "
-            f"{type(names).__name__}"
-        )
-    for name, item in names.items():
+    for name, item in _mapping(names).items():
         if isinstance(item, Module):
             yield from _named(item, f"{prefix}{name}.")
         elif isinstance(item, Tensor) and item._node is not None:
@@ -187,11 +183,22 @@ def _named(names: Names, prefix: str = "") -> Iterable[tuple[int, str]]:
             yield id(plain(item)), prefix + name
 
 
+def _mapping(names: Any) -> Mapping[str, Any]:
+    if names is None:
+        return {}
+    if not isinstance(names, Mapping):
+        raise TypeError(
+            "graph: names is a module, or a dict of tensors, arrays and modules by name, not "
+            f"{type(names).__name__}"
+        )
+    return names
+
+
 def _modules(names: Names) -> Iterable[tuple[str, Module]]:
     if isinstance(names, Module):
         yield from names.named_modules()
         return
-    for name, item in names.items():
+    for name, item in _mapping(names).items():
         if isinstance(item, Module):
             for path, module in item.named_modules():
                 yield ".".join(filter(None, [name, path])), module
@@ -215,8 +222,8 @@ def parts_of(node: Node) -> list[Any]:
 def values_of(nodes: Sequence[Node]) -> dict[Node, Any]:
     """The values of nodes, oldest first, as far as they are known.
 
-    They are those of tensors that still exist, those that were saved for a derivative, or computed
-    once more from such ones.
+    They are those of tensors that still exist, those that a node saved for its derivative, or
+    computed once more from such ones.
     """
     wanted = {*nodes}
     alive = gc.get_referrers(*nodes)
@@ -224,6 +231,11 @@ def values_of(nodes: Sequence[Node]) -> dict[Node, Any]:
         item._node: item._array
         for item in alive
         if isinstance(item, Variable) and item._node in wanted
+    } | {
+        parent: arg
+        for node in nodes
+        for parent, arg in zip(node.parents or (), node.args)
+        if parent is not None and isinstance(arg, np.ndarray)
     }
     for node in nodes:
         if node in values:
@@ -268,7 +280,15 @@ def _title(node: Node) -> str:
         for name, value in node.kwargs.items()
         if isinstance(value, (bool, int, float, str, tuple)) and value is not False
     ]
-    return node.name.removesuffix(".reduce") + "".join(numbers + options)
+    return _USUAL.get(node.name, node.name) + "".join(numbers + options)
+
+
+_USUAL = {
+    "add.reduce": "sum",
+    "multiply.reduce": "prod",
+    "maximum.reduce": "max",
+    "minimum.reduce": "min",
+}
 
 
 def _has_specs(out: Any) -> bool:
@@ -346,7 +366,7 @@ def _box_of(key: str, inside: Sequence[Box], modules: Mapping[str, Module]) -> B
 
 def _of_values(output: Value, names: Names | None) -> list[Box]:
     """The boxes of a scalar graph, each after its parents."""
-    known = {} if names is None else {id(v): name for name, v in dict(names).items()}
+    known = {id(value): name for name, value in _mapping(names).items()}
     order, seen, waiting = [], {output}, [(output, iter(output._parents))]
     while waiting:
         value, parents = waiting[-1]
@@ -366,6 +386,6 @@ def _of_values(output: Value, names: Names | None) -> list[Box]:
             "operation" if value._parents else "parameter",
             [f"data {shown(value.data)}"],
             [boxes[parent] for parent in value._parents],
-            lambda value=value: value.grad,
+            functools.partial(getattr, value, "grad"),
         )
     return [*boxes.values()]
