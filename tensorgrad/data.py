@@ -16,6 +16,7 @@ from .engine.interpreter import Requirement
 from .engine.modes import mode, plain
 from .engine.typing import Array
 from .guide import guided, of_module
+from .tables import wrapped
 
 __all__ = [
     "Batches",
@@ -76,6 +77,12 @@ class Batches:
         self._resumes = False
         if shuffle:
             self._generator()
+
+    def __repr__(self) -> str:
+        arrays = [f"{np.shape(a)} {np.asarray(a[:0]).dtype}" for a in self.arrays]
+        options = [name for name in ("shuffle", "drop_last") if getattr(self, name)]
+        parts = [*arrays, f"batch_size={self.batch_size}", *(f"{name}=True" for name in options)]
+        return wrapped(f"{len(self)} batches of (", parts)
 
     def __len__(self) -> int:
         """The number of batches in an epoch."""

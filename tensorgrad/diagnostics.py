@@ -15,6 +15,7 @@ from .engine.batching import without_levels
 from .engine.graph import Node
 from .engine.modes import plain, set_mode
 from .errors import AnomalyError
+from .tables import Table
 
 P = ParamSpec("P")
 
@@ -85,10 +86,9 @@ class Profile(NamedTuple):
     result: Any
     operations: list[Operation]
 
-    def __str__(self) -> str:
-        """A table: microseconds, bytes, and the line of the call."""
-        if not self.operations:
-            return "no operation was recorded: none was on a tensor with requires_grad=True"
+    @property
+    def table(self) -> Table:
+        """The operations: microseconds, bytes, and the line of the call."""
         rows: list[tuple[str, ...]] = [
             ("operation", "shape", "forward us", "backward us", "saved bytes", "called at")
         ]
@@ -102,15 +102,19 @@ class Profile(NamedTuple):
             times = [f"{seconds * 1e6:.1f}" for seconds in (o.forward, o.backward)]
             shape = str(o.shape) if o is not total else ""
             rows.append((o.name, shape, *times, f"{o.bytes:,}", o.place))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        aligned = "<<>>><"
-        return "\n".join(
-            "  ".join(
-                f"{cell:{side}{width}}"
-                for cell, side, width in zip(row, aligned, widths, strict=True)
-            ).rstrip()
-            for row in rows
-        )
+        return Table(rows, "<<>>><")
+
+    def __str__(self) -> str:
+        return str(self.table) if self.operations else NOTHING_RECORDED
+
+    def __repr__(self) -> str:
+        return repr(self.table) if self.operations else NOTHING_RECORDED
+
+    def _repr_html_(self) -> str:
+        return self.table._repr_html_()
+
+
+NOTHING_RECORDED = "no operation was recorded: none was on a tensor with requires_grad=True"
 
 
 def profile(f: Callable[P, Any], repeats: int = 5) -> Callable[P, Profile]:

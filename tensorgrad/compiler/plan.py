@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..engine.graph import Node
 from ..engine.typing import Function
+from ..tables import Table
 from .arguments import Arguments
 from .backends import Loop, lines_of
 from .buffers import Buffers
@@ -222,14 +223,21 @@ class Plan:
         ]
         return self._code.defined(function("scan", ["arrays", "results", "done"], lines))
 
-    def __str__(self) -> str:
-        """A table of the calls: what they make, where that lies, and the lines they are due to."""
+    @property
+    def table(self) -> Table:
+        """The calls: what they make, where that lies, and the lines they are due to."""
         memory = f"{self.peak_bytes:,} bytes of memory for temporary arrays"
-        return "\n".join([
-            listing(self.steps),
-            f"{len(self.steps)} calls by {self._backend.name}, {memory}",
-            *self._remarks,
-        ])  # fmt: skip
+        total = f"{len(self.steps)} calls by {self._backend.name}, {memory}"
+        return listing(self.steps, [total, *self._remarks])
+
+    def __str__(self) -> str:
+        return str(self.table)
+
+    def __repr__(self) -> str:
+        return repr(self.table)
+
+    def _repr_html_(self) -> str:
+        return self.table._repr_html_()
 
     def export(
         self,

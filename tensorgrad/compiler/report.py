@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..engine.registry import name_of
 from ..engine.typing import Array
+from ..tables import Table
 from .backends import Segment, lines_of
 from .functions import made_by
 from .ir import Call, Storage
@@ -50,14 +51,14 @@ def step_of(segment: Segment, offsets: Mapping[Storage, int]) -> Step:
     )
 
 
-def listing(steps: Sequence[Step]) -> str:
+def listing(steps: Sequence[Step], notes: Iterable[str]) -> Table:
     """A table of the calls: what they make, where that lies, and the lines they are due to."""
     rows = [("", "call", "makes", "bytes", "at byte", "for")]
     for i, step in enumerate(steps):
         rows.append((str(i), step.lines[0], *_made(step)))
         rows += [("", line, "", "", "", "") for line in step.lines[1:]]
         rows += [("", f"  {line}", *_made(part)) for part in step.parts for line in part.lines]
-    return _table(rows, "><<>><")
+    return Table(rows, "><<>><", notes)
 
 
 def _made(step: Step) -> tuple[str, str, str, str]:
@@ -78,25 +79,24 @@ class Profile(NamedTuple):
         """The time of all calls."""
         return sum(seconds for seconds, _ in self.steps)
 
-    def __str__(self) -> str:
-        """A table, the slowest calls first."""
+    @property
+    def table(self) -> Table:
+        """The calls, the slowest ones first."""
         rows = [("us", "share", "call", "makes", "for")]
         for seconds, step in sorted(self.steps, key=lambda row: -row[0]):
             share = f"{seconds / (self.seconds or 1):.1%}"
             text = "; ".join(step.lines)
             rows.append((f"{seconds * 1e6:.2f}", share, text, step.result, step.location))
-        return f"{_table(rows, '>><<<')}\n{self.seconds * 1e6:.1f} us in {len(self.steps)} calls"
+        return Table(rows, ">><<<", [f"{self.seconds * 1e6:.1f} us in {len(self.steps)} calls"])
 
+    def __str__(self) -> str:
+        return str(self.table)
 
-def _table(rows: Sequence[Sequence[str]], sides: str) -> str:
-    """The rows in columns, aligned to these sides."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)
-        ).rstrip()
-        for row in rows
-    )
+    def __repr__(self) -> str:
+        return repr(self.table)
+
+    def _repr_html_(self) -> str:
+        return self.table._repr_html_()
 
 
 class Undo:

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from ..errors import GraphError, PrecedenceError
 from ..guide import check_keywords, guide, guided
+from ..tables import WIDTH
 from .arrays import as_array, conjugated, require_castable
 from .backward import backpropagate, of_leaf
 from .dispatch import apply, apply_numpy_function
@@ -450,7 +451,20 @@ class Tensor(Variable, NumpyMethods):
 
     def __repr__(self) -> str:
         text = repr(self._array).replace("array", "Tensor", 1).replace("\n", "\n ")
-        return f"{text[:-1]}, requires_grad=True{text[-1]}" if self.requires_grad else text
+        if not self.requires_grad:
+            return text
+        room = WIDTH - (len(text) - text.rfind("\n") - 1)
+        end = f"requires_grad=True{text[-1]}"
+        return f"{text[:-1]}, {end}" if len(end) < room else f"{text[:-1]},\n       {end}"
+
+    def _repr_html_(self) -> str:
+        """Shape and dtype, the elements, and the size of the gradient, for notebooks."""
+        facts = f"Tensor of shape {self.shape}, {self.dtype}"
+        facts += ", requires_grad=True" if self.requires_grad else ""
+        grad = self._node.grad if self._node is not None else None
+        if grad is not None:
+            facts += f", with a gradient of norm {np.linalg.norm(grad):.4g}"
+        return f"<div>{facts}</div><pre>{self._array}</pre>"
 
     def __format__(self, spec: str) -> str:
         return format(self.item() if spec and self.size == 1 else str(self._array), spec)

@@ -25,6 +25,7 @@ from ..rules.linear_algebra import best_order
 from ..storage.atomic import PathLike
 from ..storage.files import load, naming, save
 from ..storage.nesting import require_state
+from ..tables import Table
 from ..tree import CONTAINERS
 from .contents import found, is_kept, is_parameter, named_in, state_of
 from .hooks import Hooked
@@ -392,7 +393,11 @@ class Module(Hooked):
         name = type(self).__name__
         return f"{name}(\n{parts})  # {_count(self):,} parameters" if parts else f"{name}()"
 
-    def summary(self, *inputs: Any) -> str:
+    def _repr_html_(self) -> str:
+        """The table of `summary()`, for notebooks."""
+        return self.summary()._repr_html_()
+
+    def summary(self, *inputs: Any) -> Table:
         """Return a table of the modules: path, type, shape of the output, number of parameters.
 
         For the shapes, a copy of the network is called on the example `inputs`, in evaluation mode;
@@ -420,11 +425,7 @@ class Module(Hooked):
             shapes = ["output", *_output_shapes(self, inputs), ""]
             for row, shape in zip(rows, shapes, strict=True):
                 row.insert(2, shape)
-        widths = [max(map(len, column)) for column in zip(*rows)]
-        return "\n".join(
-            "  ".join([*map(str.ljust, row[:-1], widths), row[-1].rjust(widths[-1])])
-            for row in rows
-        )
+        return Table(rows, "<" * (len(rows[0]) - 1) + ">")
 
 
 # -- what may be assigned, and how it is shown

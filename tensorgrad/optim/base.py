@@ -6,6 +6,7 @@ import functools
 import itertools
 import math
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, TypeAlias
 
@@ -18,6 +19,7 @@ from ..engine.tensor import Tensor
 from ..engine.typing import Array
 from ..errors import TraceError
 from ..guide import guide, guided
+from ..tables import WIDTH, Table
 from .flat import Flat, Part, by_dtype, distinct, listed, require_untraced
 
 Parameters: TypeAlias = "Iterable[Tensor] | Iterable[dict[str, Any]]"
@@ -444,7 +446,22 @@ class Optimizer:
     def __repr__(self) -> str:
         groups = [
             ", ".join(f"{k}={v}" for k, v in group.items() if k != "params")
-            + f" for {sum(p.size for p in group['params']):,} numbers"
+            + f" for {_count(group):,} numbers"
             for group in self.param_groups
         ]
-        return f"{type(self).__name__}({'; '.join(groups)})"
+        return "\n  ".join(textwrap.wrap(f"{type(self).__name__}({'; '.join(groups)})", WIDTH - 2))
+
+    def _repr_html_(self) -> str:
+        """A table for notebooks, with a row for each group of parameters."""
+        options = [name for name in self.param_groups[0] if name != "params"]
+        rows = [
+            [*(str(group[name]) for name in options), f"{_count(group):,}"]
+            for group in self.param_groups
+        ]
+        table = Table([[*options, "numbers"], *rows], ">" * (len(options) + 1))
+        return f"{type(self).__name__}{table._repr_html_()}"
+
+
+def _count(group: Mapping[str, Any]) -> int:
+    """The number of elements of the parameters of a group."""
+    return sum(p.size for p in group["params"])

@@ -22,6 +22,7 @@ from ..engine.modes import mode
 from ..engine.registry import shown_as
 from ..engine.typing import Array
 from ..guide import guide
+from ..tables import wrapped
 from .base import Optimizer
 
 
@@ -66,6 +67,13 @@ class Schedule:
     def _require(self, rule: bool, text: str) -> None:
         if not rule:
             raise ValueError(f"{type(self).__name__}: {text}")
+
+    def __repr__(self) -> str:
+        """The options, the steps or epochs so far, and the learning rate of each group."""
+        hidden = "optimizer", "base_lrs"
+        facts = [f"{k}={v}" for k, v in vars(self).items() if not (k in hidden or k[0] == "_")]
+        rates = [float(f"{group['lr']:.4g}") for group in self.optimizer.param_groups]
+        return wrapped(f"{type(self).__name__}(", [*facts, f"lr={rates}"])
 
     def _require_optimizer(self, optimizer: Any) -> None:
         if not isinstance(optimizer, Optimizer):

@@ -11,6 +11,7 @@ import numpy as np
 from .. import viz
 from ..guide import guide
 from ..nn import Module
+from ..tables import Table, wrapped
 
 
 class EarlyStopping(NamedTuple):
@@ -83,7 +84,16 @@ class History(dict[str, list[float]]):
         if self.best_epoch is not None:
             parts.append(f"best epoch {self.best_epoch}")
         parts += [f"{name} {value:.4g}" for name, value in self.last().items()]
-        return f"History({', '.join(parts)})"
+        return wrapped("History(", parts)
+
+    def _repr_html_(self) -> str:
+        """A table for notebooks: the last ten epochs."""
+        names, count = [*self], max(map(len, self.values()), default=0)
+        epochs = range(count)[-10:]
+        rows = [[str(i + 1), *(f"{self[name][i]:.4g}" for name in names)] for i in epochs]
+        notes = [] if self.stopped is None else [f"stopped by {self.stopped}"]
+        notes += [] if self.best_epoch is None else [f"best epoch {self.best_epoch}"]
+        return Table([["epoch", *names], *rows], ">" * (len(names) + 1), notes)._repr_html_()
 
 
 class Monitor:

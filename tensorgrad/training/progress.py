@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,7 +21,9 @@ class Progress:
         self._prints_lines = False
         if progress:
             try:
-                tqdm = optional("tqdm.auto", "fit: the progress bar").tqdm
+                with warnings.catch_warnings():  # a notebook without ipywidgets gets a bar of text
+                    warnings.filterwarnings("ignore", "IProgress not found")
+                    tqdm = optional("tqdm.auto", "fit: the progress bar").tqdm
             except ImportError:
                 if progress == "tqdm":
                     raise
@@ -65,6 +68,6 @@ class Progress:
         self._results = "".join(others)
         text = f"loss {row['loss']:.4g}{self._results}"
         if self._bar is not None:
-            self._bar.set_postfix_str(text)
+            self._bar.set_postfix_str(text, refresh=False)  # the bar limits how often it is drawn
         elif self._prints_lines:
             print(f"epoch {epoch}/{self._epochs}: {text}", file=sys.stderr)
