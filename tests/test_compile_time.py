@@ -169,6 +169,19 @@ def test_work_is_linear(family: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert many <= MOST * few
 
 
+@pytest.mark.parametrize("family", one_in(2, [unrolled, recurrent]))
+def test_work_for_native_code_is_linear(family: Any) -> None:
+    pytest.importorskip("llvmlite")
+    counts = []
+    for n in 4, 32:
+        fun, x = family(n)
+        native = tg.compile(fun, backend="llvm")
+        native.lower(x)  # what is kept for later calls is there
+        counts.append(work(lambda native=native, x=x: native.lower(x)))
+    few, many = counts
+    assert many <= MOST * few
+
+
 def test_the_count_sees_what_is_not_linear() -> None:
     spans = [Span(64, 0, 1)] * 40
     few, many = (work(lambda n=n: packed_by_size(spans * n)) for n in (1, 8))

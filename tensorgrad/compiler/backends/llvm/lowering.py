@@ -101,6 +101,7 @@ class _Lowering:
         self._nests: dict[tuple[int, ...], list[int]] = {}
         self._floats: set[Value] = set()
         self._copies: dict[Storage, Value] = {}  # what whole storages are copies of
+        self._copied: dict[Storage, set[Storage]] = {}  # the copies of what lies in a storage
         self._products: dict[Storage, int] = {}  # the items that make them
         self._dropped: set[int] = set()  # the items that others do the work of
         self._reads = Counter(
@@ -184,18 +185,24 @@ class _Lowering:
         self._note(len(self._items) - 1, reads, writes)
 
     def _note(self, number: int, reads: Iterable[Value], writes: Iterable[Value]) -> None:
-        for values, is_write in ((reads, False), (writes, True)):
-            for v in values:
-                self._uses.setdefault(v.storage, []).append((number, *v.bounds, is_write))
-                if is_write:
-                    self._forget_copies(v)
+        for v in reads:
+            self._uses.setdefault(v.storage, []).append((number, *v.bounds, False))
+        for v in writes:  # earlier uses of the same bytes come before: what heeds this heeds them
+            low, high = v.bounds
+            uses = self._uses.get(v.storage, ())
+            others = [use for use in uses if use[1] < low or high < use[2]]
+            self._uses[v.storage] = [*others, (number, low, high, True)]
+            self._forget_copies(v)
 
     def _forget_copies(self, changed: Value) -> None:
         """A value changes: what lies there, and copies of it, are no copies any more."""
         self._copies.pop(changed.storage, None)
-        for storage, source in [*self._copies.items()]:
-            if overlap(source, changed):
-                del self._copies[storage]
+        copies = self._copied.get(changed.storage, set())
+        for storage in {*copies}:
+            source = self._copies.get(storage)
+            if source is None or overlap(source, changed):
+                self._copies.pop(storage, None)
+                copies.remove(storage)
 
     def _earliest(self, reads: Iterable[Value], writes: Iterable[Value]) -> int:
         """The number of the last item that what reads and writes so must not come before."""
@@ -228,7 +235,9 @@ class _Lowering:
                 first = number
             self._note(number, body.reads, [body.target])
             if _is_copy(body) and call.results and body.target.is_whole:
-                self._copies[body.target.storage] = body.operands[0]
+                source = body.operands[0]
+                self._copies[body.target.storage] = source
+                self._copied.setdefault(source.storage, set()).add(body.target.storage)
 
     def _nest_for(self, call: Call, body: Body, first: int) -> int:
         """The number of a nest that can do a body, not before another item."""
