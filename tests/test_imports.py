@@ -32,6 +32,7 @@ LAYERS = [
     {"viz"},
     {"training", "support"},
     {"__init__", "estimators"},
+    {"tour"},
     {"__main__", "examples"},
 ]
 # The same inside of the compiler, whose other files come last: a pass asks `ops` what is legal, and
