@@ -104,10 +104,8 @@ class Value(Spec):
         """The first byte of its storage that it covers, and the one after the last."""
         if 0 in self.shape:
             return 0, 0
-        low, high = self.offset, self.offset + self.dtype.itemsize
-        for n, stride in zip(self.shape, self.strides, strict=True):
-            low, high = low + min(0, (n - 1) * stride), high + max(0, (n - 1) * stride)
-        return low, high
+        before, after = _reach(self.shape, self.strides)
+        return self.offset - before, self.offset + after + self.dtype.itemsize
 
     @property
     def is_c_contiguous(self) -> bool:
@@ -356,6 +354,13 @@ def settled(call: Call, new: dict[Value, Value]) -> Call:
     made = {r: r.placed(place) for r, place in places if r in own and place is not None}
     new.update(made)
     return call.substituted(made)
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def _reach(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, int]:
+    """How many bytes before the first element others start, and how many behind it."""
+    steps = [(n - 1) * stride for n, stride in zip(shape, strides, strict=True)]
+    return -sum(s for s in steps if s < 0), sum(s for s in steps if s > 0)
 
 
 @functools.lru_cache(maxsize=1 << 12)

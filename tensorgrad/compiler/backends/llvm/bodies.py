@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -89,7 +90,8 @@ class Indexed(NamedTuple):
         return Place(self.value.storage, self.value.offset, (), self.value.dtype)
 
 
-class Body(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Body:
     """What a call computes for each index of a shape: `fun` of the operands, in a dtype.
 
     The result is written to `target`, or combined along `axes`.
@@ -105,7 +107,7 @@ class Body(NamedTuple):
     scatter: Indexed | None = None  # of the target, with which `reduce` combines the result
     sequence: int | None = None  # an axis along which an index needs the result of the one before
 
-    @property
+    @functools.cached_property
     def reads(self) -> list[Value]:
         """The values that it reads."""
         found: list[Value] = []
@@ -116,31 +118,31 @@ class Body(NamedTuple):
                 found.append(a)
         return found
 
+    @functools.cached_property
+    def place(self) -> Place:
+        """Where the result lies along the axes of a nest; its shape may lack reduced axes."""
+        v = self.target
+        if self.scatter is not None:
+            return self.scatter.place
+        if self.reduce is None:
+            return place_of(v, self.shape)
+        size = v.dtype.itemsize
+        if v.ndim == len(self.shape):
+            strides = [0 if i in self.axes else s // size for i, s in enumerate(v.strides)]
+        else:
+            left = iter(v.strides)
+            strides = [0 if i in self.axes else next(left) // size for i in range(len(self.shape))]
+        strides = [0 if n == 1 else s for n, s in zip(self.shape, strides)]
+        return Place(v.storage, v.offset, tuple(strides), v.dtype)
+
 
 # -- places
 
 
 def place_of(v: Value, shape: tuple[int, ...]) -> Place:
     """Where an operand lies along the axes of a nest, to whose shape it is broadcast."""
-    strides = (*[0] * (len(shape) - v.ndim), *_strides(v))
+    strides = (0,) * (len(shape) - len(v.shape)) + _strides(v)
     return Place(v.storage, v.offset, strides, v.dtype)
-
-
-def target_place(body: Body) -> Place:
-    """Where the result lies along the axes of a nest; reduced axes may be missing in its shape."""
-    v = body.target
-    if body.scatter is not None:
-        return body.scatter.place
-    if body.reduce is None:
-        return place_of(v, body.shape)
-    size = v.dtype.itemsize
-    if v.ndim == len(body.shape):
-        strides = [0 if i in body.axes else s // size for i, s in enumerate(v.strides)]
-    else:
-        left = iter(v.strides)
-        strides = [0 if i in body.axes else next(left) // size for i in range(len(body.shape))]
-    strides = [0 if n == 1 else s for n, s in zip(body.shape, strides)]
-    return Place(v.storage, v.offset, tuple(strides), v.dtype)
 
 
 def number_of(a: Any) -> Any:
@@ -195,7 +197,7 @@ def _checked(body: Body) -> Body:
     for a in body.operands:
         if not isinstance(a, (Value, Indexed)) and number_of(a) is None:
             raise Unknown(f"an operand is a {type(a).__name__}")
-    if body.fun is not None and not registers.is_known(body.fun, body.dtypes[:-1]):
+    if body.fun is not None and not registers.is_known(body.fun, tuple(body.dtypes[:-1])):
         raise Unknown(f"native code does not know it for {body.dtypes[0]}")
     if not math.prod(body.shape):
         raise Unknown("there are no elements")
@@ -206,20 +208,21 @@ def _checked(body: Body) -> Body:
 
 def _reads_what_it_writes(body: Body) -> bool:
     """Whether an index may need what another one changes: NumPy copies such an operand first."""
-    place = target_place(body)
     scattered = None if body.scatter is None else body.scatter.value
     for v in body.reads:
         if v is not scattered and overlap(v, body.target):
             is_operand = any(v is a for a in body.operands)
-            if not is_operand or place_of(v, body.shape) != place:
+            if not is_operand or place_of(v, body.shape) != body.place:
                 return True
     return False
 
 
 def overlap(v: Value, other: Value) -> bool:
     """Whether two values may share memory."""
+    if v.storage is not other.storage:
+        return False
     (low, high), (start, stop) = v.bounds, other.bounds
-    return v.storage is other.storage and start < high and low < stop
+    return start < high and low < stop
 
 
 def _found(call: Call) -> Body:
@@ -450,9 +453,14 @@ def _is_index(index: Any) -> bool:
     return isinstance(index, Value) and index.dtype.kind in "iu"
 
 
-def _strides(v: Value) -> list[int]:
+def _strides(v: Value) -> tuple[int, ...]:
     """The elements from one index to the next; 0 for an axis with a single one."""
-    return [0 if n == 1 else s // v.itemsize for n, s in zip(v.shape, v.strides, strict=True)]
+    return _steps(v.shape, v.strides, v.dtype.itemsize)
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def _steps(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    return tuple(0 if n == 1 else s // itemsize for n, s in zip(shape, strides, strict=True))
 
 
 def _copy(source: Any, target: Value) -> Body:
@@ -580,7 +588,7 @@ def _product(call: Call) -> Product | None:
 
 def _strides_in_stack(v: Value, count: int) -> tuple[int, ...]:
     """The elements between the matrices of a stack, along so many axes."""
-    steps = _strides(v)[:-2] if count else []
+    steps = _strides(v)[:-2] if count else ()
     return (*[0] * (count - len(steps)), *steps)
 
 

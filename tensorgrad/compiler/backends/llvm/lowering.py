@@ -28,7 +28,6 @@ from .bodies import (
     overlap,
     part_of,
     place_of,
-    target_place,
 )
 from .expansions import expanded
 from .kernels import (
@@ -286,8 +285,8 @@ class _Item:
         self.calls = [*calls]
         self.registers: dict[Place | Instruction, int] = {}  # what is in them
         self.stores: dict[Place, Store] = {}
-        self.written: dict[Place, Value] = {}
-        self.read: dict[Place, Value] = {}
+        self.written: dict[Storage, dict[Place, Value]] = {}
+        self.read: dict[Storage, dict[Place, Value]] = {}
 
 
 def _kernel_call(item: _Item, needed: set[Storage]) -> Call:
@@ -328,8 +327,7 @@ class _Builder:
         """Whether the nest can do this too: no index needs what another one makes."""
         if len(self._nest.instructions) > LONGEST:
             return False
-        item, target = self.item, target_place(body)
-        written = [*item.written.items()]
+        item, target = self.item, body.target.storage
         for a in (*body.operands, body.scatter):
             pairs: list[tuple[Place, Value]] = []
             if isinstance(a, Indexed):
@@ -337,12 +335,13 @@ class _Builder:
             elif isinstance(a, Value):
                 pairs = [(place_of(a, body.shape), a)]
             for place, v in pairs:
-                if place not in item.registers and _overlaps(place, v, written):
+                written = item.written.get(v.storage, {}).values()
+                if place not in item.registers and any(overlap(v, w) for w in written):
                     return False
-        used = [*written, *item.read.items()]
+        used = item.written.get(target, {}) | item.read.get(target, {})
         if body.reduce is None:
-            used = [(place, v) for place, v in used if place != target]
-        return not _overlaps(target, body.target, used)
+            used.pop(body.place, None)
+        return not any(overlap(body.target, v) for v in used.values())
 
     def add(self, body: Body) -> None:
         """Add the instructions of a body."""
@@ -351,7 +350,7 @@ class _Builder:
             self._operand(a, dtype, body.shape)
             for a, dtype in zip(body.operands, given, strict=True)
         )
-        target, place = body.target, target_place(body)
+        target, place = body.target, body.place
         if body.fun is None:
             (register,) = registers
         else:
@@ -370,7 +369,7 @@ class _Builder:
         else:
             self.item.stores[place] = Store(access, register)
             self.item.registers[place] = register
-        self.item.written[place] = target
+        self.item.written.setdefault(target.storage, {})[place] = target
 
     def _chosen(self, indexed: Indexed) -> tuple[int, int, int]:
         """The register with an index, and the size and the step of the axis that it belongs to.
@@ -409,14 +408,14 @@ class _Builder:
             access = Access(self._pointer(v), v.dtype, place.strides)
             self._nest.instructions.append(Load(access))
             self.item.registers[place] = len(self._nest.instructions) - 1
-            self.item.read[place] = v
+            self.item.read.setdefault(v.storage, {})[place] = v
         return self.item.registers[place]
 
     def _operand(self, a: Any, dtype: DType, shape: tuple[int, ...]) -> int:
         if isinstance(a, Indexed):
             access = Access(self._pointer(a.value), a.value.dtype, a.strides)
             gather = Gather(access, *self._chosen(a), a.clips)
-            self.item.read[a.place] = a.value
+            self.item.read.setdefault(a.value.storage, {})[a.place] = a.value
             return self._cast(self._register(gather), dtype)
         number = number_of(a)
         if number is not None:
@@ -437,13 +436,6 @@ class _Builder:
         if value not in self._nest.pointers:
             self._nest.pointers.append(value)
         return self._nest.pointers.index(value)
-
-
-def _overlaps(place: Place, v: Value, others: Iterable[tuple[Place, Value]]) -> bool:
-    """Whether a value shares memory with others."""
-    low, high = v.bounds
-    spans = [w.bounds for other, w in others if other.storage is place.storage]
-    return any(low < stop and start < high for start, stop in spans)
 
 
 def _is_copy(body: Body) -> bool:

@@ -6,6 +6,7 @@ numbers without a sign are in the same order as signed ones.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,7 +29,8 @@ _INTEGER = _ORDERED | {
 }  # fmt: skip
 
 
-def is_known(fun: Function, dtypes: Sequence[DType]) -> bool:
+@functools.lru_cache(maxsize=1 << 10)
+def is_known(fun: Function, dtypes: tuple[DType, ...]) -> bool:
     """Whether `emit` knows a function of operands of these dtypes."""
     if all(dtype.kind not in "iu" for dtype in dtypes):
         return functions.is_known(fun, dtypes)
@@ -41,7 +43,7 @@ def is_known(fun: Function, dtypes: Sequence[DType]) -> bool:
 
 def is_register(dtype: DType) -> bool:
     """Whether a register can hold a number of a dtype."""
-    return is_known(np.copy, [dtype])
+    return is_known(np.copy, (dtype,))
 
 
 def kind(dtype: DType, lanes: int = 1) -> ir.Type:
