@@ -16,7 +16,7 @@ from .engine.interpreter import Requirement
 from .engine.modes import mode, plain
 from .engine.typing import Array
 from .guide import guided, of_module
-from .tables import wrapped
+from .tables import Table, wrapped
 
 __all__ = [
     "Batches",
@@ -78,11 +78,19 @@ class Batches:
         if shuffle:
             self._generator()
 
+    def _options(self) -> list[str]:
+        given = [name for name in ("shuffle", "drop_last") if getattr(self, name)]
+        return [f"batch_size={self.batch_size}", *(f"{name}=True" for name in given)]
+
     def __repr__(self) -> str:
         arrays = [f"{np.shape(a)} {np.asarray(a[:0]).dtype}" for a in self.arrays]
-        options = [name for name in ("shuffle", "drop_last") if getattr(self, name)]
-        parts = [*arrays, f"batch_size={self.batch_size}", *(f"{name}=True" for name in options)]
-        return wrapped(f"{len(self)} batches of (", parts)
+        return wrapped(f"{len(self)} batches of (", [*arrays, *self._options()])
+
+    def _repr_html_(self) -> str:
+        """A table for notebooks: the arrays, and how they are divided."""
+        rows = [(str(np.shape(a)), str(np.asarray(a[:0]).dtype)) for a in self.arrays]
+        notes = [f"{len(self)} batches, {', '.join(self._options())}"]
+        return Table([("shape", "dtype"), *rows], "<<", notes)._repr_html_()
 
     def __len__(self) -> int:
         """The number of batches in an epoch."""

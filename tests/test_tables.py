@@ -92,6 +92,8 @@ HTML = {
     "module": ["Sequential", "Linear", "90", "total", "152"],
     "summary": ["output", "(50, 30)"],
     "optimizer": ["AdamW", "lr", "0.01", "152"],
+    "schedule": ["OneCycleLR", "last_epoch", "lr", "[0.004]"],
+    "batches": ["shape", "(50, 2)", "int64", "7 batches, batch_size=8, shuffle=True"],
     "history": ["epoch", "12", "loss", "a_metric_with_a_long_name_3", "stopped by epochs"],
     "plan": ["call", "makes", "calls by numpy"],
     "plan's profile": ["share", "tanh"],
@@ -137,7 +139,7 @@ CELLS = {
     "import numpy as np, tensorgrad as tg": None,
     "model = tg.MLP(2, [8, 2], rng=0)\nmodel": "text/html",
     "model.summary(np.ones((5, 2)))": "text/html",
-    "x, y = tg.data.moons(64, rng=0)\ntg.data.batches((x, y), 8)": "text/plain",
+    "x, y = tg.data.moons(64, rng=0)\ntg.data.batches((x, y), 8)": "text/html",
     "history = tg.fit(\n"
     "    model, tg.nn.cross_entropy, tg.data.batches((x, y), 8),\n"
     "    optimizer=tg.optim.Adam(model.parameters()), epochs=30,\n"

@@ -22,7 +22,7 @@ from ..engine.modes import mode
 from ..engine.registry import shown_as
 from ..engine.typing import Array
 from ..guide import guide
-from ..tables import wrapped
+from ..tables import Table, wrapped
 from .base import Optimizer
 
 
@@ -68,12 +68,22 @@ class Schedule:
         if not rule:
             raise ValueError(f"{type(self).__name__}: {text}")
 
-    def __repr__(self) -> str:
+    def _facts(self) -> dict[str, str]:
         """The options, the steps or epochs so far, and the learning rate of each group."""
         hidden = "optimizer", "base_lrs"
-        facts = [f"{k}={v}" for k, v in vars(self).items() if not (k in hidden or k[0] == "_")]
+        facts = {k: str(v) for k, v in vars(self).items() if not (k in hidden or k[0] == "_")}
         rates = [float(f"{group['lr']:.4g}") for group in self.optimizer.param_groups]
-        return wrapped(f"{type(self).__name__}(", [*facts, f"lr={rates}"])
+        return facts | {"lr": str(rates)}
+
+    def __repr__(self) -> str:
+        facts = [f"{name}={value}" for name, value in self._facts().items()]
+        return wrapped(f"{type(self).__name__}(", facts)
+
+    def _repr_html_(self) -> str:
+        """A table for notebooks."""
+        facts = self._facts()
+        table = Table([[*facts], [*facts.values()]], ">" * len(facts))
+        return f"{type(self).__name__}{table._repr_html_()}"
 
     def _require_optimizer(self, optimizer: Any) -> None:
         if not isinstance(optimizer, Optimizer):

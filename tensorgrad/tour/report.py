@@ -6,6 +6,7 @@ import base64
 import html
 import sys
 import textwrap
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from ..errors import optional
 from ..version import __version__
 
+PAUSE = 0.01  # seconds: a class should see the lines that do not stay
 # What an encoding that lacks these characters shows in their places.
 _PLAIN = str.maketrans({"├": "|", "└": "`", "│": "|", "█": "#", "…": "~"})
 
@@ -26,7 +28,8 @@ class Report:
     def __init__(self, width: int, folder: Path | None) -> None:
         self.width = width
         self._folder = folder
-        self._live = sys.stdout.isatty()
+        self._is_terminal = sys.stdout.isatty()
+        self._is_live = False  # the line of the cursor
         self._blocks: list[str] = []
         self._lines: list[str] = []  # of the text that is not in a block yet
         self._missing: dict[str, list[str]] = {}
@@ -51,8 +54,9 @@ class Report:
 
     def live(self, text: str) -> None:
         """Show a line, on a terminal alone, until the next one is printed."""
-        if self._live:
-            print(f"\r{text[: self.width - 1]:{self.width - 1}}", end="", flush=True)
+        if self._is_terminal:
+            self._print(text[: self.width - 1], end="")
+            time.sleep(PAUSE)
 
     def code(self, text: str, source: str) -> None:
         """Show a sentence and Python code, on the page alone."""
@@ -103,13 +107,15 @@ class Report:
         for reason, names in self._missing.items():
             self._print(f"Not drawn: {', '.join(names)}: {reason}")
 
-    def _print(self, text: str) -> None:
+    def _print(self, text: str, end: str = "\n") -> None:
         encoding = sys.stdout.encoding or "utf-8"
         if text.encode(encoding, "replace").decode(encoding) != text:
             text = text.translate(_PLAIN)
             text = text.encode(encoding, "backslashreplace").decode(encoding)
-        self.live("")
-        print(f"\r{text}" if self._live else text, flush=True)
+        if self._is_live:
+            print(f"\r{'':{self.width - 1}}\r", end="")
+        self._is_live = not end
+        print(text, end=end, flush=True)
 
     def _add(self, tag: str, text: str) -> None:
         self._close()
