@@ -89,6 +89,9 @@ class Profile(NamedTuple):
     @property
     def table(self) -> Table:
         """The operations: microseconds, bytes, and the line of the call."""
+        if not self.operations:
+            text = "no operation was recorded: none was on a tensor with requires_grad=True"
+            return Table([[text]], "<")
         rows: list[tuple[str, ...]] = [
             ("operation", "shape", "forward us", "backward us", "saved bytes", "called at")
         ]
@@ -105,16 +108,13 @@ class Profile(NamedTuple):
         return Table(rows, "<<>>><")
 
     def __str__(self) -> str:
-        return str(self.table) if self.operations else NOTHING_RECORDED
+        return str(self.table)
 
     def __repr__(self) -> str:
-        return repr(self.table) if self.operations else NOTHING_RECORDED
+        return repr(self.table)
 
     def _repr_html_(self) -> str:
         return self.table._repr_html_()
-
-
-NOTHING_RECORDED = "no operation was recorded: none was on a tensor with requires_grad=True"
 
 
 def profile(f: Callable[P, Any], repeats: int = 5) -> Callable[P, Profile]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import operator
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Number
 from typing import Any, TypeAlias
 
@@ -183,6 +183,21 @@ ACTIVATIONS: dict[str, Activation] = {
 }
 
 
+def name_of(function: Any, known: Mapping[str, Any]) -> str:
+    """Return the name of an activation among the known ones, or else the function's own."""
+    names = (name for name, other in known.items() if other is function)
+    return next(names, getattr(function, "__name__", repr(function)))
+
+
+def _shape(layers: Sequence[Layer]) -> str:
+    """The number of inputs, and that of the neurons of each layer with their activation."""
+    parts = [str(len(neuron.w)) for layer in layers[:1] for neuron in layer.neurons[:1]]
+    for layer in layers:
+        names = [name_of(neuron.activation, ACTIVATIONS) for neuron in layer.neurons[:1]]
+        parts.append(" ".join([str(len(layer.neurons)), *names]))
+    return " -> ".join(parts)
+
+
 class _Module:
     parameters: Callable[[], list[Value]]
 
@@ -221,6 +236,9 @@ class Neuron(_Module):
             raise ValueError(f"a neuron with {len(self.w)} inputs cannot take {len(x)} numbers")
         return self.activation(sum((wi * xi for wi, xi in zip(self.w, x)), self.b))
 
+    def __repr__(self) -> str:
+        return f"Neuron({len(self.w)} -> {name_of(self.activation, ACTIVATIONS)})"
+
     def parameters(self) -> list[Value]:
         """The weights and the bias."""
         return [*self.w, self.b]
@@ -245,6 +263,9 @@ class Layer(_Module):
         outputs = [neuron(inputs) for neuron in self.neurons]
         return outputs[0] if len(outputs) == 1 else outputs
 
+    def __repr__(self) -> str:
+        return f"Layer({_shape([self])})"
+
     def parameters(self) -> list[Value]:
         """The parameters of all neurons, in order."""
         return [p for neuron in self.neurons for p in neuron.parameters()]
@@ -257,6 +278,8 @@ class MLP(_Module):
 
     >>> from tensorgrad.scalar import MLP
     >>> net = MLP(3, [4, 4, 1], rng=0)
+    >>> net
+    MLP(3 -> 4 tanh -> 4 tanh -> 1 tanh)
     >>> len(net.parameters()), round(net([2.0, 3.0, -1.0]).data, 4)
     (41, -0.5372)
     """
@@ -283,6 +306,9 @@ class MLP(_Module):
         for layer in self.layers:
             x = layer(x)
         return x
+
+    def __repr__(self) -> str:
+        return f"MLP({_shape(self.layers)})"
 
     def parameters(self) -> list[Value]:
         """The parameters of all layers, in order."""

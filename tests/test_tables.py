@@ -47,6 +47,12 @@ def objects() -> dict[str, Any]:
         "plan": plan,
         "plan's profile": plan.profile(2),
         "profile": tg.profile(loss)(x),
+        "empty profile": tg.profile(np.sum)(x),
+        "scalar network": tg.scalar.MLP(2, [3, 1], output_activation="linear"),
+        "scalar layer": tg.scalar.Layer(2, 0),
+        "scalar neuron": tg.scalar.Neuron(2, np.tanh),
+        "average": tg.optim.ExponentialMovingAverage(model.parameters()),
+        "checkpoint": tg.Checkpoint("run", **{f"model_with_a_name_{i}": model for i in range(5)}),
         "stages": tg.viz.program(plan),
         "graph": tg.viz.graph(nn.cross_entropy(model(x), y), model),
     }
@@ -98,6 +104,7 @@ HTML = {
     "plan": ["call", "makes", "calls by numpy"],
     "plan's profile": ["share", "tanh"],
     "profile": ["backward us", "relu", "total"],
+    "empty profile": ["no operation was recorded"],
     "stages": ["trace", "matmul"],
 }
 
@@ -117,6 +124,11 @@ def test_plain_forms_have_the_facts() -> None:
     )
     assert "OneCycleLR(" in repr(objects()["schedule"])
     assert repr(objects()["long tensor"]).endswith("\n       requires_grad=True)")
+    assert repr(objects()["scalar network"]) == "MLP(2 -> 3 tanh -> 1 linear)"
+    assert repr(objects()["scalar layer"]) == "Layer(0)"
+    assert repr(objects()["scalar neuron"]) == "Neuron(2 -> tanh)"
+    assert repr(objects()["average"]) == "ExponentialMovingAverage(decay=0.999) of 152 numbers"
+    assert "  model_with_a_name_4,\n" in repr(objects()["checkpoint"])
     assert len(repr(tg.History())) < 20
     assert "epoch" in text_of(tg.History())
 

@@ -56,7 +56,11 @@ class _Affine(Module):
         return self.activation(affine(x, self.weight, bias))
 
     def __repr__(self) -> str:
-        return called(self, *self.weight.shape[::-1], f"activation={_name(self.activation)!r}")
+        return called(
+            self,
+            *self.weight.shape[::-1],
+            f"activation={scalar.name_of(self.activation, ACTIVATIONS)!r}",
+        )
 
     def _set_rows(self, rows: Any) -> Self:
         """Load weights and biases from one array, whose last column is the biases."""
@@ -289,7 +293,10 @@ class MLP(Module):
 
     def __repr__(self) -> str:
         inputs = [str(layer.weight.shape[1]) for layer in self.layers[:1]]
-        outputs = [f"{len(layer.weight)} {_name(layer.activation)}" for layer in self.layers]
+        outputs = [
+            f"{len(layer.weight)} {scalar.name_of(layer.activation, ACTIVATIONS)}"
+            for layer in self.layers
+        ]
         return f"MLP({' -> '.join(inputs + outputs)})"
 
     @classmethod
@@ -311,13 +318,6 @@ class MLP(Module):
         twin = scalar.MLP(1, [])
         twin.layers = [layer.to_scalar() for layer in self.layers]
         return twin
-
-
-def _name(function: Activation) -> str:
-    return next(
-        (name for name, known in ACTIVATIONS.items() if known is function),
-        getattr(function, "__name__", repr(function)),
-    )
 
 
 def _counterpart(function: Any, known: Mapping[str, Any], counterparts: Mapping[str, Any]) -> Any:

@@ -51,6 +51,10 @@ class ExponentialMovingAverage:
         self.decay = decay
         self._gather(self._means)
 
+    def __repr__(self) -> str:
+        count = sum(mean.size for mean in self._means)
+        return f"ExponentialMovingAverage(decay={self.decay}) of {count:,} numbers"
+
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "decay":
             self._set_shares(value)

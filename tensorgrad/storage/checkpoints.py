@@ -7,6 +7,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CheckpointError
+from ..tables import wrapped
 from .atomic import PathLike, sync_folder
 from .files import naming, read, save
 from .nesting import require_restorable, restore
@@ -51,6 +52,11 @@ class Checkpoint:
         self.keep = keep
         self.objects = objects
         self._damaged: set[Path] = set()
+
+    def __repr__(self) -> str:
+        return wrapped(
+            "Checkpoint(", [repr(str(self.directory)), f"keep={self.keep}", *self.objects]
+        )
 
     def paths(self) -> list[Path]:
         """Return the files in the folder, the newest last."""

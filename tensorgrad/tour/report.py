@@ -34,7 +34,13 @@ class Report:
         self._lines: list[str] = []  # of the text that is not in a block yet
         self._missing: dict[str, list[str]] = {}
         if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise OSError(
+                    f"the tour cannot make the folder {folder}: {error.strerror}: pass --out with "
+                    "another one, or --no-plots"
+                ) from error
 
     def heading(self, text: str) -> None:
         """Begin a section."""
