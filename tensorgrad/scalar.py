@@ -183,7 +183,7 @@ ACTIVATIONS: dict[str, Activation] = {
 }
 
 
-def name_of(function: Any, known: Mapping[str, Any]) -> str:
+def activation_name(function: Any, known: Mapping[str, Any]) -> str:
     """Return the name of an activation among the known ones, or else the function's own."""
     names = (name for name, other in known.items() if other is function)
     return next(names, getattr(function, "__name__", repr(function)))
@@ -193,7 +193,7 @@ def _shape(layers: Sequence[Layer]) -> str:
     """The number of inputs, and that of the neurons of each layer with their activation."""
     parts = [str(len(neuron.w)) for layer in layers[:1] for neuron in layer.neurons[:1]]
     for layer in layers:
-        names = [name_of(neuron.activation, ACTIVATIONS) for neuron in layer.neurons[:1]]
+        names = [activation_name(neuron.activation, ACTIVATIONS) for neuron in layer.neurons[:1]]
         parts.append(" ".join([str(len(layer.neurons)), *names]))
     return " -> ".join(parts)
 
@@ -237,7 +237,7 @@ class Neuron(_Module):
         return self.activation(sum((wi * xi for wi, xi in zip(self.w, x)), self.b))
 
     def __repr__(self) -> str:
-        return f"Neuron({len(self.w)} -> {name_of(self.activation, ACTIVATIONS)})"
+        return f"Neuron({len(self.w)} -> {activation_name(self.activation, ACTIVATIONS)})"
 
     def parameters(self) -> list[Value]:
         """The weights and the bias."""

@@ -59,7 +59,7 @@ class _Affine(Module):
         return called(
             self,
             *self.weight.shape[::-1],
-            f"activation={scalar.name_of(self.activation, ACTIVATIONS)!r}",
+            f"activation={scalar.activation_name(self.activation, ACTIVATIONS)!r}",
         )
 
     def _set_rows(self, rows: Any) -> Self:
@@ -294,7 +294,7 @@ class MLP(Module):
     def __repr__(self) -> str:
         inputs = [str(layer.weight.shape[1]) for layer in self.layers[:1]]
         outputs = [
-            f"{len(layer.weight)} {scalar.name_of(layer.activation, ACTIVATIONS)}"
+            f"{len(layer.weight)} {scalar.activation_name(layer.activation, ACTIVATIONS)}"
             for layer in self.layers
         ]
         return f"MLP({' -> '.join(inputs + outputs)})"
