@@ -170,9 +170,11 @@ figcaption {{ margin-top: .5rem; text-align: center; font-size: .9rem; opacity: 
 </style>
 </head>
 <body>
+<main>
 <h1>A tour of tensorgrad</h1>
 <p>What <code>python -m tensorgrad</code> did, with version {version}.</p>
 {body}
+</main>
 </body>
 </html>
 """
