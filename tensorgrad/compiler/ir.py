@@ -397,13 +397,20 @@ def arrays_in(result: Any) -> list[Array]:
 
 def mapped(nested: Any, kind: type | tuple[type, ...], function: Function) -> Any:
     """Nested lists, tuples, dicts and slices, with `function` applied to what is of a kind."""
+    own = type(nested)
+    if own is tuple or own is list:  # most parts need no call of their own
+        return own([
+            function(part)
+            if isinstance(part, kind)
+            else part
+            if type(part) in _ATOMS
+            else mapped(part, kind, function)
+            for part in nested
+        ])
     if isinstance(nested, kind):
         return function(nested)
-    own = type(nested)
     if own in _ATOMS:
         return nested
-    if own is tuple or own is list:
-        return own([mapped(part, kind, function) for part in nested])
     if isinstance(nested, (list, tuple)):
         parts = [mapped(part, kind, function) for part in nested]
         return own(*parts) if hasattr(nested, "_fields") else own(parts)
@@ -431,10 +438,10 @@ def _collect(parts: Iterable[Any], found: list[Value]) -> None:
             pass
         elif isinstance(part, (list, tuple)):
             _collect(part, found)
-        elif isinstance(part, Mapping):
-            _collect(part.values(), found)
         elif kind is slice:
             _collect((part.start, part.stop, part.step), found)
+        elif isinstance(part, Mapping):
+            _collect(part.values(), found)
 
 
 # What most arguments are that hold nothing: to find that out by abstract base classes is slow.

@@ -17,10 +17,10 @@ def eliminate_dead_code(program: Program) -> Program:
     for call in reversed(program.calls):
         target = call.target and call.target.storage
         if (
-            call.kind == "guard"
-            or call.has_effects
+            any(r.storage in used for r in call.results)
             or target in used
-            or any(r.storage in used for r in call.results)
+            or call.kind == "guard"
+            or call.has_effects
         ):
             used.update(v.storage for v in call.reads)
             left.append(call)

@@ -190,10 +190,9 @@ def body_of(call: Call) -> Body:
 def _checked(body: Body) -> Body:
     """The body, if native code knows its functions and dtypes; or Unknown is raised."""
     for v in (body.target, *body.reads):
-        if not registers.is_register(v.dtype):
-            raise Unknown(f"it computes in {v.dtype}")
-        if any(stride % v.dtype.itemsize for stride in v.strides):
-            raise Unknown("an array lies between elements of another dtype")
+        reason = _why_not(v.dtype, v.strides)
+        if reason is not None:
+            raise Unknown(reason)
     for a in body.operands:
         if not isinstance(a, (Value, Indexed)) and number_of(a) is None:
             raise Unknown(f"an operand is a {type(a).__name__}")
@@ -204,6 +203,16 @@ def _checked(body: Body) -> Body:
     if body.sequence is None and _reads_what_it_writes(body):
         raise Unknown("it reads elements that it writes for other indices")
     return body
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def _why_not(dtype: DType, strides: tuple[int, ...]) -> str | None:
+    """Why native code does not know arrays with such elements, or None where it does."""
+    if not registers.is_register(dtype):
+        return f"it computes in {dtype}"
+    if any(stride % dtype.itemsize for stride in strides):
+        return "an array lies between elements of another dtype"
+    return None
 
 
 def _reads_what_it_writes(body: Body) -> bool:
