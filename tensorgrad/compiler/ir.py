@@ -399,14 +399,14 @@ def mapped(nested: Any, kind: type | tuple[type, ...], function: Function) -> An
     """Nested lists, tuples, dicts and slices, with `function` applied to what is of a kind."""
     own = type(nested)
     if own is tuple or own is list:  # most parts need no call of their own
-        return own([
-            function(part)
-            if isinstance(part, kind)
-            else part
-            if type(part) in _ATOMS
-            else mapped(part, kind, function)
-            for part in nested
-        ])
+        parts = []
+        for part in nested:
+            if isinstance(part, kind):
+                part = function(part)
+            elif type(part) not in _ATOMS:
+                part = mapped(part, kind, function)
+            parts.append(part)
+        return own(parts)
     if isinstance(nested, kind):
         return function(nested)
     if own in _ATOMS:
