@@ -175,7 +175,7 @@ class Nest(functions.Kernel):
     def key(self) -> Hashable:
         """What decides its code."""
         code = (*self.instructions, *self.stores, *self.reductions, *self.scatters)
-        return "nest", self.shape, self.sequence, tuple((type(part), part) for part in code)
+        return "nest", self.shape, self.sequence, tuple(map(type, code)), code
 
     @property
     def operations(self) -> int:

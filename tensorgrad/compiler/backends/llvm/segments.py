@@ -454,6 +454,7 @@ def _overlaps(
     return tests
 
 
+@functools.lru_cache(maxsize=1 << 12)
 def _pointer(address: int) -> ir.Constant:
     return INDEX(address).inttoptr(_POINTER)
 
