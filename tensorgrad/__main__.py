@@ -2,6 +2,8 @@
 
 `python -m tensorgrad support [NAME ...]`: list which NumPy functions have derivatives.
 
+`python -m tensorgrad playground`: train a small network in a page of the browser.
+
 `python -m tensorgrad doctor`: measure NumPy's matrix products, and say how to speed them up.
 """
 
@@ -15,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import __version__, doctor, support
+from .playground.server import main as serve
 from .tour import tour
 
 # The exit statuses that shells report for a program that a signal ended: Ctrl-C, or a closed pipe.
@@ -42,6 +45,10 @@ def answer(argv: Sequence[str] | None) -> None:
     width = max(shutil.get_terminal_size((96, 24)).columns, 24)
     if arguments.report == "support":
         print_support(arguments.names, min(width, 96))
+    elif arguments.report == "playground" and not 0 <= arguments.port < 1 << 16:
+        parser.error(f"argument --port: {arguments.port} is not from 0 to 65535")
+    elif arguments.report == "playground":
+        playground(arguments.port, not arguments.no_browser)
     elif arguments.report == "doctor":
         print_doctor(width)
     elif arguments.seed < 0:
@@ -77,7 +84,20 @@ def argument_parser() -> argparse.ArgumentParser:
         "names", nargs="*", metavar="NAME", help="a function, such as tanh or numpy.linalg.svd"
     )
     reports.add_parser("doctor", help="how fast NumPy multiplies matrices, and how to speed it up")
+    page = reports.add_parser("playground", help="train a small network in the browser")
+    page.add_argument(
+        "--port", type=int, default=8123, metavar="N", help="of the server (default: %(default)s)"
+    )
+    page.add_argument("--no-browser", action="store_true", help="open no browser")
     return parser
+
+
+def playground(port: int, opens_browser: bool) -> None:
+    """Serve the playground until Ctrl-C."""
+    try:
+        serve(port, opens_browser)
+    except ImportError as error:
+        sys.exit(f"error: {error}")
 
 
 def print_doctor(width: int) -> None:

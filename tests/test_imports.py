@@ -31,7 +31,7 @@ LAYERS = [
     {"gradcheck", "nn", "array_api", "optim", "compiler", "scipy", "solvers"},
     {"viz"},
     {"training", "support"},
-    {"__init__", "estimators"},
+    {"__init__", "estimators", "playground"},
     {"tour"},
     {"__main__", "examples"},
 ]

@@ -186,7 +186,7 @@ class _Lowering:
     def _note(self, number: int, reads: Iterable[Value], writes: Iterable[Value]) -> None:
         for v in reads:
             self._uses.setdefault(v.storage, []).append((number, *v.bounds, False))
-        for v in writes:  # it comes after all uses of these bytes, which need not be kept
+        for v in writes:  # earlier uses of the same bytes come before: what heeds this heeds them
             low, high = v.bounds
             uses = self._uses.get(v.storage, ())
             others = [use for use in uses if use[1] < low or high < use[2]]
