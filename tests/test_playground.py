@@ -294,6 +294,11 @@ def test_a_session_trains_pauses_steps_and_starts_again(server: serving.Server) 
         connection.send(json.dumps({"do": "reset", "settings": {"data": "circles"}}))
         assert received(connection, "points")["settings"]["data"] == "circles"
         assert received(connection, "frame")["steps"] == 0
+        connection.send(json.dumps({"do": "reset", "settings": {}, "steps": 37}))
+        begun = received(connection, "frame")
+        training = Training(Settings())
+        training.advance(37)
+        assert (begun["steps"], begun["losses"]) == (37, training.frame()["losses"])
 
 
 def test_sessions_are_few_and_end_with_their_pages(server: serving.Server) -> None:
@@ -425,8 +430,21 @@ def test_the_url_holds_the_settings_and_bad_ones_are_named(
     rate = form.find_element("name", "rate")
     keys = pytest.importorskip("selenium.webdriver").Keys
     rate.send_keys(keys.CONTROL, "a", keys.NULL, "99", keys.TAB)
+    browser.find_element("id", "play").click()
     until(lambda: "rate: 99 is not a number from" in text(browser, "message"))
+    until(lambda: number(browser, "steps") > 20)
+    assert "rate: 99 is not" in text(browser, "message")  # frames leave it there
     assert rate.get_attribute("value") == "0.01"
+    browser.find_element("id", "play").click()
+    until(lambda: text(browser, "play") == "Train")
+    until(lambda: f"steps={number(browser, 'steps'):.0f}&" in browser.current_url)
+    choice = pytest.importorskip("selenium.webdriver.support.select").Select
+    choice(form.find_element("name", "data")).select_by_visible_text("own points")
+    until(lambda: "no points: click into the output" in text(browser, "message"))
+    choice(form.find_element("name", "data")).select_by_visible_text("hills")
+    until(lambda: "hills" in browser.current_url)
+    browser.find_element("id", "output").click()
+    until(lambda: "has numbers, not classes" in text(browser, "message"))
 
 
 def test_a_neuron_and_gradients_are_shown(browser: Any, server: serving.Server) -> None:
@@ -451,8 +469,7 @@ def test_the_page_is_updated_thirty_times_a_second(browser: Any, server: serving
         "window.count = 0; const old = receive; receive = (m) => { count += 1; old(m); };"
     )
     browser.find_element("id", "play").click()
-    time.sleep(3)
-    assert browser.execute_script("return window.count") > 45  # 30 a second, on a busy machine
+    until(lambda: browser.execute_script("return window.count") >= 30, 4)  # 30 a second, if idle
 
 
 @pytest.mark.parametrize("width", [1280, 400])

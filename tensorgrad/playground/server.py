@@ -16,11 +16,12 @@ from typing import Any
 
 from ..errors import optional
 from .program import program
-from .settings import Settings, SettingsError
+from .settings import Settings, SettingsError, whole
 from .training import Training
 
 MOST_SESSIONS = 8
 LONGEST = 1 << 16  # bytes of a message
+MOST_STEPS = 20_000  # that a training can begin with
 SPEEDS = 1, 5, 20, 100  # steps for each frame
 RATE = 30  # frames in a second
 
@@ -62,11 +63,14 @@ class Session:
             self.runs = False
             self.training.advance(1)
         elif do == "speed":
-            if message.get("steps") not in SPEEDS:
-                raise SettingsError(f"speed: {message.get('steps')!r:.40} is none of {SPEEDS}")
-            self.speed = int(message["steps"])
+            steps = message.get("steps")
+            if type(steps) is not int or steps not in SPEEDS:
+                raise SettingsError(f"speed: {steps!r:.40} is none of {SPEEDS}")
+            self.speed = steps
         elif do == "reset":
+            steps = whole(0, MOST_STEPS)("steps", message.get("steps", 0))
             self.training = Training(Settings.read(message.get("settings")))
+            self.training.advance(steps)
             return [self.points(), self.frame()]
         elif do == "code":
             training = self.training

@@ -86,7 +86,9 @@ def _one_of(*choices: str) -> Any:
     return check
 
 
-def _whole(low: int, high: int) -> Any:
+def whole(low: int, high: int) -> Any:
+    """A check of a setting: that it is a whole number in a range."""
+
     def check(name: str, value: Any) -> int:
         if type(value) is not int or not low <= value <= high:
             raise SettingsError(
@@ -119,7 +121,7 @@ def _each(check: Any, least: int, most: int) -> Any:
 def _point(name: str, value: Any) -> tuple[float, float, int]:
     if not isinstance(value, list) or len(value) != 3:
         raise SettingsError(f"{name}: a point is two coordinates and a class, not {_shown(value)}")
-    coordinate, of_class = _number(-RANGE, RANGE), _whole(0, 1)
+    coordinate, of_class = _number(-RANGE, RANGE), whole(0, 1)
     return coordinate(name, value[0]), coordinate(name, value[1]), of_class(name, value[2])
 
 
@@ -131,18 +133,18 @@ def _shown(value: Any) -> str:
 _CHECKS: dict[str, Any] = {
     "data": _one_of(*DATA),
     "noise": _number(0, 1),
-    "samples": _whole(20, MOST_POINTS),
-    "share": _whole(10, 90),
+    "samples": whole(20, MOST_POINTS),
+    "share": whole(10, 90),
     "features": _each(_one_of(*FEATURES), 1, len(FEATURES)),
-    "layers": _each(_whole(1, MOST_NEURONS), 0, MOST_LAYERS),
+    "layers": _each(whole(1, MOST_NEURONS), 0, MOST_LAYERS),
     "activation": _one_of(*ACTIVATIONS),
     "loss": _one_of(*LOSSES),
     "optimizer": _one_of(*OPTIMIZERS),
     "rate": _number(1e-5, 10),
-    "batch": _whole(1, 100),
+    "batch": whole(1, 100),
     "penalty": _one_of(*PENALTIES),
     "strength": _number(0, 10),
-    "seed": _whole(0, 2**31 - 1),
+    "seed": whole(0, 2**31 - 1),
     "points": _each(_point, 0, MOST_POINTS),
 }
 assert _CHECKS.keys() == {field.name for field in fields(Settings)}

@@ -50,7 +50,7 @@ class Training:
 
     def advance(self, steps: int) -> None:
         """Take so many steps, and measure what one costs."""
-        if self.is_empty:
+        if self.is_empty or not steps:
             return
         step = self._scope["step"]
         batches = [*itertools.islice(self._batches, steps)]

@@ -14,6 +14,7 @@ const NUMBERS = ["noise", "samples", "share", "batch", "seed", "rate", "strength
 
 const find = (id) => document.getElementById(id);
 const form = find("settings");
+const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 let socket = null;
 let settings = null; // those of the training on the page
@@ -23,6 +24,7 @@ let selected = null; // [layer, neuron] that is shown large; null for the output
 let history = []; // [step, training loss, test loss]
 let cross = [0, 0];
 let started = false; // whether settings have come
+let drawn = 0; // when the page was last drawn
 let spoken = 0; // when the status was last read out
 
 // -- the state in the URL
@@ -36,10 +38,12 @@ function settingsOfUrl() {
 }
 
 function writeUrl() {
-  const parameters = new URLSearchParams();
+  const parameters = new URLSearchParams({ steps: frame.steps });
   for (const [name, value] of Object.entries(settings)) parameters.set(name, JSON.stringify(value));
   window.history.replaceState(null, "", "#" + parameters);
 }
+
+const isRegression = () => ["plane", "hills"].includes(settings.data);
 
 // -- the form
 
@@ -63,7 +67,7 @@ function fillForm() {
   for (const name of [...Object.keys(CHOICES), ...NUMBERS]) form.elements[name].value = settings[name];
   form.elements.layers.value = settings.layers.join(", ");
   for (const box of form.querySelectorAll("[name=feature]")) box.checked = settings.features.includes(box.value);
-  form.elements.loss.disabled = ["plane", "hills"].includes(settings.data);
+  form.elements.loss.disabled = isRegression();
 }
 
 function chosen() {
@@ -81,8 +85,9 @@ function send(message) {
   if (socket && socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message));
 }
 
-function restart(next) {
-  send({ do: "reset", settings: next });
+function restart({ steps = 0, ...next }) {
+  find("message").textContent = "";
+  send({ do: "reset", settings: next, steps });
 }
 
 function connect() {
@@ -107,23 +112,26 @@ function receive(message) {
     find("code").textContent = message.code;
     return;
   }
-  find("message").textContent = "";
   if (message.type === "points") {
     settings = message.settings;
+    find("message").textContent = message.points.length ? "" : "There are no points: click into the output to add some.";
     data = message;
     history = [];
     selected = null;
     fillForm();
-    if (location.hash || started) writeUrl(); // the first, usual settings leave the address short
-    started = true;
     if (!find("code").hidden) send({ do: "code" });
     return;
   }
   frame = message;
+  if (started && !frame.runs) writeUrl(); // the first, usual settings leave the address short
+  started = true;
   if (frame.losses.length) {
     history.push([frame.steps, ...frame.losses]);
     if (history.length > 600) history = history.filter((_, i) => i % 2 === 0);
   }
+  const now = Date.now();
+  if (calm.matches && frame.runs && now - drawn < 1000) return; // few changes, where wished
+  drawn = now;
   requestAnimationFrame(draw);
 }
 
@@ -178,7 +186,7 @@ function drawOutput() {
   const [text, side] = selected ? [frame.neurons[selected[0]][selected[1]], 20] : [frame.output, 50];
   paint(canvas, text, side, find("hard").checked, 0.5); // paler than the points
   const train = new Set(data.train);
-  const regression = ["plane", "hills"].includes(settings.data);
+  const regression = isRegression();
   const scale = canvas.width / (2 * RANGE);
   data.points.forEach(([x, y], i) => {
     if (!train.has(i) && !find("show-test").checked) return;
@@ -314,6 +322,10 @@ function drawLinks(network) {
 // -- what the user does
 
 function addPoint(x, y) {
+  if (isRegression()) {
+    find("message").textContent = `The data set "${settings.data}" has numbers, not classes: choose another one to add points.`;
+    return;
+  }
   const points = [...settings.points, [Number(x.toFixed(2)), Number(y.toFixed(2)), Number(find("class").value)]];
   restart({ ...settings, points });
 }
