@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Self
 
@@ -71,8 +72,6 @@ def cut(text: str) -> str:
 
 
 def wrapped(start: str, parts: Sequence[str], end: str = ")") -> str:
-    """`start` and `end` around parts with commas: in one line, or with a line for each of them."""
-    line = f"{start}{', '.join(parts)}{end}"
-    if len(line) <= WIDTH:
-        return line
-    return cut("\n".join([start, *(f"  {part}," for part in parts), end]))
+    """`start` and `end` around parts with commas, in lines of at most 80 columns."""
+    text = f"{start}{', '.join(parts)}{end}"
+    return textwrap.fill(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False)

@@ -1,5 +1,6 @@
 """The estimators beside scikit-learn's, whose checks and tests they pass."""
 
+import functools
 import os
 import pickle
 import re
@@ -21,7 +22,6 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.inspection import permutation_importance
-from sklearn.metrics import r2_score
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -217,7 +217,9 @@ def test_fits_that_share_a_trainer_do_not_share_weights() -> None:
     assert all(map(np.array_equal, before, first.coefs_))
     assert second.loss_ != first.loss_
     assert clone(first).fit(x, y).loss_curve_ == first.loss_curve_
-    kind = Kind(first._network(5), "float64", "adam", ("lr", "betas", "eps"), False, (40, 30), 24)
+    kind = Kind(
+        first._network(5), "float64", "adam", ("lr", "betas", "eps"), False, (40, 30), (24, 6)
+    )
     with borrowed(kind) as one, borrowed(kind) as other:
         assert one is not other
     with borrowed(kind) as again:
@@ -316,17 +318,42 @@ def test_wrong_modules_are_named() -> None:
         NetRegressor(lambda *_: []).fit(x, y)
 
 
-def test_r2_is_that_of_scikit_learn() -> None:
+def test_metrics_are_those_of_scikit_learn() -> None:
+    from sklearn import metrics
+
     rng = np.random.default_rng(0)
-    y = rng.normal(size=(20, 3))
-    y[:, 2] = 1.0  # constant
-    for found in (y + 0.1 * rng.normal(size=y.shape), y):
-        assert tg.training.r2(tg.Tensor(found), y) == pytest.approx(r2_score(y, found))
-        assert tg.training.r2(found[:, 0], y[:, 0]) == pytest.approx(r2_score(y[:, 0], found[:, 0]))
-    with pytest.raises(
-        ValueError, match=r"r2: a target of shape \(20,\) for a prediction of shape"
-    ):
-        tg.training.r2(y, y[:, 0])
+    scores, classes = rng.normal(size=(90, 4)), rng.integers(0, 3, 90)  # no sample of class 3
+    scores[:, 0] -= 9  # which nobody is taken for
+    found = np.argmax(scores, axis=1)
+    training, average = tg.training, {"average": "macro", "zero_division": 0}
+    expected = {
+        training.accuracy: metrics.accuracy_score(classes, found),
+        training.precision: metrics.precision_score(classes, found, **average),
+        training.recall: metrics.recall_score(classes, found, **average),
+        training.f1: metrics.f1_score(classes, found, **average),
+        functools.partial(training.top_k_accuracy, k=2): metrics.top_k_accuracy_score(
+            classes, scores, k=2, labels=range(4)
+        ),
+    }
+    for metric, value in expected.items():
+        assert metric(tg.Tensor(scores), classes) == pytest.approx(value)
+    matrix = metrics.confusion_matrix(classes, found, labels=range(4))
+    np.testing.assert_array_equal(training.confusion_matrix(scores, classes), matrix)
+    y, close = rng.normal(size=(2, 50, 3)) + 1e6
+    y[:, 2] = 1e6  # constant
+    for prediction in (close, y):
+        for part in (slice(None), (slice(None), 0)):
+            pair = y[part], prediction[part]
+            assert training.r2(*pair[::-1]) == pytest.approx(metrics.r2_score(*pair))
+            assert training.mean_squared_error(*pair) == pytest.approx(
+                metrics.mean_squared_error(*pair)
+            )
+            assert training.mean_absolute_error(*pair) == pytest.approx(
+                metrics.mean_absolute_error(*pair)
+            )
+            assert training.root_mean_squared_error(*pair) == pytest.approx(
+                np.sqrt(metrics.mean_squared_error(*pair))
+            )
 
 
 # -- inside of scikit-learn

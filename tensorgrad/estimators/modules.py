@@ -17,7 +17,7 @@ from ..engine.typing import Array
 from ..nn import Module
 from ..optim import Adam
 from ..training import fit
-from ..training.evaluation import as_array
+from ..training.metrics import as_array
 from .checks import Rule, integer, require_parameters
 
 _DTYPES = np.float64, np.float32

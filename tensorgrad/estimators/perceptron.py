@@ -182,7 +182,7 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
             tuple(name for name, value in options.items() if value),
             weight is not None,
             (batch_size, n_samples % batch_size),
-            -(-n_samples // batch_size) * self.max_iter,
+            (n_samples // batch_size * self.max_iter, self.max_iter),
         )
         with borrowed(kind) as trainer:
             trainer.start(self.coefs_, self.intercepts_, self.alpha)

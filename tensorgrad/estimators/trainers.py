@@ -89,7 +89,7 @@ class Kind(NamedTuple):
     options: tuple[str, ...]  # of the solver, those that are not zero
     is_weighted: bool
     batch_sizes: tuple[int, int]  # of an epoch: the usual one and the last one
-    steps: int  # in all epochs
+    steps: tuple[int, int]  # in all epochs: with the usual batch, with the last one
 
 
 class Trainer:
@@ -105,7 +105,10 @@ class Trainer:
         self._alpha = Tensor(np.zeros((), dtype))
         solver = Momentum if kind.solver == "sgd" else AdamHat
         self.optimizer: Optimizer = solver(tensors)
-        self._compiled: Any = Compiled(self._take, supervisor=Steps(kind.steps)).function()
+        compiled: list[Any] = [
+            Compiled(self._take, supervisor=Steps(steps)).function() for steps in kind.steps
+        ]
+        self._usual, self._last = compiled
 
     def _take(self, x: Any, y: Any, *weight: Any) -> Any:
         loss, shown = self.kind.network.losses(
@@ -145,9 +148,9 @@ class Trainer:
         losses: list[float] = []
         if whole:
             stacked = [a[:whole].reshape(-1, batch_size, *a.shape[1:]) for a in arrays]
-            losses += self._compiled.scan(*stacked).tolist()
+            losses += self._usual.scan(*stacked).tolist()
         if whole < n_samples:
-            losses.append(self._compiled(*[a[whole:] for a in arrays]).item())
+            losses.append(self._last(*[a[whole:] for a in arrays]).item())
         return losses
 
 

@@ -10,9 +10,10 @@ import numpy as np
 
 from .. import tree
 from ..compiler import Stacked
-from ..engine.modes import no_grad, plain
+from ..engine.modes import no_grad
 from ..engine.tensor import Tensor
 from ..nn import Module
+from .metrics import ExactMetric, as_array
 
 Metric: TypeAlias = Callable[[Any, Any], Any]
 Metrics: TypeAlias = Mapping[str, Metric] | Sequence[Metric]
@@ -34,58 +35,6 @@ def evaluate(
     """
     require_functions("evaluate", model, loss)
     return validate("evaluate", model, loss, data, by_name("evaluate", metrics), "")
-
-
-def accuracy(prediction: Any, target: Any) -> float:
-    """Return the fraction of samples whose class has the largest score.
-
-    The prediction has shape (n, C) or (n, C, d1, ...), the target (n,) or (n, d1, ...). Raises
-    ValueError for other shapes.
-
-    >>> tg.training.accuracy(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 1]))
-    0.5
-    """
-    scores, target = as_array(prediction), as_array(target)
-    if scores.ndim < 2:
-        raise ValueError(
-            "accuracy: the prediction must be the scores of all classes, of shape (n, C), not "
-            f"{scores.shape}; for one score per sample, use np.mean((scores > 0) == target)"
-        )
-    found = np.argmax(scores, axis=1)
-    if found.shape != target.shape:
-        raise ValueError(
-            f"accuracy: a target of shape {target.shape} for a prediction of shape "
-            f"{scores.shape}: it must be classes, of shape {found.shape}"
-        )
-    return float(np.mean(found == target))
-
-
-def r2(prediction: Any, target: Any) -> float:
-    """Return the score R²: 1 - sum((target - prediction)²) / sum((target - m)²).
-
-    m is the mean of the targets, whose shape (n,) or (n, outputs) is that of the predictions; of
-    several outputs, it is the mean. A constant target gives 1 if the prediction is exact, else 0.
-    It is no mean over samples: in `fit` and `evaluate`, which take the mean over batches, pass all
-    samples as one batch. Raises ValueError for different shapes, or fewer than two samples.
-
-    >>> tg.training.r2(np.array([1.0, 2.0, 4.0]), np.array([1.0, 2.0, 3.0]))
-    0.5
-    """
-    found, target = as_array(prediction), as_array(target)
-    if found.shape != target.shape or target.ndim not in (1, 2) or len(target) < 2:
-        raise ValueError(
-            f"r2: a target of shape {target.shape} for a prediction of shape {found.shape}: both "
-            "must have the same shape, (n,) or (n, outputs), with at least two samples"
-        )
-    rest = np.sum((target - found) ** 2, axis=0)
-    total = np.sum((target - np.mean(target, axis=0)) ** 2, axis=0)
-    share = np.divide(rest, total, out=np.asarray(rest > 0, float), where=total > 0)
-    return float(np.mean(1 - share))
-
-
-def as_array(value: Any) -> Any:
-    """The array of a tensor or of anything that NumPy converts."""
-    return plain(value) if isinstance(value, Tensor) else np.asarray(value)
 
 
 # -- checks of arguments
@@ -185,7 +134,10 @@ def validate(
 
 
 class Means:
-    """The means of the loss and metrics over batches, each weighted by its number of samples."""
+    """The means of the loss and metrics over batches, each weighted by its number of samples.
+
+    Of an `ExactMetric`, the sum is the state after the batches so far.
+    """
 
     def __init__(self, caller: str, metrics: Mapping[str, Metric]) -> None:
         self._caller = caller
@@ -194,7 +146,7 @@ class Means:
 
     def clear(self) -> None:
         """Start a new epoch."""
-        self._sums = dict.fromkeys(("loss", *self._metrics), 0.0)
+        self._sums: dict[str, Any] = dict.fromkeys(("loss", *self._metrics), 0.0)
         self._count = 0
 
     def state_dict(self) -> dict[str, Any]:
@@ -213,7 +165,12 @@ class Means:
         if self._metrics:
             output = tree.map(lambda y: y.detach() if isinstance(y, Tensor) else y, output)
             for name, metric in self._metrics.items():
-                self._sums[name] += n * float(metric(output, batch[-1]))
+                earlier = self._sums[name]
+                if not isinstance(metric, ExactMetric):
+                    self._sums[name] += n * float(metric(output, batch[-1]))
+                    continue
+                state = metric.state(as_array(output), as_array(batch[-1]))
+                self._sums[name] = state if self._count == n else metric.merge(earlier, state)
 
     def add_stack(self, results: Stacked, stack: Sequence[Any], taken: range) -> None:
         """Add some batches of a stack, with the results of their steps: losses and outputs."""
@@ -235,7 +192,13 @@ class Means:
                 f"{self._caller}: no samples in the data; it must be iterable more than once, like "
                 "a list or tg.data.batches: a generator can be used only once"
             )
-        return {prefix + name: total / self._count for name, total in self._sums.items()}
+        return {prefix + name: self._mean(name, total) for name, total in self._sums.items()}
+
+    def _mean(self, name: str, total: Any) -> float:
+        metric = self._metrics.get(name)
+        if isinstance(metric, ExactMetric):
+            return float(metric.value(total))
+        return float(total / self._count)
 
 
 def _samples(batch: Any) -> int:

@@ -28,7 +28,6 @@ from .evaluation import (
     Means,
     Metric,
     Metrics,
-    as_array,
     by_name,
     evaluate_batch,
     modes_kept,
@@ -37,6 +36,7 @@ from .evaluation import (
 )
 from .history import EarlyStopping, History, Monitor
 from .interrupts import Interrupts, undone_by_interrupt
+from .metrics import as_array
 from .progress import Progress
 from .resuming import Position, Saves, number_of_steps, remaining, require_every, with_state
 from .stacks import Pace, can_stack
