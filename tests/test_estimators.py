@@ -16,6 +16,7 @@ from .depth import FULL, full_run_only, one_in
 
 pytest.importorskip("sklearn")
 
+from scipy.sparse import csr_matrix
 from sklearn import neural_network
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -25,6 +26,7 @@ from sklearn.inspection import permutation_importance
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
 import tensorgrad as tg
@@ -306,6 +308,75 @@ def test_each_fit_trains_a_copy_of_a_module() -> None:
     np.testing.assert_allclose(net.predict_proba(x).sum(axis=1), 1, rtol=1e-6)
     again = pickle.loads(pickle.dumps(net))
     np.testing.assert_array_equal(again.predict_proba(x), net.predict_proba(x))
+
+
+def test_weights_of_samples_stand_for_repetitions() -> None:
+    x, y = _data()
+    labels = _targets("multiclass", y)
+    twice = np.concatenate([x, x[:30]]), np.concatenate([labels, labels[:30]])
+    weight = np.where(np.arange(len(x)) < 30, 2.0, 1.0)
+    options: dict[str, Any] = {"batch_size": 1000, "max_iter": 5, "random_state": 0, "lr": 0.1}
+    net = NetClassifier(_small(5, 3, 0), None, tg.optim.SGD, **options)
+    expected = clone(net).fit(*twice)
+    found = clone(net).fit(x, labels, sample_weight=weight)
+    np.testing.assert_allclose(found.predict_proba(x), expected.predict_proba(x), rtol=1e-9)
+    balanced = clone(net).set_params(class_weight="balanced").fit(x, labels)
+    of_classes = compute_sample_weight("balanced", labels)
+    same = clone(net).fit(x, labels, sample_weight=of_classes)
+    np.testing.assert_allclose(balanced.predict_proba(x), same.predict_proba(x), rtol=1e-9)
+    outputs = NetRegressor(_small(5, 3, 0), None, tg.optim.SGD, **options)
+    pairs = np.concatenate([x, x[:30]]), np.concatenate([y, y[:30]])
+    np.testing.assert_allclose(
+        clone(outputs).fit(x, y, sample_weight=weight).predict(x),
+        clone(outputs).fit(*pairs).predict(x),
+        rtol=1e-9,
+    )
+    with pytest.raises(TypeError, match="reduction") as refused:
+        clone(net).set_params(loss=lambda scores, y: tg.nn.cross_entropy(scores, y)).fit(
+            x, labels, sample_weight=weight
+        )
+    assert "need a loss that takes reduction" in refused.value.__notes__[0]
+
+
+def test_partial_fit_and_a_warm_start_go_on() -> None:
+    x, y = _data()
+    labels = _targets("multiclass", y)
+    options: dict[str, Any] = {"batch_size": 40, "random_state": 3, "shuffle": False}
+    whole = NetClassifier(_small(5, 3, 0), max_iter=4, **options).fit(x, labels)
+    parts = NetClassifier(_small(5, 3, 0), **options)
+    with pytest.raises(ValueError, match="the first call of partial_fit needs all classes"):
+        parts.partial_fit(x, labels)
+    for _ in range(4):
+        parts.partial_fit(x, labels, classes=["a", "b", "c"])
+    np.testing.assert_allclose(parts.predict_proba(x), whole.predict_proba(x), rtol=1e-9)
+    with pytest.raises(ValueError, match=r"y has the classes \['z'\], which are not among"):
+        parts.partial_fit(x, np.full(len(x), "z"))
+    warm = NetClassifier(_small(5, 3, 0), max_iter=2, warm_start=True, **options)
+    warm.fit(x, labels).fit(x, labels)
+    np.testing.assert_allclose(warm.predict_proba(x), whole.predict_proba(x), rtol=1e-9)
+    numbers = NetRegressor(_small(5, 3, 0), **options).partial_fit(x, y).partial_fit(x, y)
+    expected = NetRegressor(_small(5, 3, 0), max_iter=2, **options).fit(x, y)
+    np.testing.assert_allclose(numbers.predict(x), expected.predict(x), rtol=1e-9)
+
+
+def test_early_stopping_callbacks_and_sparse_samples() -> None:
+    x, y = _data()
+    labels = _targets("multiclass", y)
+    seen: list[int] = []
+    net = NetClassifier(
+        max_iter=300, lr=0.05, early_stopping=3, random_state=0,
+        callbacks=[lambda history: seen.append(len(history["loss"]))],
+    )  # fmt: skip
+    net.fit(x, labels)
+    assert net.history_.stopped == "early stopping"
+    assert len(net.history_["val_loss"]) == net.n_iter_ < 300
+    assert seen == [*range(1, net.n_iter_ + 1)]
+    log = net.predict_log_proba(x)
+    np.testing.assert_allclose(np.exp(log), net.predict_proba(x), rtol=1e-9)
+    sparse = clone(net).fit(csr_matrix(x), labels)
+    np.testing.assert_array_equal(sparse.predict_proba(csr_matrix(x)), net.predict_proba(x))
+    search = GridSearchCV(NetClassifier(max_iter=20, random_state=0), {"lr": [1e-6, 0.05]}, cv=2)
+    assert search.fit(x, labels).best_params_ == {"lr": 0.05}
 
 
 def test_wrong_modules_are_named() -> None:

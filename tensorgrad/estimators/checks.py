@@ -37,6 +37,17 @@ def either(*rules: Rule) -> Rule:
     return " or ".join(words for words, _ in rules), lambda x: any(test(x) for _, test in rules)
 
 
+CLASS_WEIGHT: Rule = (
+    "None, 'balanced' or a dict of weights by class",
+    lambda x: x is None or isinstance(x, dict) or (isinstance(x, str) and x == "balanced"),
+)
+
+
+def dense(x: Any) -> Array:
+    """Samples as an array, also those of a sparse matrix."""
+    return np.asarray(x if isinstance(x, np.ndarray) else x.toarray())
+
+
 def require_parameters(estimator: Any, rules: Mapping[str, Rule]) -> None:
     """Raise ValueError for the first parameter that breaks its rule."""
     for name, (words, test) in rules.items():

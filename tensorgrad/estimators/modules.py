@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state, column_or_1d
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.multiclass import check_classification_targets, unique_labels
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .. import data, nn
@@ -16,11 +18,22 @@ from ..engine.modes import no_grad
 from ..engine.typing import Array
 from ..nn import Module
 from ..optim import Adam
-from ..training import fit
+from ..optim.base import arguments
+from ..training import EarlyStopping, fit
 from ..training.metrics import as_array
-from .checks import Rule, integer, require_parameters
+from .checks import (
+    CLASS_WEIGHT,
+    Rule,
+    dense,
+    either,
+    integer,
+    number,
+    require_parameters,
+    sample_weights,
+    with_class_weights,
+)
 
-_DTYPES = np.float64, np.float32
+_SAMPLES: dict[str, Any] = {"accept_sparse": ["csr", "csc"], "dtype": (np.float64, np.float32)}
 _FUNCTION: Rule = "None or a function", lambda x: x is None or callable(x)
 
 
@@ -31,8 +44,14 @@ class _Net(BaseEstimator):  # type: ignore[misc]
         "module": ("None, a tg.nn.Module, or a function that makes one", _FUNCTION[1]),
         "loss": _FUNCTION,
         "optimizer": _FUNCTION,
+        "lr": either(("None", lambda x: x is None), number("above 0", lambda x: x > 0)),
         "batch_size": integer(1),
         "max_iter": integer(1),
+        "early_stopping": (
+            "True, False, a number of epochs, or a tg.EarlyStopping",
+            lambda x: isinstance(x, (bool, EarlyStopping)) or integer(1)[1](x),
+        ),
+        "validation_fraction": number("between 0 and 1", lambda x: 0 < x < 1),
     }
 
     def __init__(
@@ -41,38 +60,60 @@ class _Net(BaseEstimator):  # type: ignore[misc]
         loss: Any = None,
         optimizer: Any = None,
         *,
+        lr: float | None = None,
         batch_size: int = 100,
         max_iter: int = 50,
         shuffle: bool = True,
         random_state: Any = None,
         verbose: bool = False,
+        warm_start: bool = False,
+        early_stopping: bool | int | EarlyStopping = False,
+        validation_fraction: float = 0.1,
+        callbacks: Sequence[Any] = (),
     ) -> None:
-        self.module = module
-        self.loss = loss
-        self.optimizer = optimizer
-        self.batch_size = batch_size
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.verbose = verbose
+        self.__dict__.update(arguments(locals()))
 
-    def _train(self, x: Array, y: Array, n_outputs: int, loss: Any) -> None:
-        seed = check_random_state(self.random_state).randint(1 << 31)
-        rng = np.random.default_rng(seed)
-        module = self._made(x.shape[1], n_outputs, rng).astype(x.dtype)
-        optimizer = (self.optimizer or Adam)(module.parameters())
-        batches = data.batches(
-            (x, y), min(int(self.batch_size), len(x)), shuffle=bool(self.shuffle), rng=rng
-        )
+    def _train(
+        self, x: Array, y: Array, n_outputs: int, loss: Any, weight: Array | None, once: bool
+    ) -> None:
+        """Train from the start or, in a warm start or for one epoch, from where it is."""
+        goes_on = hasattr(self, "module_") and (once or self.warm_start)
+        if not goes_on:
+            random = check_random_state(self.random_state)
+            self._rng = np.random.default_rng(random.randint(1 << 31))
+            self.module_ = self._made(x.shape[1], n_outputs, self._rng).astype(x.dtype)
+            rate = {} if self.lr is None else {"lr": self.lr}
+            self.optimizer_ = (self.optimizer or Adam)(self.module_.parameters(), **rate)
+        arrays, held_out = [a for a in (x, y, weight) if a is not None], None
+        if self.early_stopping and not once:
+            parts = train_test_split(
+                *arrays,
+                test_size=self.validation_fraction,
+                random_state=check_random_state(self.random_state),
+                stratify=y if y.ndim == 1 else None,
+            )
+            arrays, held_out = parts[::2], self._batches(parts[1::2], shuffle=False)
+        model, loss_of = self.module_.train(), self.loss or loss
+        if weight is not None:
+            model, loss_of = _WithTargets(self.module_), _Weighted(loss_of)
+        stopping: Any = EarlyStopping() if self.early_stopping is True else self.early_stopping
         self.history_ = fit(
-            module,
-            self.loss or loss,
-            batches,
-            optimizer=optimizer,
-            epochs=int(self.max_iter),
+            model,
+            loss_of,
+            self._batches(arrays, shuffle=bool(self.shuffle)),
+            optimizer=self.optimizer_,
+            epochs=1 if once else int(self.max_iter),
+            validation=held_out,
+            early_stopping=stopping if held_out else None,
+            callbacks=self.callbacks,
             progress=bool(self.verbose),
         )
-        self.module_, self.n_iter_ = module.eval(), len(self.history_["loss"])
+        self.module_.eval()
+        self.n_iter_ = len(self.history_["loss"])
+
+    def _batches(self, arrays: Sequence[Array], shuffle: bool) -> Any:
+        size = min(int(self.batch_size), len(arrays[0]))
+        return data.batches(tuple(arrays), size, shuffle=shuffle, rng=self._rng)
 
     def _made(self, n_features: int, n_outputs: int, rng: np.random.Generator) -> Module:
         """The module that is trained, which nobody else has."""
@@ -92,9 +133,40 @@ class _Net(BaseEstimator):  # type: ignore[misc]
 
     def _outputs(self, x: Any) -> Array:
         check_is_fitted(self)
-        x = validate_data(self, x, dtype=_DTYPES, reset=False)
+        x = dense(validate_data(self, x, **_SAMPLES, reset=False))
         with no_grad():
             return np.asarray(as_array(self.module_(x.astype(self._dtype, copy=False))))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+
+class _WithTargets(Module):
+    """A module whose output comes with the targets, so that the loss gets both, and weights."""
+
+    def __init__(self, module: Module) -> None:
+        self.module = module
+
+    def __call__(self, x: Any, y: Any) -> tuple[Any, Any]:
+        return self.module(x), y
+
+
+class _Weighted:
+    """The mean of a loss over samples with weights."""
+
+    def __init__(self, loss: Any) -> None:
+        self._loss = loss
+
+    def __call__(self, output: tuple[Any, Any], weight: Any) -> Any:
+        try:
+            losses = self._loss(*output, reduction="none")
+        except TypeError as error:
+            error.add_note("sample_weight and class_weight need a loss that takes reduction='none'")
+            raise
+        losses = np.mean(np.reshape(losses, (len(weight), -1)), axis=1)
+        return np.sum(weight * losses) / np.sum(weight)
 
 
 class NetClassifier(ClassifierMixin, _Net):  # type: ignore[misc]
@@ -105,12 +177,19 @@ class NetClassifier(ClassifierMixin, _Net):  # type: ignore[misc]
       100 units. It takes samples of shape (n, features) and returns a score for each class.
     - `loss`: a function of scores and class indices, by default `tg.nn.cross_entropy`.
     - `optimizer`: a function of the parameters, by default `tg.optim.Adam`; with options, such as
-      `functools.partial(tg.optim.SGD, lr=0.1)`.
+      `functools.partial(tg.optim.SGD, momentum=0.9)`. It gets `lr`, the learning rate, if that is
+      not None: so a search can try several.
     - `batch_size` samples take a step, in `max_iter` epochs. With `shuffle`, each has an order of
       its own. `random_state` seeds it and the initial weights. With `verbose`, progress is shown.
+    - With `early_stopping`, `validation_fraction` of the samples are held out, and `fit` stops and
+      restores the best weights as `tg.fit` does; True stands for `tg.EarlyStopping()`. `callbacks`
+      are those of `tg.fit`. With `warm_start`, `fit` goes on with the module and the optimizer.
+    - `class_weight`: "balanced", or a dict of weights by class. It and `sample_weight` need a loss
+      that takes `reduction="none"`, as those of `tg.nn` do. Sparse samples become dense.
 
-    After `fit`, `module_` is the trained module in evaluation mode, `history_` what `tg.fit`
-    returned, and `classes_` has the labels, which are numbers or strings. Probabilities are the
+    After `fit`, `module_` is the trained module in evaluation mode, `optimizer_` its optimizer,
+    `history_` what `tg.fit` returned, and `classes_` has the labels, which are numbers or strings.
+    Probabilities are the
     softmax of the scores. Raises ValueError for wrong parameters, AnomalyError if the training
     diverges.
 
@@ -121,14 +200,61 @@ class NetClassifier(ClassifierMixin, _Net):  # type: ignore[misc]
     True
     """
 
-    def fit(self, X: Any, y: Any) -> NetClassifier:  # noqa: N803
+    _rules: ClassVar[dict[str, Rule]] = {**_Net._rules, "class_weight": CLASS_WEIGHT}
+
+    def __init__(
+        self,
+        module: Any = None,
+        loss: Any = None,
+        optimizer: Any = None,
+        *,
+        lr: float | None = None,
+        batch_size: int = 100,
+        max_iter: int = 50,
+        shuffle: bool = True,
+        random_state: Any = None,
+        verbose: bool = False,
+        warm_start: bool = False,
+        early_stopping: bool | int | EarlyStopping = False,
+        validation_fraction: float = 0.1,
+        callbacks: Sequence[Any] = (),
+        class_weight: Any = None,
+    ) -> None:
+        self.__dict__.update(arguments(locals()))
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> NetClassifier:  # noqa: N803
         """Fit to samples `X` of shape (n, features), and labels of shape (n,)."""
+        return self._fit(X, y, sample_weight, None, once=False)
+
+    def partial_fit(
+        self,
+        X: Any,  # noqa: N803
+        y: Any,
+        classes: Any = None,
+        sample_weight: Any = None,
+    ) -> NetClassifier:
+        """Go through the samples once. The first call needs all `classes`."""
+        if not hasattr(self, "module_") and classes is None:
+            raise ValueError("NetClassifier: the first call of partial_fit needs all classes")
+        return self._fit(X, y, sample_weight, classes, once=True)
+
+    def _fit(self, x: Any, y: Any, weight: Any, classes: Any, once: bool) -> NetClassifier:
         require_parameters(self, self._rules)
-        x, y = validate_data(self, X, y, dtype=_DTYPES)
+        goes_on = hasattr(self, "module_") and (once or self.warm_start)
+        x, y = validate_data(self, x, y, **_SAMPLES, reset=not goes_on)
         check_classification_targets(y)
+        if not goes_on:
+            self.classes_: Array = unique_labels(y if classes is None else classes)
+        unknown = np.setdiff1d(y, self.classes_)
+        if len(unknown):
+            raise ValueError(
+                f"NetClassifier: y has the classes {unknown}, which are not among {self.classes_}"
+            )
+        weight = sample_weights(self, weight, x)
+        weight = with_class_weights(self.class_weight, y, weight, x.dtype)
         self._dtype = x.dtype
-        self.classes_, indices = np.unique(y, return_inverse=True)
-        self._train(x, indices, len(self.classes_), nn.cross_entropy)
+        indices = np.searchsorted(self.classes_, y)
+        self._train(dense(x), indices, len(self.classes_), nn.cross_entropy, weight, once)
         return self
 
     def predict(self, X: Any) -> Array:  # noqa: N803
@@ -140,6 +266,10 @@ class NetClassifier(ClassifierMixin, _Net):  # type: ignore[misc]
     def predict_proba(self, X: Any) -> Array:  # noqa: N803
         """Return the probabilities of `classes_`, of shape (n, classes)."""
         return np.asarray(nn.softmax(self._outputs(X), -1))
+
+    def predict_log_proba(self, X: Any) -> Array:  # noqa: N803
+        """Return the logarithms of `predict_proba`."""
+        return np.asarray(nn.log_softmax(self._outputs(X), -1))
 
 
 class NetRegressor(RegressorMixin, _Net):  # type: ignore[misc]
@@ -157,15 +287,25 @@ class NetRegressor(RegressorMixin, _Net):  # type: ignore[misc]
     True
     """
 
-    def fit(self, X: Any, y: Any) -> NetRegressor:  # noqa: N803
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> NetRegressor:  # noqa: N803
         """Fit to samples `X` of shape (n, features), and targets of shape (n,) or (n, outputs)."""
+        return self._fit(X, y, sample_weight, once=False)
+
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> NetRegressor:  # noqa: N803
+        """Go through the samples once."""
+        return self._fit(X, y, sample_weight, once=True)
+
+    def _fit(self, x: Any, y: Any, weight: Any, once: bool) -> NetRegressor:
         require_parameters(self, self._rules)
-        x, y = validate_data(self, X, y, dtype=_DTYPES, multi_output=True, y_numeric=True)
+        goes_on = hasattr(self, "module_") and (once or self.warm_start)
+        options = {"multi_output": True, "y_numeric": True, "reset": not goes_on}
+        x, y = validate_data(self, x, y, **_SAMPLES, **options)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
+        weight = sample_weights(self, weight, x)
         self._dtype = x.dtype
         targets = y.reshape(len(y), -1).astype(x.dtype)
-        self._train(x, targets, targets.shape[1], nn.mse_loss)
+        self._train(dense(x), targets, targets.shape[1], nn.mse_loss, weight, once)
         return self
 
     def predict(self, X: Any) -> Array:  # noqa: N803

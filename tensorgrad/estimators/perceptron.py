@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ..compiler import Compiled
 from ..engine.typing import Array
 from ..transforms import value_and_grad
-from .checks import Rule, either, integer, number, one_of, require_parameters
+from .checks import Rule, dense, either, integer, number, one_of, require_parameters
 from .network import ACTIVATIONS, Network
 from .trainers import Kind, Steps, Trainer, borrowed
 
@@ -141,7 +141,7 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
 
         alpha = float(self.alpha)
         compiled = Compiled(value_and_grad(loss), supervisor=Steps(self.max_iter)).function()
-        data = [_dense(x), y] if weight is None else [_dense(x), y, weight]
+        data = [dense(x), y] if weight is None else [dense(x), y, weight]
 
         def value_and_gradient(vector: Array) -> tuple[float, Array]:
             value, gradient = compiled(vector.astype(x.dtype), *data)
@@ -320,11 +320,7 @@ def _gathered(arrays: Sequence[Any], order: Array | None, size: int) -> Iterator
     for first in range(0, n_samples, stride):
         which = slice(first, first + stride)
         rows = which if order is None else order[which]
-        yield [_dense(a[rows]) for a in arrays if a is not None]
-
-
-def _dense(x: Any) -> Array:
-    return np.asarray(x if isinstance(x, np.ndarray) else x.toarray())
+        yield [dense(a[rows]) for a in arrays if a is not None]
 
 
 def _copies(weights: Any) -> tuple[list[Array], list[Array]]:

@@ -13,7 +13,7 @@ from sklearn.utils.multiclass import type_of_target, unique_labels
 
 from ..engine.typing import Array
 from ..optim.base import arguments
-from .checks import Rule, one_of, sample_weights, with_class_weights
+from .checks import CLASS_WEIGHT, Rule, one_of, sample_weights, with_class_weights
 from .perceptron import RULES, Perceptron, is_stochastic
 
 
@@ -41,10 +41,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
 
     _rules: ClassVar[dict[str, Rule]] = {
         **RULES,
-        "class_weight": (
-            "None, 'balanced' or a dict of weights by class",
-            lambda x: x is None or isinstance(x, dict) or x == "balanced",
-        ),
+        "class_weight": CLASS_WEIGHT,
     }
 
     def __init__(
