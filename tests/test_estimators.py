@@ -220,7 +220,7 @@ def test_fits_that_share_a_trainer_do_not_share_weights() -> None:
     assert second.loss_ != first.loss_
     assert clone(first).fit(x, y).loss_curve_ == first.loss_curve_
     kind = Kind(
-        first._network(5), "float64", "adam", ("lr", "betas", "eps"), False, (40, 30), (24, 6)
+        first._network(5), "float64", "adam", ("lr", "betas", "eps"), False, (40, 30), "", (24, 6)
     )
     with borrowed(kind) as one, borrowed(kind) as other:
         assert one is not other

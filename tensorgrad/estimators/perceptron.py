@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -182,6 +183,7 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
             tuple(name for name, value in options.items() if value),
             weight is not None,
             (batch_size, n_samples % batch_size),
+            os.environ.get("TENSORGRAD_BACKEND", ""),
             (n_samples // batch_size * self.max_iter, self.max_iter),
         )
         with borrowed(kind) as trainer:

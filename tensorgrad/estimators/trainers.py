@@ -89,6 +89,7 @@ class Kind(NamedTuple):
     options: tuple[str, ...]  # of the solver, those that are not zero
     is_weighted: bool
     batch_sizes: tuple[int, int]  # of an epoch: the usual one and the last one
+    backend: str  # what the environment asks for
     steps: tuple[int, int]  # in all epochs: with the usual batch, with the last one
 
 
