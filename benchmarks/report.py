@@ -314,6 +314,12 @@ PARTS: dict[str, Callable[[Results], str]] = {
             "torchdiffeq": "torchdiffeq",
         },
     ),
+    "estimators": _over(
+        "estimators",
+        "fit, all epochs",
+        "tensorgrad",
+        {"NumPy alone": "NumPy alone", "scikit-learn": "scikit-learn"},
+    ),
     "scalar": scalar,
     "scalar_ratio": scalar_ratio,
     "small_pytorch": _ratio(SMALL, "PyTorch"),
