@@ -30,7 +30,7 @@ LAYERS = [
     {"control_flow", "mapping"},
     {"gradcheck", "nn", "array_api", "optim", "compiler", "scipy", "solvers"},
     {"viz"},
-    {"training", "support"},
+    {"training", "support", "parallel"},
     {"__init__", "estimators", "playground"},
     {"tour"},
     {"__main__", "examples"},
