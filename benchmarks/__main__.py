@@ -33,6 +33,7 @@ BENCHMARKS = {
     "compile": "how long compiling takes, for small and long programs, beside the calls themselves",
     "solvers": "the gradient of a fit of a differential equation, and in other libraries",
     "estimators": "fits of a classifier and a regressor, and by scikit-learn",
+    "parallel": "training by two processes, and a model of what more would do",
     "memory": "a long chain of operations, memory during a long training, and peak memory",
 }
 
