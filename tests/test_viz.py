@@ -376,6 +376,17 @@ def test_a_decision_boundary_lies_where_the_model_changes_its_mind(axes: Any, ou
         assert np.allclose(border[:, 0], 0, atol=0.15)
 
 
+def test_a_boundary_of_two_classes_is_smooth_and_scores_may_be_infinite(axes: Any) -> None:
+    x, y = np.array([[-1.0, 0.0], [1.0, 0.0]]), np.array([0, 1])
+    viz.decision_boundary(lambda p: p[:, 0] + 0.3 * p[:, 1], x, y, ax=axes, steps=20)
+    line = axes.collections[-3].get_paths()[0].vertices
+    assert np.allclose(line @ [1, 0.3], 0, atol=1e-9)  # on the line, not only near it
+    axes.clear()
+    with np.errstate(divide="ignore"):
+        viz.decision_boundary(lambda p: 1 / np.trunc(p[:, 0]), x, y, ax=axes, steps=20)
+    assert texts_of(axes)
+
+
 def test_a_decision_boundary_refuses_other_shapes(axes: Any) -> None:
     with pytest.raises(ValueError, match=r"x of shape \(3, 3\) and y of shape \(3,\)"):
         viz.decision_boundary(lambda x: x, np.ones((3, 3)), np.ones(3), ax=axes)

@@ -148,7 +148,7 @@ def draw_stages(
     trained = net.state_dict()
     for axes, (step, state) in zip(figure.subplots(2, 2).flat, stages.items()):
         net.load_state_dict(state)
-        viz.decision_boundary(net, points, classes, ax=axes, steps=200)
+        viz.decision_boundary(net, points, classes, ax=axes)
         axes.set(title=f"after {step} steps")
     net.load_state_dict(trained)
 

@@ -76,16 +76,16 @@ def decision_boundary(model: Any, x: Any, y: Any, *, ax: Any = None, steps: int 
     margin = 0.1 * np.where(high > low, high - low, 1)
     across, up = np.linspace(low - margin, high + margin, steps).T
     points = np.stack(np.meshgrid(across, up), axis=-1).reshape(-1, 2)
-    predicted = _predicted(model, points, len(classes)).reshape(steps, steps)
+    surface, edges = _surface(model, points, len(classes))
+    surface = surface.reshape(steps, steps)
     ax = _axes(ax, "decision_boundary")
-    edges = np.arange(max(len(classes), 2) + 1) - 0.5
     colors = [COLORS[i % len(COLORS)] for i in range(len(edges) - 1)]
     hatches = [HATCHES[i % len(HATCHES)] for i in range(len(edges) - 1)]
-    ax.contourf(across, up, predicted, edges, colors=colors, alpha=0.2)
-    filled = ax.contourf(across, up, predicted, edges, colors="none", hatches=hatches)
+    ax.contourf(across, up, surface, edges, colors=colors, alpha=0.2)
+    filled = ax.contourf(across, up, surface, edges, colors="none", hatches=hatches)
     filled.set_edgecolor("#00000030")
-    if predicted.min() < predicted.max():
-        ax.contour(across, up, predicted, edges[1:-1], colors="black", linewidths=1)
+    if any(surface.min() < edge < surface.max() for edge in edges[1:-1]):
+        ax.contour(across, up, surface, edges[1:-1], colors="black", linewidths=1)
     for i, name in enumerate(classes):
         of_class = x[numbers == i].T
         style = {"marker": MARKERS[i % len(MARKERS)], "color": COLORS[i % len(COLORS)]}
@@ -97,8 +97,12 @@ def decision_boundary(model: Any, x: Any, y: Any, *, ax: Any = None, steps: int 
     return ax
 
 
-def _predicted(model: Any, points: Any, count: int) -> Any:
-    """The number of the class that the model predicts for each point."""
+def _surface(model: Any, points: Any, count: int) -> tuple[Any, list[float]]:
+    """What is drawn of each point, and the edges between classes.
+
+    Of two classes, it is the difference of their scores, whose edge is 0; of more, the class's
+    number.
+    """
     with no_grad():
         if isinstance(model, Module):
             training = [module for module in model.modules() if module.training]
@@ -113,10 +117,14 @@ def _predicted(model: Any, points: Any, count: int) -> Any:
         else:
             scores = model(points)
     scores = np.asarray(getattr(scores, "data", scores) if isinstance(scores, Tensor) else scores)
-    if scores.shape in [(len(points),), (len(points), 1)] and count <= 2:
-        return (scores.ravel() > 0).astype(int)
     if scores.shape == (len(points), max(count, 2)):
-        return scores.argmax(axis=1)
+        if count > 2:
+            return scores.argmax(axis=1), [i - 0.5 for i in range(count + 1)]
+        scores = scores[:, 1] - scores[:, 0]
+    if scores.shape in [(len(points),), (len(points), 1)] and count <= 2:
+        scores = np.nan_to_num(scores.ravel(), posinf=1e300, neginf=-1e300)
+        largest = 1 + 2 * float(np.abs(scores).max())
+        return scores, [-largest, 0.0, largest]
     raise ValueError(
         f"decision_boundary: for {count} classes, the model returned shape {scores.shape} for "
         f"{len(points):,} points: it should return a score of each class, or for two classes one"

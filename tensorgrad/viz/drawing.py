@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ..errors import optional
+from ..tables import cut
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-WIDTH = 80  # columns of the plain form
 FEW = 6  # elements: the values of larger arrays are not shown
 GET_DOT = "the program `dot` is missing: install Graphviz from https://graphviz.org/download"
 
@@ -151,7 +151,7 @@ class Graph:
 
     def __str__(self) -> str:
         """A tree, from the output down to the inputs, of at most 80 columns."""
-        return "\n".join(_cut(line) for line in self._tree())
+        return cut("\n".join(self._tree()))
 
     __repr__ = __str__
 
@@ -170,7 +170,3 @@ class Graph:
                 (parent, rest + ("└ " if i == last else "├ "), rest + ("  " if i == last else "│ "))
                 for i, parent in enumerate(box.parents)
             ]
-
-
-def _cut(line: str) -> str:
-    return line if len(line) <= WIDTH else line[: WIDTH - 1] + "…"

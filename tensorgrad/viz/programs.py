@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from ..compiler.ir import Call, Program
 from ..compiler.printing import Names
-from .drawing import WIDTH
+from ..tables import cut
 
 
 class Line(NamedTuple):
@@ -45,7 +45,7 @@ class Stages:
             text.append(f"{column.name}: {len(column.lines)} calls")
             text += [f"  - {line}" for line in column.gone]
             text += [f"  + {line.text}" for line in column.lines if line.mark]
-        return "\n".join(line if len(line) <= WIDTH else line[: WIDTH - 1] + "…" for line in text)
+        return cut("\n".join(text))
 
     __repr__ = __str__
 
