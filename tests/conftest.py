@@ -1,9 +1,11 @@
-"""How hard hypothesis tries: `--hypothesis-profile=thorough` for a long search; and a fixture."""
+"""How hard hypothesis tries: `--hypothesis-profile=thorough` for a long search; and fixtures."""
 
 import gc
 import os
+import shutil
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -28,3 +30,21 @@ def no_collector() -> Iterator[None]:
     gc.disable()
     yield
     gc.enable()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A headless Chromium, where it, its driver and selenium are installed."""
+    webdriver = pytest.importorskip("selenium.webdriver")
+    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if program is None or driver is None:
+        pytest.skip("needs chromium and chromedriver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    for option in "--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1280,900":
+        options.add_argument(option)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    service = pytest.importorskip("selenium.webdriver.chrome.service").Service(driver)
+    page = webdriver.Chrome(options=options, service=service)
+    yield page
+    page.quit()

@@ -194,6 +194,23 @@ def test_a_page_gathers_the_pictures(run: Call, tmp_path: Path) -> None:
     assert sorted(drawn) == sorted(path.read_text("utf-8") for path in tmp_path.glob("*.svg"))
 
 
+def test_the_page_can_be_seen_and_read_out(browser: Any, run: Call, tmp_path: Path) -> None:
+    for module in "matplotlib", "graphviz":
+        pytest.importorskip(module)
+    axe = pytest.importorskip("axe_selenium_python").Axe
+    run("--quick", "--out", str(tmp_path))
+    browser.get((tmp_path / "index.html").as_uri())
+    sizes = "return [...document.images].map(image => [image.naturalWidth, image.clientWidth])"
+    shown = browser.execute_script(sizes)
+    assert len(shown) >= 3
+    assert all(natural > 0 and width > 50 for natural, width in shown)
+    checker = axe(browser)
+    checker.inject()
+    found = checker.run()["violations"]
+    assert [v["id"] for v in found if v["impact"] in ("serious", "critical")] == []
+    assert [e for e in browser.get_log("browser") if e["level"] == "SEVERE"] == []
+
+
 def test_a_folder_that_cannot_be_written_is_known_before_the_work(
     run: Call, tmp_path: Path
 ) -> None:

@@ -5,7 +5,6 @@ import dataclasses
 import http.client
 import io
 import json
-import shutil
 import socket
 import subprocess
 import sys
@@ -341,23 +340,6 @@ def test_a_taken_port_and_a_missing_library_are_named(
 
 
 # -- the page
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    webdriver = pytest.importorskip("selenium.webdriver")
-    program_, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if program_ is None or driver is None:
-        pytest.skip("needs chromium and chromedriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = program_
-    for option in "--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1280,900":
-        options.add_argument(option)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = pytest.importorskip("selenium.webdriver.chrome.service").Service(driver)
-    page = webdriver.Chrome(options=options, service=service)
-    yield page
-    page.quit()
 
 
 NOTHING = "\N{EN DASH}"  # stands for a number that is not known
