@@ -31,7 +31,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 
 import tensorgrad as tg
 from tensorgrad.estimators import MLPClassifier, MLPRegressor, NetClassifier, NetRegressor
-from tensorgrad.estimators.trainers import Kind, borrowed
+from tensorgrad.estimators.trainers import Kind, Trainer, borrowed
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -219,13 +219,45 @@ def test_fits_that_share_a_trainer_do_not_share_weights() -> None:
     assert all(map(np.array_equal, before, first.coefs_))
     assert second.loss_ != first.loss_
     assert clone(first).fit(x, y).loss_curve_ == first.loss_curve_
-    kind = Kind(
-        first._network(5), "float64", "adam", ("lr", "betas", "eps"), False, (40, 30), "", (24, 6)
-    )
+    kind = Kind(first._network(5), "float64", "adam", ("lr", "betas", "eps"), "")
     with borrowed(kind) as one, borrowed(kind) as other:
         assert one is not other
     with borrowed(kind) as again:
         assert again is other or again is one
+
+
+def test_streams_of_any_batches_compile_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = _data()
+    y = _targets("binary", y)
+    theirs, ours = _pair("binary", batch_size="auto", hidden_layer_sizes=(9,))
+    made: list[Any] = []
+    compile_one = Trainer._compile
+    monkeypatch.setattr(Trainer, "_compile", lambda *args: made.append(args) or compile_one(*args))
+    for n in (1, 5, 7, 30, 31, 32, 33, 60, 64, 6):
+        theirs.partial_fit(x[:n], y[:n], classes=[-3, 7])
+        ours.partial_fit(x[:n], y[:n], classes=[-3, 7])
+    _require_same(theirs, ours, x)
+    assert len(made) == 4  # for 1, 8, 32 and 64 samples
+
+
+def test_batches_without_weight_change_nothing() -> None:
+    x, y = _data()
+    weight = np.where(np.arange(150) < 40, 0.0, 1.0)
+    part = slice(40, None)
+    for kind in ("multiclass", "several numbers"):
+        target = _targets(kind, y)
+        ours = _pair(kind, solver="sgd", momentum=0, shuffle=False)[1]
+        whole = clone(ours).fit(x, target, weight)
+        expected = clone(ours).fit(x[part], target[part])
+        for found, other in zip(whole.coefs_, expected.coefs_):
+            np.testing.assert_allclose(found, other, rtol=1e-9)
+
+
+def test_large_epochs_are_gathered_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = _data()
+    ours = _pair("numbers")[1].fit(x, y[:, 0])
+    monkeypatch.setattr("tensorgrad.estimators.batches.AT_ONCE", 250)  # 50 samples: a batch
+    np.testing.assert_array_equal(clone(ours).fit(x, y[:, 0]).coefs_[0], ours.coefs_[0])
 
 
 def test_callers_of_verbose_fits_see_the_progress(capsys: pytest.CaptureFixture[str]) -> None:

@@ -56,18 +56,16 @@ class Network(NamedTuple):
         return np.asarray(OUTPUTS[self.output](self.scores(coefs, intercepts, x)))
 
     def losses(
-        self, coefs: Weights, intercepts: Weights, alpha: Any, x: Any, y: Any, weight: Any = None
+        self, coefs: Weights, intercepts: Weights, x: Any, y: Any, share: Any, decay: Any
     ) -> tuple[Any, Any]:
         """The loss to minimize, and the one that loss curves show.
 
-        It is a mean over the samples, or a mean with weights, of the sum over the outputs. Half of
-        the squared coefs, times `alpha`, is added to the sum over the samples. Loss curves show the
-        mean over the outputs of a squared error, as those of scikit-learn do.
+        It is a mean over the samples, each with its `share`, of the sum over the outputs, and half
+        of the squared coefs times `decay`. Loss curves show the mean over the outputs of a squared
+        error, as those of scikit-learn do.
         """
-        losses = self._losses(self.scores(coefs, intercepts, x), y)
-        total = len(losses) if weight is None else np.sum(weight)
-        data = np.sum(losses if weight is None else weight * losses) / total
-        penalty = 0.5 * alpha * sum(np.vdot(w, w) for w in coefs) / total
+        data = share @ self._losses(self.scores(coefs, intercepts, x), y)
+        penalty = 0.5 * decay * sum(np.vdot(w, w) for w in coefs)
         shown = data / self.units[-1] if self.output == "identity" else data
         return data + penalty, shown + penalty
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any, ClassVar
 
@@ -13,12 +12,13 @@ from scipy.optimize import minimize
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state, column_or_1d, shuffle
+from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..compiler import Compiled
 from ..engine.typing import Array
 from ..transforms import value_and_grad
+from .batches import Batches
 from .checks import Rule, dense, either, integer, number, one_of, require_parameters
 from .network import ACTIVATIONS, Network
 from .trainers import Kind, Steps, Trainer, borrowed
@@ -58,7 +58,7 @@ _SAMPLES: dict[str, Any] = {  # what they may be
     "dtype": (np.float64, np.float32),
 }
 SMALLEST_RATE = 1e-6  # at which an adaptive learning rate ends the training
-DENSE = 1 << 22  # numbers of samples that are gathered at once
+BATCH = 200  # samples in a batch, unless the user says otherwise
 
 
 def is_stochastic(estimator: Any) -> bool:
@@ -82,13 +82,17 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
             raise ValueError("partial_fit does not support early_stopping=True")
         first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         x, y, weight = self._validated(x, y, weight, incremental, first)
+        if weight is None:
+            weight = np.ones(x.shape[0], x.dtype)
         self.n_outputs_ = y.shape[1]
         self._random_state = check_random_state(self.random_state)
         if first:
             self._initialize(x.shape[1], x.dtype)
+        self._require_units(self._network(x.shape[1]).units)
         if self.solver == "lbfgs":
             self._fit_lbfgs(x, self._targets(y, x.dtype), weight)
         else:
+            self._start_records(first)
             self._fit_stochastic(x, y, weight, incremental)
         if not all(np.isfinite(w).all() for w in chain(self.coefs_, self.intercepts_)):
             raise ValueError(
@@ -97,14 +101,29 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
             )
 
     def _initialize(self, n_features: int, dtype: Any) -> None:
-        """Set all attributes of a training that begins."""
+        """Draw weights, and set the attributes of a training that begins."""
         self.out_activation_ = self._output_activation()
-        self.n_iter_ = self.t_ = self._no_improvement_count = 0
+        self.n_iter_ = self.t_ = 0
         self.coefs_, self.intercepts_ = self._network(n_features).initial(self._random_state, dtype)
         self.n_layers_ = len(self.coefs_) + 1
-        if self.solver != "lbfgs":
-            stops = self.early_stopping
+
+    def _require_units(self, units: tuple[int, ...]) -> None:
+        known = (len(self.coefs_[0]), *map(len, self.intercepts_))
+        if units != known:
+            raise ValueError(
+                f"{type(self).__name__}: the network has layers of {known} units, but "
+                f"hidden_layer_sizes and the data ask for {units}: to train another network, use "
+                "clone(estimator) of scikit-learn, or warm_start=False"
+            )
+
+    def _start_records(self, first: bool) -> None:
+        """Begin the records of epochs, where a training has none, or none of this kind."""
+        stops = self.early_stopping
+        begins = first or not hasattr(self, "loss_curve_")
+        if begins:
             self.loss_curve_: list[float] = []
+        if begins or stops != (self.best_loss_ is None):  # early_stopping may have been changed
+            self._no_improvement_count = 0
             self.validation_scores_: Any = [] if stops else None
             self.best_validation_score_: Any = -np.inf if stops else None
             self.best_loss_: Any = None if stops else np.inf
@@ -118,6 +137,7 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
     def _samples_and_targets(self, x: Any, y: Any, first: bool, **options: Any) -> tuple[Any, Any]:
         """The samples and the targets as scikit-learn checks them; a column is a vector."""
         x, y = validate_data(self, x, y, **_SAMPLES, multi_output=True, reset=first, **options)
+        x = x if first else x.astype(self.coefs_[0].dtype, copy=False)
         return x, column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
 
     def _outputs(self, x: Any) -> Array:
@@ -128,7 +148,7 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
 
     # -- lbfgs
 
-    def _fit_lbfgs(self, x: Any, y: Array, weight: Array | None) -> None:
+    def _fit_lbfgs(self, x: Any, y: Array, weight: Array) -> None:
         network = self._network(x.shape[1])
         start = [*self.coefs_, *self.intercepts_]
         ends = np.cumsum([w.size for w in start])[:-1]
@@ -137,12 +157,12 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
             parts = [part.reshape(w.shape) for part, w in zip(np.split(vector, ends), start)]
             return parts[: len(self.coefs_)], parts[len(self.coefs_) :]
 
-        def loss(vector: Any, *data: Any) -> Any:
-            return network.losses(*weights(vector), alpha, *data)[0]
+        def loss(vector: Any, x: Any, y: Any, share: Any) -> Any:
+            return network.losses(*weights(vector), x, y, share, decay)[0]
 
-        alpha = float(self.alpha)
+        total = np.sum(weight)
+        data, decay = (dense(x), y, weight / total), float(self.alpha / total)
         compiled = Compiled(value_and_grad(loss), supervisor=Steps(self.max_iter)).function()
-        data = [dense(x), y] if weight is None else [dense(x), y, weight]
 
         def value_and_gradient(vector: Array) -> tuple[float, Array]:
             value, gradient = compiled(vector.astype(x.dtype), *data)
@@ -169,31 +189,28 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
 
     # -- sgd and adam
 
-    def _fit_stochastic(self, x: Any, y: Array, weight: Array | None, incremental: bool) -> None:
-        arrays, validation = [x, y, weight], None
+    def _fit_stochastic(self, x: Any, y: Array, weight: Array, incremental: bool) -> None:
+        validation = None
         if self.early_stopping:
-            arrays, validation = self._split(x, y, weight)
-        n_samples, batch_size = arrays[0].shape[0], self._batch_size(arrays[0].shape[0])
-        arrays[1] = self._targets(arrays[1], x.dtype)
+            (x, y, weight), validation = self._split(x, y, weight)
         options = self._solver_options()
         kind = Kind(
             self._network(x.shape[1]),
             x.dtype.name,
             self.solver,
             tuple(name for name, value in options.items() if value),
-            weight is not None,
-            (batch_size, n_samples % batch_size),
             os.environ.get("TENSORGRAD_BACKEND", ""),
-            (n_samples // batch_size * self.max_iter, self.max_iter),
         )
+        size = self._batch_size(len(weight), incremental)
+        batches = Batches(x, self._targets(y, x.dtype), weight, size, float(self.alpha))
         with borrowed(kind) as trainer:
-            trainer.start(self.coefs_, self.intercepts_, self.alpha)
+            trainer.start(self.coefs_, self.intercepts_)
             solver, state = self._optimizer_state
             state = state if incremental and solver == self.solver else None
             trainer.start_optimizer(state, options)
             self.coefs_, self.intercepts_ = trainer.weights
             try:
-                self._run_epochs(trainer, arrays, validation, batch_size, incremental)
+                self._run_epochs(trainer, batches, len(weight), validation, incremental)
             except KeyboardInterrupt:
                 warnings.warn("Training interrupted by user.", stacklevel=4)
             finally:
@@ -201,34 +218,33 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
                 self.coefs_, self.intercepts_ = _copies(best)
                 self._optimizer_state = self.solver, trainer.optimizer.state_dict()
 
-    def _split(self, x: Any, y: Array, weight: Array | None) -> tuple[list[Any], list[Any]]:
+    def _split(self, x: Any, y: Array, weight: Array) -> tuple[list[Any], list[Any]]:
         """The data to train with, and that to validate with."""
-        arrays = [x, y] if weight is None else [x, y, weight]
         parts = train_test_split(
-            *arrays,
+            x,
+            y,
+            weight,
             random_state=self._random_state,
             test_size=self.validation_fraction,
             stratify=self._strata(y),
         )
-        train, validation = parts[::2], parts[1::2]
-        if validation[0].shape[0] < 2:
+        if len(parts[-1]) < 2:
             raise ValueError(
                 "The validation set is too small. Increase 'validation_fraction' or the size of "
                 "your dataset."
             )
-        absent = [None] if weight is None else []
-        return [*train, *absent], [*validation, *absent]
+        return parts[::2], parts[1::2]
 
-    def _batch_size(self, n_samples: int) -> int:
-        if self.batch_size == "auto":
-            return min(200, n_samples)
-        if self.batch_size > n_samples:
+    def _batch_size(self, n_samples: int, incremental: bool) -> int:
+        """The size of batches: in `fit`, one batch of all samples is not filled up."""
+        size = BATCH if self.batch_size == "auto" else int(self.batch_size)
+        if size > n_samples and self.batch_size != "auto":
             warnings.warn(
-                f"{type(self).__name__}: batch_size={self.batch_size} is clipped to the number of "
-                f"samples, {n_samples}",
+                f"{type(self).__name__}: batch_size={size} is clipped to the number of samples, "
+                f"{n_samples}",
                 stacklevel=5,
             )
-        return min(int(self.batch_size), n_samples)
+        return size if incremental else min(size, n_samples)
 
     def _solver_options(self) -> dict[str, Any]:
         if self.solver == "adam":
@@ -238,19 +254,18 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
         return {"lr": self.learning_rate_init, "momentum": self.momentum, "nesterov": nesterov}
 
     def _run_epochs(
-        self, trainer: Trainer, arrays: Sequence[Any], validation: Any, size: int, once: bool
+        self, trainer: Trainer, batches: Batches, n_samples: int, validation: Any, once: bool
     ) -> None:
-        n_samples = arrays[0].shape[0]
         order = np.arange(n_samples)
         options = trainer.optimizer.param_groups[0]
         self.n_iter_ = 0
         for _ in range(self.max_iter):
             if self.shuffle:
-                order = shuffle(order, random_state=self._random_state)
+                order = order[self._random_state.permutation(n_samples)]
             total = 0.0
-            for part in _gathered(arrays, order if self.shuffle else None, size):
-                counts = np.minimum(size, len(part[0]) - np.arange(0, len(part[0]), size))
-                total += float(np.dot(trainer.run(part, size), counts))
+            for part, arrays in batches.epoch(order):
+                steps = self.max_iter * (1 if once else part.batches)
+                total += float(np.dot(trainer.run(arrays, steps), part.counts))
             self.n_iter_ += 1
             self.t_ += n_samples
             self.loss_ = total / n_samples
@@ -313,16 +328,6 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
-
-
-def _gathered(arrays: Sequence[Any], order: Array | None, size: int) -> Iterator[list[Array]]:
-    """The samples in an order, dense, many whole batches at once."""
-    n_samples, n_features = arrays[0].shape
-    stride = size * max(1, DENSE // (size * n_features))
-    for first in range(0, n_samples, stride):
-        which = slice(first, first + stride)
-        rows = which if order is None else order[which]
-        yield [dense(a[rows]) for a in arrays if a is not None]
 
 
 def _copies(weights: Any) -> tuple[list[Array], list[Array]]:

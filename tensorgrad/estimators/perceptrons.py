@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import ClassifierMixin, RegressorMixin
-from sklearn.metrics import accuracy_score, r2_score
+from sklearn.metrics import r2_score
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import type_of_target, unique_labels
@@ -165,9 +165,12 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
     def _strata(self, y: Array) -> Array | None:
         return y if self.n_outputs_ == 1 else None
 
-    def _score_of(self, outputs: Array, y: Array, weight: Array | None) -> float:
-        truth = self._label_binarizer.inverse_transform(y.astype(int))
-        return float(accuracy_score(truth, self._labels(outputs), sample_weight=weight))
+    def _score_of(self, outputs: Array, y: Array, weight: Array) -> float:
+        if self.out_activation_ == "softmax":
+            right = np.argmax(outputs, axis=1) == np.argmax(y, axis=1)
+        else:
+            right = np.all((outputs > 0.5) == y, axis=1)
+        return float(np.average(right, weights=weight.astype(float)))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -259,7 +262,7 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
     def _strata(self, _y: Array) -> None:
         return None
 
-    def _score_of(self, outputs: Array, y: Array, weight: Array | None) -> float:
+    def _score_of(self, outputs: Array, y: Array, weight: Array) -> float:
         if not np.isfinite(outputs).all():
             return np.nan
         return float(r2_score(y, outputs, sample_weight=weight))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,8 @@ from ..engine.typing import Array
 from ..optim import Adam, Optimizer
 from ..optim.base import Number, Options, Parameters, State, arguments
 from .network import Network
+
+KEPT = 8  # trainers, and compiled steps of each
 
 
 class Momentum(Optimizer):
@@ -81,20 +84,17 @@ class Steps(Supervisor):
 
 
 class Kind(NamedTuple):
-    """What a compiled step depends on."""
+    """What a compiled step depends on, but for the size of its batch."""
 
     network: Network
     dtype: str
     solver: str
     options: tuple[str, ...]  # of the solver, those that are not zero
-    is_weighted: bool
-    batch_sizes: tuple[int, int]  # of an epoch: the usual one and the last one
     backend: str  # what the environment asks for
-    steps: tuple[int, int]  # in all epochs: with the usual batch, with the last one
 
 
 class Trainer:
-    """The weights of a network, an optimizer, and their compiled step."""
+    """The weights of a network, an optimizer, and their compiled steps."""
 
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
@@ -103,28 +103,24 @@ class Trainer:
         tensors = [Tensor(np.zeros(shape, dtype), requires_grad=True) for shape in shapes]
         half = len(units) - 1
         self._coefs, self._intercepts = tensors[:half], tensors[half:]
-        self._alpha = Tensor(np.zeros((), dtype))
         solver = Momentum if kind.solver == "sgd" else AdamHat
         self.optimizer: Optimizer = solver(tensors)
-        compiled: list[Any] = [
-            Compiled(self._take, supervisor=Steps(steps)).function() for steps in kind.steps
-        ]
-        self._usual, self._last = compiled
+        self._compiled = functools.lru_cache(KEPT)(self._compile)
 
-    def _take(self, x: Any, y: Any, *weight: Any) -> Any:
-        loss, shown = self.kind.network.losses(
-            self._coefs, self._intercepts, self._alpha, x, y, *weight
-        )
+    def _compile(self, _batch_size: int, steps: int) -> Any:
+        return Compiled(self._take, supervisor=Steps(steps)).function()
+
+    def _take(self, *batch: Any) -> Any:
+        loss, shown = self.kind.network.losses(self._coefs, self._intercepts, *batch)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
         return shown
 
-    def start(self, coefs: Sequence[Array], intercepts: Sequence[Array], alpha: float) -> None:
+    def start(self, coefs: Sequence[Array], intercepts: Sequence[Array]) -> None:
         """Take over weights."""
         for tensor, values in zip([*self._coefs, *self._intercepts], [*coefs, *intercepts]):
             tensor.data[...] = values
-        self._alpha.data[...] = alpha
 
     def start_optimizer(self, state: Mapping[str, Any] | None, options: Mapping[str, Any]) -> None:
         """Continue from a state, or begin anew with options."""
@@ -142,20 +138,16 @@ class Trainer:
         """The coefs and intercepts, which steps overwrite."""
         return [w.data for w in self._coefs], [b.data for b in self._intercepts]
 
-    def run(self, arrays: Sequence[Array], batch_size: int) -> list[float]:
-        """Take a step for each batch of samples, in order; return the losses."""
-        n_samples = len(arrays[0])
-        whole = n_samples - n_samples % batch_size
-        losses: list[float] = []
-        if whole:
-            stacked = [a[:whole].reshape(-1, batch_size, *a.shape[1:]) for a in arrays]
-            losses += self._usual.scan(*stacked).tolist()
-        if whole < n_samples:
-            losses.append(self._last(*[a[whole:] for a in arrays]).item())
+    def run(self, batches: Sequence[Array], steps: int) -> Array:
+        """Take a step for each batch, an item of the arrays; return the losses.
+
+        So many steps, with batches of this size, are to come in all.
+        """
+        losses: Array = self._compiled(batches[0].shape[1], steps).scan(*batches)
         return losses
 
 
-_kept: deque[Trainer] = deque(maxlen=8)
+_kept: deque[Trainer] = deque(maxlen=KEPT)
 _lock = threading.Lock()
 
 

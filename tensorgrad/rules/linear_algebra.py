@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from ..engine.arrays import Spec
+from ..engine.arrays import Spec, conjugated
 from ..engine.batched import outer
 from ..engine.custom import differentiable
 from ..engine.dispatch import apply
@@ -204,7 +204,7 @@ def _linalg_vecdot(x1: Any, x2: Any, *, axis: int = -1) -> Any:
 
 @composite(np.vdot)
 def _vdot(a: Any, b: Any) -> Any:
-    return np.inner(np.conjugate(np.ravel(a)), np.ravel(b))
+    return np.inner(conjugated(np.ravel(a)), np.ravel(b))
 
 
 @composite(np.outer)
