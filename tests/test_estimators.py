@@ -190,8 +190,6 @@ def test_class_weights_are_weights_of_samples() -> None:
     assert by_class.loss_curve_ == by_sample.loss_curve_
     balanced = clone(ours).set_params(class_weight="balanced").fit(x, y)
     assert balanced.loss_curve_ != clone(ours).fit(x, y).loss_curve_
-    with pytest.raises(ValueError, match="partial_fit cannot balance"):
-        balanced.partial_fit(x, y)
 
 
 @pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
@@ -240,6 +238,35 @@ def test_streams_of_any_batches_compile_few_steps(monkeypatch: pytest.MonkeyPatc
     assert len(made) == 4  # for 1, 8, 32 and 64 samples
 
 
+def test_a_warm_start_with_other_parameters_goes_on_or_is_refused() -> None:
+    x, y = _data()
+    y = _targets("binary", y)
+    ours = _pair("binary", solver="lbfgs", warm_start=True)[1].fit(x, y)
+    ours.set_params(solver="adam").fit(x.astype(np.float32), y)
+    assert len(ours.loss_curve_) == 6
+    assert ours.coefs_[0].dtype == np.float64  # those of the first fit
+    ours.set_params(early_stopping=True).fit(x, y)
+    assert len(ours.validation_scores_) == 6
+    assert ours.best_loss_ is None
+    ours.set_params(early_stopping=False).partial_fit(x, y)
+    assert ours.best_loss_ == ours.loss_curve_[-1]
+    assert len(ours.loss_curve_) == 13
+    ours.set_params(hidden_layer_sizes=(3,))
+    with pytest.raises(
+        ValueError, match=r"layers of \(5, 8, 1\) units, but hidden_layer_sizes and"
+    ):
+        ours.fit(x, y)
+
+
+def test_a_warm_start_keeps_the_best_weights_of_all_fits() -> None:
+    x, y = _data()
+    y = _targets("multiclass", y)
+    ours = _pair("multiclass", early_stopping=True, warm_start=True)[1].fit(x, y)
+    ours.set_params(learning_rate_init=1e-12)
+    before = [w.copy() for w in ours.coefs_]
+    assert all(map(np.array_equal, before, ours.fit(x, y).coefs_))
+
+
 def test_batches_without_weight_change_nothing() -> None:
     x, y = _data()
     weight = np.where(np.arange(150) < 40, 0.0, 1.0)
@@ -251,6 +278,10 @@ def test_batches_without_weight_change_nothing() -> None:
         expected = clone(ours).fit(x[part], target[part])
         for found, other in zip(whole.coefs_, expected.coefs_):
             np.testing.assert_allclose(found, other, rtol=1e-9)
+    net = NetRegressor(_small(5, 3, 0), None, _sgd, batch_size=40, max_iter=3, shuffle=False)
+    np.testing.assert_allclose(
+        clone(net).fit(x, y, weight).predict(x), clone(net).fit(x[part], y[part]).predict(x)
+    )
 
 
 def test_large_epochs_are_gathered_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,8 +311,13 @@ def test_callers_of_verbose_fits_see_the_progress(capsys: pytest.CaptureFixture[
         ({"max_iter": 0}, "max_iter must be an integer of at least 1, not 0"),
         ({"batch_size": 1.5}, "batch_size must be one of 'auto' or an integer of at least 1"),
         ({"momentum": 2}, "momentum must be a number from 0 to 1, not 2"),
-        ({"hidden_layer_sizes": (3, 0)}, "hidden_layer_sizes must be > 0"),
+        ({"hidden_layer_sizes": (3, 0)}, "hidden_layer_sizes must be > 0: an integer, or a seq"),
+        ({"hidden_layer_sizes": [[3]]}, "hidden_layer_sizes must be > 0: an integer, or a seq"),
         ({"class_weight": "even"}, "class_weight must be None, 'balanced' or a dict"),
+        ({"class_weight": {7: np.nan}}, "class_weight must be None, 'balanced' or a dict of fin"),
+        ({"n_iter_no_change": 1.5}, "n_iter_no_change must be an integer of at least 1 or a numb"),
+        ({"random_state": "a"}, "random_state must be None, an integer from 0 to 2**32 - 1, or"),
+        ({"verbose": -1}, "verbose must be True or False or an integer of at least 0, not -1"),
     ],
 )
 def test_wrong_parameters_are_named(options: dict[str, Any], message: str) -> None:
@@ -292,6 +328,16 @@ def test_wrong_parameters_are_named(options: dict[str, Any], message: str) -> No
 
 def test_wrong_data_is_named() -> None:
     x, y = _data()
+    for ours in (MLPClassifier(), NetClassifier()):
+        labels = _targets("binary", y)
+        with pytest.raises(ValueError, match="all samples have a weight of zero: change sample_we"):
+            clone(ours).set_params(class_weight={-3: 0, 7: 1}).fit(x, labels, labels < 0)
+        with pytest.raises(ValueError, match="partial_fit cannot balance classes"):
+            clone(ours).set_params(class_weight="balanced").partial_fit(x, labels, classes=[-3, 7])
+        with pytest.raises(ValueError, match="classes must be passed on the first call"):
+            clone(ours).partial_fit(x, labels)
+        with pytest.raises(ValueError, match=r"classes=\[7\]` is not the same as on last call"):
+            clone(ours).set_params(max_iter=1).fit(x, labels).partial_fit(x, labels, classes=[7])
     with pytest.raises(ValueError, match="sample_weight must be a vector"):
         MLPRegressor().fit(x, y[:, 0], sample_weight=np.ones((150, 1)))
     with pytest.raises(ValueError, match="is for counts: y has the negative number"):
@@ -320,9 +366,8 @@ def test_modules_train_as_by_fit() -> None:
     module = _small(5, 3, rng)
     batches = tg.data.batches((x, y), 40, shuffle=True, rng=rng)
     optimizer = _sgd(module.parameters())
-    history = tg.fit(
-        module, tg.nn.huber_loss, batches, optimizer=optimizer, epochs=3, progress=False
-    )
+    options: dict[str, Any] = {"epochs": 3, "compile": False, "progress": False}
+    history = tg.fit(module, tg.nn.huber_loss, batches, optimizer=optimizer, **options)
     assert net.history_["loss"] == history["loss"]
     np.testing.assert_array_equal(net.predict(x), module(x).data)
 
@@ -376,8 +421,6 @@ def test_partial_fit_and_a_warm_start_go_on() -> None:
     options: dict[str, Any] = {"batch_size": 40, "random_state": 3, "shuffle": False}
     whole = NetClassifier(_small(5, 3, 0), max_iter=4, **options).fit(x, labels)
     parts = NetClassifier(_small(5, 3, 0), **options)
-    with pytest.raises(ValueError, match="the first call of partial_fit needs all classes"):
-        parts.partial_fit(x, labels)
     for _ in range(4):
         parts.partial_fit(x, labels, classes=["a", "b", "c"])
     np.testing.assert_allclose(parts.predict_proba(x), whole.predict_proba(x), rtol=1e-9)

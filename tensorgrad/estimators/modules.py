@@ -23,17 +23,21 @@ from ..training import EarlyStopping, fit
 from ..training.metrics import as_array
 from .checks import (
     CLASS_WEIGHT,
+    FLAG,
+    RANDOM_STATE,
+    VERBOSE,
     Rule,
     dense,
     either,
     integer,
     number,
+    require_classes,
     require_parameters,
-    sample_weights,
-    with_class_weights,
+    weights_of_samples,
 )
 
 _SAMPLES: dict[str, Any] = {"accept_sparse": ["csr", "csc"], "dtype": (np.float64, np.float32)}
+FEW = 100  # steps, in which a compiled step saves as much time as it takes to compile one
 _FUNCTION: Rule = "None or a function", lambda x: x is None or callable(x)
 
 
@@ -47,6 +51,10 @@ class _Net(BaseEstimator):  # type: ignore[misc]
         "lr": either(("None", lambda x: x is None), number("above 0", lambda x: x > 0)),
         "batch_size": integer(1),
         "max_iter": integer(1),
+        "shuffle": FLAG,
+        "random_state": RANDOM_STATE,
+        "verbose": VERBOSE,
+        "warm_start": FLAG,
         "early_stopping": (
             "True, False, a number of epochs, or a tg.EarlyStopping",
             lambda x: isinstance(x, (bool, EarlyStopping)) or integer(1)[1](x),
@@ -73,12 +81,21 @@ class _Net(BaseEstimator):  # type: ignore[misc]
     ) -> None:
         self.__dict__.update(arguments(locals()))
 
+    def _goes_on(self, once: bool) -> bool:
+        """Whether a fit goes on with the module and the optimizer."""
+        return hasattr(self, "module_") and (once or self.warm_start)
+
+    def _samples(self, x: Any, goes_on: bool) -> Array:
+        """Samples as the module takes them: dense, and of the dtype of those it saw first."""
+        if not goes_on:
+            self._dtype = x.dtype
+        return dense(x).astype(self._dtype, copy=False)
+
     def _train(
         self, x: Array, y: Array, n_outputs: int, loss: Any, weight: Array | None, once: bool
     ) -> None:
         """Train from the start or, in a warm start or for one epoch, from where it is."""
-        goes_on = hasattr(self, "module_") and (once or self.warm_start)
-        if not goes_on:
+        if not self._goes_on(once):
             random = check_random_state(self.random_state)
             self._rng = np.random.default_rng(random.randint(1 << 31))
             self.module_ = self._made(x.shape[1], n_outputs, self._rng).astype(x.dtype)
@@ -96,24 +113,28 @@ class _Net(BaseEstimator):  # type: ignore[misc]
         model, loss_of = self.module_.train(), self.loss or loss
         if weight is not None:
             model, loss_of = _WithTargets(self.module_), _Weighted(loss_of)
+        batches, epochs = self._batches(arrays, self.shuffle), 1 if once else int(self.max_iter)
         stopping: Any = EarlyStopping() if self.early_stopping is True else self.early_stopping
-        self.history_ = fit(
-            model,
-            loss_of,
-            self._batches(arrays, shuffle=bool(self.shuffle)),
-            optimizer=self.optimizer_,
-            epochs=1 if once else int(self.max_iter),
-            validation=held_out,
-            early_stopping=stopping if held_out else None,
-            callbacks=self.callbacks,
-            progress=bool(self.verbose),
-        )
-        self.module_.eval()
+        try:
+            self.history_ = fit(
+                model,
+                loss_of,
+                batches,
+                optimizer=self.optimizer_,
+                epochs=epochs,
+                validation=held_out,
+                early_stopping=stopping if held_out else None,
+                callbacks=self.callbacks,
+                compile=None if epochs * len(batches) > FEW else False,
+                progress=bool(self.verbose),
+            )
+        finally:
+            self.module_.eval()
         self.n_iter_ = len(self.history_["loss"])
 
     def _batches(self, arrays: Sequence[Array], shuffle: bool) -> Any:
         size = min(int(self.batch_size), len(arrays[0]))
-        return data.batches(tuple(arrays), size, shuffle=shuffle, rng=self._rng)
+        return data.batches(tuple(arrays), size, shuffle=bool(shuffle), rng=self._rng)
 
     def _made(self, n_features: int, n_outputs: int, rng: np.random.Generator) -> Module:
         """The module that is trained, which nobody else has."""
@@ -166,7 +187,8 @@ class _Weighted:
             error.add_note("sample_weight and class_weight need a loss that takes reduction='none'")
             raise
         losses = np.mean(np.reshape(losses, (len(weight), -1)), axis=1)
-        return np.sum(weight * losses) / np.sum(weight)
+        total = np.sum(weight)
+        return np.sum(weight * losses) / np.where(total == 0, np.inf, total)
 
 
 class NetClassifier(ClassifierMixin, _Net):  # type: ignore[misc]
@@ -234,13 +256,12 @@ class NetClassifier(ClassifierMixin, _Net):  # type: ignore[misc]
         sample_weight: Any = None,
     ) -> NetClassifier:
         """Go through the samples once. The first call needs all `classes`."""
-        if not hasattr(self, "module_") and classes is None:
-            raise ValueError("NetClassifier: the first call of partial_fit needs all classes")
+        require_classes(self, classes)
         return self._fit(X, y, sample_weight, classes, once=True)
 
     def _fit(self, x: Any, y: Any, weight: Any, classes: Any, once: bool) -> NetClassifier:
         require_parameters(self, self._rules)
-        goes_on = hasattr(self, "module_") and (once or self.warm_start)
+        goes_on = self._goes_on(once)
         x, y = validate_data(self, x, y, **_SAMPLES, reset=not goes_on)
         check_classification_targets(y)
         if not goes_on:
@@ -250,11 +271,10 @@ class NetClassifier(ClassifierMixin, _Net):  # type: ignore[misc]
             raise ValueError(
                 f"NetClassifier: y has the classes {unknown}, which are not among {self.classes_}"
             )
-        weight = sample_weights(self, weight, x)
-        weight = with_class_weights(self.class_weight, y, weight, x.dtype)
-        self._dtype = x.dtype
+        x = self._samples(x, goes_on)
+        weight = weights_of_samples(self, weight, x, y)
         indices = np.searchsorted(self.classes_, y)
-        self._train(dense(x), indices, len(self.classes_), nn.cross_entropy, weight, once)
+        self._train(x, indices, len(self.classes_), nn.cross_entropy, weight, once)
         return self
 
     def predict(self, X: Any) -> Array:  # noqa: N803
@@ -297,15 +317,15 @@ class NetRegressor(RegressorMixin, _Net):  # type: ignore[misc]
 
     def _fit(self, x: Any, y: Any, weight: Any, once: bool) -> NetRegressor:
         require_parameters(self, self._rules)
-        goes_on = hasattr(self, "module_") and (once or self.warm_start)
+        goes_on = self._goes_on(once)
         options = {"multi_output": True, "y_numeric": True, "reset": not goes_on}
         x, y = validate_data(self, x, y, **_SAMPLES, **options)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        weight = sample_weights(self, weight, x)
-        self._dtype = x.dtype
+        x = self._samples(x, goes_on)
+        weight = weights_of_samples(self, weight, x)
         targets = y.reshape(len(y), -1).astype(x.dtype)
-        self._train(dense(x), targets, targets.shape[1], nn.mse_loss, weight, once)
+        self._train(x, targets, targets.shape[1], nn.mse_loss, weight, once)
         return self
 
     def predict(self, X: Any) -> Array:  # noqa: N803

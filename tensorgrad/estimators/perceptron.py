@@ -19,18 +19,31 @@ from ..compiler import Compiled
 from ..engine.typing import Array
 from ..transforms import value_and_grad
 from .batches import Batches
-from .checks import Rule, dense, either, integer, number, one_of, require_parameters
+from .checks import (
+    FLAG,
+    RANDOM_STATE,
+    VERBOSE,
+    Rule,
+    dense,
+    either,
+    integer,
+    number,
+    one_of,
+    require_parameters,
+)
 from .network import ACTIVATIONS, Network
 from .trainers import Kind, Steps, Trainer, borrowed
 
-_FLAG: Rule = "True or False", lambda x: isinstance(x, (bool, np.bool))
 _FRACTION = number("from 0 to below 1", lambda x: 0 <= x < 1)
 _NOT_NEGATIVE = number("of at least 0", lambda x: x >= 0)
 _POSITIVE = number("above 0", lambda x: x > 0)
 RULES: dict[str, Rule] = {
     "hidden_layer_sizes": (
-        "> 0, and integers",
-        lambda x: np.size(x) == 0 or (np.asarray(x).dtype.kind in "iu" and np.min(x) > 0),
+        "> 0: an integer, or a sequence of integers",
+        lambda x: (
+            np.ndim(x) < 2
+            and (np.size(x) == 0 or (np.asarray(x).dtype.kind in "iu" and np.min(x) > 0))
+        ),
     ),
     "activation": one_of(*ACTIVATIONS),
     "solver": one_of("lbfgs", "sgd", "adam"),
@@ -40,17 +53,19 @@ RULES: dict[str, Rule] = {
     "learning_rate_init": _POSITIVE,
     "power_t": _NOT_NEGATIVE,
     "max_iter": integer(1),
-    "shuffle": _FLAG,
+    "shuffle": FLAG,
+    "random_state": RANDOM_STATE,
     "tol": _NOT_NEGATIVE,
-    "warm_start": _FLAG,
+    "verbose": VERBOSE,
+    "warm_start": FLAG,
     "momentum": number("from 0 to 1", lambda x: 0 <= x <= 1),
-    "nesterovs_momentum": _FLAG,
-    "early_stopping": _FLAG,
+    "nesterovs_momentum": FLAG,
+    "early_stopping": FLAG,
     "validation_fraction": _FRACTION,
     "beta_1": _FRACTION,
     "beta_2": _FRACTION,
     "epsilon": _POSITIVE,
-    "n_iter_no_change": number("of at least 1", lambda x: x >= 1),
+    "n_iter_no_change": either(integer(1), number("that is inf", lambda x: x == np.inf)),
     "max_fun": integer(1),
 }
 _SAMPLES: dict[str, Any] = {  # what they may be

@@ -13,7 +13,7 @@ from sklearn.utils.multiclass import type_of_target, unique_labels
 
 from ..engine.typing import Array
 from ..optim.base import arguments
-from .checks import CLASS_WEIGHT, Rule, one_of, sample_weights, with_class_weights
+from .checks import CLASS_WEIGHT, Rule, one_of, require_classes, weights_of_samples
 from .perceptron import RULES, Perceptron, is_stochastic
 
 
@@ -88,21 +88,8 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         classes: Any = None,
     ) -> MLPClassifier:
         """Go through the samples once. The first call needs all `classes`; it also sets them."""
-        if self.class_weight == "balanced":
-            raise ValueError(
-                "MLPClassifier: partial_fit cannot balance classes that it has not seen: pass a "
-                "dict of weights as class_weight"
-            )
-        known = getattr(self, "classes_", None)
-        if known is None and classes is None:
-            raise ValueError("classes must be passed on the first call to partial_fit.")
-        if classes is not None and known is not None:
-            if not np.array_equal(known, unique_labels(classes)):
-                raise ValueError(
-                    f"`classes={classes!r}` is not the same as on last call to partial_fit, was: "
-                    f"{known!r}"
-                )
-        elif classes is not None:
+        require_classes(self, classes)
+        if not hasattr(self, "classes_"):
             self._set_classes(y if type_of_target(y).startswith("multilabel") else classes)
         self._fit(X, y, sample_weight, incremental=True)
         return self
@@ -143,9 +130,8 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
             self._set_classes(y)
         else:
             self._require_known(unique_labels(y))
-        weight = sample_weights(self, weight, x)
-        weight = with_class_weights(self.class_weight, y, weight, x.dtype)
-        return x, self._label_binarizer.transform(y).astype(bool), weight
+        targets = self._label_binarizer.transform(y).astype(bool)
+        return x, targets, weights_of_samples(self, weight, x, y)
 
     def _require_known(self, classes: Array) -> None:
         if self.warm_start and {*classes} != {*self.classes_}:
@@ -254,7 +240,7 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
             raise ValueError(
                 f'MLPRegressor: loss="poisson" is for counts: y has the negative number {np.min(y)}'
             )
-        return x, y.reshape(len(y), -1), sample_weights(self, weight, x)
+        return x, y.reshape(len(y), -1), weights_of_samples(self, weight, x)
 
     def _targets(self, y: Array, dtype: Any) -> Array:
         return y.astype(dtype)
