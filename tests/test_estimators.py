@@ -462,6 +462,14 @@ def test_wrong_modules_are_named() -> None:
         NetRegressor("mlp").fit(x, y)
     with pytest.raises(TypeError, match=r"module must return a tg\.nn\.Module, not a list"):
         NetRegressor(lambda *_: []).fit(x, y)
+    with pytest.raises(
+        ValueError, match=r"of shape \(1, 4\) for one sample, but .* shape \(1, 3\)"
+    ):
+        NetClassifier(_small(5, 4, 0)).fit(x, _targets("multiclass", y))
+    with pytest.raises(
+        ValueError, match="callbacks must be a list or tuple of functions, not None"
+    ):
+        NetRegressor(callbacks=None).fit(x, y)
 
 
 def test_metrics_are_those_of_scikit_learn() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, is_classifier
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets, unique_labels
@@ -38,16 +38,19 @@ from .checks import (
 
 _SAMPLES: dict[str, Any] = {"accept_sparse": ["csr", "csc"], "dtype": (np.float64, np.float32)}
 FEW = 100  # steps, in which a compiled step saves as much time as it takes to compile one
-_FUNCTION: Rule = "None or a function", lambda x: x is None or callable(x)
+
+
+def _none_or_function(x: Any) -> bool:
+    return x is None or callable(x)
 
 
 class _Net(BaseEstimator):  # type: ignore[misc]
     """The parameters and the training of both estimators."""
 
     _rules: ClassVar[dict[str, Rule]] = {
-        "module": ("None, a tg.nn.Module, or a function that makes one", _FUNCTION[1]),
-        "loss": _FUNCTION,
-        "optimizer": _FUNCTION,
+        "module": ("None, a tg.nn.Module, or a function that makes one", _none_or_function),
+        "loss": ("None or a function, such as tg.nn.huber_loss", _none_or_function),
+        "optimizer": ("None or a function, such as tg.optim.SGD", _none_or_function),
         "lr": either(("None", lambda x: x is None), number("above 0", lambda x: x > 0)),
         "batch_size": integer(1),
         "max_iter": integer(1),
@@ -60,6 +63,10 @@ class _Net(BaseEstimator):  # type: ignore[misc]
             lambda x: isinstance(x, (bool, EarlyStopping)) or integer(1)[1](x),
         ),
         "validation_fraction": number("between 0 and 1", lambda x: 0 < x < 1),
+        "callbacks": (
+            "a list or tuple of functions",
+            lambda x: isinstance(x, (list, tuple)) and all(map(callable, x)),
+        ),
     }
 
     def __init__(
@@ -91,25 +98,20 @@ class _Net(BaseEstimator):  # type: ignore[misc]
             self._dtype = x.dtype
         return dense(x).astype(self._dtype, copy=False)
 
-    def _train(
-        self, x: Array, y: Array, n_outputs: int, loss: Any, weight: Array | None, once: bool
-    ) -> None:
-        """Train from the start or, in a warm start or for one epoch, from where it is."""
-        if not self._goes_on(once):
-            random = check_random_state(self.random_state)
-            self._rng = np.random.default_rng(random.randint(1 << 31))
-            self.module_ = self._made(x.shape[1], n_outputs, self._rng).astype(x.dtype)
-            rate = {} if self.lr is None else {"lr": self.lr}
-            self.optimizer_ = (self.optimizer or Adam)(self.module_.parameters(), **rate)
-        arrays, held_out = [a for a in (x, y, weight) if a is not None], None
+    def _begin(self, x: Array, n_outputs: int) -> None:
+        """Make the module and the optimizer."""
+        random = check_random_state(self.random_state)
+        self._rng = np.random.default_rng(random.randint(1 << 31))
+        self.module_ = self._made(x[:1], n_outputs)
+        rate = {} if self.lr is None else {"lr": self.lr}
+        self.optimizer_ = (self.optimizer or Adam)(self.module_.parameters(), **rate)
+
+    def _train(self, x: Array, y: Array, weight: Array | None, loss: Any, once: bool) -> None:
+        """Train for all epochs, or for one."""
+        arrays: Sequence[Array] = [a for a in (x, y, weight) if a is not None]
+        held_out = None
         if self.early_stopping and not once:
-            parts = train_test_split(
-                *arrays,
-                test_size=self.validation_fraction,
-                random_state=check_random_state(self.random_state),
-                stratify=y if y.ndim == 1 else None,
-            )
-            arrays, held_out = parts[::2], self._batches(parts[1::2], shuffle=False)
+            arrays, held_out = self._split(arrays)
         model, loss_of = self.module_.train(), self.loss or loss
         if weight is not None:
             model, loss_of = _WithTargets(self.module_), _Weighted(loss_of)
@@ -132,36 +134,53 @@ class _Net(BaseEstimator):  # type: ignore[misc]
             self.module_.eval()
         self.n_iter_ = len(self.history_["loss"])
 
+    def _split(self, arrays: Sequence[Array]) -> tuple[Sequence[Array], Any]:
+        """The arrays to train with, and batches to validate with; each class is in both."""
+        y = arrays[1]
+        parts = train_test_split(
+            *arrays,
+            test_size=self.validation_fraction,
+            random_state=check_random_state(self.random_state),
+            stratify=y if is_classifier(self) else None,
+        )
+        return parts[::2], self._batches(parts[1::2], shuffle=False)
+
     def _batches(self, arrays: Sequence[Array], shuffle: bool) -> Any:
         size = min(int(self.batch_size), len(arrays[0]))
         return data.batches(tuple(arrays), size, shuffle=bool(shuffle), rng=self._rng)
 
-    def _made(self, n_features: int, n_outputs: int, rng: np.random.Generator) -> Module:
-        """The module that is trained, which nobody else has."""
+    def _made(self, x: Array, n_outputs: int) -> Module:
+        """The module to train, which nobody else has, for samples like `x`."""
+        n_features, rng = x.shape[1], self._rng
         if isinstance(self.module, Module):
-            return copy.deepcopy(self.module)
-        if self.module is None:
-            return nn.Sequential(
+            made: Any = copy.deepcopy(self.module)
+        elif self.module is None:
+            made = nn.Sequential(
                 nn.Linear(n_features, 100, rng=rng), nn.ReLU(), nn.Linear(100, n_outputs, rng=rng)
             )
-        made = self.module(n_features, n_outputs, rng)
+        else:
+            made = self.module(n_features, n_outputs, rng)
         if not isinstance(made, Module):
             raise TypeError(
                 f"{type(self).__name__}: module must return a tg.nn.Module, not a "
                 f"{type(made).__name__}"
             )
-        return made
+        return made.astype(x.dtype)
 
     def _outputs(self, x: Any) -> Array:
         check_is_fitted(self)
-        x = dense(validate_data(self, x, **_SAMPLES, reset=False))
-        with no_grad():
-            return np.asarray(as_array(self.module_(x.astype(self._dtype, copy=False))))
+        x = self._samples(validate_data(self, x, **_SAMPLES, reset=False), goes_on=True)
+        return _outputs_of(self.module_, x)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+
+def _outputs_of(module: Module, x: Array) -> Array:
+    with no_grad():
+        return np.asarray(as_array(module(x)))
 
 
 class _WithTargets(Module):
@@ -273,9 +292,22 @@ class NetClassifier(ClassifierMixin, _Net):  # type: ignore[misc]
             )
         x = self._samples(x, goes_on)
         weight = weights_of_samples(self, weight, x, y)
+        if not goes_on:
+            self._begin(x, len(self.classes_))
         indices = np.searchsorted(self.classes_, y)
-        self._train(x, indices, len(self.classes_), nn.cross_entropy, weight, once)
+        self._train(x, indices, weight, nn.cross_entropy, once)
         return self
+
+    def _made(self, x: Array, n_outputs: int) -> Module:
+        module = super()._made(x, n_outputs)
+        shape = _outputs_of(module.eval(), x).shape
+        if shape != (1, n_outputs):
+            raise ValueError(
+                f"NetClassifier: the module returns an array of shape {shape} for one sample, but "
+                f"a score for each of {n_outputs} classes has shape {(1, n_outputs)}: change its "
+                "last layer"
+            )
+        return module
 
     def predict(self, X: Any) -> Array:  # noqa: N803
         """Return the classes with the largest scores, of shape (n,)."""
@@ -325,7 +357,9 @@ class NetRegressor(RegressorMixin, _Net):  # type: ignore[misc]
         x = self._samples(x, goes_on)
         weight = weights_of_samples(self, weight, x)
         targets = y.reshape(len(y), -1).astype(x.dtype)
-        self._train(x, targets, targets.shape[1], nn.mse_loss, weight, once)
+        if not goes_on:
+            self._begin(x, targets.shape[1])
+        self._train(x, targets, weight, nn.mse_loss, once)
         return self
 
     def predict(self, X: Any) -> Array:  # noqa: N803
