@@ -208,7 +208,7 @@ def test_float32_stays_and_sparse_samples_give_the_same(solver: str) -> None:
     assert single.loss_ == pytest.approx(ours.loss_, rel=1e-2)
 
 
-def test_fits_that_share_a_trainer_do_not_share_weights() -> None:
+def test_fits_that_share_a_trainer_do_not_share_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = _data()
     y = _targets("multiclass", y)
     first = _pair("multiclass")[1].fit(x, y)
@@ -222,6 +222,11 @@ def test_fits_that_share_a_trainer_do_not_share_weights() -> None:
         assert one is not other
     with borrowed(kind) as again:
         assert again is other or again is one
+    monkeypatch.setattr("tensorgrad.estimators.trainers.LARGE", 0)
+    with borrowed(kind) as one:
+        pass
+    with borrowed(kind) as again:
+        assert again is not one
 
 
 def test_streams_of_any_batches_compile_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,9 @@ from sklearn.utils.multiclass import unique_labels
 
 from ..engine.typing import Array
 
+# What samples may be, for `validate_data`.
+SAMPLES: dict[str, Any] = {"accept_sparse": ["csr", "csc"], "dtype": (np.float64, np.float32)}
+
 # What a parameter must be, in words and as a test.
 Rule: TypeAlias = tuple[str, Callable[[Any], bool]]
 

@@ -25,6 +25,7 @@ from .checks import (
     CLASS_WEIGHT,
     FLAG,
     RANDOM_STATE,
+    SAMPLES,
     VERBOSE,
     Rule,
     dense,
@@ -36,7 +37,6 @@ from .checks import (
     weights_of_samples,
 )
 
-_SAMPLES: dict[str, Any] = {"accept_sparse": ["csr", "csc"], "dtype": (np.float64, np.float32)}
 FEW = 100  # steps, in which a compiled step saves as much time as it takes to compile one
 
 
@@ -169,7 +169,7 @@ class _Net(BaseEstimator):  # type: ignore[misc]
 
     def _outputs(self, x: Any) -> Array:
         check_is_fitted(self)
-        x = self._samples(validate_data(self, x, **_SAMPLES, reset=False), goes_on=True)
+        x = self._samples(validate_data(self, x, **SAMPLES, reset=False), goes_on=True)
         return _outputs_of(self.module_, x)
 
     def __sklearn_tags__(self) -> Any:
@@ -281,7 +281,7 @@ class NetClassifier(ClassifierMixin, _Net):  # type: ignore[misc]
     def _fit(self, x: Any, y: Any, weight: Any, classes: Any, once: bool) -> NetClassifier:
         require_parameters(self, self._rules)
         goes_on = self._goes_on(once)
-        x, y = validate_data(self, x, y, **_SAMPLES, reset=not goes_on)
+        x, y = validate_data(self, x, y, **SAMPLES, reset=not goes_on)
         check_classification_targets(y)
         if not goes_on:
             self.classes_: Array = unique_labels(y if classes is None else classes)
@@ -351,7 +351,7 @@ class NetRegressor(RegressorMixin, _Net):  # type: ignore[misc]
         require_parameters(self, self._rules)
         goes_on = self._goes_on(once)
         options = {"multi_output": True, "y_numeric": True, "reset": not goes_on}
-        x, y = validate_data(self, x, y, **_SAMPLES, **options)
+        x, y = validate_data(self, x, y, **SAMPLES, **options)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         x = self._samples(x, goes_on)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from math import prod
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -33,6 +34,18 @@ class Network(NamedTuple):
     units: tuple[int, ...]
     activation: str
     output: str
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """The shapes of the coefs, and then of the intercepts."""
+        return [*pairwise(self.units), *zip(self.units[1:])]
+
+    def split(self, vector: Any) -> tuple[list[Any], list[Any]]:
+        """The coefs and intercepts that a vector has one after the other."""
+        ends = np.cumsum([prod(shape) for shape in self.shapes])[:-1]
+        parts = [w.reshape(shape) for w, shape in zip(np.split(vector, ends), self.shapes)]
+        half = len(parts) // 2
+        return parts[:half], parts[half:]
 
     def initial(self, random: np.random.RandomState, dtype: Any) -> tuple[list[Array], list[Array]]:
         """Draw coefs and intercepts: Glorot and Bengio, 2010, as scikit-learn draws them."""

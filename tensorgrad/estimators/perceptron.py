@@ -22,6 +22,7 @@ from .batches import Batches
 from .checks import (
     FLAG,
     RANDOM_STATE,
+    SAMPLES,
     VERBOSE,
     Rule,
     dense,
@@ -67,10 +68,6 @@ RULES: dict[str, Rule] = {
     "epsilon": _POSITIVE,
     "n_iter_no_change": either(integer(1), number("that is inf", lambda x: x == np.inf)),
     "max_fun": integer(1),
-}
-_SAMPLES: dict[str, Any] = {  # what they may be
-    "accept_sparse": ["csr", "csc"],
-    "dtype": (np.float64, np.float32),
 }
 SMALLEST_RATE = 1e-6  # at which an adaptive learning rate ends the training
 BATCH = 200  # samples in a batch, unless the user says otherwise
@@ -151,29 +148,23 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
 
     def _samples_and_targets(self, x: Any, y: Any, first: bool, **options: Any) -> tuple[Any, Any]:
         """The samples and the targets as scikit-learn checks them; a column is a vector."""
-        x, y = validate_data(self, x, y, **_SAMPLES, multi_output=True, reset=first, **options)
+        x, y = validate_data(self, x, y, **SAMPLES, multi_output=True, reset=first, **options)
         x = x if first else x.astype(self.coefs_[0].dtype, copy=False)
         return x, column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
 
     def _outputs(self, x: Any) -> Array:
         """The activations of the last layer, of shape (n, outputs)."""
         check_is_fitted(self)
-        x = validate_data(self, x, **_SAMPLES, reset=False)
+        x = validate_data(self, x, **SAMPLES, reset=False)
         return self._network(x.shape[1]).predict(self.coefs_, self.intercepts_, x)
 
     # -- lbfgs
 
     def _fit_lbfgs(self, x: Any, y: Array, weight: Array) -> None:
         network = self._network(x.shape[1])
-        start = [*self.coefs_, *self.intercepts_]
-        ends = np.cumsum([w.size for w in start])[:-1]
-
-        def weights(vector: Any) -> tuple[list[Any], list[Any]]:
-            parts = [part.reshape(w.shape) for part, w in zip(np.split(vector, ends), start)]
-            return parts[: len(self.coefs_)], parts[len(self.coefs_) :]
 
         def loss(vector: Any, x: Any, y: Any, share: Any) -> Any:
-            return network.losses(*weights(vector), x, y, share, decay)[0]
+            return network.losses(*network.split(vector), x, y, share, decay)[0]
 
         total = np.sum(weight)
         data, decay = (dense(x), y, weight / total), float(self.alpha / total)
@@ -185,13 +176,13 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
 
         result = minimize(
             value_and_gradient,
-            np.concatenate([w.ravel() for w in start]).astype(np.float64),
+            np.concatenate([w.ravel() for w in chain(self.coefs_, self.intercepts_)], dtype=float),
             jac=True,
             method="L-BFGS-B",
             options={"maxfun": self.max_fun, "maxiter": self.max_iter, "gtol": self.tol},
         )
         self.n_iter_, self.loss_ = min(result.nit, self.max_iter), result.fun
-        self.coefs_, self.intercepts_ = weights(result.x.astype(x.dtype))
+        self.coefs_, self.intercepts_ = network.split(result.x.astype(x.dtype))
         if self.verbose:
             print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
         if result.status:

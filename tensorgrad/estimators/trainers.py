@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import chain, pairwise
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +21,7 @@ from ..optim.base import Number, Options, Parameters, State, arguments
 from .network import Network
 
 KEPT = 8  # trainers, and compiled steps of each
+LARGE = 1 << 23  # bytes of weights, with which compiling takes little of the time of a fit
 
 
 class Momentum(Optimizer):
@@ -98,10 +99,9 @@ class Trainer:
 
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
-        units, dtype = kind.network.units, kind.dtype
-        shapes = chain(pairwise(units), zip(units[1:]))
-        tensors = [Tensor(np.zeros(shape, dtype), requires_grad=True) for shape in shapes]
-        half = len(units) - 1
+        zeros = (np.zeros(shape, kind.dtype) for shape in kind.network.shapes)
+        tensors = [Tensor(array, requires_grad=True) for array in zeros]
+        half = len(tensors) // 2
         self._coefs, self._intercepts = tensors[:half], tensors[half:]
         solver = Momentum if kind.solver == "sgd" else AdamHat
         self.optimizer: Optimizer = solver(tensors)
@@ -155,7 +155,8 @@ _lock = threading.Lock()
 def borrowed(kind: Kind) -> Iterator[Trainer]:
     """A trainer of this kind, which nobody else has meanwhile: one of an earlier fit, or a new one.
 
-    So a search over parameters, or a cross-validation, compiles one step.
+    So a search over parameters, or a cross-validation, compiles one step. Those with large weights
+    are not kept, for their memory.
     """
     with _lock:
         trainer = next((t for t in _kept if t.kind == kind), None)
@@ -163,5 +164,6 @@ def borrowed(kind: Kind) -> Iterator[Trainer]:
             _kept.remove(trainer)
     trainer = trainer or Trainer(kind)
     yield trainer
-    with _lock:
-        _kept.append(trainer)
+    if sum(w.nbytes for w in chain(*trainer.weights)) <= LARGE:
+        with _lock:
+            _kept.append(trainer)
