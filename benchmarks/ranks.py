@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -51,17 +52,14 @@ def steps(widths: tuple[int, ...], batch: int, comm: Any) -> tuple[Callable[[], 
     optimizer = parallel.DistributedOptimizer(tg.optim.SGD(model.parameters(), lr=1e-3), comm)
 
     @tg.compile
-    def gradients(x: Any, y: Any) -> Any:
+    def step(x: Any, y: Any) -> Any:
         loss = nn.mse_loss(model(x), y)
         optimizer.zero_grad()
         loss.backward()
+        optimizer.step(len(x))
         return loss
 
-    def step() -> None:
-        gradients(x, y)
-        optimizer.step(batch)
-
-    return step, sum(p.size for p in model.parameters())
+    return partial(step, x, y), sum(p.size for p in model.parameters())
 
 
 def main() -> None:

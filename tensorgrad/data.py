@@ -135,11 +135,15 @@ class Batches:
 
     def _next(self, order: Any, most: int) -> list[Any]:
         """Take the next batches, at most so many, of one size; return their samples."""
-        whole = len(self.arrays[0]) // self.batch_size
-        count = max(1, min(most, whole - self._taken))
-        start, self._taken = self._taken, self._taken + count
-        part: Any = slice(start * self.batch_size, self._taken * self.batch_size)
+        n, size = len(self.arrays[0]), self.batch_size
+        count = max(1, min(most, n // size - self._taken))
+        first, self._taken = self._taken * size, self._taken + count
+        part = self._places(first, count, min(size, n - first))
         return [_rows(a, part if order is None else order[part]) for a in self.arrays]
+
+    def _places(self, first: int, count: int, size: int) -> Any:
+        """The places, in the order of the epoch, of `count` batches of one size from `first` on."""
+        return slice(first, first + count * size)
 
     def _generator(self) -> np.random.Generator:
         """Return `rng` as a Generator; where it is a seed, replace it."""

@@ -17,7 +17,7 @@ GROWTH = 8  # while it is not yet known how long a step takes
 
 def can_stack(data: Any) -> bool:
     """Whether stacks of the batches hold just what they do, and lie in memory as they do."""
-    return type(data) is Batches and data.is_tuple and all(map(_is_plain, data.arrays))
+    return isinstance(data, Batches) and data.is_tuple and all(map(_is_plain, data.arrays))
 
 
 def _is_plain(a: Any) -> bool:
