@@ -70,7 +70,7 @@ def reductions(latency: float, byte: float, size: int, ranks: int) -> dict[str, 
 
 def run(quick: bool, output: Path) -> None:
     introduce(
-        "Training steps of 512 samples (strong scaling), or 512 for each rank (weak scaling), by",
+        "Training steps of 1024 samples (strong scaling), or 1024 for each rank (weak scaling), by",
         "two ranks on one machine, in float32, with SGD: elapsed time. Then what a model says of",
         "more ranks: the efficiency of weak scaling, the time of one rank over theirs. It assumes",
         "that nothing is hidden behind computing, and a network as fast as memory.",

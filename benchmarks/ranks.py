@@ -19,7 +19,7 @@ NETWORKS = {
     "784-256-128-10": (784, 256, 128, 10),
     "1024x4": (1024,) * 5,
 }
-BATCH = 512  # samples of all ranks together, or of each one
+BATCH = 1024  # samples of all ranks together, or of each one
 SIZES = (1 << 4, 1 << 12, 1 << 17, 1 << 20)  # float32 numbers of an Allreduce
 
 

@@ -35,9 +35,10 @@ from .depth import FULL, one_in
 FOLDER = Path(tensorgrad.examples.__file__).parent
 NAMES = sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
 NEED = {"curve_fitting": "scipy"}
+BY_MPIEXEC = {"data_parallel"}  # which test_parallel starts
 SLOW = {"character_model", "digits_convolutional", "kalman_filter"}
-RUN = [name for name in NAMES if FULL or name not in SLOW]
-COMMANDS = NAMES if FULL else ["per_example_gradients"]
+RUN = [name for name in NAMES if (FULL or name not in SLOW) and name not in BY_MPIEXEC]
+COMMANDS = RUN if FULL else ["per_example_gradients"]
 
 
 @functools.cache

@@ -466,7 +466,7 @@ class Run:
             optimizer=self.optimizer,
             validation=self.validation,
             schedule=self.schedule,
-            metrics=[accuracy],
+            metrics=[accuracy, tg.training.f1],
             callbacks=[self.averager],
             **self.options | options,
         )

@@ -136,7 +136,7 @@ class _Count:
     ) -> None:
         self._owner, self._gradients = owner, gradients
         self._own = np.array([samples, *present], np.int64)
-        self.everywhere: list[bool] | None = None  # whether a parameter has one on some rank
+        self.everywhere: list[bool] = []  # whether some rank has a gradient of each parameter
 
     def __call__(self) -> None:
         sums = np.zeros_like(self._own)
@@ -145,7 +145,7 @@ class _Count:
         if total == 0:
             raise ValueError("DistributedOptimizer: no rank has a sample")
         everywhere = [count > 0 for count in present]
-        if self.everywhere not in (None, everywhere):
+        if self.everywhere not in ([], everywhere):
             raise ValueError(
                 "DistributedOptimizer: other parameters have a gradient on some rank than when "
                 "this step was compiled: do not compile it"

@@ -14,19 +14,20 @@ from ..engine.modes import no_grad
 from ..engine.tensor import Tensor
 from ..nn import Module
 from .metrics import ExactMetric, as_array
+from .ranks import Ranks
 
 Metric: TypeAlias = Callable[[Any, Any], Any]
 Metrics: TypeAlias = Mapping[str, Metric] | Sequence[Metric]
 
 
 def evaluate(
-    model: Module, loss: Metric, data: Iterable[Any], metrics: Metrics = ()
+    model: Module, loss: Metric, data: Iterable[Any], metrics: Metrics = (), comm: Any = None
 ) -> dict[str, float]:
     """Return the mean loss and metrics over batches, by name.
 
     Each batch is weighted by its number of samples. The model is in evaluation mode meanwhile, and
     nothing is recorded; afterwards each part of the model is in its earlier mode. The arguments are
-    those of `fit`.
+    those of `fit`: with `comm`, each rank evaluates its share, and gets the results of all.
 
     >>> x, y = tg.data.moons(100, rng=0)
     >>> model = tg.MLP(2, [2], output_activation="linear", rng=0)
@@ -34,7 +35,9 @@ def evaluate(
     ['loss', 'accuracy']
     """
     require_functions("evaluate", model, loss)
-    return validate("evaluate", model, loss, data, by_name("evaluate", metrics), "")
+    ranks = Ranks("evaluate", comm)
+    batches = ranks.share_to_evaluate(data)
+    return validate("evaluate", model, loss, batches, by_name("evaluate", metrics), "", ranks)
 
 
 # -- checks of arguments
@@ -122,14 +125,16 @@ def validate(
     data: Iterable[Any],
     metrics: Mapping[str, Metric],
     prefix: str,
+    ranks: Ranks,
 ) -> dict[str, float]:
-    """Return the mean loss and metrics over batches, by names that start with `prefix`."""
+    """Return the mean loss and metrics over the batches of all ranks, by `prefix` and name."""
     means = Means(caller, metrics)
     with modes_kept(model), no_grad():
         model.eval()
         for batch in data:
             output, value = evaluate_batch(caller, model, loss, batch)
             means.add(value, output, batch)
+    means.merge(ranks)
     return means.row(prefix)
 
 
@@ -146,7 +151,9 @@ class Means:
 
     def clear(self) -> None:
         """Start a new epoch."""
+        exact = [name for name, m in self._metrics.items() if isinstance(m, ExactMetric)]
         self._sums: dict[str, Any] = dict.fromkeys(("loss", *self._metrics), 0.0)
+        self._sums |= dict.fromkeys(exact)  # None, until there is a batch
         self._count = 0
 
     def state_dict(self) -> dict[str, Any]:
@@ -159,18 +166,40 @@ class Means:
 
     def add(self, loss: Any, output: Any, batch: Any) -> None:
         """Add a batch, with the loss and the model's output for it."""
-        n = _samples(batch)
-        self._count += n
-        self._sums["loss"] += n * as_array(loss).item()
+        n = samples_of(batch)
+        sums: dict[str, Any] = {"loss": n * as_array(loss).item()}
         if self._metrics:
             output = tree.map(lambda y: y.detach() if isinstance(y, Tensor) else y, output)
             for name, metric in self._metrics.items():
-                earlier = self._sums[name]
-                if not isinstance(metric, ExactMetric):
-                    self._sums[name] += n * float(metric(output, batch[-1]))
-                    continue
-                state = metric.state(as_array(output), as_array(batch[-1]))
-                self._sums[name] = state if self._count == n else metric.merge(earlier, state)
+                if isinstance(metric, ExactMetric):
+                    sums[name] = metric.state(as_array(output), as_array(batch[-1]))
+                else:
+                    sums[name] = n * float(metric(output, batch[-1]))
+        self._add(sums, n)
+
+    def _add(self, sums: Mapping[str, Any], count: int) -> None:
+        for name, value in sums.items():
+            metric = self._metrics.get(name)
+            if not isinstance(metric, ExactMetric):
+                self._sums[name] += value
+            else:
+                self._sums[name] = metric.merge(self._sums[name], value) if self._count else value
+        self._count += count
+
+    def merge(self, ranks: Ranks) -> None:
+        """Take over the sums of all ranks."""
+        if ranks.are_many:
+            states = ranks.gather(self.state_dict())
+            self.clear()
+            for state in states:
+                if state["count"]:
+                    self._add(state["sums"], state["count"])
+
+    def move_to_first(self, ranks: Ranks) -> None:
+        """Let the first rank have the sums of all ranks, as in a checkpoint."""
+        self.merge(ranks)
+        if not ranks.is_first:
+            self.clear()
 
     def add_stack(self, results: Stacked, stack: Sequence[Any], taken: range) -> None:
         """Add some batches of a stack, with the results of their steps: losses and outputs."""
@@ -180,7 +209,7 @@ class Means:
                 self.add(value, output, [a[i] for a in stack])
         elif taken:
             losses = results.arrays[0][taken.start : taken.stop].ravel().tolist()
-            n = _samples([a[taken.start] for a in stack])
+            n = samples_of([a[taken.start] for a in stack])
             self._count += n * len(losses)
             for loss in losses:
                 self._sums["loss"] += n * loss
@@ -201,7 +230,7 @@ class Means:
         return float(total / self._count)
 
 
-def _samples(batch: Any) -> int:
+def samples_of(batch: Any) -> int:
     """The number of samples of a batch."""
     first = batch[0]
     return len(first) if hasattr(first, "__len__") and getattr(first, "shape", None) != () else 1

@@ -21,6 +21,7 @@ from ..errors import AnomalyError
 from ..guide import guided
 from ..nn import Module
 from ..optim import LBFGS, Adam, Optimizer, ReduceLROnPlateau, clip_grad_norm
+from ..parallel import DistributedOptimizer
 from ..storage import Checkpoint
 from ..storage.atomic import PathLike
 from .compilation import CompiledStep
@@ -32,12 +33,14 @@ from .evaluation import (
     evaluate_batch,
     modes_kept,
     require_functions,
+    samples_of,
     validate,
 )
 from .history import EarlyStopping, History, Monitor
 from .interrupts import Interrupts, undone_by_interrupt
 from .metrics import as_array
 from .progress import Progress
+from .ranks import Ranks
 from .resuming import Position, Saves, number_of_steps, remaining, require_every, with_state
 from .stacks import Pace, can_stack
 
@@ -61,6 +64,7 @@ def fit(
     progress: bool | Literal["tqdm"] = True,
     checkpoint: Checkpoint | PathLike | None = None,
     checkpoint_every: int | timedelta | None = None,
+    comm: Any = None,
 ) -> History:
     """Train a module, and return the history of its loss and metrics.
 
@@ -97,6 +101,12 @@ def fit(
       epoch.
     - `checkpoint_every`: when to save: a number of steps, or a `datetime.timedelta`; by default
       after each epoch. A state is also saved at the end and on Ctrl-C.
+    - `comm`: a communicator of MPI, `tg.parallel.world()`: its ranks train one model together.
+      They start with the first rank's parameters, and average their gradients. Each takes its share
+      of the batches of `tg.data.batches`, as by `tg.parallel.shard`; other data are a rank's own
+      batches, the same number on each rank. Results are those of all ranks. The first rank alone
+      shows progress, and saves the checkpoints, which all ranks must be able to read. An exception
+      on one rank, or Ctrl-C, ends all of them.
 
     Batches of `tg.data.batches` are taken many at once by one call of a compiled program, for some
     hundredths of a second, with the same results. Ctrl-C ends the training after the current step,
@@ -119,12 +129,16 @@ def fit(
     require_functions("fit", model, loss)
     optimizer = Adam(model.parameters()) if optimizer is None else optimizer
     _require_fit(model, optimizer, schedule, schedule_every)
-    require_every(checkpoint, checkpoint_every)
-    take = Step(model, loss, optimizer, clip, schedule if schedule_every == "step" else None)
-    take.returns_output = bool(metrics)
+    ranks = Ranks("fit", comm)
+    require_every(checkpoint, checkpoint_every, ranks)
     monitor = Monitor(early_stopping, metrics, validation is not None)
+    data, validation = ranks.share(data), ranks.share_to_evaluate(validation)
+    ranks.start(model, optimizer)
+    take = Step(model, loss, optimizer, clip, schedule if schedule_every == "step" else None, ranks)
+    take.returns_output = bool(metrics)
     training = _Training(take, data, epochs, validation, metrics, monitor, schedule, callbacks)
-    training.run(compile, progress, Saves(checkpoint, checkpoint_every, training.position))
+    saves = Saves(checkpoint, checkpoint_every, training.position, training.means, ranks)
+    training.run(compile, progress, saves)
     return training.history
 
 
@@ -132,11 +146,17 @@ class Step:
     """A training step: forward, backward, and a step of the optimizer."""
 
     def __init__(
-        self, model: Module, loss: Metric, optimizer: Optimizer, clip: float | None, schedule: Any
+        self,
+        model: Module,
+        loss: Metric,
+        optimizer: Optimizer,
+        clip: float | None,
+        schedule: Any,
+        ranks: Ranks,
     ) -> None:
         self.returns_output = True
         self.model, self.loss, self.optimizer = model, loss, optimizer
-        self.clip, self.schedule = clip, schedule
+        self.clip, self.schedule, self.ranks = clip, schedule, ranks
 
     def take(self, batch: Any) -> tuple[Any, Any]:
         """Take a step for a batch; return the loss and, if `returns_output`, the output."""
@@ -151,6 +171,7 @@ class Step:
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         gradients = [p.grad for p in parameters if p.grad is not None]
         mode.get().interpreter.effect(_FINITE, plain(value), *gradients)
+        self.ranks.average(samples_of(batch))
         if self.clip is not None:
             clip_grad_norm(parameters, self.clip)
         self.optimizer.step()
@@ -179,7 +200,7 @@ class _Training:
         schedule: Any,
         callbacks: Sequence[Callable[[History], Any]],
     ) -> None:
-        self.step, self.model = step, step.model
+        self.step, self.model, self.ranks = step, step.model, step.ranks
         self.data, self.epochs, self.validation = data, epochs, validation
         self.metrics, self.monitor = metrics, monitor
         self.schedule, self.callbacks = schedule, callbacks
@@ -189,6 +210,7 @@ class _Training:
     def run(self, compiles: bool | None, progress: bool | str, saves: Saves) -> None:
         """Train until the last epoch, or until something stops the training."""
         stopped = "epochs"
+        progress = progress if self.ranks.is_first else False
         self.saves, self.pace = saves, Pace(self.data, saves.steps_until_due)
         steps = number_of_steps(self.data, self.epochs)
         try:
@@ -213,6 +235,8 @@ class _Training:
                 while self.position.epoch < self.epochs and self.history.stopped is None:
                     self._run_epoch()
         except KeyboardInterrupt:
+            if self.ranks.are_many:
+                raise
             stopped = "interrupt"
         saves.at_end()
         if self.history.stopped is None or stopped == "interrupt":
@@ -259,6 +283,8 @@ class _Training:
             loss = self.means.row()["loss"]
             self.progress.step(position.epoch + 1, loss, position.step - before)
             self.saves.after_step()
+        self.means.merge(self.ranks)
+        self.ranks.share_buffers(self.model)
         row = self.means.row() | self._validation()
         self.saves.half_done = True
         self._end_epoch(row)
@@ -310,7 +336,8 @@ class _Training:
             return {}
         batches = self.interrupts.between(self.validation)
         with undone_by_interrupt(self.validation):
-            return validate("fit", self.model, self.step.loss, batches, self.metrics, "val_")
+            loss = self.step.loss
+            return validate("fit", self.model, loss, batches, self.metrics, "val_", self.ranks)
 
     def _end_epoch(self, row: dict[str, float]) -> None:
         """Note the results of an epoch, and decide whether the training goes on."""
@@ -320,12 +347,12 @@ class _Training:
             self.schedule.step(row[self.monitor.column])
         elif self.schedule is not None and self.step.schedule is None:
             self.schedule.step()
-        answers = []
         if self.callbacks:
             with modes_kept(self.model):
                 answers = [callback(self.history) for callback in self.callbacks]
-        if any(isinstance(answer, (bool, np.bool)) and answer for answer in answers):
-            self.history.stopped = "callback"
+            stops = any(isinstance(answer, (bool, np.bool)) and answer for answer in answers)
+            if any(self.ranks.gather(stops)):
+                self.history.stopped = "callback"
         if self.monitor.should_stop(self.history, self.model):
             self.history.stopped = "early stopping"
         self.means.clear()
@@ -335,6 +362,8 @@ class _Training:
 
 def _require_fit(model: Module, optimizer: Any, schedule: Any, schedule_every: str) -> None:
     """Raise an error if these options do not fit together."""
+    if isinstance(optimizer, DistributedOptimizer):
+        raise TypeError("fit: pass the optimizer of this DistributedOptimizer, and comm=")
     if not isinstance(optimizer, Optimizer) or isinstance(optimizer, LBFGS):
         raise TypeError(
             "fit: the optimizer must be one of tg.optim, such as "

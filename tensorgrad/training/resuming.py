@@ -13,6 +13,8 @@ from typing import Any
 from ..storage import Checkpoint
 from ..storage.atomic import PathLike
 from ..storage.nesting import has_state
+from .evaluation import Means
+from .ranks import Ranks
 
 
 @dataclass
@@ -32,7 +34,8 @@ class Position:
 class Saves:
     """Saves the state of a training, if there is a checkpoint, and resumes from it.
 
-    The state is not saved while `half_done` is true: during a step, and at the end of an epoch.
+    The state is not saved while `half_done` is true: during a step, and at the end of an epoch. The
+    first rank saves it; all ranks resume from it.
     """
 
     def __init__(
@@ -40,8 +43,11 @@ class Saves:
         checkpoint: Checkpoint | PathLike | None,
         every: int | timedelta | None,
         position: Position,
+        means: Means,
+        ranks: Ranks,
     ) -> None:
         self.half_done = False
+        self._means, self._ranks = means, ranks
         self._checkpoint, self._every = checkpoint, every
         self._position, self._saved = position, replace(position)
         self._time = time.monotonic()
@@ -59,6 +65,14 @@ class Saves:
         objects = checkpoint.objects | parts
         self._checkpoint = Checkpoint(checkpoint.directory, checkpoint.keep, **objects)
         self._checkpoint.load()
+        steps = self._ranks.gather(self._position.step)
+        if len(set(steps)) > 1:
+            raise ValueError(
+                f"fit: the ranks would resume from different steps, {steps}: the checkpoint must "
+                "be in a folder that all ranks can read"
+            )
+        if not self._ranks.is_first:
+            self._means.clear()
         self._saved = replace(self._position)
 
     def steps_until_due(self) -> int:
@@ -94,12 +108,14 @@ class Saves:
 
     def _save(self) -> None:
         if isinstance(self._checkpoint, Checkpoint):
-            self._checkpoint.save(self._position.step)
+            self._means.move_to_first(self._ranks)
+            if self._ranks.is_first:
+                self._checkpoint.save(self._position.step)
         self._saved = replace(self._position)
         self._time = time.monotonic()
 
 
-def require_every(checkpoint: Any, every: int | timedelta | None) -> None:
+def require_every(checkpoint: Any, every: int | timedelta | None, ranks: Ranks) -> None:
     """Raise an error if these options of `fit` do not fit together."""
     if every is None:
         return
@@ -108,6 +124,10 @@ def require_every(checkpoint: Any, every: int | timedelta | None) -> None:
     if isinstance(every, bool) or not isinstance(every, (int, timedelta)):
         raise TypeError(
             f"fit: checkpoint_every must be a number of steps or a timedelta, not {every!r}"
+        )
+    if isinstance(every, timedelta) and ranks.are_many:
+        raise ValueError(
+            "fit: with comm=, checkpoint_every must be a number of steps, as all save together"
         )
     if not (every > timedelta() if isinstance(every, timedelta) else every >= 1):
         raise ValueError(f"fit: checkpoint_every must be positive, not {every!r}")
