@@ -233,7 +233,7 @@ def test_the_programs_of_the_page_run(tmp_path: Path) -> None:
     programs = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     assert len(programs) == 2
     run(2, f"import os\nos.chdir({str(tmp_path)!r})\n" + "".join(programs))
-    assert (tmp_path / "spirals.safetensors").exists()
+    assert (tmp_path / "spirals.npz").exists()
     assert (tmp_path / "run").is_dir()
 
 
