@@ -32,10 +32,10 @@ def resolve(path: str) -> Any:
 
 def documented(page: Path) -> Iterator[Any]:
     """The objects that a page of the reference describes, or names in a table."""
-    if page.stem == "estimators":  # tensorgrad alone does not load it
-        if find_spec("sklearn") is None:
-            return
-        importlib.import_module("tensorgrad.estimators")
+    if page.stem == "estimators" and find_spec("sklearn") is None:
+        return
+    if page.stem in ("estimators", "parallel"):  # tensorgrad alone does not load them
+        importlib.import_module(f"tensorgrad.{page.stem}")
     text = page.read_text(encoding="utf-8")
     yield from map(resolve, re.findall(r"^::: (\S+)$", text, re.MULTILINE))
     if page.stem == "array-api":
