@@ -128,6 +128,14 @@ def _confusion(name: str, prediction: Any, target: Any) -> Array:
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
 
+_CLASSES = """
+
+Shapes are those of `accuracy`. Classes that neither the prediction nor the target has are left out;
+one that only the other of them has counts as 0. Raises ValueError for other shapes, and for classes
+without a score.
+"""
+
+
 def _of_confusion(name: str, value: Callable[[Array, Array, Array], Any], doc: str) -> ExactMetric:
     """A metric of the counts, by class: of samples rightly found, of all found, and of all."""
 
@@ -137,7 +145,7 @@ def _of_confusion(name: str, value: Callable[[Array, Array, Array], Any], doc: s
         return np.mean(value(right[occurs], found[occurs], of_class[occurs]))
 
     metric = ExactMetric(name, functools.partial(_confusion, name), mean)
-    metric.__doc__ = doc
+    metric.__doc__ = doc + _CLASSES
     return metric
 
 
@@ -193,7 +201,10 @@ def _squares(prediction: Any, target: Any) -> Array:
 root_mean_squared_error = ExactMetric(
     "root_mean_squared_error", _squares, lambda state: np.sqrt(state[1] / state[0])
 )
-root_mean_squared_error.__doc__ = "The root of the mean of the squared differences."
+root_mean_squared_error.__doc__ = """The root of the mean of the squared differences.
+
+Both have the same shape, or ValueError is raised. Over batches, the mean is that of all samples.
+"""
 
 
 def _r2_state(prediction: Any, target: Any) -> Array:
@@ -246,7 +257,8 @@ def _scores(name: str, prediction: Any, target: Any) -> tuple[Any, Any]:
     if scores.ndim < 2:
         raise ValueError(
             f"{name}: the prediction must be the scores of all classes, of shape (n, C), not "
-            f"{scores.shape}; for one score per sample, use binary_accuracy"
+            f"{scores.shape}; for one score s per sample, pass np.stack([-s, s], 1), or use "
+            "binary_accuracy"
         )
     expected = (scores.shape[0], *scores.shape[2:])
     if expected != target.shape:
