@@ -6,7 +6,8 @@ by macros. The C API of Python is called at the addresses that `ctypes.pythonapi
 headers nor symbols of other libraries are needed.
 
 Everything here may be called from several threads. A process may fork: the fork waits for the end
-of a compilation, since a child could not finish it.
+of a compilation, since a child could not finish it. Ctrl-C may come at any time: LLVM runs in a
+thread of its own, which finishes.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -32,6 +33,7 @@ from ....errors import optional
 if TYPE_CHECKING:
     from llvmlite import binding, ir
 
+Result = TypeVar("Result")
 _METH_FASTCALL = 0x80
 # Every call of LLVM is made with this lock, the freeing of objects too: a fork inside of a call of
 # another thread would leave llvmlite's own lock locked in the child. The lock is recursive, since
@@ -241,6 +243,28 @@ def _passes() -> binding.ModulePassManager:
     return passes
 
 
+def _apart(fun: Callable[[], Result]) -> Result:
+    """Call a function in another thread, where no Ctrl-C comes: LLVM's objects need an order.
+
+    A module that is freed after its context, or an engine after its module, crashes the process.
+    """
+    results: list[Result] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(fun())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors.pop()
+    return results.pop()
+
+
 @contextlib.contextmanager
 def _optimized(
     text: str, target: Target
@@ -291,8 +315,12 @@ class Library:
     @property
     def assembly(self) -> str:
         """The machine code as text. It is made anew each time."""
-        with _optimized(self.ir, self._target) as (module, machine):
-            return str(machine.emit_assembly(module))
+
+        def emit() -> str:
+            with _optimized(self.ir, self._target) as (module, machine):
+                return str(machine.emit_assembly(module))
+
+        return _apart(emit)
 
 
 def _close(engine: binding.ExecutionEngine) -> None:
@@ -313,14 +341,18 @@ def compile(module: ir.Module) -> Library:
     """
     target = host()
     module.triple, module.data_layout = target.triple, target.data_layout
-    return Library(str(module), target)
+    return _apart(lambda: Library(str(module), target))
 
 
 def compiled_for(module: ir.Module, target: Target) -> tuple[bytes, str]:
     """Return an object file of a module, for a target, and the same code as text."""
     module.triple, module.data_layout = target.triple, target.data_layout
-    with _optimized(str(module), target) as (optimized, machine):
-        return machine.emit_object(optimized), str(machine.emit_assembly(optimized))
+
+    def emit() -> tuple[bytes, str]:
+        with _optimized(str(module), target) as (optimized, machine):
+            return machine.emit_object(optimized), str(machine.emit_assembly(optimized))
+
+    return _apart(emit)
 
 
 class _MethodDef(ctypes.Structure):
