@@ -31,7 +31,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 
 import tensorgrad as tg
 from tensorgrad.estimators import MLPClassifier, MLPRegressor, NetClassifier, NetRegressor
-from tensorgrad.estimators.trainers import Kind, Trainer, borrowed
+from tensorgrad.estimators.trainers import Kind, Trainer, _kept, borrowed
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -227,6 +227,16 @@ def test_fits_that_share_a_trainer_do_not_share_weights(monkeypatch: pytest.Monk
         pass
     with borrowed(kind) as again:
         assert again is not one
+
+
+@pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
+def test_each_fit_gives_the_same_result(solver: str) -> None:
+    x, y = load_digits(return_X_y=True)
+    ours = MLPClassifier(solver=solver, alpha=1, max_iter=30, random_state=0)
+    _kept.clear()
+    first = clone(ours).fit(x / 16, y)
+    again = clone(ours).fit(x / 16, y)
+    assert all(map(np.array_equal, first.coefs_, again.coefs_))
 
 
 def test_streams_of_any_batches_compile_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:

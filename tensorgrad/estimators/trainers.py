@@ -70,10 +70,20 @@ class AdamHat(Adam):
 
 
 class Steps(Supervisor):
-    """Makes native code if it saves time for so many calls, so that each run decides alike."""
+    """Makes each run alike: native code is made if it saves time for so many calls.
+
+    What is traced is undone, and then made by the plan, since that may round otherwise.
+    """
 
     def __init__(self, number: int) -> None:
         self._number = number
+        self._traced: set[Any] = set()
+
+    def has_run(self, key: Any) -> bool:
+        """Return whether the call is to be undone and made by the plan: the first one."""
+        is_first = key not in self._traced
+        self._traced.add(key)
+        return is_first
 
     def passes(self, passes: Sequence[Pass]) -> Sequence[Pass]:
         """Return the passes of a program, none of which measures times."""
@@ -105,6 +115,9 @@ class Trainer:
         self._coefs, self._intercepts = tensors[:half], tensors[half:]
         solver = Momentum if kind.solver == "sgd" else AdamHat
         self.optimizer: Optimizer = solver(tensors)
+        for tensor in tensors:
+            tensor.grad = np.zeros_like(tensor.data)
+        self.optimizer.step()  # makes the memory of its state, which compiled steps know
         self._compiled = functools.lru_cache(KEPT)(self._compile)
 
     def _compile(self, _batch_size: int, steps: int) -> Any:
