@@ -239,15 +239,18 @@ def test_reductions(shape: tuple[int, ...], dtype: Any) -> None:
             assert_same(compiled(x), f(x), roundings=64, least=1.0)
 
 
-@pytest.mark.parametrize("shape", [(3,), (2, 9), (9, 2), (2, 3, 17)])
-def test_signs_of_zeros_and_numbers(shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("backend", ["llvm", "numpy"])
+@pytest.mark.parametrize(
+    "shape", [(1,), (3,), (1, 1), (1, 9), (9, 1), (2, 9), (9, 2), (1, 4, 1), (2, 3, 17)]
+)
+def test_signs_of_zeros_and_numbers(shape: tuple[int, ...], backend: Any) -> None:
     def f(x: Any) -> Any:
         sums = *(np.sum(x, axis=i) for i in range(x.ndim)), np.sum(x), np.mean(x, axis=0)
         return *sums, np.cumsum(x, axis=0), x * -0.0, x + 0.0, np.maximum(x, -0.0)
 
-    native, x = tg.compile(f, backend="llvm"), np.full(shape, -0.0)
+    compiled, x = tg.compile(f, backend=backend), np.full(shape, -0.0)
     for _ in range(2):
-        for actual, expected in zip(native(x), f(x), strict=True):
+        for actual, expected in zip(compiled(x), f(x), strict=True):
             np.testing.assert_array_equal(np.signbit(actual), np.signbit(expected))
 
 

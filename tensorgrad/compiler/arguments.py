@@ -56,7 +56,7 @@ class Arguments:
         if issubclass(kind, np.ndarray):
             return self._input(leaf)
         if issubclass(kind, np.generic):
-            return self._input(np.asarray(leaf))
+            return self._input(np.asarray(leaf), is_number=True)
         if kind is _Static:
             value = leaf.value
             by_value = _compares(value) and not issubclass(type(value), Tensor)
@@ -65,7 +65,7 @@ class Arguments:
             return kind, repr(leaf)  # 0.0 is not -0.0
         return (kind, leaf) if _is_plain(leaf) else _Same(leaf)
 
-    def _input(self, array: Any, is_tensor: bool = False) -> _Input:
+    def _input(self, array: Any, is_tensor: bool = False, is_number: bool = False) -> _Input:
         if type(array) is not np.ndarray or array.dtype.kind not in "fciub":
             raise TraceError(
                 f"{self.name}: an argument that is a {type(array).__name__} of dtype "
@@ -73,7 +73,7 @@ class Arguments:
                 "array of numbers, or name it in static_argnums"
             )
         self.arrays.append(array)
-        return _Input(is_tensor, array.shape, array.dtype)
+        return _Input(is_tensor, array.shape, array.dtype, is_number)
 
     @property
     def things(self) -> list[Any]:
@@ -102,6 +102,7 @@ class Arguments:
                 leaves.append(leaf.value if type(leaf) is _Static else leaf)
                 continue
             tracer = trace.input(next(arrays))
+            tracer.is_number = kind.is_number
             leaves.append(tensor_of(tracer, None) if kind.is_tensor else tracer)
             if kind.is_tensor:
                 tensors.append((leaves[-1], tracer))
@@ -136,11 +137,12 @@ def _positional(fun: Function, count: int) -> list[str]:
 
 
 class _Input(NamedTuple):
-    """What is known of an argument that is an array or a tensor."""
+    """What is known of an argument that is an array, a tensor, or a number of NumPy's."""
 
     is_tensor: bool
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    is_number: bool
 
 
 class _Static:

@@ -44,6 +44,9 @@ class Recorder(Tracing):
         self._outside: dict[int, tuple[Variable, Array, Node | None]] = {}
         self.assigned: dict[int, Tracer] = {}
         self.tracers: list[weakref.ref[Tracer]] = []  # all traced arrays
+        # Arrays, indices and copies of the parts there, where NumPy has views.
+        self._shared: list[tuple[Value, Any, Value]] = []
+        self.renewing: set[int] = set()  # by id, such triples of which a part is being written
         self._kept: dict[Value, Value] = {}  # copies of what the end of the call overwrites
         self.followed: set[int] = set()  # by id, the arrays that may be written to
         self.arrays: dict[Value, Array] = {}  # what the values are during the trace
@@ -212,6 +215,8 @@ class Recorder(Tracing):
         )
         if not len(self.calls) % OFTEN:
             self.progress(f"{len(self.calls):,} calls traced")
+        if written is not None:
+            self.renew_shared(written)
         return result
 
     def _made(self, fun: Function, given: Any, read: Iterable[Array]) -> Any:
@@ -240,6 +245,27 @@ class Recorder(Tracing):
             made.append(value)
         returned.append(value)
         return Tracer(self, value, array is not a)
+
+    def share(self, array: Tracer, index: Any, part: Tracer) -> None:
+        """Let two arrays change together, since NumPy's `array[index]` is a view.
+
+        By a number that is traced, the part is a copy: its place differs from call to call.
+        """
+        index = mapped(index, Tracer, lambda t: t.value)
+        self._shared.append((array.value, index, part.value))
+
+    def renew_shared(self, written: Value) -> None:
+        """Write what was written to all arrays that would be views of the same memory."""
+        for shared in self._shared:
+            array, index, part = (mapped(v, Value, lambda v: Tracer(self, v)) for v in shared)
+            if id(shared) in self.renewing:
+                continue
+            self.renewing.add(id(shared))
+            if written.storage is part.value.storage:
+                array[index] = part
+            elif written.storage is array.value.storage:
+                part[...] = array[index]
+            self.renewing.remove(id(shared))
 
     def _before_writing(self, value: Value, name: str) -> None:
         if value.storage.home == "temporary":

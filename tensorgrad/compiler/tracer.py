@@ -89,6 +89,9 @@ class Records(Protocol):
     ) -> Any:
         """Call a function on the arrays themselves, and note the call; return traced results."""
 
+    def share(self, array: Tracer, index: Any, part: Tracer) -> None:
+        """Let two arrays change together, since NumPy's `array[index]` is a view."""
+
     def assume(self, value: Value) -> bool:
         """Decide by an element, and note that."""
 
@@ -233,7 +236,12 @@ class Tracer(NDArrayOperatorsMixin):
         return Tracer(self._trace, self.value) if self.is_number else self
 
     def __getitem__(self, index: Any) -> Any:
-        return self._trace.record(getitem, (self, _checked_index(index)))
+        numbered = selects_by_numbers(index)
+        index = _checked_index(index)
+        part = self._trace.record(getitem, (self, index))
+        if numbered and not part.is_number:
+            self._trace.share(self, index, part)
+        return part
 
     def __setitem__(self, index: Any, value: Any) -> None:
         if isinstance(value, Tensor):
@@ -328,6 +336,19 @@ def _is_part(part: Array, array: Array, index: Any) -> bool:
         return False
     own = array[mapped(index, Tracer, lambda t: t.concrete)]
     return isinstance(own, np.ndarray) and own.__array_interface__ == part.__array_interface__
+
+
+def selects_by_numbers(index: Any) -> bool:
+    """Whether NumPy would return a view: some parts are traced numbers, and none is an array."""
+    parts = index if isinstance(index, tuple) else (index,)
+    traced = [part for part in parts if not isinstance(part, _BASIC)]
+    return bool(traced) and all(
+        part.is_number if isinstance(part, Tracer) else isinstance(part, Tensor) and not part.ndim
+        for part in traced
+    )
+
+
+_BASIC = (int, np.integer, slice, type(None), type(...))
 
 
 def _checked_index(index: Any) -> Any:

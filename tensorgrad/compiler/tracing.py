@@ -10,9 +10,11 @@ import contextlib
 import dataclasses
 import functools
 import gc
+import operator
 import sys
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, NoReturn
+from typing import Any, ClassVar, NamedTuple, NoReturn, TypeAlias
 
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
@@ -24,7 +26,8 @@ from ..engine.graph import Node
 from ..engine.hooks import leaf_hooks
 from ..engine.interpreter import Body, eager, epoch
 from ..engine.modes import mode
-from ..engine.mutation import move
+from ..engine.mutation import become, move
+from ..engine.primitives import assign
 from ..engine.registry import NO_KWARGS, Rule, Together, name_of
 from ..engine.tensor import Tensor
 from ..engine.typing import Array, Function
@@ -44,7 +47,7 @@ from .passes import Pass
 from .printing import Labels
 from .recording import Recorder
 from .strides import copied, pattern
-from .tracer import ShapeError, Tracer, location
+from .tracer import ShapeError, Tracer, location, selects_by_numbers
 from .turns import Turns
 
 
@@ -55,6 +58,9 @@ def _is_alike(a: Array | Value, b: Array | Value) -> bool:
 
 class _Gap:
     """The place of a tensor among arguments."""
+
+
+_Reference: TypeAlias = "weakref.ref[Variable]"
 
 
 class Condition(NamedTuple):
@@ -90,6 +96,8 @@ class Trace(Recorder):
         self.attributes: list[tuple[Any, str, Any]] = []
         self.checks = Checks()  # of Python's state
         self.drawn: set[int] = set()  # by id, the generators drawn from
+        # Tensors, indices and the parts there, which change together.
+        self._parts: list[tuple[_Reference, Any, _Reference]] = []
         # Called before and after Python that may change optimizers and schedules.
         self.before_effect: Callable[[], None] = lambda: None
         self.after_effect: Callable[[], None] = lambda: None
@@ -216,6 +224,8 @@ class Trace(Recorder):
         self.after_effect()
         line = self._location or location()
         self.calls.append(Call("effect", fun, given, location=line, writes=written))
+        for value in written:
+            self.renew_shared(value)
         return result
 
     def number(self, array: Array) -> Number:
@@ -373,6 +383,28 @@ class Trace(Recorder):
         if node is not None:
             self.touched[node] = None
             node.touch()
+
+    def selected(self, t: Variable, index: Any, part: Variable) -> None:
+        """Let two tensors change together, where a number that is traced selects a part.
+
+        NumPy's part is a view; the traced one is a copy, as its place differs from call to call.
+        """
+        if selects_by_numbers(index) and part.ndim:
+            self._parts.append((weakref.ref(t), index, weakref.ref(part)))
+
+    def changed(self, tensors: Iterable[Variable]) -> None:
+        """Change what would be views of tensors that have been changed."""
+        changed = {*map(id, tensors)}
+        for pair in self._parts:
+            t, index, part = pair[0](), pair[1], pair[2]()
+            if t is None or part is None or id(pair) in self.renewing:
+                continue
+            self.renewing.add(id(pair))
+            if id(part) in changed:
+                become(t, assign, (t, part, index))
+            elif id(t) in changed:
+                become(part, operator.getitem, (t, index))
+            self.renewing.remove(id(pair))
 
     def grad(self, node: Node) -> Any:
         """The gradient of a leaf: a traced array, or None."""

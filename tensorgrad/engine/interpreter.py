@@ -11,7 +11,7 @@ import itertools
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -97,6 +97,12 @@ class Interpreter:
             ]
             # One call into C, in the middle of which Python handles no signal.
             deque(map(setattr, gradients, itertools.repeat("grad"), sums), maxlen=0)
+
+    def selected(self, t: Variable, index: Any, part: Variable) -> None:
+        """Note that a tensor is the part of another one at an index."""
+
+    def changed(self, tensors: Iterable[Variable]) -> None:
+        """Note that tensors have been changed in place."""
 
     # -- effects
 

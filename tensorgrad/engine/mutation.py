@@ -66,6 +66,8 @@ def become(target: Variable, fun: Function, args: tuple[Any, ...], written: Any 
         _write_through(target, value, layouts or {target: layout_of(target._array)})
     else:
         _take(target, value)
+    if type(target._array) is not np.ndarray:
+        mode.get().interpreter.changed(layouts or (target,))
     return target
 
 

@@ -551,7 +551,11 @@ class Tensor(Variable, NumpyMethods):
     # -- indexing, and assignment, which gives the handle a new value
 
     def __getitem__(self, index: Any) -> Tensor:
-        return apply(operator.getitem, (self, plain_index(index)))
+        index = plain_index(index)
+        part: Tensor = apply(operator.getitem, (self, index))
+        if type(self._array) is not np.ndarray:
+            mode.get().interpreter.selected(self, index, part)
+        return part
 
     def __setitem__(self, index: Any, value: Any) -> None:
         set_item(self, index, value)

@@ -234,6 +234,7 @@ def _reduced(code: Code, call: Call, out: str) -> list[str]:
         return [_with_out(code, call, out)]
     ufunc = call.fun.__self__
     plain = x.ndim == 2 and x.dtype.char in "fd" and given["dtype"] in (None, x.dtype)
+    plain = plain and x.size > 1  # a product of two numbers keeps -0.0, of which the sum is 0.0
     by_columns, by_rows = (plain and given["axis"] in (i, (i,), i - 2) for i in (0, 1))
     narrow = x.ndim == 2 and 0 < x.shape[1] <= NARROW and x.size <= 1 << 16
     if by_columns and ufunc is np.add and not keepdims:

@@ -103,6 +103,7 @@ def _sums_all(call: Call, x: Value) -> bool:
         and sums_along(call, None, *((0, -1, (0,), (-1,)) if x.ndim == 1 else ()))
         and x.dtype == result.dtype
         and x.dtype.char in "fd"
+        and x.size > 1  # a product with 1 would keep -0.0, of which the sum is 0.0
         and _is_flat(x, x)
     )
 

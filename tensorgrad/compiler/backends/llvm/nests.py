@@ -423,6 +423,8 @@ class _Emitter:
             earlier = self._load(place, dtype, stride, lanes)
             earlier = builder.select(first, _identity(r, lanes), earlier)
             value = emit_function(builder, r.fun, dtype, [earlier, value])
+        elif not any(self._reduced[id(r)]):  # along axes of length 1: 0.0 + -0.0 is 0.0
+            value = emit_function(builder, r.fun, dtype, [_identity(r, lanes), value])
         self._store(value, place, dtype, stride, lanes)
 
 
