@@ -121,6 +121,7 @@ class Trainer:
         self._compiled = functools.lru_cache(KEPT)(self._compile)
 
     def _compile(self, _batch_size: int, steps: int) -> Any:
+        """A compiled step of its own for each size: one for many sizes would warn of them."""
         return Compiled(self._take, supervisor=Steps(steps)).function()
 
     def _take(self, *batch: Any) -> Any:
