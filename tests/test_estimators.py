@@ -16,7 +16,7 @@ from .depth import FULL, full_run_only, one_in
 
 pytest.importorskip("sklearn")
 
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_array, csr_matrix, random_array
 from sklearn import neural_network
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -194,8 +194,6 @@ def test_class_weights_are_weights_of_samples() -> None:
 
 @pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
 def test_float32_stays_and_sparse_samples_give_the_same(solver: str) -> None:
-    from scipy.sparse import csr_array
-
     x, y = _data()
     y = _targets("multiclass", y)
     ours = _pair("multiclass", solver=solver)[1].fit(x, y)
@@ -206,6 +204,22 @@ def test_float32_stays_and_sparse_samples_give_the_same(solver: str) -> None:
     assert {w.dtype for w in single.coefs_} == {single.predict_proba(x.astype("f4")).dtype}
     assert single.coefs_[0].dtype == np.float32
     assert single.loss_ == pytest.approx(ours.loss_, rel=1e-2)
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_wide_samples_stay_sparse(solver: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = random_array((150, 1000), density=0.02, rng=np.random.default_rng(0)), _data()[1]
+    theirs, ours = _pair("multiclass", solver=solver)
+    theirs.fit(x, _targets("multiclass", y))
+
+    to_array = csr_array.toarray
+
+    def narrow(x: Any) -> Any:
+        assert x.shape[1] < 1000  # targets, which scikit-learn makes dense
+        return to_array(x)
+
+    monkeypatch.setattr(csr_array, "toarray", narrow)
+    _require_same(theirs, ours.fit(x.tocsc(), _targets("multiclass", y)), x.tocsr())
 
 
 def test_fits_that_share_a_trainer_do_not_share_weights(monkeypatch: pytest.MonkeyPatch) -> None:

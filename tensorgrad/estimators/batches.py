@@ -6,10 +6,22 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.sparse import issparse
 
 from ..engine.typing import Array
 
 AT_ONCE = 1 << 22  # numbers of samples that are gathered at once
+
+# Sparse samples of so many features, with so few numbers that are not zero, stay sparse: products
+# of them take less time than a compiled step of dense ones.
+MANY_FEATURES, FEW_NUMBERS = 1000, 0.02
+
+
+def stays_sparse(x: Any) -> bool:
+    """Whether steps for these samples are not compiled, since they are sparse."""
+    n_samples, n_features = x.shape
+    few = FEW_NUMBERS * n_samples * n_features
+    return bool(issparse(x) and n_features >= MANY_FEATURES and x.nnz <= few)
 
 
 class Part(NamedTuple):
@@ -28,6 +40,8 @@ class Batches:
     """
 
     def __init__(self, x: Any, y: Array, weight: Array, size: int, alpha: float) -> None:
+        self._stays_sparse = stays_sparse(x)
+        x = x.tocsr() if issparse(x) else x
         self._x, self._y, self._weight, self._alpha = x, y, weight, alpha
         self._length = len(weight)
         self._parts = []
@@ -38,11 +52,11 @@ class Batches:
                 which = slice(first, first + at_once)
                 self._parts.append(Part(positions[which], counts[which], len(positions)))
 
-    def epoch(self, order: Array) -> Iterator[tuple[Part, list[Array]]]:
+    def epoch(self, order: Array) -> Iterator[tuple[Part, list[Any]]]:
         """Yield parts, with arrays for the steps: batches of samples, targets, shares and decays.
 
         A share is the weight of a sample over the sum in its batch, and a decay is alpha over that
-        sum. A batch without weights has zeros of both.
+        sum. A batch without weights has zeros of both. Samples that stay sparse are a list.
         """
         order = np.append(order, order[-1])
         for part in self._parts:
@@ -50,8 +64,15 @@ class Batches:
             weight = np.where(part.positions < self._length, self._weight[rows], 0)
             total = np.sum(weight, axis=1, keepdims=True)
             total[total == 0] = np.inf
-            arrays = [_taken(self._x, rows), self._y[rows], weight / total]
-            yield part, [*arrays, self._alpha / total[:, 0]]
+            arrays = [self._y[rows], weight / total, self._alpha / total[:, 0]]
+            yield part, [self._samples(rows), *arrays]
+
+    def _samples(self, rows: Array) -> Any:
+        if isinstance(self._x, np.ndarray):
+            return self._x.take(rows, axis=0)
+        if self._stays_sparse:
+            return [self._x[batch] for batch in rows]
+        return self._x[rows.ravel()].toarray().reshape(*rows.shape, -1)
 
 
 def _positions(length: int, size: int) -> Iterator[Array]:
@@ -63,10 +84,3 @@ def _positions(length: int, size: int) -> Iterator[Array]:
     for part in np.split(positions, [full]):
         if len(part):
             yield part.reshape(-1, min(size, len(part)))
-
-
-def _taken(x: Any, rows: Array) -> Array:
-    """The samples in rows, dense."""
-    if isinstance(x, np.ndarray):
-        return x.take(rows, axis=0)
-    return np.asarray(x[rows.ravel()].toarray()).reshape(*rows.shape, -1)

@@ -8,9 +8,12 @@ from math import prod
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+from scipy.sparse import issparse
 
 from .. import nn, special
+from ..engine.tensor import Tensor
 from ..engine.typing import Array
+from ..scipy.sparse import matmul
 
 Weights: TypeAlias = Sequence[Any]
 
@@ -58,14 +61,17 @@ class Network(NamedTuple):
         return coefs, intercepts
 
     def scores(self, coefs: Weights, intercepts: Weights, x: Any) -> Any:
-        """What the last layer computes, before its activation, of shape (n, outputs)."""
+        """What the last layer computes, before its activation, of shape (n, outputs).
+
+        Samples can be sparse.
+        """
         activation = ACTIVATIONS[self.activation]
         for w, b in zip(coefs[:-1], intercepts[:-1]):
-            x = activation(x @ w + b)
-        return x @ coefs[-1] + intercepts[-1]
+            x = activation(_product(x, w) + b)
+        return _product(x, coefs[-1]) + intercepts[-1]
 
     def predict(self, coefs: Weights, intercepts: Weights, x: Any) -> Array:
-        """The activations of the last layer, as an array; `x` can be sparse."""
+        """The activations of the last layer, as an array."""
         return np.asarray(OUTPUTS[self.output](self.scores(coefs, intercepts, x)))
 
     def losses(
@@ -78,7 +84,7 @@ class Network(NamedTuple):
         error, as those of scikit-learn do.
         """
         data = share @ self._losses(self.scores(coefs, intercepts, x), y)
-        penalty = 0.5 * decay * sum(np.vdot(w, w) for w in coefs)
+        penalty = 0.5 * decay * sum(np.sum(np.square(w)) for w in coefs)
         shown = data / self.units[-1] if self.output == "identity" else data
         return data + penalty, shown + penalty
 
@@ -93,3 +99,7 @@ class Network(NamedTuple):
         else:
             losses = 0.5 * (z - y) ** 2
         return np.sum(losses, axis=1)
+
+
+def _product(x: Any, w: Any) -> Any:
+    return matmul(x, w) if issparse(x) and isinstance(w, Tensor) else x @ w

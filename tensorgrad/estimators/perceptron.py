@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ..compiler import Compiled
 from ..engine.typing import Array
 from ..transforms import value_and_grad
-from .batches import Batches
+from .batches import Batches, stays_sparse
 from .checks import (
     FLAG,
     RANDOM_STATE,
@@ -167,11 +167,13 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
             return network.losses(*network.split(vector), x, y, share, decay)[0]
 
         total = np.sum(weight)
-        data, decay = (dense(x), y, weight / total), float(self.alpha / total)
-        compiled = Compiled(value_and_grad(loss), supervisor=Steps(self.max_iter)).function()
+        share, decay = weight / total, float(self.alpha / total)
+        both = value_and_grad(loss)
+        if not stays_sparse(x):
+            x, both = dense(x), Compiled(both, supervisor=Steps(self.max_iter)).function()
 
         def value_and_gradient(vector: Array) -> tuple[float, Array]:
-            value, gradient = compiled(vector.astype(x.dtype), *data)
+            value, gradient = both(vector.astype(x.dtype), x, y, share)
             return value.item(), np.array(gradient, np.float64)
 
         result = minimize(

@@ -152,11 +152,14 @@ class Trainer:
         """The coefs and intercepts, which steps overwrite."""
         return [w.data for w in self._coefs], [b.data for b in self._intercepts]
 
-    def run(self, batches: Sequence[Array], steps: int) -> Array:
+    def run(self, batches: Sequence[Any], steps: int) -> Array:
         """Take a step for each batch, an item of the arrays; return the losses.
 
-        So many steps, with batches of this size, are to come in all.
+        So many steps, with batches of this size, are to come in all. Those for a list of sparse
+        samples are not compiled.
         """
+        if isinstance(batches[0], list):
+            return np.array([self._take(*batch).item() for batch in zip(*batches)])
         losses: Array = self._compiled(batches[0].shape[1], steps).scan(*batches)
         return losses
 
