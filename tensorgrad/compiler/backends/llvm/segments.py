@@ -371,7 +371,9 @@ def _write_copy(builder: ir.IRBuilder, pairs: ir.Value, k: ir.Value, step: ir.Va
     """Write the copy of a row of an array to a row of the other one of a pair; go on then."""
     pair = builder.gep(pairs, [builder.mul(k, INDEX(16))], source_etype=_BYTE)
     source, target = _Rows(builder, pair), _Rows(builder, at(builder, pair, 8))
-    size = builder.or_(source.stride, target.stride)
+    stride = builder.or_(source.stride, target.stride)
+    is_backward = builder.icmp_signed("<", stride, INDEX(0))
+    size = builder.select(is_backward, builder.neg(stride), stride)
     never = ir.IntType(1)(0)  # volatile
     kind = ir.FunctionType(ir.VoidType(), [_POINTER, _POINTER, INDEX, never.type])
     name = "llvm.memcpy.p0.p0.i64"
