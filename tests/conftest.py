@@ -23,6 +23,13 @@ os.environ["TENSORGRAD_TUNE"] = "0"
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(autouse=True)
+def numpy_program(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests that look at NumPy's programs get these, whatever the environment says."""
+    if request.node.get_closest_marker("numpy_program"):
+        monkeypatch.setenv("TENSORGRAD_BACKEND", "numpy")
+
+
 @pytest.fixture
 def no_collector() -> Iterator[None]:
     """References alone free what is no longer used."""

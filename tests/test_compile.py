@@ -671,6 +671,7 @@ def test_custom_rules() -> None:
         assert_same(f(x), (np.sum(x**3), 3 * x**3))
 
 
+@pytest.mark.numpy_program
 def test_floating_point_errors_are_the_callers() -> None:
     f = tg.compile(lambda x: np.log(x))
     g = tg.compile(lambda x: quiet(x))
@@ -1165,6 +1166,7 @@ PLANNED: dict[str, Callable[[], Any]] = {
 }
 
 
+@pytest.mark.numpy_program
 @pytest.mark.parametrize("name", PLANNED)
 def test_the_peak_is_near_its_lower_bound(name: str) -> None:
     plan = PLANNED[name]()
@@ -1180,6 +1182,7 @@ def planned() -> tuple[Training, Any]:
     return training, tg.compile(training.step).lower(*training.batch(0))
 
 
+@pytest.mark.numpy_program
 def test_a_plan_lists_its_calls(planned: tuple[Training, Any]) -> None:
     training, plan = planned
     text = str(plan)
@@ -1191,6 +1194,7 @@ def test_a_plan_lists_its_calls(planned: tuple[Training, Any]) -> None:
     assert f"float64[{len(training.batch(0)[0])}, 5]" in text
 
 
+@pytest.mark.numpy_program
 def test_a_plans_source_is_python(planned: tuple[Training, Any]) -> None:
     _, plan = planned
     compile(plan.source, "plan", "exec")
@@ -1199,6 +1203,7 @@ def test_a_plans_source_is_python(planned: tuple[Training, Any]) -> None:
     assert "matmul(" not in plan.source
 
 
+@pytest.mark.numpy_program
 def test_a_profile_times_each_call_and_changes_nothing(planned: tuple[Training, Any]) -> None:
     training, plan = planned
     before = training.everything()
@@ -1215,6 +1220,7 @@ def test_a_profile_times_each_call_and_changes_nothing(planned: tuple[Training, 
         assert_same(training.everything(), twin.everything())
 
 
+@pytest.mark.numpy_program
 def test_what_is_done_once_in_a_plan() -> None:
     """Calls nobody needs are left out, equal ones are made once, constants are computed before."""
 
@@ -1234,6 +1240,7 @@ def test_what_is_done_once_in_a_plan() -> None:
 X4 = numbers(4, seed=3)
 
 
+@pytest.mark.numpy_program
 def test_a_loss_that_nobody_asks_for_is_not_computed() -> None:
     net = tg.MLP(2, [3, 1], rng=0)
 
@@ -1253,6 +1260,7 @@ def threads(request: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     return request.param
 
 
+@pytest.mark.numpy_program
 def test_long_chains_are_run_in_blocks(threads: int) -> None:
     def f(x: Any) -> Any:
         return np.exp(np.tanh(x * 2 + x)) * x
@@ -1269,6 +1277,7 @@ def test_long_chains_are_run_in_blocks(threads: int) -> None:
         assert_same(slope(given), tg.elementwise_grad(f)(given))
 
 
+@pytest.mark.numpy_program
 def test_a_long_chain_in_threads_heeds_the_callers_settings(threads: int) -> None:  # noqa: ARG001
     f = tg.compile(lambda x: np.exp(x * 2) * x)
     x = np.zeros((1 << 20) + 13, np.float32)
@@ -1312,6 +1321,7 @@ def test_ctrl_c_waits_for_the_other_thread() -> None:
     assert begun.is_set() and not worker.is_alive()
 
 
+@pytest.mark.numpy_program
 def test_long_chains_by_columns_are_run_in_blocks(threads: int) -> None:  # noqa: ARG001
     w = tg.Tensor(np.asfortranarray(numbers(1025, 1024, dtype=np.float32)))
 

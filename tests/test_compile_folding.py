@@ -19,6 +19,8 @@ from .depth import one_in
 from .oracles import assert_same, leaf
 from .test_compile_training import BATCH, Net, Training, assert_steps_agree, plans, twins
 
+pytestmark = pytest.mark.numpy_program
+
 
 class Layers(nn.Module):
     """Linear layers of these widths; `body` computes the output with them."""

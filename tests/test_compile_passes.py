@@ -39,6 +39,8 @@ from tensorgrad.engine.registry import name_of
 
 from .test_programs import SMOOTH, Step, programs, run
 
+pytestmark = pytest.mark.numpy_program
+
 X = np.arange(6.0).reshape(2, 3)
 
 

@@ -153,7 +153,7 @@ def test_views_of_several_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = tg.compile(f)
     for _ in range(3):
         x, y = np.linspace(-1.0, 1.0, 6).reshape(2, 3), np.ones((1, 3))
-        assert_array_equal(compiled(x, y), f(x, y))
+        assert_same(compiled(x, y), f(x, y))
 
 
 # -- networks

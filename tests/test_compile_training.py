@@ -402,7 +402,8 @@ def test_gradients_that_are_not_finite_are_refused_in_each_call() -> None:
 @pytest.mark.parametrize("dtype", one_in(2, [np.float32, np.float64]))
 @pytest.mark.parametrize("clip", CLIPS)
 def test_clipping(clip: str, dtype: Any) -> None:
-    assert_steps_agree(*twins(NETS["MLP"], "mse sum", "SGD", clip=clip, dtype=dtype), steps=5)
+    both = twins(NETS["MLP"], "mse sum", "SGD", clip=clip, dtype=dtype)
+    assert_steps_agree(*both, steps=5, roundings=2 * ROUNDINGS)  # of larger ones than are left
 
 
 @pytest.mark.parametrize("order", [1, 2, 3.5, math.inf])
@@ -617,6 +618,7 @@ def test_eager_and_compiled_steps_mix(actions: list[str], optimizer: str, accumu
         assert_same(mixed.everything(), eager.everything(), f"after {i}, {action} ")
 
 
+@pytest.mark.numpy_program
 def test_a_schedules_function_sees_the_weights_of_its_time() -> None:
     """They get new values after it, though these have been computed before."""
     w = leaf(np.zeros(3))

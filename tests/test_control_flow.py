@@ -186,11 +186,15 @@ def test_scan_is_the_loop(name: str, derivative: str) -> None:
     assert_close(tg.compile(scanned)(*args), expected)
 
 
+@pytest.mark.parametrize("backend", ["numpy", "llvm"])
 @each_program
-def test_gradients_are_central_differences(name: str) -> None:
+def test_gradients_are_central_differences(name: str, backend: Any) -> None:
+    if backend == "llvm":
+        pytest.importorskip("llvmlite")
     fun, args = PROGRAMS[name]
     compiled = tg.compile(lambda *args: fun(tg.scan, *args))
-    gradients = tg.compile(of_all(tg.grad)(lambda *args: fun(tg.scan, *args)))(*args)
+    gradient = of_all(tg.grad)(lambda *args: fun(tg.scan, *args))
+    gradients = tg.compile(gradient, backend=backend)(*args)
     for i, g in enumerate(gradients):
         numeric = central_differences(lambda *args: compiled(*map(np.real, args)), args, i)
         assert_allclose(g, numeric, rtol=1e-5, atol=1e-6)
@@ -488,6 +492,7 @@ def test_a_weight_of_a_recurrent_layer_that_is_replaced() -> None:
 # -- programs do not grow with the number of steps
 
 
+@pytest.mark.numpy_program
 @pytest.mark.parametrize("derivative", one_in(4, DERIVATIVES))
 def test_the_program_is_as_long_for_any_number_of_steps(
     derivative: str, monkeypatch: pytest.MonkeyPatch
@@ -630,6 +635,7 @@ JACOBIANS: dict[str, Function] = {
 }
 
 
+@pytest.mark.numpy_program
 @pytest.mark.parametrize("name", JACOBIANS)
 def test_all_rows_of_a_jacobian_are_carried_back_in_one_loop(name: str) -> None:
     f, sources = JACOBIANS[name], []

@@ -1096,6 +1096,7 @@ def test_accuracy() -> None:
     assert accuracy(np.moveaxis([[scores, scores]], -1, 1), np.zeros((1, 2, 4))) == 0.5
 
 
+@pytest.mark.numpy_program
 def test_fit_measures_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that each process computes the same bits."""
 
