@@ -106,6 +106,28 @@ def test_static_arguments(options: Any) -> None:
     assert plans(f) == 2 if isinstance(x, tuple) else plans(f) >= 1
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"static_argnums": 2}, r"static_argnums \[2\] are not positions of add's 2 arguments"),
+        (
+            {"static_argnums": (0, -3)},
+            r"\[-3\] are not positions of add's 2 arguments, \['x', 'y'\]",
+        ),
+        ({"static_argnames": ["y", "z"]}, r"static_argnames \['z'\] are not among add's arguments"),
+    ],
+)
+def test_arguments_that_there_are_not_are_no_static_ones(options: Any, message: str) -> None:
+    def add(x: Any, y: Any = 2) -> Any:
+        return x + y
+
+    with pytest.raises(ValueError, match=message):
+        tg.compile(add, **options)
+    assert_same(tg.compile(add, static_argnums=1)(numbers(3)), numbers(3) + 2)
+    open_ended = tg.compile(lambda *args, **_: args[0] * 2, static_argnums=7, static_argnames="k")
+    assert_same(open_ended(numbers(3)), numbers(3) * 2)
+
+
 class Static(tuple[Any, ...]):
     """Something hashable by identity, with an item."""
 
@@ -689,6 +711,14 @@ def test_floating_point_errors_are_the_callers() -> None:
     with np.errstate(divide="raise"), pytest.raises(FloatingPointError):
         f(np.zeros(2))
     assert_array_equal(f(np.ones(2)), [0, 0])
+
+
+def test_scan_and_lower_of_a_method_name_the_cure() -> None:
+    model = Model(2.0)
+    for method, args in (("scan", (np.ones((3, 1)),)), ("lower", (np.ones(1),))):
+        with pytest.raises(TypeError, match=rf"tg.compile\(obj.step\).{method}\(...\)"):
+            getattr(model.step, method)(*args)
+        getattr(tg.compile(model.step), method)(*args)
 
 
 class Model:

@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import tree
 from ..engine.modes import mode
+from ..engine.registry import name_of
 from ..engine.tensor import Tensor
 from ..engine.typing import Array, Function
 from ..engine.variable import tensor_of
@@ -35,7 +36,7 @@ class Arguments:
         argnames: Collection[str],
     ) -> None:
         self.name = name
-        static = {i % max(len(args), 1) for i in argnums}
+        static = {i + len(args) if i < 0 else i for i in argnums}
         given = (
             tuple([_Static(a) if i in static else a for i, a in enumerate(args)]),
             {k: _Static(a) if k in argnames else a for k, a in kwargs.items()},
@@ -125,14 +126,55 @@ class Arguments:
         return lines and [line for line in lines if not line.startswith(tests)]
 
 
+def require_parameters(fun: Function, argnums: Iterable[int], argnames: Iterable[str]) -> None:
+    """Raise a ValueError that names positions and names that no argument of a function has."""
+    try:
+        parameters = inspect.signature(fun).parameters.values()
+    except (TypeError, ValueError):  # of functions that are not written in Python
+        return
+    kinds = {p.kind for p in parameters}
+    by_position = [p.name for p in parameters if p.kind in _BY_POSITION]
+    by_name = [p.name for p in parameters if p.kind in _BY_NAME]
+    count = len(by_position)
+    numbers = [i for i in argnums if not -count <= i < count]
+    names = [name for name in argnames if name not in by_name]
+    if numbers and inspect.Parameter.VAR_POSITIONAL not in kinds:
+        raise ValueError(
+            f"compile: static_argnums {numbers} are not positions of {name_of(fun)}'s {count} "
+            f"arguments, {by_position}"
+        )
+    if names and inspect.Parameter.VAR_KEYWORD not in kinds:
+        raise ValueError(
+            f"compile: static_argnames {names} are not among {name_of(fun)}'s arguments, {by_name}"
+        )
+
+
+def require_call(method: str, fun: Function, args: Sequence[Any], kwargs: Any) -> None:
+    """Raise a TypeError if a function does not take arguments like these."""
+    try:
+        signature = inspect.signature(fun)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        name = name_of(fun)
+        is_method = next(iter(signature.parameters), "") == "self"
+        cure = f": for a method, write tg.compile(obj.{name}).{method}(...)" if is_method else ""
+        raise TypeError(f"{method}: {name}{signature} cannot be called so: {error}{cure}") from None
+
+
+_BY_POSITION = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
+_BY_NAME = inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
+
+
 def _positional(fun: Function, count: int) -> list[str]:
     """Names for arguments by position: those of the parameters, as far as there are any."""
     try:
         parameters = inspect.signature(fun).parameters.values()
     except (TypeError, ValueError):  # of functions that are not written in Python
         return [f"x{i}" for i in range(count)]
-    kinds = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
-    names = [p.name for p in parameters if p.kind in kinds][:count]
+    names = [p.name for p in parameters if p.kind in _BY_POSITION][:count]
     return names + [f"x{i}" for i in range(len(names), count)]
 
 

@@ -23,7 +23,7 @@ from ..engine.variable import tensor_of
 from ..errors import TraceError
 from ..guide import guided
 from ..tree import flatten, is_stateful, map as tree_map, require_arrays
-from .arguments import Arguments, difference, require_untouched
+from .arguments import Arguments, difference, require_call, require_parameters, require_untouched
 from .backends import Backend
 from .choice import Choice, Way, pays
 from .guards import Guards
@@ -213,6 +213,8 @@ class Compiled:
         self._argnums = {static_argnums} if isinstance(static_argnums, int) else {*static_argnums}
         names = static_argnames
         self._argnames = {names} if isinstance(names, str) else {*names}
+        if self._argnums or self._argnames:
+            require_parameters(fun, self._argnums, self._argnames)
         # In the order of their last use; Ctrl-C in the `__hash__` of a key breaks an OrderedDict.
         self._plans: dict[Any, list[Plan]] = {}
         self._latest: Plan | None = None
@@ -449,6 +451,7 @@ class Compiled:
         >>> plan.peak_bytes <= 8100
         True
         """
+        require_call("lower", self._fun, args, kwargs)
         way = self._choice.way()._replace(turns=None)
         plan, _ = self._alone(self._trace, self._taken_apart(args, kwargs), way, False, True)
         assert plan is not None
@@ -469,6 +472,7 @@ class Compiled:
         >>> add.scan(np.array([1.0, 2.0, 3.0]))
         array([1., 3., 6.])
         """
+        require_call("scan", self._fun, batches, {})
         leaves, structure = flatten(batches)
         require_arrays(leaves, structure, "scan", "batches{}".format, "leave it out")
         arrays = [np.asarray(a.data if isinstance(a, Tensor) else a) for a in leaves]
