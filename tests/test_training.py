@@ -826,8 +826,8 @@ def test_many_calls_are_compiled_where_that_pays(
 
 def test_so_many_steps_pay() -> None:
     assert compilation.steps_that_pay(1000, 10) == 0
-    assert compilation.steps_that_pay(5000, 1000) == 48
-    assert compilation.steps_that_pay(5000, 10) == 231
+    assert compilation.steps_that_pay(5000, 1000) == 141
+    assert compilation.steps_that_pay(5000, 10) == 469
 
 
 def test_a_long_recurrence_is_compiled_only_for_many_steps(traces: Counter[str]) -> None:

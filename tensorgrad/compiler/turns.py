@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import chain, repeat
 
-SECONDS = 0.15  # that it takes to make native code of a training step of a small network
+# Native code of a training step of a small network takes 0.3 s, with the import of llvmlite. Half
+# of it is weighed against what the calls to come save: most programs make more of them later.
+SECONDS = 0.15
 CALL = 0.4e-6  # seconds that a call of NumPy takes
 BYTE = 0.1e-9  # seconds for each byte of what a call makes
 SAVED = 0.6  # of that time is what native code saves, at least

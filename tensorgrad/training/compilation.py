@@ -19,15 +19,15 @@ from .history import History
 from .interrupts import Interrupts
 from .progress import Progress
 
-# Planning takes 60 us for each NumPy call, which does not matter for few calls. In each step, a
-# plan saves 5 us for each operation, and 0.25 us for each call. So most networks need 50 steps to
-# gain from it, and long LSTMs 230.
+# Planning takes 120 us for each NumPy call, which does not matter for few calls. In each step, a
+# plan saves 3 us for each operation, and 0.25 us for each call. So most networks need 100 to 150
+# steps to gain from it.
 FEW_CALLS = 1000
 
 
 def steps_that_pay(calls: int, operations: int) -> int:
     """The number of steps that saves as much time as planning one takes."""
-    return 0 if calls <= FEW_CALLS else round(60 * calls / (5 * operations + 0.25 * calls))
+    return 0 if calls <= FEW_CALLS else round(120 * calls / (3 * operations + 0.25 * calls))
 
 
 class CompiledStep(Supervisor):

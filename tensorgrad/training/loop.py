@@ -83,7 +83,7 @@ def fit(
       ends with an error, the model gets the weights of the best epoch.
     - `compile`: whether to compile steps as `tg.compile` does. By default, they are compiled if
       that is possible and saves time: steps of at most 1,000 NumPy calls always, longer ones if
-      enough batches of the same shape follow (100 to 400). Otherwise `History.not_compiled` is the
+      enough batches of the same shape follow (100 to 500). Otherwise `History.not_compiled` is the
       reason, which is also logged if `progress` is on. True always compiles, and raises TraceError
       if that is impossible. Where llvmlite is installed, they become native code if that saves
       time: the number of steps and the size of the program decide, so that each run decides alike.
