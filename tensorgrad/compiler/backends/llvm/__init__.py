@@ -10,6 +10,7 @@ It needs the library llvmlite, which is imported when a program is first compile
     registers     registers of any dtype
     nests         a loop nest becomes LLVM's code
     products      and so does a product of matrices
+    matrices      access to their elements, and copies from one layout to another
     contractions  and a product along any axes
     functions     and an element-wise function; elementary, trigonometry, normal, division and
                   lanes are what it consists of
@@ -19,6 +20,7 @@ It needs the library llvmlite, which is imported when a program is first compile
     failures      the checks of such a function, and the errors that they raise
     runtime       the code runs on this processor
     native        the back end itself, which the compiler asks
+    export        a program becomes an object file instead
 """
 
 from __future__ import annotations
