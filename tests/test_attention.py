@@ -275,7 +275,10 @@ FAULTS: list[tuple[Callable[[], Any], str]] = [
     (lambda: nn.scaled_dot_product_attention(*map(np.zeros, [(2, 3), (3,), (3,)])), "do not"),
     (lambda: nn.scaled_dot_product_attention(*map(np.zeros, [(2, 3), (2, 3), (2,)])), "do not"),
     (lambda: nn.TransformerEncoderLayer(4, 2, activation="swish"), "use one of .*relu.*gelu"),
-    (lambda: nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2), -1), "at least 1, not -1"),
+    (
+        lambda: nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2), -1),
+        "num_layers=-1 must be an integer of at least 1",
+    ),
 ]
 
 
@@ -373,5 +376,12 @@ def test_grouped_queries_are_pytorchs() -> None:
 
 def test_a_decoder_needs_a_layer() -> None:
     layer = nn.TransformerDecoderLayer(4, 2, 3)
-    with pytest.raises(ValueError, match="TransformerDecoder: num_layers must be at least 1"):
+    with pytest.raises(ValueError, match="TransformerDecoder: num_layers=0 must be"):
         nn.TransformerDecoder(layer, 0)
+
+
+def test_a_mask_leaves_the_dtype_of_the_scores() -> None:
+    x, mask = np.ones((1, 3, 4), np.float32), np.zeros((3, 3))
+    assert nn.scaled_dot_product_attention(x, x, x, mask).dtype == np.float32
+    layer = nn.MultiheadAttention(4, 2, batch_first=True, dtype=np.float32)
+    assert layer(x, x, x, attn_mask=mask)[0].dtype == np.float32

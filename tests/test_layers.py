@@ -549,7 +549,7 @@ IMAGE = np.ones((1, 2, 5, 5))
         (lambda: nn.BatchNorm2d(3)(IMAGE), ValueError, r"BatchNorm2d\(3\): .*\(n, 3, height, wid"),
         (lambda: nn.BatchNorm1d(3)(np.ones((1, 3))), ValueError, r"1 values per.*call eval\(\)"),
         (lambda: nn.LayerNorm(3)(IMAGE), ValueError, r"LayerNorm\(3\): .*\(1, 2, 5, 5\)"),
-        (lambda: nn.LayerNorm(4.5), TypeError, "float"),
+        (lambda: nn.LayerNorm(4.5), ValueError, "every size must be"),
         (lambda: nn.layer_norm(IMAGE, 5, 2.0), ValueError, r"shape \(\); it must be \(5,"),
         (lambda: nn.layer_norm(IMAGE, 5, None, np.ones((5, 5))), ValueError, "a bias of shape"),
         (lambda: nn.layer_norm(IMAGE, (5, 5), np.ones(25)), ValueError, r"\(25,\); it must"),
@@ -634,3 +634,43 @@ def test_layers_show_how_they_were_made_and_copy(name: str) -> None:
 def test_wrong_shapes_and_bounds_are_refused(call: Any, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         call()
+
+
+# -- sizes and counts
+
+
+@pytest.mark.parametrize("wrong", [2.0, 0, "2"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda n: nn.Linear(n, 3), lambda n: nn.Bilinear(3, n, 2), lambda n: tg.MLP(2, [n]),
+        lambda n: nn.Embedding(n, 3), lambda n: nn.LSTM(2, n), lambda n: nn.GRU(2, 2, num_layers=n),
+        lambda n: nn.LayerNorm((3, n)), lambda n: nn.RMSNorm(n), lambda n: nn.BatchNorm1d(n),
+        lambda n: nn.GroupNorm(n, 4), lambda n: nn.InstanceNorm1d(n, affine=True),
+        lambda n: nn.LocalResponseNorm(n),
+        lambda n: nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2), n),
+        lambda n: nn.Conv2d(n, 1, 3), lambda n: nn.ConvTranspose1d(1, n, 3),
+        lambda n: nn.pixel_shuffle(np.ones((4, 2, 2)), n),
+        lambda n: nn.pixel_unshuffle(np.ones((1, 2, 2)), n),
+        lambda n: nn.channel_shuffle(np.ones((1, 4, 2)), n),
+        lambda n: nn.adaptive_avg_pool2d(np.ones((1, 4, 4)), n),
+    ],
+)  # fmt: skip
+def test_a_size_that_is_none_is_named(make: Any, wrong: Any) -> None:
+    error = TypeError if isinstance(wrong, str) else ValueError
+    with pytest.raises((ValueError, error), match=r"integer|channels must be positive"):
+        make(wrong)
+
+
+def test_a_stack_is_of_layers_of_its_kind() -> None:
+    encoder, decoder = nn.TransformerEncoderLayer(4, 2), nn.TransformerDecoderLayer(4, 2)
+    with pytest.raises(TypeError, match="TransformerDecoder: needs a TransformerDecoderLayer, not"):
+        nn.TransformerDecoder(encoder, 2)
+    with pytest.raises(TypeError, match="TransformerEncoder: needs a TransformerEncoderLayer, not"):
+        nn.TransformerEncoder(decoder, 2)
+
+
+def test_lists_return_themselves() -> None:
+    layers = nn.ModuleList()
+    assert layers.append(nn.Linear(1, 2)).extend([nn.Linear(2, 1)]) is layers
+    assert [layer.weight.shape for layer in layers] == [(2, 1), (1, 2)]

@@ -296,7 +296,7 @@ def test_errors_name_the_layer_the_shapes_and_the_cure() -> None:
         assert "(n, 3)" in message
     with pytest.raises(ValueError, match=r"'tahn'.*'tanh', 'relu', 'sigmoid', 'linear'"):
         nn.Layer(3, 4, activation="tahn")
-    with pytest.raises(ValueError, match=r"Layer\(3, 0\): every size must be at least 1"):
+    with pytest.raises(ValueError, match=r"Layer\(3, 0\): every size must be an integer"):
         nn.MLP(3, [0, 1])
     with pytest.raises(ValueError, match=r"Neuron\(0\)"):
         nn.Neuron(0)

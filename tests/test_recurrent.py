@@ -208,7 +208,7 @@ FAULTS: list[tuple[Callable[[], Any], str]] = [
     (lambda: nn.GRUCell(2, 3)(np.ones((5, 4, 2))), r"GRUCell\(2, 3\): .* \(5, 4, 2\)"),
     (lambda: nn.LSTMCell(2, 3)(np.ones(2), (np.ones(3), np.ones(2))), "LSTMCell.* pair"),
     (lambda: nn.RNNCell(0, 3), r"RNNCell\(0, 3\): every size"),
-    (lambda: nn.RNN(2, 3, 0), "num_layers must be at least 1"),
+    (lambda: nn.RNN(2, 3, 0), "num_layers=0 must be"),
     (lambda: nn.RNN(2, 3, nonlinearity="gelu"), '"tanh" or "relu", not \'gelu\''),
     (lambda: nn.RNN(2, 3, dropout=2.0), "Dropout: p=2.0 is not a probability"),
 ]

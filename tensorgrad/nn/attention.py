@@ -21,7 +21,7 @@ from ..rules.linear_algebra import affine
 from .activations import softmax
 from .dropout import Dropout, dropout
 from .layers import Linear
-from .module import Module, as_input, called, floating, uniform_weight
+from .module import Module, are_sizes, as_input, called, floating, uniform_weight
 
 
 def scaled_dot_product_attention(
@@ -108,7 +108,10 @@ def _weights(
     if not masks:
         return softmax(scores), None
     for mask in masks:
-        scores = np.where(mask, scores, -np.inf) if mask.dtype == bool else scores + mask
+        if mask.dtype == bool:
+            scores = np.where(mask, scores, -np.inf)
+        else:  # a mask of float64 leaves scores of float32 what they are
+            scores = scores + mask.astype(scores.dtype, copy=False)
     allowed = [plain(mask) if mask.dtype == bool else plain(mask) != -np.inf for mask in masks]
     seen = np.atleast_1d(functools.reduce(np.logical_and, allowed))
     keyless = ~np.any(seen, axis=-1, keepdims=True)
@@ -159,7 +162,7 @@ class MultiheadAttention(Module):
         dtype: DTypeLike = np.float64,
         rng: RNG = None,
     ) -> None:
-        if min(embed_dim, num_heads) < 1 or embed_dim % num_heads:
+        if not are_sizes(embed_dim, num_heads) or embed_dim % num_heads:
             raise ValueError(
                 f"MultiheadAttention: {embed_dim} features cannot be divided equally among "
                 f"{num_heads} heads"

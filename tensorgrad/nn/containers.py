@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, MutableSequence
-from typing import Any
+from typing import Any, Self
 
 from ..engine.tensor import Tensor
 from ..guide import guide
@@ -129,6 +129,16 @@ class _List(_Holder, MutableSequence[Any]):
         held.insert(index, self._checked(value))
         self.items_held = held
 
+    def append(self, value: Any) -> Self:  # type: ignore[override]
+        """Add an item at the end; return the list, as PyTorch's does."""
+        self.insert(len(self), value)
+        return self
+
+    def extend(self, values: Iterable[Any]) -> Self:  # type: ignore[override]
+        """Add items at the end; return the list, as PyTorch's does."""
+        self.items_held = [*self.items_held, *map(self._checked, values)]
+        return self
+
     def __add__(self, other: Iterable[Any]) -> Any:
         return type(self)([*self, *other])
 
@@ -168,7 +178,7 @@ class ModuleList(_List, _OfModules):
     """A list of modules, as an attribute of another module; a plain list does as well.
 
     >>> layers = tg.nn.ModuleList(tg.nn.Linear(3, 3) for _ in range(2))
-    >>> layers.append(tg.nn.Linear(3, 1))
+    >>> layers += [tg.nn.Linear(3, 1)]
     >>> len(layers), layers[-1], list(layers[:1].state_dict())
     (3, Linear(3, 1), ['0.weight', '0.bias'])
     """

@@ -15,13 +15,13 @@ from numpy.typing import DTypeLike
 from ..data import RNG
 from ..engine.tensor import Tensor
 from .convolution import convolve, convolve_transposed, transposed_windows
-from .module import Module, as_input, called, floating, uniform
+from .module import Module, are_sizes, as_input, called, floating, uniform
 from .padding import MODES, check_mode
 from .windows import Padding, Size, sizes_of, windows_of
 
 
 def _check_channels(name: str, nin: int, nout: int, groups: int) -> None:
-    if min(nin, nout, groups) < 1 or nin % groups or nout % groups:
+    if not are_sizes(nin, nout, groups) or nin % groups or nout % groups:
         raise ValueError(f"{name}: channels must be positive multiples of groups={groups}")
 
 

@@ -103,8 +103,8 @@ def feature_alpha_dropout(
 
 
 def _require_probability(name: str, p: float) -> None:
-    if not 0 <= p <= 1:
-        raise ValueError(f"{name}: p={p} is not a probability: it must be from 0 to 1")
+    if not (isinstance(p, (int, float, np.number)) and 0 <= p <= 1):
+        raise ValueError(f"{name}: p={p!r} is not a probability: it must be from 0 to 1")
 
 
 def _scaled(x: Any, shape: tuple[int, ...], p: float, rng: RNG) -> Tensor:

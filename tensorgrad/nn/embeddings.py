@@ -15,7 +15,7 @@ from ..engine.registry import shown_as
 from ..engine.tensor import Tensor
 from ..rules.indexing import scatter
 from ..rules.selection import masked
-from .module import Module, as_input, called
+from .module import Module, as_input, called, require_sizes
 
 
 def embedding(index: Any, weight: Any, padding_idx: int | None = None) -> Tensor:
@@ -91,6 +91,7 @@ class Embedding(Module):
         dtype: DTypeLike = np.float64,
         rng: RNG = None,
     ) -> None:
+        require_sizes(type(self).__name__, num_embeddings, embedding_dim)
         rows = np.random.default_rng(rng).normal(size=(num_embeddings, embedding_dim))
         self.padding_idx = _row(type(self).__name__, padding_idx, num_embeddings)
         if padding_idx is not None:

@@ -16,7 +16,7 @@ from ..engine.modes import plain
 from ..engine.tensor import Tensor
 from ..rules.linear_algebra import affine
 from .activations import ACTIVATIONS, Activation, activation_of, identity
-from .module import Module, as_input, called, uniform, uniform_weight
+from .module import Module, as_input, called, require_sizes, uniform, uniform_weight
 
 
 class _Affine(Module):
@@ -33,11 +33,7 @@ class _Affine(Module):
         dtype: DTypeLike,
         rng: RNG,
     ) -> None:
-        if min(nin, *shape, 1) < 1:
-            raise ValueError(
-                f"{type(self).__name__}({', '.join(map(str, (nin, *shape)))}): "
-                "every size must be at least 1"
-            )
+        require_sizes(type(self).__name__, nin, *shape)
         rng = np.random.default_rng(rng)
         self.weight = uniform_weight(rng, nin**-0.5, (*shape, nin), dtype)
         self.bias = uniform(rng, nin**-0.5, shape, dtype) if bias else None
@@ -213,9 +209,7 @@ class Bilinear(Module):
         dtype: DTypeLike = np.float64,
         rng: RNG = None,
     ) -> None:
-        sizes = in1_features, in2_features, out_features
-        if min(sizes) < 1:
-            raise ValueError(f"Bilinear{sizes}: every size must be at least 1")
+        require_sizes("Bilinear", in1_features, in2_features, out_features)
         rng, bound = np.random.default_rng(rng), in1_features**-0.5
         self.weight = uniform(rng, bound, (out_features, in1_features, in2_features), dtype)
         self.bias = uniform(rng, bound, (out_features,), dtype) if bias else None

@@ -572,6 +572,24 @@ def uniform_weight(
     return Tensor(elements, dtype, requires_grad=True)
 
 
+def are_sizes(*sizes: Any) -> bool:
+    """Whether all are integers of at least 1."""
+    return all(hasattr(size, "__index__") and size >= 1 for size in sizes)
+
+
+def require_sizes(who: Any, *sizes: Any) -> None:
+    """Raise a ValueError unless all are integers of at least 1; `who(*sizes)` is what it names."""
+    if not are_sizes(*sizes):
+        given = ", ".join(map(repr, sizes))
+        raise ValueError(f"{who}({given}): every size must be an integer of at least 1")
+
+
+def require_count(who: Any, name: str, value: Any) -> None:
+    """Raise a ValueError unless the option of this name is an integer of at least 1."""
+    if not are_sizes(value):
+        raise ValueError(f"{who}: {name}={value!r} must be an integer of at least 1")
+
+
 def called(module: Module, *required: Any, **options: Any) -> str:
     """The call that makes such a module: required arguments, and options that are not the default.
 

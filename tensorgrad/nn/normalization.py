@@ -16,7 +16,7 @@ from ..engine.custom import differentiable
 from ..engine.modes import plain
 from ..engine.registry import shown_as
 from ..engine.tensor import Tensor
-from .module import Module, as_input, called, floating
+from .module import Module, as_input, called, floating, require_sizes
 
 Axes: TypeAlias = tuple[int, ...]
 
@@ -157,6 +157,7 @@ class LayerNorm(Module):
         bias: bool = True,
         dtype: DTypeLike = np.float64,
     ) -> None:
+        require_sizes(type(self).__name__, *np.ravel(normalized_shape).tolist())
         self.normalized_shape = _shape_of(normalized_shape)
         self.eps = eps
         self.weight = self.bias = None
@@ -225,6 +226,7 @@ class RMSNorm(Module):
         elementwise_affine: bool = True,
         dtype: DTypeLike = np.float64,
     ) -> None:
+        require_sizes(type(self).__name__, *np.ravel(normalized_shape).tolist())
         self.normalized_shape = _shape_of(normalized_shape)
         self.eps = eps
         ones = np.ones(self.normalized_shape)
@@ -327,6 +329,7 @@ class ByChannel(Module):
         track_running_stats: bool,
         dtype: DTypeLike,
     ) -> None:
+        require_sizes(type(self).__name__, num_features)
         self.num_features = num_features
         self.eps = eps
         self.momentum = momentum

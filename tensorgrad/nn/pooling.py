@@ -18,7 +18,7 @@ from ..engine.modes import plain
 from ..engine.registry import shown_as
 from ..engine.tensor import Tensor
 from ..rules.selection import attains, masked
-from .module import as_input
+from .module import are_sizes, as_input
 from .windows import Size, Windows, check_fit, sizes_of, windows_of
 
 # -- sums over windows, and their pullback
@@ -497,7 +497,7 @@ def _adaptive(who: Any, axes: int, x: Any, output_size: Any) -> tuple[Any, list[
         )
     sizes = x.shape[-axes:]
     counts = (output_size,) * axes if np.ndim(output_size) == 0 else tuple(output_size)
-    if len(counts) != axes or any(m is not None and m < 1 for m in counts) or 0 in sizes:
+    if len(counts) != axes or not are_sizes(*(m for m in counts if m is not None)) or 0 in sizes:
         raise ValueError(
             f"{who}: output_size={output_size} for an input of shape {x.shape}; pass a positive "
             f"integer or None, or {axes} of them, and an input with elements"

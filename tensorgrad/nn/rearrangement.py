@@ -14,7 +14,7 @@ from ..engine.arrays import working_dtype
 from ..engine.custom import differentiable
 from ..engine.registry import shown_as
 from ..engine.tensor import Tensor
-from .module import Module, as_input, called
+from .module import Module, as_input, called, require_count
 from .windows import Size, Windows, check_fit, sizes_of, windows_of
 
 # -- the two derivatives of each other
@@ -142,7 +142,8 @@ def pixel_shuffle(x: Any, upscale_factor: int) -> Tensor:
 
 def _pixel_shuffle(who: Any, x: Any, r: int) -> Any:
     x = as_input(x)
-    if x.ndim < 3 or r < 1 or x.shape[-3] % r**2:
+    require_count(who, "upscale_factor", r)
+    if x.ndim < 3 or x.shape[-3] % r**2:
         raise ValueError(
             f"{who}: an input of shape {x.shape} for upscale_factor={r}; pass one of shape (..., "
             f"a multiple of {r}**2 channels, height, width)"
@@ -165,7 +166,8 @@ def pixel_unshuffle(x: Any, downscale_factor: int) -> Tensor:
 
 def _pixel_unshuffle(who: Any, x: Any, r: int) -> Any:
     x = as_input(x)
-    if x.ndim < 3 or r < 1 or x.shape[-1] % r or x.shape[-2] % r:
+    require_count(who, "downscale_factor", r)
+    if x.ndim < 3 or x.shape[-1] % r or x.shape[-2] % r:
         raise ValueError(
             f"{who}: an input of shape {x.shape} for downscale_factor={r}; pass one of shape (..., "
             f"channels, height, width), with multiples of {r} as height and width"
@@ -190,7 +192,8 @@ def channel_shuffle(x: Any, groups: int) -> Tensor:
 
 def _channel_shuffle(who: Any, x: Any, groups: int) -> Any:
     x = as_input(x)
-    if x.ndim < 3 or groups < 1 or x.shape[1] % groups:
+    require_count(who, "groups", groups)
+    if x.ndim < 3 or x.shape[1] % groups:
         raise ValueError(
             f"{who}: an input of shape {x.shape} for groups={groups}; pass one of shape (n, "
             f"a multiple of {groups} channels, *sizes)"

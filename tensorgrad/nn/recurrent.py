@@ -28,7 +28,15 @@ from ..rules.linear_algebra import affine
 from ..rules.selection import masked
 from .activations import identity
 from .dropout import Dropout
-from .module import Module, as_input, called, uniform, uniform_weight
+from .module import (
+    Module,
+    as_input,
+    called,
+    require_count,
+    require_sizes,
+    uniform,
+    uniform_weight,
+)
 from .sequences import Steps
 
 # In a compiled function, so many steps or more are a loop, not as many calls, one after another:
@@ -219,10 +227,7 @@ class _Recurrent(Module):
     states: ClassVar[int] = 1
 
     def __init__(self, input_size: int, hidden_size: int, bias: bool) -> None:
-        if min(input_size, hidden_size) < 1:
-            raise ValueError(
-                f"{type(self).__name__}({input_size}, {hidden_size}): every size must be at least 1"
-            )
+        require_sizes(type(self).__name__, input_size, hidden_size)
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.bias = bias
@@ -317,8 +322,7 @@ class _Layers(_Recurrent):
         rng: RNG = None,
     ) -> None:
         super().__init__(input_size, hidden_size, bias)
-        if num_layers < 1:
-            raise ValueError(f"{type(self).__name__}: num_layers must be at least 1")
+        require_count(type(self).__name__, "num_layers", num_layers)
         rng = np.random.default_rng(rng)
         self.num_layers = num_layers
         self.batch_first = batch_first

@@ -9,7 +9,7 @@ from numpy.typing import DTypeLike
 
 from ..engine.modes import plain
 from ..engine.tensor import Tensor
-from .module import Module, as_input, called
+from .module import Module, as_input, called, require_sizes
 from .normalization import ByChannel, affine_along, parameters_of, standardized, update
 
 
@@ -58,7 +58,8 @@ class GroupNorm(Module):
         affine: bool = True,
         dtype: DTypeLike = np.float64,
     ) -> None:
-        if num_groups < 1 or num_channels % num_groups:
+        require_sizes("GroupNorm", num_groups, num_channels)
+        if num_channels % num_groups:
             raise ValueError(
                 f"GroupNorm({num_groups}, {num_channels}): the number of groups must divide the "
                 "number of channels"
@@ -237,6 +238,7 @@ class LocalResponseNorm(Module):
     """
 
     def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
+        require_sizes("LocalResponseNorm", size)
         self.size = size
         self.alpha = alpha
         self.beta = beta

@@ -165,7 +165,9 @@ def _sizes_and_scales(
     if size is not None:
         return sizes_of(who, axes, "size", size, 1), [None] * axes
     scales = [scale_factor] * axes if np.ndim(scale_factor) == 0 else [*scale_factor]
-    if len(scales) != axes or not all(n * s >= 1 for n, s in zip(sizes, scales)):
+    if len(scales) != axes or not all(
+        isinstance(s, (int, float, np.number)) and n * s >= 1 for n, s in zip(sizes, scales)
+    ):
         raise ValueError(
             f"{who}: scale_factor={scale_factor} for an input of sizes {tuple(sizes)}; pass a "
             f"number, or {axes} of them, that leave at least one element"

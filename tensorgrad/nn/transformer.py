@@ -19,7 +19,7 @@ from .attention import MultiheadAttention
 from .dropout import Dropout
 from .init import xavier_uniform_
 from .layers import Linear
-from .module import Module, as_input
+from .module import Module, as_input, require_count
 from .normalization import LayerNorm
 
 
@@ -169,10 +169,11 @@ class TransformerDecoderLayer(_Layer):
 # -- stacks of layers
 
 
-def _copies(layer: _Layer, count: int, name: str) -> list[Any]:
+def _copies(layer: Any, kind: type[_Layer], count: int, name: str) -> list[Any]:
     """Copies of a layer, whose dropouts share its Generator: their own would drop the same."""
-    if count < 1:
-        raise ValueError(f"{name}: num_layers must be at least 1, not {count}")
+    if not isinstance(layer, kind):
+        raise TypeError(f"{name}: needs a {kind.__name__}, not a {type(layer).__name__}")
+    require_count(name, "num_layers", count)
     shared = [m.rng for m in layer.modules() if isinstance(m, Dropout)]
     return [copy.deepcopy(layer, {id(rng): rng for rng in shared}) for _ in range(count)]
 
@@ -195,7 +196,9 @@ class TransformerEncoder(Module):
         num_layers: int,
         norm: Callable[[Any], Any] | None = None,
     ) -> None:
-        self.layers = _copies(encoder_layer, num_layers, "TransformerEncoder")
+        self.layers = _copies(
+            encoder_layer, TransformerEncoderLayer, num_layers, "TransformerEncoder"
+        )
         self.norm = norm
 
     def __call__(
@@ -226,7 +229,9 @@ class TransformerDecoder(Module):
         num_layers: int,
         norm: Callable[[Any], Any] | None = None,
     ) -> None:
-        self.layers = _copies(decoder_layer, num_layers, "TransformerDecoder")
+        self.layers = _copies(
+            decoder_layer, TransformerDecoderLayer, num_layers, "TransformerDecoder"
+        )
         self.norm = norm
 
     def __call__(
