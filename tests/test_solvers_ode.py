@@ -16,6 +16,7 @@ from .depth import one_in
 from .oracles import central_differences, leaf
 
 integrate = pytest.importorskip("scipy.integrate")
+linalg = pytest.importorskip("scipy.linalg")
 
 EXPLICIT = ["RK23", "RK45", "DOP853"]
 IMPLICIT = ["Radau", "BDF", "LSODA"]
@@ -373,8 +374,13 @@ REFUSALS: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
     "no such method": (lambda k: solve(decay, k, "dopri5"), ValueError, "'dopri5'"),
     "vectorized": (lambda k: solve(decay, k, vectorized=True), ValueError, "leave out"),
     "another shape": (lambda k: solve(lambda _t, _y, k: k, k), ValueError, r"shape of y0, \(1,\)"),
-    "complex": (
-        lambda k: solvers.solve_ivp(decay, (0, 2), [1j], args=(k,)).y, TypeError, "imaginary part"
+    "complex with a Jacobian": (
+        lambda k: solvers.solve_ivp(decay, (0, 2), [1j], args=(k,), jac=[[1.0]]).y,
+        TypeError, "leave out jac=",
+    ),
+    "complex dense output": (
+        lambda k: solvers.solve_ivp(decay, (0, 2), [1j], args=(k,), dense_output=True).y,
+        TypeError, "t_eval in place of dense_output",
     ),
     "complex slopes": (lambda k: solve(lambda _t, y, k: 1j * k * y, k), TypeError, "real numbers"),
     "no result": (lambda k: solve(lambda _t, _y, _k: None, k), TypeError, "returned None"),
@@ -517,3 +523,67 @@ def test_quad_returns_what_scipy_does() -> None:
     y, error, info = solvers.quad(np.sin, 0, leaf(1.0), full_output=1)
     assert (y.item(), error) == integrate.quad(np.sin, 0, 1)
     assert info["neval"] == 21
+
+
+# -- complex states
+
+
+def turning(_t: Any, y: Any, k: Any) -> Any:
+    """Two coupled oscillators, as of a quantum system."""
+    return -1j * np.stack([k * y[..., 0] + y[..., 1], y[..., 0] - k * y[..., 1]], axis=-1)
+
+
+COMPLEX = np.array([1.0 + 0.5j, 0.25j])
+
+
+@pytest.mark.parametrize("method", ["RK45", "DOP853", "BDF"])
+def test_complex_states_are_scipys(method: str) -> None:
+    options = {"rtol": 1e-8, "atol": [1e-8, 1e-9], "t_eval": [0.0, 0.3, 2.0]}
+    expected = integrate.solve_ivp(turning, (0, 2), COMPLEX, method, args=(0.7,), **options)
+    found = solvers.solve_ivp(turning, (0, 2), COMPLEX, method, args=(0.7,), **options)
+    assert type(found.y) is np.ndarray
+    assert_allclose(found.y, expected.y, rtol=2e-5)
+    shaped = solvers.solve_ivp(turning, (0, 2), COMPLEX[np.newaxis], method, args=(0.7,), **options)
+    assert shaped.y.shape == (1, 2, 3)
+    along = solvers.odeint(lambda y, t, k: turning(t, y, k), COMPLEX, options["t_eval"], (0.7,))
+    assert_allclose(along, expected.y.T, rtol=2e-5)
+
+
+@pytest.mark.parametrize("adjoint", ["discrete", "continuous"])
+def test_derivatives_of_complex_states(adjoint: Any) -> None:
+    def population(k: Any, start: Any) -> Any:
+        found = solvers.solve_ivp(
+            turning, (0, 1), start, args=(k,), adjoint=adjoint, rtol=1e-10, atol=1e-10
+        )
+        return np.abs(found.y[0, -1]) ** 2
+
+    matrix = lambda k: linalg.expm(-1j * np.array([[k, 1.0], [1.0, -k]]))  # noqa: E731
+    exact = lambda k, start: np.abs((matrix(k) @ start)[0]) ** 2  # noqa: E731
+    of_k, of_start = tg.grad(population, (0, 1))(0.7, COMPLEX)
+    h = 1e-6
+    assert_allclose(of_k, (exact(0.7 + h, COMPLEX) - exact(0.7 - h, COMPLEX)) / (2 * h), rtol=1e-6)
+    for move in np.array([1.0, 0.0]), np.array([0.0, 1j]), np.array([1j, 0.5]):
+        slope = (exact(0.7, COMPLEX + h * move) - exact(0.7, COMPLEX - h * move)) / (2 * h)
+        assert_allclose(np.sum(np.real(np.conj(of_start) * move)), slope, rtol=1e-6)
+        tangent = tg.jvp(lambda start: population(0.7, start), (COMPLEX,), (move,))[1]
+        assert_allclose(tangent, slope, rtol=1e-6)
+
+
+def test_events_of_complex_states() -> None:
+    event = lambda _t, y, _k: np.real(y[0])  # noqa: E731
+    event.terminal = True  # type: ignore[attr-defined]
+    found = solvers.solve_ivp(
+        lambda _t, y, k: 1j * k * y, (0, 5), [1.0 + 0j], args=(2.0,), events=event, rtol=1e-8
+    )
+    assert found.status == 1
+    assert_allclose(found.t_events[0], [np.pi / 4], rtol=1e-4)
+    assert_allclose(found.y_events[0], [[1j]], atol=1e-3)
+
+
+def test_integrals_of_complex_functions() -> None:
+    wave = lambda x, k: np.exp(1j * k * x)  # noqa: E731
+    expected = integrate.quad(wave, 0, 1, (2.0,), complex_func=True)
+    found = solvers.quad(wave, 0, 1, (2.0,), complex_func=True)
+    assert_allclose(found, expected, rtol=1e-12)
+    slope = tg.grad(lambda k: np.real(solvers.quad(wave, 0, 1, (k,), complex_func=True)[0]))(2.0)
+    assert_allclose(slope, np.cos(2.0) / 2 - np.sin(2.0) / 4, rtol=1e-9)

@@ -25,6 +25,7 @@ from .captured import (
     require_one,
     returned,
 )
+from .complex_states import solve_complex
 from .steps import Stages, Steps, Tableau, recorder, replayed
 
 Adjoint: TypeAlias = Literal["discrete", "continuous"]
@@ -68,6 +69,9 @@ def solve_ivp(
     along the solution, with the same method and tolerances; it suits all methods, and gives first
     derivatives.
 
+    A complex `y0` is solved as its real and imaginary parts, each with the tolerances; `fun` gets
+    and returns complex arrays.
+
     If SciPy has failed, `success` is False, and the derivative raises a GraphError. With
     `dense_output` and `events`, a NoRuleError is raised if there would be a derivative. In a
     `vmap`, samples are solved one by one, and need `t_eval`. Needs SciPy.
@@ -79,6 +83,10 @@ def solve_ivp(
     """
     if options.pop("vectorized", False):
         raise ValueError("solve_ivp: leave out vectorized=: the Jacobian needs no differences")
+    if np.iscomplexobj(asarray(y0)):
+        given = {"t_span": t_span, "method": method, "t_eval": t_eval, "adjoint": adjoint}
+        given |= {"dense_output": dense_output, "events": events, "args": args} | options
+        return solve_complex(solve_ivp, fun, y0, given)
     chosen_method = _method(method)
     chosen_adjoint = _adjoint(adjoint, chosen_method)
 

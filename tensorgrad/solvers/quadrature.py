@@ -26,14 +26,21 @@ def quad(func: Callable[..., Any], a: Any, b: Any, args: Any = (), **options: An
     It is that of `func(x, *args)`, which returns one number, from `a` to `b`; both may be infinite.
     Derivatives of every order are those by the limits, by tensors in `args`, and by all others that
     `func` uses; they are integrals with the same tolerances. `options` are SciPy's; with `weight`,
-    a NoRuleError is raised if there would be a derivative. In a `vmap`, samples are integrated one
-    by one. Needs SciPy.
+    a NoRuleError is raised if there would be a derivative. With `complex_func=True`, `func` may
+    return complex numbers; then the tuple is the integral and its error. In a `vmap`, samples are
+    integrated one by one. Needs SciPy.
 
     >>> gauss = lambda s: tg.solvers.quad(lambda x: np.exp(-s * x * x), -np.inf, np.inf)[0]
     >>> np.round(tg.value_and_grad(gauss)(1.0), 6)  # sqrt(pi / s) and its derivative
     array([ 1.772454, -0.886227])
     """
     integrate = optional("scipy.integrate", "solvers.quad")
+    if options.pop("complex_func", False):
+        of_real, of_imaginary = (
+            quad(lambda x, *args, part=part: part(func(x, *args)), a, b, args, **options)
+            for part in (np.real, np.imag)
+        )
+        return of_real[0] + 1j * of_imaginary[0], of_real[1] + 1j * of_imaginary[1]
 
     def solve(a: Any, b: Any, args: Any) -> Any:
         f = Captured("quad", func, args)
