@@ -7,20 +7,17 @@ on whole batches. mpi4py does the communication: `python -m pip install mpi4py o
 
 from __future__ import annotations
 
-import sys
-import time
-import traceback
+import zlib
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from .data import Batches
 from .engine.modes import plain
-from .errors import optional
+from .mpi import of_first, require_alike, world
 from .nn import Module
-from .optim.distributed import DistributedOptimizer, DriftError
+from .optim.distributed import DistributedOptimizer, DriftError, checksum
 
 __all__ = ["DistributedOptimizer", "DriftError", "broadcast", "shard", "world"]
 
@@ -29,34 +26,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
-# -- ranks
-
-PATIENCE = 1.0  # seconds, in which the first rank can report an error that all ranks have
-
-
-def world() -> Any:
-    """Return the communicator of all ranks, and let an exception on one of them end the whole job.
-
-    Without this, the others would wait for the failed rank for ever. Started without `mpiexec`, a
-    program has one rank.
-    """
-    comm = optional("mpi4py.MPI", "tensorgrad.parallel").COMM_WORLD
-    end_all_on_error(comm)
-    return comm
-
-
-def end_all_on_error(comm: Any) -> None:
-    """Let an exception that nothing catches print its traceback and end all ranks."""
-
-    def end_all(kind: type[BaseException], error: BaseException, at: TracebackType | None) -> None:
-        if comm.rank:
-            time.sleep(PATIENCE)
-        traceback.print_exception(kind, error, at)
-        if comm.size > 1:
-            print(f"rank {comm.rank} of {comm.size} ends all ranks", file=sys.stderr, flush=True)
-            comm.Abort(1)
-
-    sys.excepthook = end_all
+# -- models
 
 
 def broadcast(model: Module, comm: Any) -> None:
@@ -64,22 +34,15 @@ def broadcast(model: Module, comm: Any) -> None:
 
     Raises ValueError on every rank if a model has others than the first rank's, and changes none.
     """
-    state = comm.bcast(model.state_dict() if comm.rank == 0 else None)
-    mine = {name: (a.shape, a.dtype) for name, a in model.state_dict().items()}
-    first = {name: (a.shape, a.dtype) for name, a in state.items()}
-    differ = comm.allgather(mine != first)
-    if any(differ):
-        raise ValueError(
-            f"broadcast: the model of rank {differ.index(True)} has other parameters or shapes "
-            "than that of rank 0: make the same model on every rank"
-        )
-    model.load_state_dict(state)
+    mine = {name: (a.shape, str(a.dtype)) for name, a in model.state_dict().items()}
+    require_alike(comm, mine, "broadcast", "make the same model on every rank")
+    model.load_state_dict(of_first(comm, model.state_dict()))
 
 
 def broadcast_buffers(model: Module, comm: Any) -> None:
     """Give the models of all ranks the buffers of the first rank's, such as running statistics."""
     if buffers := model.buffers():
-        state = comm.bcast([plain(buffer) for buffer in buffers] if comm.rank == 0 else None)
+        state = of_first(comm, [plain(buffer) for buffer in buffers])
         for buffer, array in zip(buffers, state, strict=True):
             plain(buffer)[...] = array
 
@@ -89,6 +52,8 @@ def broadcast_buffers(model: Module, comm: Any) -> None:
 
 class Share(Batches):
     """One rank's share of each batch: what `shard` returns."""
+
+    saved_as = "Batches"  # as its state does not depend on the rank, nor on their number
 
     def __init__(self, batches: Batches, comm: Any) -> None:
         arrays = batches.arrays if batches.is_tuple else batches.arrays[0]
@@ -119,7 +84,7 @@ def shard(batches: Batches, comm: Any) -> Share:
 
     Shares differ by one sample at most. To shuffle alike, give `batches` the same seed on every
     rank; the order does not depend on the number of ranks. Raises ValueError if a batch has fewer
-    samples than there are ranks, or if the seeds differ.
+    samples than there are ranks, or if the ranks differ in the seed or in the first samples.
     """
     samples = len(batches.arrays[0])
     last = samples if batches.drop_last else samples % batches.batch_size or samples
@@ -129,11 +94,23 @@ def shard(batches: Batches, comm: Any) -> Share:
             f"shard: a batch of {smallest} samples cannot be shared by {comm.size} ranks: choose "
             "another batch_size, or drop_last=True"
         )
-    generator = np.random.default_rng(batches.rng) if batches.shuffle else None
-    order = generator and str(generator.bit_generator.state)
-    if len(set(comm.allgather((samples, batches.batch_size, order)))) > 1:
-        raise ValueError(
-            "shard: the ranks have different numbers of samples or batch sizes, or would shuffle "
-            "differently: pass the same data, and rng=0 or another seed, to tg.data.batches"
-        )
+    require_same(batches, comm)
     return Share(batches, comm)
+
+
+def require_same(batches: Batches, comm: Any) -> None:
+    """Raise a ValueError, on all ranks, unless they have the same data in the same order.
+
+    Of the data, the first samples are compared.
+    """
+    first = [np.asarray(a[: batches.batch_size]) for a in batches.arrays]
+    order = str(np.random.default_rng(batches.rng).bit_generator.state) if batches.shuffle else ""
+    mine = {
+        "the number of samples": len(batches.arrays[0]),
+        "batch_size": batches.batch_size,
+        "drop_last": batches.drop_last,
+        "the checksum of the first batch": [checksum(a) for a in first if not a.dtype.hasobject],
+        "the checksum of the order": zlib.crc32(order.encode()),
+    }
+    cure = "pass the same data, and rng=0 or another seed, to tg.data.batches on every rank"
+    require_alike(comm, mine, "shard", cure)

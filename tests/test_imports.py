@@ -21,7 +21,7 @@ PACKAGE = Path(tensorgrad.__file__).parent
 # A file imports from the lines above its own, or from its own subpackage. A new file needs a place.
 LAYERS = [
     {"approximations", "errors", "version", "scalar", "doctor", "guide", "tree", "tables"},
-    {"engine"},
+    {"engine", "mpi"},
     {"namespaces"},
     {"special", "data", "fft", "interop", "storage"},
     {"linearization"},

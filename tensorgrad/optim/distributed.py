@@ -13,7 +13,8 @@ from ..engine.arrays import aligned, working_dtype
 from ..engine.modes import mode, plain
 from ..engine.tensor import Tensor
 from ..engine.typing import Array
-from ..errors import AnomalyError, TensorgradError, optional
+from ..errors import AnomalyError, TensorgradError
+from ..mpi import GATHER, STEP, meet, mpi
 from .base import Optimizer
 from .flat import BLOCK, bounds, real_dtype, views
 
@@ -30,14 +31,14 @@ class DistributedOptimizer:
     which is the same on every rank. It can be a part of a compiled function. Other attributes are
     those of the optimizer. The averages stay in `grad` until the next step overwrites them.
 
-    In the first step, and after every `check_every` ones, the ranks compare checksums of their
-    parameters: DriftError names the rank and the parameter that differ. AnomalyError, on all ranks,
-    names the rank whose gradient is not finite.
+    In the first step, after every `check_every` ones, and in `check()`, the ranks compare checksums
+    of their parameters: DriftError names the rank and the parameter that differ. AnomalyError, on
+    all ranks, names the rank whose gradient is not finite.
 
     To clip gradients, call `average(samples)`, then `tg.optim.clip_grad_norm`, and then
-    `optimizer.step()` of the optimizer itself. To accumulate gradients of several batches, call
-    `backward()` on each loss times its number of samples, and then `step`; the learning rate then
-    is for sums.
+    `optimizer.step()` of the optimizer itself. To accumulate gradients of several batches, with
+    `samples` in them all on this rank, call `(loss * len(x) / samples).backward()` for each batch,
+    and then `step(samples)`.
     """
 
     def __init__(self, optimizer: Optimizer, comm: Any, check_every: int = 100) -> None:
@@ -59,6 +60,11 @@ class DistributedOptimizer:
         self.average(samples)
         self.optimizer.step()
 
+    def check(self) -> None:
+        """Raise a DriftError, on all ranks, unless they have the same parameters."""
+        meet(self.comm, GATHER)
+        self._require_alike([plain(p) for p in self.optimizer._parameters()])
+
     def average(self, samples: int = 1) -> None:
         """Replace the gradients by their means over all ranks, each weighted by its samples.
 
@@ -70,8 +76,7 @@ class DistributedOptimizer:
         if not self._gradients.are_of(parameters):
             self._gradients = _Gradients(parameters)
         gradients, interpreter = self._gradients, mode.get().interpreter
-        count = _Count(self, gradients, [p.grad is not None for p in parameters], samples)
-        interpreter.effect(count, writes=[gradients.weight])
+        interpreter.effect(_Weigh(self.comm, gradients, samples), writes=[gradients.weight])
         weight = interpreter.state(gradients.weight)
         for p, view in zip(parameters, gradients.views):
             if p.grad is None:
@@ -79,11 +84,26 @@ class DistributedOptimizer:
             else:
                 np.multiply(p.grad, weight, out=interpreter.state(view))
         arrays = [interpreter.array(p) for p in parameters]
-        interpreter.effect(_Exchange(self, gradients), *arrays, writes=[gradients.vector])
-        for p, view, is_there in zip(parameters, gradients.views, count.everywhere):
+        average = _Average(self, gradients, [p.grad is not None for p in parameters])
+        interpreter.effect(average, *arrays, writes=[gradients.vector])
+        for p, view, is_there in zip(parameters, gradients.views, average.everywhere):
             if is_there and p._node is not None:
                 mean = interpreter.state(view)
                 interpreter.set_grad(p._node, mean.astype(p.dtype, copy=False))
+
+    def _require_alike(self, parameters: Sequence[Array]) -> None:
+        """Raise a DriftError unless all ranks have the same parameters."""
+        sums = [checksum(a) for a in parameters]
+        everyones = self.comm.allgather(sums)
+        for rank, others in enumerate(everyones):
+            if others != everyones[0]:
+                pairs = enumerate(zip(others, everyones[0]))
+                i = next((i for i, (a, b) in pairs if a != b), len(others))
+                raise DriftError(
+                    f"DistributedOptimizer: after {self._steps} steps, parameter {i} of "
+                    f"rank {rank} differs from that of rank 0: call broadcast(model, comm) before "
+                    "the first step, and change parameters by step() alone"
+                )
 
     def __repr__(self) -> str:
         return f"DistributedOptimizer({self.optimizer!r}, {self.comm.size} ranks)"
@@ -98,10 +118,11 @@ class _Gradients:
         dtype = working_dtype(*{real_dtype(p.dtype) for p in parameters})
         self._parameters = parameters
         self.weight = np.zeros((), dtype)  # of this rank's gradients in the mean
-        self.vector = aligned(size + 1, dtype)
-        self.numbers = self.vector[:size]
+        self.vector = aligned(size + len(arrays) + 1, dtype)
+        self.numbers, counts = np.split(self.vector, [size])
         self.views = views(self.numbers, arrays)
-        self.finite = self.vector[size:]  # on how many ranks all gradients are finite
+        self.present = counts[:-1]  # on how many ranks each parameter has a gradient
+        self.finite = counts[-1:]  # on how many ranks all gradients are finite
 
     def are_of(self, parameters: list[Tensor]) -> bool:
         """Whether they are the gradients of these parameters."""
@@ -122,56 +143,49 @@ class _Gradients:
             return next((i for i, is_finite in enumerate(finite) if not is_finite), None)
 
 
-class _Count:
-    """Counts the samples of all ranks, and on how many ranks each parameter has a gradient."""
+class _Weigh:
+    """Computes the weight of this rank's gradients: its part of the samples of all ranks."""
 
-    __name__ = "count samples"
+    __name__ = "weigh gradients"
 
-    def __init__(
-        self,
-        owner: DistributedOptimizer,
-        gradients: _Gradients,
-        present: Sequence[bool],
-        samples: int,
-    ) -> None:
-        self._owner, self._gradients = owner, gradients
-        self._own = np.array([samples, *present], np.int64)
-        self.everywhere: list[bool] = []  # whether some rank has a gradient of each parameter
+    def __init__(self, comm: Any, gradients: _Gradients, samples: int) -> None:
+        self._comm, self._gradients, self._samples = comm, gradients, samples
 
     def __call__(self) -> None:
-        sums = np.zeros_like(self._own)
-        self._owner.comm.Allreduce(self._own, sums)
-        total, *present = sums.tolist()
+        total = meet(self._comm, STEP, self._samples)
         if total == 0:
             raise ValueError("DistributedOptimizer: no rank has a sample")
-        everywhere = [count > 0 for count in present]
+        self._gradients.weight[...] = self._samples / total
+
+
+class _Average:
+    """Compares the parameters of all ranks, and adds up their gradients."""
+
+    __name__ = "allreduce"
+
+    def __init__(
+        self, owner: DistributedOptimizer, gradients: _Gradients, present: Sequence[bool]
+    ) -> None:
+        self._owner, self._gradients, self._present = owner, gradients, present
+        self.everywhere: list[bool] = []  # whether some rank has a gradient of each parameter
+
+    def __call__(self, *parameters: Array) -> None:
+        owner, gradients = self._owner, self._gradients
+        if owner._steps % owner.check_every == 0:
+            owner._require_alike(parameters)
+        broken = gradients.broken(owner.comm.size)
+        gradients.present[...] = self._present
+        gradients.finite[...] = broken is None
+        owner.comm.Allreduce(mpi().IN_PLACE, gradients.vector)
+        if gradients.finite[0] < owner.comm.size:
+            self._refuse(broken)
+        everywhere = (gradients.present > 0).tolist()
         if self.everywhere not in ([], everywhere):
             raise ValueError(
                 "DistributedOptimizer: other parameters have a gradient on some rank than when "
                 "this step was compiled: do not compile it"
             )
         self.everywhere = everywhere
-        self._gradients.weight[...] = self._own[0] / total
-
-
-class _Exchange:
-    """Compares the parameters of all ranks, and adds up their gradients."""
-
-    __name__ = "allreduce"
-
-    def __init__(self, owner: DistributedOptimizer, gradients: _Gradients) -> None:
-        self._owner, self._gradients = owner, gradients
-
-    def __call__(self, *parameters: Array) -> None:
-        owner, gradients = self._owner, self._gradients
-        if owner._steps % owner.check_every == 0:
-            self._require_alike(parameters)
-        broken = gradients.broken(owner.comm.size)
-        gradients.finite[...] = broken is None
-        in_place = optional("mpi4py.MPI", "tensorgrad.parallel").IN_PLACE
-        owner.comm.Allreduce(in_place, gradients.vector)
-        if gradients.finite[0] < owner.comm.size:
-            self._refuse(broken)
         owner._steps += 1
 
     def _refuse(self, broken: int | None) -> None:
@@ -183,16 +197,7 @@ class _Exchange:
             f"{parameter}; no rank took the step"
         )
 
-    def _require_alike(self, parameters: Sequence[Array]) -> None:
-        """Raise a DriftError unless all ranks have the same parameters."""
-        sums = [zlib.crc32(np.ascontiguousarray(a).tobytes()) for a in parameters]
-        everyones = self._owner.comm.allgather(sums)
-        for rank, others in enumerate(everyones):
-            if others != everyones[0]:
-                pairs = enumerate(zip(others, everyones[0]))
-                i = next((i for i, (a, b) in pairs if a != b), len(others))
-                raise DriftError(
-                    f"DistributedOptimizer: after {self._owner._steps} steps, parameter {i} of "
-                    f"rank {rank} differs from that of rank 0: call broadcast(model, comm) before "
-                    "the first step, and change parameters by step() alone"
-                )
+
+def checksum(array: Array) -> int:
+    """A number that differs, nearly always, where arrays do."""
+    return zlib.crc32(np.ascontiguousarray(array).tobytes())

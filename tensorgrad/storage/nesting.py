@@ -48,7 +48,7 @@ def packed(value: Any, arrays: Arrays, path: str = "") -> Node:
     if has_state(value):
         state = value._arrays() if _is_module(value) else value.state_dict()
         generators = [[name, inner(g, name)] for name, g in _generators(value).items()]
-        return {"object": [type(value).__name__, packed(state, arrays, path), generators]}
+        return {"object": [_class_of(value), packed(state, arrays, path), generators]}
     if not tree.is_container(value):
         raise TypeError(
             f"{_saved(path)}: {type(value).__name__} cannot be saved: give it the methods "
@@ -246,6 +246,11 @@ def _match_generator(saved: Any, target: Any, path: str, changes: list[_Change])
     changes.append(_Change(path, functools.partial(setattr, target, "state"), state, own))
 
 
+def _class_of(value: Any) -> str:
+    """The name of an object's class in files: where the class has `saved_as`, that."""
+    return getattr(value, "saved_as", type(value).__name__)
+
+
 def _match_object(saved: Any, target: Any, path: str, changes: list[_Change]) -> None:
     own = target.state_dict()
     if not (isinstance(saved, _Saved) and saved.kind == "object"):
@@ -254,7 +259,7 @@ def _match_object(saved: Any, target: Any, path: str, changes: list[_Change]) ->
     if _is_module(target):  # the class may have been renamed
         require_state(own, state, path)
         _match_parts(saved.generators, _generators(target), path, changes)
-    elif saved.name != type(target).__name__:
+    elif saved.name != _class_of(target):
         raise CheckpointError(path, _described(target), _described(saved))
     else:
         _require_alike(own, state, path)
@@ -353,7 +358,7 @@ def _described(value: Any) -> str:
     if isinstance(value, _Saved):
         return f"the state of {value.name or f'a {value.kind}'}"
     if has_state(value):
-        return f"the state of {type(value).__name__}"
+        return f"the state of {_class_of(value)}"
     is_plain = value is None or isinstance(value, (bool, int, float, str))
     return f"{value!r:.100}" if is_plain else f"a {type(value).__name__}"
 

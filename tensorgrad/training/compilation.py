@@ -34,7 +34,8 @@ class CompiledStep(Supervisor):
     """A training step that is compiled if that saves time; always, if `insists` is true.
 
     It decides by numbers of calls and steps, not by measured times, so that each run of a training
-    decides alike.
+    decides alike. A step of several ranks is not repeatable: who took it again, to make a plan,
+    would exchange gradients with the next step of the others.
     """
 
     def __init__(
@@ -44,11 +45,12 @@ class CompiledStep(Supervisor):
         progress: Progress,
         interrupts: Interrupts,
         insists: bool,
+        is_repeatable: bool,
         all_steps: int | None,
     ) -> None:
         self.step = 0  # the number of the current step
         self.steps: int | None = None  # in all epochs, as far as known
-        self._take, self._insists = take, insists
+        self._take, self._insists, self._is_repeatable = take, insists, is_repeatable
         self._all_steps = all_steps  # in all epochs, if the data has a length
         self._history, self._progress, self._interrupts = history, progress, interrupts
         self._compiled = Compiled(take, supervisor=self)
@@ -113,6 +115,8 @@ class CompiledStep(Supervisor):
 
     def turns(self) -> Turns:
         """Return what decides about native code: how many steps of this shape are to come."""
+        if not self._is_repeatable:
+            return Turns()
         return Turns(self._expected.get(self._key, 0) if self._all_steps is not None else 0)
 
     def may_trace(self, key: Any) -> bool:
@@ -145,7 +149,7 @@ class CompiledStep(Supervisor):
     def has_run(self, key: Any) -> bool:
         """Return whether an earlier process had a plan that is not yet made here."""
         key = repr(key)
-        found = self._earlier[key] > 0
+        found = self._is_repeatable and self._earlier[key] > 0
         self._earlier[key] -= found
         return found
 

@@ -35,9 +35,11 @@ def evaluate(
     ['loss', 'accuracy']
     """
     require_functions("evaluate", model, loss)
+    named = by_name("evaluate", metrics)
     ranks = Ranks("evaluate", comm)
+    ranks.require_alike(metrics=[*named])
     batches = ranks.share_to_evaluate(data)
-    return validate("evaluate", model, loss, batches, by_name("evaluate", metrics), "", ranks)
+    return validate("evaluate", model, loss, batches, named, "", ranks)
 
 
 # -- checks of arguments

@@ -134,6 +134,18 @@ def fit(
     monitor = Monitor(early_stopping, metrics, validation is not None)
     data, validation = ranks.share(data), ranks.share_to_evaluate(validation)
     ranks.start(model, optimizer)
+    ranks.require_alike(
+        epochs=epochs,
+        validation=type(validation).__name__,
+        metrics=[*metrics],
+        schedule=type(schedule).__name__,
+        schedule_every=schedule_every,
+        early_stopping=repr(early_stopping),
+        clip=clip,
+        optimizer=" ".join(repr(optimizer).split()),
+        checkpoint=checkpoint is not None,
+        checkpoint_every=checkpoint_every,
+    )
     take = Step(model, loss, optimizer, clip, schedule if schedule_every == "step" else None, ranks)
     take.returns_output = bool(metrics)
     training = _Training(take, data, epochs, validation, metrics, monitor, schedule, callbacks)
@@ -225,6 +237,7 @@ class _Training:
                     self.progress,
                     self.interrupts,
                     bool(compiles),
+                    not self.ranks.are_many,
                     steps,
                 )
                 self._take = self.step.take if compiles is False else self.compiled
@@ -284,6 +297,7 @@ class _Training:
             self.progress.step(position.epoch + 1, loss, position.step - before)
             self.saves.after_step()
         self.means.merge(self.ranks)
+        self.ranks.check()
         self.ranks.share_buffers(self.model)
         row = self.means.row() | self._validation()
         self.saves.half_done = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .. import mpi
 from ..data import Batches
 from ..nn import Module
 from ..optim import Optimizer
@@ -12,7 +13,7 @@ from ..parallel import (
     Share,
     broadcast,
     broadcast_buffers,
-    end_all_on_error,
+    require_same,
     shard,
 )
 
@@ -31,11 +32,16 @@ class Ranks:
         self.are_many = comm is not None and comm.size > 1
         self.is_first = comm is None or comm.rank == 0
         if self.are_many:
-            end_all_on_error(comm)
+            mpi.end_together(comm)
 
     def gather(self, value: Any) -> list[Any]:
         """The values of all ranks, on each of them."""
-        return self._comm.allgather(value) if self.are_many else [value]
+        return mpi.gather(self._comm, value) if self.are_many else [value]
+
+    def require_alike(self, **options: Any) -> None:
+        """Raise a ValueError, on all ranks, unless all call with the same options."""
+        if self.are_many:
+            mpi.require_alike(self._comm, options, self._caller, "pass the same on every rank")
 
     def start(self, model: Module, optimizer: Optimizer) -> None:
         """Begin to train the first rank's model on all ranks."""
@@ -49,23 +55,28 @@ class Ranks:
             return data
         if isinstance(data, Batches) and not isinstance(data, Share):
             return shard(data, self._comm)
-        lengths = self.gather(len(data) if hasattr(data, "__len__") else None)
-        if None in lengths or len(set(lengths)) > 1:
-            raise ValueError(
-                f"{self._caller}: the ranks have {lengths} batches: with comm=, the data needs a "
-                "length, the same on all ranks"
-            )
+        length = len(data) if hasattr(data, "__len__") else None
+        self.require_alike(**{"the number of batches": length})
+        if length is None:
+            raise ValueError(f"{self._caller}: with comm=, the data needs a length")
         return data
 
     def share_to_evaluate(self, data: Any) -> Any:
         """This rank's batches of an evaluation, which may be fewer than those of another one."""
-        is_whole = self.are_many and isinstance(data, Batches) and not isinstance(data, Share)
-        return Share(data, self._comm) if is_whole else data
+        if not self.are_many or isinstance(data, Share) or not isinstance(data, Batches):
+            return data
+        require_same(data, self._comm)
+        return Share(data, self._comm)
 
     def average(self, samples: int) -> None:
         """Replace the gradients by their means over the samples of all ranks."""
         if self._optimizer is not None:
             self._optimizer.average(samples)
+
+    def check(self) -> None:
+        """Raise a DriftError, on all ranks, unless they have the same parameters."""
+        if self._optimizer is not None:
+            self._optimizer.check()
 
     def share_buffers(self, model: Module) -> None:
         """Give all ranks the first one's running statistics."""
