@@ -337,3 +337,30 @@ def test_operations_are_forgotten_with_their_closures() -> None:
     gone = use()
     gc.collect()
     assert gone() is None
+
+
+@pytest.mark.parametrize("kind", [np.asarray, tg.Tensor, leaf])
+def test_a_list_stays_a_list_that_later_changes_do_not_reach(kind: Any) -> None:
+    def back(g: Any, _y: Any, x: Any, rows: Any) -> Any:
+        out = np.zeros(x.shape)
+        out[rows] = g
+        return out
+
+    @tg.differentiable(back)
+    def rows_of(x: Any, rows: Any) -> Any:
+        return x[rows] * 1.0  # with a tuple, it would be one element
+
+    x, rows = np.arange(6.0).reshape(3, 2), [0, 2]
+    y = rows_of(kind(x), rows)
+    assert_array_equal(np.asarray(y.detach() if isinstance(y, tg.Tensor) else y), x[[0, 2]])
+    compiled = tg.compile(lambda x: rows_of(x, [0, 2]))
+    assert_array_equal(compiled(x), compiled(x))
+    assert_array_equal(compiled(x), x[[0, 2]])
+    loss = tg.grad(lambda x: np.sum(rows_of(x, rows) ** 2))
+    assert_array_equal(loss(x), [[0, 2], [0, 0], [8, 10]])
+    if kind is leaf:
+        t = leaf(x)
+        total = np.sum(rows_of(t, rows))
+        rows[0] = 1
+        total.backward()
+        assert_array_equal(t.grad, [[1, 1], [0, 0], [1, 1]])

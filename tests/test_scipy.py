@@ -200,3 +200,9 @@ def test_splines_are_scipys(bc_type: str) -> None:
 def test_errors_of_splines_name_what_is_wrong(args: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         interpolate.CubicSpline(*args)
+
+
+def test_special_functions_are_imported_as_from_scipy() -> None:
+    from tensorgrad.scipy.special import gammaln
+
+    assert gammaln is tg.special.gammaln

@@ -112,9 +112,9 @@ def _operand(a: Any, fun: Function, name: str) -> tuple[Node | None, Any]:
 
 
 def _frozen(parameter: Any) -> Any:
-    """Return an axis, a shape or an index that cannot change before the backward pass."""
+    """Return an axis, a shape or an index that nobody can change before the backward pass."""
     if type(parameter) in NESTED:
-        return tuple([_frozen(p) for p in parameter])
+        return type(parameter)([_frozen(p) for p in parameter])
     return parameter.copy() if isinstance(parameter, np.ndarray) else parameter
 
 
