@@ -441,3 +441,15 @@ def test_curves_name_the_library_that_is_missing(monkeypatch: pytest.MonkeyPatch
     missing("matplotlib", monkeypatch)
     with pytest.raises(ImportError, match=r"tensorgrad\.viz\.history needs matplotlib: python"):
         viz.history({"loss": [1.0]})
+
+
+def test_what_curves_cannot_show_is_named(axes: Any) -> None:
+    x, y = np.ones((4, 2)), np.arange(4) % 2
+    with pytest.raises(ValueError, match="there is no epoch to draw"):
+        viz.history(tg.History(), ax=axes)
+    with pytest.raises(TypeError, match="or a dict of columns, is drawn, not list"):
+        viz.history([1.0, 2.0], ax=axes)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="x has a NaN or an infinity"):
+        viz.decision_boundary(lambda x: x[:, 0], x * np.nan, y, ax=axes)
+    with pytest.raises(TypeError, match="those of a Module are drawn, not of list"):
+        viz.gradients([tg.Tensor(1.0)], ax=axes)  # type: ignore[arg-type]

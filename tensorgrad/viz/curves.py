@@ -31,10 +31,18 @@ def history(history: Mapping[str, Sequence[float]], column: str = "loss", *, ax:
     """Draw a column of the `History` that `fit` returned, and its validation, by epochs.
 
     `column` is "loss" or the name of a metric. A dotted line marks the epoch whose weights the
-    model has after early stopping. Raises KeyError for a column that is not there.
+    model has after early stopping. Raises KeyError for a column that is not there, and ValueError
+    if there is no epoch.
 
     >>> axes = tg.viz.history({"loss": [1.0, 0.5], "val_loss": [1.1, 0.7]})  # doctest: +SKIP
     """
+    if not isinstance(history, Mapping):
+        raise TypeError(
+            "history: the History of a training, or a dict of columns, is drawn, not "
+            f"{type(history).__name__}"
+        )
+    if not any(map(len, history.values())):
+        raise ValueError("history: there is no epoch to draw")
     names = [name for name in (column, f"val_{column}") if name in history]
     if not names:
         raise KeyError(f"history: there is no column {column!r}, only {[*history]}")
@@ -42,7 +50,7 @@ def history(history: Mapping[str, Sequence[float]], column: str = "loss", *, ax:
     for i, name in enumerate(names):
         values = history[name]
         epochs = np.arange(1, len(values) + 1)
-        label = "training" if i == 0 and name == column else "validation"
+        label = "validation" if name != column else "training" if len(names) > 1 else column
         every = max(1, len(values) // 10)
         style = {"color": COLORS[i], "marker": MARKERS[i], "linestyle": LINES[i]}
         ax.plot(epochs, values, label=label, markersize=4, markevery=every, **style)
@@ -71,6 +79,8 @@ def decision_boundary(model: Any, x: Any, y: Any, *, ax: Any = None, steps: int 
             "decision_boundary: points of shape (n, 2) and n classes can be drawn, not x of shape "
             f"{x.shape} and y of shape {y.shape}"
         )
+    if not np.isfinite(x).all():
+        raise ValueError("decision_boundary: x has a NaN or an infinity, which has no place")
     classes, numbers = np.unique(y, return_inverse=True)
     low, high = x.min(axis=0), x.max(axis=0)
     margin = 0.1 * np.where(high > low, high - low, 1)
@@ -139,6 +149,8 @@ def gradients(model: Module, *, ax: Any = None) -> Any:
     others is marked as vanishing, one a thousand times larger, or with a NaN or an infinity, as
     exploding. Raises ValueError if no parameter has a gradient.
     """
+    if not isinstance(model, Module):
+        raise TypeError(f"gradients: those of a Module are drawn, not of {type(model).__name__}")
     named = [(name, p.grad) for name, p in model.named_parameters()]
     found = [(name, np.abs(g).ravel()) for name, g in named if g is not None and g.size]
     if not found:
