@@ -103,7 +103,7 @@ def require_same(batches: Batches, comm: Any) -> None:
 
     Of the data, the first samples are compared.
     """
-    first = [np.asarray(a[: batches.batch_size]) for a in batches.arrays]
+    first = [np.asarray(plain(a[: batches.batch_size])) for a in batches.arrays]
     order = str(np.random.default_rng(batches.rng).bit_generator.state) if batches.shuffle else ""
     mine = {
         "the number of samples": len(batches.arrays[0]),

@@ -211,6 +211,26 @@ def test_running_statistics_are_alike_after_each_epoch() -> None:
     )
 
 
+def test_gradients_of_several_batches_are_accumulated(tmp_path: Path) -> None:
+    script = """
+        optimizer = parallel.DistributedOptimizer(tg.optim.SGD(model.parameters(), lr=0.1), comm)
+        for _ in range(3):
+            optimizer.zero_grad()
+            shares = [*batches(25)]
+            samples = sum(len(a) for a, _ in shares)
+            for a, b in shares:
+                (nn.mse_loss(model(a), b) * len(a) / samples).backward()
+            optimizer.step(samples)
+        optimizer.check()
+        if comm.rank == 0:
+            np.savez(sys.argv[1], **model.state_dict())
+    """
+    one, three = str(tmp_path / "one.npz"), str(tmp_path / "three.npz")
+    run(1, script, one)
+    run(3, script, three)
+    assert_alike(np.load(three), np.load(one))
+
+
 def test_a_parameter_without_a_gradient_on_a_rank() -> None:
     run(
         2,
@@ -291,10 +311,6 @@ FAILURES = {
         """,
         "rank 0 takes a step, and rank 1 gathers results: all ranks must take the same number",
     ),
-    "other options": (
-        "tg.fit(model, nn.mse_loss, batches(), epochs=2 + comm.rank, comm=comm)",
-        "fit: epochs is 3 on rank 1, and 2 on rank 0: pass the same on every rank",
-    ),
     "a learning rate that one rank changes": (
         """
         own = tg.optim.SGD(model.parameters(), lr=0.1)
@@ -303,6 +319,24 @@ FAILURES = {
         tg.fit(model, nn.mse_loss, batches(), optimizer=own, callbacks=[change], comm=comm)
         """,
         "parameter 0 of rank 1 differs from that of rank 0",
+    ),
+    "a folder of each rank's own": (
+        """
+        import tempfile
+        folder = tempfile.mkdtemp()
+        if comm.rank == 0:
+            from tensorgrad.optim import Adam
+            tg.fit(model, nn.mse_loss, [(x, y)], epochs=1, checkpoint=folder, progress=False)
+        tg.fit(model, nn.mse_loss, [(x, y)], epochs=2, checkpoint=folder, comm=comm)
+        """,
+        "fit: the ranks would resume from different steps, [1, 0]",
+    ),
+}
+# Raised on all ranks.
+REFUSALS = {
+    "other options": (
+        "tg.fit(model, nn.mse_loss, batches(), epochs=2 + comm.rank, comm=comm)",
+        "fit: epochs is 3 on rank 1, and 2 on rank 0: pass the same on every rank",
     ),
     "other data": (
         "parallel.shard(tg.data.batches((x + comm.rank, y), 25), comm)",
@@ -323,17 +357,6 @@ FAILURES = {
         tg.fit(model, nn.mse_loss, [(x, y)], checkpoint="a", checkpoint_every=every, comm=comm)
         """,
         "fit: with comm=, checkpoint_every must be a number of steps",
-    ),
-    "a folder of each rank's own": (
-        """
-        import tempfile
-        folder = tempfile.mkdtemp()
-        if comm.rank == 0:
-            from tensorgrad.optim import Adam
-            tg.fit(model, nn.mse_loss, [(x, y)], epochs=1, checkpoint=folder, progress=False)
-        tg.fit(model, nn.mse_loss, [(x, y)], epochs=2, checkpoint=folder, comm=comm)
-        """,
-        "fit: the ranks would resume from different steps, [1, 0]",
     ),
     "an optimizer of all ranks in fit": (
         "tg.fit(model, nn.mse_loss, [(x, y)], optimizer=optimizer, comm=comm)",
@@ -359,6 +382,22 @@ def test_a_failure_ends_all_ranks_with_a_message(failure: str) -> None:
     assert time.monotonic() - start < 20  # with the start of all processes
     assert result.returncode != 0
     assert message in result.stderr
+
+
+def test_what_does_not_fit_together_is_refused_on_all_ranks() -> None:
+    run(
+        2,
+        f"""
+        import textwrap
+        for script, message in {[*REFUSALS.values()]!r}:
+            try:
+                exec(textwrap.dedent(script))
+            except (ValueError, TypeError) as error:
+                assert message in str(error), error
+            else:
+                raise AssertionError(script)
+    """,
+    )
 
 
 def test_without_mpi4py_the_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,7 +106,8 @@ def fit(
       of the batches of `tg.data.batches`, as by `tg.parallel.shard`; other data are a rank's own
       batches, the same number on each rank. Results are those of all ranks. The first rank alone
       shows progress, and saves the checkpoints, which all ranks must be able to read. An exception
-      on one rank, or Ctrl-C, ends all of them.
+      on one rank, or Ctrl-C, ends all of them, without a last save. Options and data that are
+      not the same on all ranks raise ValueError.
 
     Batches of `tg.data.batches` are taken many at once by one call of a compiled program, for some
     hundredths of a second, with the same results. Ctrl-C ends the training after the current step,
