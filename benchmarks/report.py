@@ -244,6 +244,21 @@ def scalar(results: Results) -> str:
     )
 
 
+def parallel(results: Results) -> str:
+    """How many times as much two ranks do as one, for each network."""
+    speedups = {
+        (row["network"], row["scaling"]): row["speedup"]
+        for row in results.rows("parallel")
+        if row["ranks"] == 2
+    }
+    networks = dict.fromkeys(network for network, _ in speedups)
+    kinds = {"strong": "1,024 samples, divided", "weak": "1,024 samples for each rank"}
+    return table(
+        ["two ranks over one", *networks],
+        ([text, *(short(speedups[n, kind]) for n in networks)] for kind, text in kinds.items()),
+    )
+
+
 def _ratio(network: str, engine: str) -> Callable[[Results], str]:
     """A part that is one number: an engine's time at a network, over that of the compiled step."""
     return lambda results: short(results.steps()[network, engine])
@@ -320,6 +335,7 @@ PARTS: dict[str, Callable[[Results], str]] = {
         "tensorgrad",
         {"NumPy alone": "NumPy alone", "scikit-learn": "scikit-learn"},
     ),
+    "parallel": parallel,
     "scalar": scalar,
     "scalar_ratio": scalar_ratio,
     "small_pytorch": _ratio(SMALL, "PyTorch"),
