@@ -899,3 +899,22 @@ def test_a_changed_decay_of_an_average_needs_no_other_program() -> None:
         results.append(average.state_dict())
     assert_same(*results)
     assert plans(call) == 1
+
+
+def test_programs_of_several_shapes_share_a_parameter_that_is_frozen_later() -> None:
+    model = nn.Sequential(nn.Linear(3, 4, rng=0), nn.Linear(4, 2, rng=0))
+    optimizer = optim.Adam(model.parameters())
+    model[0].weight.requires_grad = False
+
+    @tg.compile
+    def step(x: Any) -> Any:
+        loss = np.mean(model(x) ** 2)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    for _ in range(3):
+        for n in 4, 3:
+            step(np.ones((n, 3)))
+    assert plans(step) == 2

@@ -219,8 +219,10 @@ class Flat:
         absent = {i for i, p in enumerate(self.parameters) if p.grad is None}
         if not absent:
             return self.parts
-        self.parts = [piece for part in self.parts for piece in part.split(self, absent)]
-        epoch[0] += 1
+        parts = [piece for part in self.parts for piece in part.split(self, absent)]
+        if parts != self.parts:
+            self.parts = parts
+            epoch[0] += 1
         return [part for part in self.parts if part.first not in absent]
 
     def touch(self) -> None:
