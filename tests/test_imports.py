@@ -185,3 +185,19 @@ def test_nobody_is_told_to_install_a_package_of_another_author() -> None:
 def test_a_missing_library_is_named_as_it_is_installed(module: str, library: str) -> None:
     with pytest.raises(ImportError, match=f"^it needs {library}: python -m pip install {library}$"):
         optional(module, "it")
+
+
+def test_dir_lists_what_is_public() -> None:
+    import tensorgrad.data
+    import tensorgrad.optim
+    import tensorgrad.parallel
+    import tensorgrad.scipy
+    import tensorgrad.solvers
+    import tensorgrad.training
+
+    modules = [tensorgrad.data, tensorgrad.optim, tensorgrad.nn, tensorgrad.parallel]
+    modules += [tensorgrad.training, tensorgrad.scipy, tensorgrad.solvers]
+    modules += [getattr(tensorgrad.scipy, name) for name in dir(tensorgrad.scipy)]
+    for module in modules:
+        assert {*module.__all__} <= {*dir(module)}, module.__name__
+        assert not {"np", "annotations", "__doc__"} & {*dir(module)}, module.__name__

@@ -12,3 +12,7 @@ from .modules import NetClassifier, NetRegressor  # noqa: E402
 from .perceptrons import MLPClassifier, MLPRegressor  # noqa: E402
 
 __all__ = ["MLPClassifier", "MLPRegressor", "NetClassifier", "NetRegressor"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -11,3 +11,7 @@ from . import interpolate, linalg, signal, sparse, stats
 sys.modules[f"{__name__}.special"] = special  # for `from tensorgrad.scipy.special import gammaln`
 
 __all__ = ["interpolate", "linalg", "signal", "sparse", "special", "stats"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -37,6 +37,11 @@ __all__ = [
     "toeplitz",
 ]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 __getattr__ = of_module(__name__)
 
 

@@ -19,6 +19,11 @@ from .operands import operand, working_dtype
 
 __all__ = ["convolve", "correlate", "fftconvolve", "lfilter"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 __getattr__ = of_module(__name__)
 
 Mode: TypeAlias = Literal["full", "valid", "same"]

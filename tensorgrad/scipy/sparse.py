@@ -14,6 +14,11 @@ from .operands import operand
 
 __all__ = ["matmul"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 __getattr__ = of_module(__name__)
 
 

@@ -45,6 +45,11 @@ __all__ = [
     "weibull_min",
 ]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 __getattr__ = of_module(__name__)
 
 _LOG_2 = math.log(2)

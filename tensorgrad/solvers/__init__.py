@@ -19,3 +19,7 @@ __all__ = [
     "root_scalar",
     "solve_ivp",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__
