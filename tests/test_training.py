@@ -1112,3 +1112,13 @@ def test_fit_measures_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     tg.fit(net, nn.mse_loss, data, epochs=2, compile=True, progress=False)
     with pytest.raises(AssertionError, match="measured"):
         tg.compile(net)(x)
+
+
+def test_a_column_that_is_not_there_is_named() -> None:
+    history = descend(Line(), epochs=1)
+    with pytest.raises(KeyError, match=r"no column 'val_loss', only \['loss'\]: pass validation="):
+        history["val_loss"]
+    with pytest.raises(KeyError, match=r"no column 'f1', only \['loss'\]\""):
+        history["f1"]
+    assert "f1" not in history
+    assert history.get("f1") is None

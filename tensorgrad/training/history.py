@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -47,6 +47,11 @@ class History(dict[str, list[float]]):
     stopped: str | None = None
     best_epoch: int | None = None
     not_compiled: str | None = None
+
+    def __missing__(self, name: object) -> NoReturn:
+        is_of_validation = isinstance(name, str) and name.startswith("val_")
+        hint = ": pass validation= to fit" if is_of_validation and "val_loss" not in self else ""
+        raise KeyError(f"the history has no column {name!r}, only {[*self]}{hint}")
 
     def state_dict(self) -> dict[str, Any]:
         """Return copies of the columns and of the other attributes."""
