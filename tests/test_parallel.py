@@ -24,6 +24,7 @@ MPIEXEC = shutil.which(
 
 COMMON = """
 import sys
+sys.modules["tqdm.auto"] = None  # progress is a line for each epoch
 import numpy as np
 import tensorgrad as tg
 from tensorgrad import nn, parallel
