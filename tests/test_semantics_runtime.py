@@ -398,6 +398,7 @@ def test_an_exception_in_backward_leaves_every_grad_as_it_was(
     assert fresh.grad == 6
 
 
+@pytest.mark.usefixtures("no_collector")  # Python ignores an exception in its callbacks
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timer signals")
 def test_an_interrupt_at_any_moment_reaches_every_leaf_or_none() -> None:
     def interrupt(*_: Any) -> None:

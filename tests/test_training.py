@@ -891,6 +891,7 @@ def everything(model: Any, optimizer: Any, schedule: Any) -> str:
     return repr((model.state_dict(), optimizer.state_dict(), schedule.state_dict(), leaves, rng))
 
 
+@pytest.mark.usefixtures("no_collector")  # Python ignores an exception in its callbacks, too
 @pytest.mark.parametrize("part", one_in(7, np.linspace(0.02, 0.95, 13)))
 def test_ctrl_c_does_not_wait_for_the_compiler(part: float) -> None:
     """It comes at some call of a function, on the way through the first step."""
